@@ -1,0 +1,77 @@
+// C[b, m, n] = sum over k of A[b, m, k] B[b, k, n]
+//
+// Batched matrix product without shared memory. Each invocation keeps BLOCKS blocks of 4 rows x 4 columns of C in registers and walks k four at a
+// time: a 4 x 4 block of A (as four vectors along k) and one of B (as four vectors along n) are loaded per step, as vec4 where the layout is
+// aligned. Operands are views: transposed, sliced and broadcast ones are read in place through their strides.
+// 2 B M N K flops; reads A N/4 times and B M/(4 BLOCKS) times (from cache), writes C once.
+//
+// binding 0: C [B, M, N]; binding 1: A; binding 2: B. 64 invocations: neighbours share the rows and take neighbouring columns.
+
+//<constants
+const M: u32 = 4u;
+const N: u32 = 4u;
+const K: u32 = 4u;
+const BATCH: u32 = 1u;
+const BLOCKS: u32 = 2u;
+@group(0) @binding(0) var<storage, read_write> result: array<f32>;
+@group(0) @binding(1) var<storage, read> lhs: array<f32>;
+@group(0) @binding(2) var<storage, read> rhs: array<f32>;
+//>
+
+// Column j of the returned matrix is row `row + j` of A at k .. k+3.
+fn load_lhs(batch: u32, row: u32, k: u32) -> mat4x4<f32> {
+    //<lhs
+    return mat4x4<f32>();
+    //>
+}
+
+// Column j of the returned matrix is row `k + j` of B at n .. n+3.
+fn load_rhs(batch: u32, k: u32, column: u32) -> mat4x4<f32> {
+    //<rhs
+    return mat4x4<f32>();
+    //>
+}
+
+fn store(batch: u32, row: u32, column: u32, value: vec4<f32>) {
+    //<store
+    if (row < M) {
+        let at = (batch * M + row) * N + column;
+        if (column < N) { result[at] = value.x; }
+        if (column + 1u < N) { result[at + 1u] = value.y; }
+        if (column + 2u < N) { result[at + 2u] = value.z; }
+        if (column + 3u < N) { result[at + 3u] = value.w; }
+    }
+    //>
+}
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let columns = (N + 3u) / 4u;
+    let rows = (M + 4u * BLOCKS - 1u) / (4u * BLOCKS);
+    let i = id.x + id.y * groups.x * 64u;
+    if (i >= columns * rows * BATCH) {
+        return;
+    }
+    let column = 4u * (i % columns);
+    let row = 4u * BLOCKS * ((i / columns) % rows);
+    let batch = i / (columns * rows);
+    var c0 = mat4x4<f32>();
+    var c1 = mat4x4<f32>();
+    for (var k = 0u; k < K; k += 4u) {
+        let b = load_rhs(batch, k, column);
+        c0 += b * load_lhs(batch, row, k);
+        if (BLOCKS == 2u) {
+            c1 += b * load_lhs(batch, row + 4u, k);
+        }
+    }
+    store(batch, row, column, c0[0]);
+    store(batch, row + 1u, column, c0[1]);
+    store(batch, row + 2u, column, c0[2]);
+    store(batch, row + 3u, column, c0[3]);
+    if (BLOCKS == 2u) {
+        store(batch, row + 4u, column, c1[0]);
+        store(batch, row + 5u, column, c1[1]);
+        store(batch, row + 6u, column, c1[2]);
+        store(batch, row + 7u, column, c1[3]);
+    }
+}

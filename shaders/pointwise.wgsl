@@ -1,0 +1,26 @@
+// out[i] = f(in_1[..], in_2[..], ..)
+//
+// A fused chain of elementwise primitives and changes of index. One invocation makes one T: a vec4<f32> where every operand allows it, because
+// loads, not arithmetic, are the cost (on software adapters every scalar load is a gather). Shapes and strides are written into the text as
+// constants, so that divisions by sizes fold. Reads each operand once per use, writes COUNT elements of T.
+//
+// binding 0: the result, contiguous. bindings 1..: operands.
+//#include functions.wgsl
+// Workgroups of 64: a multiple of every subgroup size up to 64, small enough for every device.
+
+//<bindings
+@group(0) @binding(0) var<storage, read_write> result: array<T>;
+const COUNT: u32 = 1u;
+//>
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let i = id.x + id.y * groups.x * 64u;
+    if (i >= COUNT) {
+        return;
+    }
+    //<body
+    let value = T(0.0);
+    //>
+    result[i] = value;
+}

@@ -1,0 +1,142 @@
+//! The rows that one quadratic is made of.
+
+use super::Targets;
+use crate::{Error, Result};
+
+/// Some rows of a data set, copied together, with the weight of each in the mean.
+///
+/// The loss of a batch is `sum_i weights[i] * loss_i`. A batch drawn from a data set has the weights `1/n`; rows that
+/// only fill the batch up ([`Batch::pad_to`]) have weight zero.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Batch {
+    /// Inputs, row after row.
+    pub features: Vec<f32>,
+    /// Targets of the rows.
+    pub targets: Targets,
+    /// Weight of each row in the loss.
+    pub weights: Vec<f32>,
+}
+
+impl Batch {
+    /// Number of rows, the filling ones included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.weights.len()
+    }
+
+    /// Whether there is no row; never so for a batch drawn from a data set.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.weights.is_empty()
+    }
+
+    /// Numbers per row of `features`; zero for an empty batch.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.features.len().checked_div(self.len()).unwrap_or(0)
+    }
+
+    /// Appends rows of weight zero (inputs and targets zero) until there are `rows`, so that a short last batch fits a
+    /// program made for `rows` rows. Value, gradient and products stay what they were.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when the batch has more than `rows` rows already, or its vectors disagree about their number.
+    pub fn pad_to(mut self, rows: usize) -> Result<Self> {
+        let (present, width) = (self.len(), self.width());
+        let bad = |message| Error::Data {
+            what: "batch".to_owned(),
+            message,
+        };
+        if present > rows {
+            return Err(bad(format!(
+                "{present} rows do not fit a program made for {rows}"
+            )));
+        }
+        if present == 0 || present * width != self.features.len() {
+            let numbers = self.features.len();
+            return Err(bad(format!(
+                "{present} weights do not fit {numbers} input numbers"
+            )));
+        }
+        self.targets.check("batch", present)?;
+        self.features.resize(rows * width, 0.0);
+        self.targets.pad_to(rows);
+        self.weights.resize(rows, 0.0);
+        Ok(self)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn batch() -> Batch {
+        Batch {
+            features: vec![1.0, 2.0, 3.0, 4.0],
+            targets: Targets::Classes {
+                labels: vec![2, 1],
+                classes: 3,
+            },
+            weights: vec![0.5, 0.5],
+        }
+    }
+
+    #[test]
+    fn padding_appends_rows_without_weight() {
+        let padded = batch().pad_to(3).unwrap();
+        assert_eq!(padded.features, [1.0, 2.0, 3.0, 4.0, 0.0, 0.0]);
+        assert_eq!(padded.weights, [0.5, 0.5, 0.0]);
+        let labels = vec![2, 1, 0];
+        assert_eq!(padded.targets, Targets::Classes { labels, classes: 3 });
+        assert_eq!((padded.len(), padded.width()), (3, 2));
+    }
+
+    #[test]
+    fn padding_lengthens_every_kind_of_target() {
+        let values = |values| Targets::Values { values, width: 1 };
+        let padded = Batch {
+            targets: values(vec![7.0, 8.0]),
+            ..batch()
+        };
+        assert_eq!(
+            padded.pad_to(4).unwrap().targets,
+            values(vec![7.0, 8.0, 0.0, 0.0])
+        );
+        let padded = Batch {
+            targets: Targets::Inputs,
+            ..batch()
+        };
+        assert_eq!(padded.pad_to(4).unwrap().targets, Targets::Inputs);
+    }
+
+    #[test]
+    fn padding_to_the_present_length_changes_nothing() {
+        assert_eq!(batch().pad_to(2).unwrap(), batch());
+    }
+
+    #[test]
+    fn a_batch_that_is_too_long_or_inconsistent_is_refused() {
+        assert!(matches!(batch().pad_to(1), Err(Error::Data { .. })));
+        let broken = [
+            Batch {
+                weights: Vec::new(),
+                ..batch()
+            },
+            Batch {
+                weights: vec![1.0; 3],
+                ..batch()
+            },
+            Batch {
+                targets: Targets::Classes {
+                    labels: vec![0],
+                    classes: 3,
+                },
+                ..batch()
+            },
+        ];
+        for batch in broken {
+            assert!(matches!(batch.pad_to(5), Err(Error::Data { .. })));
+        }
+    }
+}

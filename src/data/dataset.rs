@@ -1,0 +1,344 @@
+//! A table of inputs and targets, checked once.
+
+use super::targets::select_rows;
+use super::{Batch, Targets};
+use crate::random::Philox;
+use crate::{Error, Result};
+use rand::seq::SliceRandom;
+
+/// The stream that a split is drawn from: far from the streams of the epochs, so that one seed serves both.
+const SPLIT_STREAM: u64 = u64::MAX;
+
+/// A data set in memory: rows of `width` inputs, and the target of each row.
+///
+/// There is at least one row, every number is finite and every label is below the number of classes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dataset {
+    name: String,
+    features: Vec<f32>,
+    width: usize,
+    targets: Targets,
+}
+
+impl Dataset {
+    /// Takes the inputs `features` (rows x `width`) and their targets, and checks them.
+    ///
+    /// # Errors
+    /// [`Error::Data`], which names the row and column, when there is no row, the numbers of rows disagree, a number is
+    /// not finite or a label is not below the number of classes.
+    pub fn new(
+        name: impl Into<String>,
+        features: Vec<f32>,
+        width: usize,
+        targets: Targets,
+    ) -> Result<Self> {
+        let dataset = Self {
+            name: name.into(),
+            features,
+            width,
+            targets,
+        };
+        let length = dataset.features.len();
+        if length == 0 {
+            return Err(dataset.bad("there is no row".to_owned()));
+        }
+        if width == 0 || !length.is_multiple_of(width) {
+            return Err(dataset.bad(format!("{length} numbers do not make rows of {width}")));
+        }
+        dataset.check_finite()?;
+        dataset.targets.check(&dataset.name, dataset.len())?;
+        Ok(dataset)
+    }
+
+    /// The name, for reports and messages.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Number of rows, at least one.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a data set is never empty")]
+    pub fn len(&self) -> usize {
+        self.features.len() / self.width
+    }
+
+    /// Inputs per row.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// All inputs, row after row.
+    #[must_use]
+    pub fn features(&self) -> &[f32] {
+        &self.features
+    }
+
+    /// The targets of all rows.
+    #[must_use]
+    pub fn targets(&self) -> &Targets {
+        &self.targets
+    }
+
+    /// The inputs of one row, or none when there is no such row.
+    #[must_use]
+    pub fn row(&self, index: usize) -> Option<&[f32]> {
+        self.features.chunks_exact(self.width).nth(index)
+    }
+
+    /// Splits the rows at random into (train, test); `round(test_fraction * rows)` rows go to test.
+    ///
+    /// The split depends only on the seed, the fraction and the number of rows.
+    ///
+    /// # Errors
+    /// [`Error::Option`] unless both parts get at least one row.
+    pub fn split(&self, test_fraction: f64, seed: u64) -> Result<(Self, Self)> {
+        let rows = self.len();
+        // The conversion saturates and takes NaN to zero, so that a senseless fraction leaves one part empty.
+        let test_rows = (test_fraction * rows as f64).round() as usize;
+        if test_rows == 0 || test_rows >= rows {
+            return Err(Error::Option {
+                option: "test_fraction".to_owned(),
+                message: format!(
+                    "{test_fraction} of the {rows} rows of {} leaves a part empty; take a fraction between 0 and 1",
+                    self.name
+                ),
+            });
+        }
+        let mut order: Vec<usize> = (0..rows).collect();
+        order.shuffle(&mut Philox::new(seed, SPLIT_STREAM));
+        let (test, train) = order.split_at(test_rows);
+        Ok((self.select(train), self.select(test)))
+    }
+
+    /// The chosen rows, in the order given; a row may occur more than once.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when no row is chosen or one does not exist.
+    pub fn subset(&self, rows: &[usize]) -> Result<Self> {
+        self.check_rows("subset", rows)?;
+        Ok(self.select(rows))
+    }
+
+    /// The first `rows` rows.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when `rows` is zero or more than there are.
+    pub fn head(&self, rows: usize) -> Result<Self> {
+        if rows == 0 || rows > self.len() {
+            let present = self.len();
+            return Err(self.bad(format!("cannot take the first {rows} of {present} rows")));
+        }
+        let all: Vec<usize> = (0..rows).collect();
+        Ok(self.select(&all))
+    }
+
+    /// The same inputs, each row being its own target.
+    #[must_use]
+    pub fn as_autoencoder(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            features: self.features.clone(),
+            width: self.width,
+            targets: Targets::Inputs,
+        }
+    }
+
+    /// The chosen rows as a batch in which each has the weight `1/n`.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when no row is chosen or one does not exist.
+    pub fn batch(&self, rows: &[usize]) -> Result<Batch> {
+        self.check_rows("batch", rows)?;
+        Ok(Batch {
+            features: select_rows(&self.features, self.width, rows),
+            targets: self.targets.select(rows),
+            weights: equal_weights(rows.len()),
+        })
+    }
+
+    /// All rows as one batch, in order.
+    #[must_use]
+    pub fn full_batch(&self) -> Batch {
+        Batch {
+            features: self.features.clone(),
+            targets: self.targets.clone(),
+            weights: equal_weights(self.len()),
+        }
+    }
+
+    /// Puts other inputs of the same shape in place of the present ones, if they are finite.
+    pub(super) fn with_features(&self, features: Vec<f32>) -> Result<Self> {
+        Self::new(
+            self.name.clone(),
+            features,
+            self.width,
+            self.targets.clone(),
+        )
+    }
+
+    fn select(&self, rows: &[usize]) -> Self {
+        Self {
+            name: self.name.clone(),
+            features: select_rows(&self.features, self.width, rows),
+            width: self.width,
+            targets: self.targets.select(rows),
+        }
+    }
+
+    fn check_finite(&self) -> Result<()> {
+        match self.features.iter().position(|value| !value.is_finite()) {
+            None => Ok(()),
+            Some(index) => {
+                let (row, column) = (index / self.width, index % self.width);
+                let value = self.features[index];
+                Err(self.bad(format!("row {row}, column {column} is {value}")))
+            }
+        }
+    }
+
+    fn check_rows(&self, what: &str, rows: &[usize]) -> Result<()> {
+        if rows.is_empty() {
+            return Err(self.bad(format!("the {what} has no rows")));
+        }
+        let present = self.len();
+        match rows.iter().find(|&&row| row >= present) {
+            None => Ok(()),
+            Some(row) => Err(self.bad(format!(
+                "the {what} asks for row {row} of {present}, counted from 0"
+            ))),
+        }
+    }
+
+    fn bad(&self, message: String) -> Error {
+        Error::Data {
+            what: self.name.clone(),
+            message,
+        }
+    }
+}
+
+fn equal_weights(rows: usize) -> Vec<f32> {
+    vec![1.0 / rows as f32; rows]
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn classes(labels: Vec<u32>, classes: usize) -> Targets {
+        Targets::Classes { labels, classes }
+    }
+
+    /// Row `i` is `[i, -i]` with label `i mod 3`.
+    fn counted(rows: usize) -> Dataset {
+        let features = (0..rows).flat_map(|i| [i as f32, -(i as f32)]).collect();
+        let labels = (0..rows as u32).map(|i| i % 3).collect();
+        Dataset::new("counted", features, 2, classes(labels, 3)).unwrap()
+    }
+
+    fn message(features: Vec<f32>, width: usize, targets: Targets) -> String {
+        let error = Dataset::new("sample", features, width, targets).unwrap_err();
+        assert!(matches!(error, Error::Data { .. }), "{error}");
+        error.to_string()
+    }
+
+    #[test]
+    fn impossible_shapes_are_refused() {
+        assert!(message(vec![], 2, Targets::Inputs).contains("no row"));
+        assert!(message(vec![1.0], 0, Targets::Inputs).contains("rows of 0"));
+        assert!(message(vec![1.0; 5], 2, Targets::Inputs).contains("rows of 2"));
+        assert!(message(vec![1.0; 4], 2, classes(vec![0], 1)).contains("1 labels"));
+        for (values, width) in [(vec![1.0; 3], 2), (vec![], 0), (vec![1.0], usize::MAX)] {
+            let text = message(vec![1.0; 4], 2, Targets::Values { values, width });
+            assert!(text.contains("target values"), "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_are_not_finite_are_named() {
+        let text = message(vec![1.0, 2.0, 3.0, f32::NAN], 2, Targets::Inputs);
+        assert!(text.contains("row 1, column 1 is NaN"), "{text}");
+        let values = vec![0.0, f32::INFINITY];
+        let text = message(vec![1.0; 4], 2, Targets::Values { values, width: 1 });
+        assert!(text.contains("row 1, target column 0 is inf"), "{text}");
+    }
+
+    #[test]
+    fn labels_out_of_range_are_named() {
+        let text = message(vec![1.0; 4], 2, classes(vec![0, 3], 3));
+        assert!(text.contains("row 1 has label 3"), "{text}");
+    }
+
+    #[test]
+    fn a_batch_holds_its_rows_with_equal_weights() {
+        let batch = counted(10).batch(&[4, 0, 4]).unwrap();
+        assert_eq!(batch.features, [4.0, -4.0, 0.0, 0.0, 4.0, -4.0]);
+        assert_eq!(batch.targets, classes(vec![1, 0, 1], 3));
+        assert_eq!(batch.weights, [1.0 / 3.0; 3]);
+    }
+
+    #[test]
+    fn batches_and_subsets_without_or_beyond_rows_are_refused() {
+        let data = counted(4);
+        assert!(matches!(data.batch(&[]), Err(Error::Data { .. })));
+        assert!(
+            data.batch(&[0, 4])
+                .unwrap_err()
+                .to_string()
+                .contains("row 4 of 4")
+        );
+        assert!(matches!(data.subset(&[]), Err(Error::Data { .. })));
+        assert!(matches!(data.subset(&[9]), Err(Error::Data { .. })));
+        assert!(matches!(data.head(0), Err(Error::Data { .. })));
+        assert!(matches!(data.head(5), Err(Error::Data { .. })));
+        assert_eq!(data.row(4), None);
+    }
+
+    #[test]
+    fn the_full_batch_is_the_batch_of_all_rows() {
+        let data = counted(4);
+        assert_eq!(data.full_batch(), data.batch(&[0, 1, 2, 3]).unwrap());
+        assert_eq!(data.head(4).unwrap(), data);
+        assert_eq!(data.row(2), Some(&[2.0, -2.0][..]));
+    }
+
+    #[test]
+    fn an_autoencoder_has_its_inputs_as_targets() {
+        let data = counted(4).as_autoencoder();
+        assert_eq!(data.batch(&[1]).unwrap().targets, Targets::Inputs);
+        assert_eq!(data.features(), counted(4).features());
+    }
+
+    #[test]
+    fn a_split_that_leaves_a_part_empty_is_refused() {
+        for fraction in [0.0, 1.0, -0.5, 2.0, 0.01, f64::NAN, f64::INFINITY] {
+            let error = counted(10).split(fraction, 1).unwrap_err();
+            assert!(matches!(error, Error::Option { .. }), "{fraction}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_split_keeps_every_row_once_with_its_target(rows in 2usize..60, seed: u64) {
+            let data = counted(rows);
+            let (train, test) = data.split(0.5, seed).unwrap();
+            prop_assert_eq!(&(train.clone(), test.clone()), &data.split(0.5, seed).unwrap());
+            let mut seen = Vec::new();
+            for part in [&train, &test] {
+                let Targets::Classes { labels, .. } = part.targets() else {
+                    return Err(TestCaseError::fail("the split changed the kind of target"));
+                };
+                for (row, label) in part.features().chunks_exact(2).zip(labels) {
+                    prop_assert_eq!(row[0] as u32 % 3, *label);
+                    seen.push(row[0] as usize);
+                }
+            }
+            seen.sort_unstable();
+            prop_assert_eq!(seen, (0..rows).collect::<Vec<_>>());
+        }
+    }
+}

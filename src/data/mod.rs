@@ -1,0 +1,30 @@
+//! Data sets, their readers, and the order in which an optimizer sees their rows.
+//!
+//! A [`Dataset`] is checked once, when it is made; after that every batch drawn from it is valid.
+//! [`Epochs`] gives the row numbers of mini-batches, [`Dataset::batch`] the numbers in those rows.
+//!
+//! ```
+//! use osculant::data::{Epochs, digits};
+//!
+//! let (train, test) = digits()?.split(0.2, 1)?;
+//! let mut epochs = Epochs::new(train.len(), 100, 1)?;
+//! let batch = train.batch(epochs.next_batch())?;
+//! assert_eq!((batch.len(), test.len()), (100, 359));
+//! # Ok::<(), osculant::Error>(())
+//! ```
+
+mod batch;
+pub mod csv;
+mod dataset;
+mod digits;
+mod epochs;
+pub mod idx;
+mod scaling;
+mod targets;
+
+pub use batch::Batch;
+pub use dataset::Dataset;
+pub use digits::digits;
+pub use epochs::{Epochs, EpochsState};
+pub use scaling::{Scaling, standardise};
+pub use targets::Targets;

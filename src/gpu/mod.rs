@@ -1,0 +1,54 @@
+//! The gpu layer: everything the crate asks of wgpu, behind one handle and four small types.
+//!
+//! * [`Gpu`] owns (or borrows, see [`Gpu::from_wgpu`]) a device and its queue. It allocates, uploads, compiles,
+//!   submits and reads back, and it turns every wgpu error into an [`Error`](crate::Error).
+//! * [`Slice`] is a range of a device buffer, in elements of four bytes.
+//! * [`Pipeline`] is a compiled kernel, kept by the `Gpu` so that each kernel is compiled once.
+//! * [`Recording`] is a list of dispatches and copies as data. Its bind groups are made when a command is added,
+//!   so replaying it a thousand times creates nothing.
+//! * [`Recorder`] replays recordings into a command encoder: the crate's own in [`Gpu::submit`], or the caller's.
+//!
+//! ```
+//! # fn main() -> osculant::Result<()> {
+//! use osculant::gpu::{Gpu, Recording, grid};
+//!
+//! let gpu = Gpu::new()?;
+//! let x = gpu.buffer("x", 4)?;
+//! gpu.upload(&x, 0, &[1.0f32, 2.0, 3.0, 4.0])?;
+//! let double = gpu.pipeline(
+//!     "double",
+//!     "@group(0) @binding(0) var<storage, read_write> x: array<f32>;
+//!      @compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+//!          if id.x < arrayLength(&x) { x[id.x] = 2.0 * x[id.x]; }
+//!      }",
+//!     &[],
+//! )?;
+//! let mut recording = Recording::new();
+//! recording.dispatch(&gpu, &double, &[&x], grid(gpu.limits(), 1)?)?;
+//! gpu.submit(|recorder| {
+//!     recorder.replay(&recording);
+//!     recorder.replay(&recording);
+//! })?;
+//! assert_eq!(gpu.read(&[&x])?, [[4.0, 8.0, 12.0, 16.0]]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Errors are found by error scopes around each operation, never by global callbacks on a device that belongs to
+//! somebody else. A lost device makes every later call return [`Error::DeviceLost`](crate::Error::DeviceLost).
+
+mod adapter;
+mod buffer;
+mod device;
+mod health;
+mod pipeline;
+mod readback;
+mod recording;
+#[cfg(test)]
+mod tests;
+
+pub use adapter::{AdapterDescription, AdapterOptions, adapters};
+pub use buffer::Slice;
+pub use device::Gpu;
+pub use pipeline::Pipeline;
+pub use recording::{Command, Recorder, Recording, grid};

@@ -1,0 +1,201 @@
+//! From the device to the host: one submission and one mapping for any number of slices, with reused buffers.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, mpsc};
+
+use super::buffer::{ELEMENT, Slice};
+use super::device::Gpu;
+use super::health::{device_error, lock, scoped};
+use super::recording::Recorder;
+use crate::error::{Error, Result};
+
+/// Buffers are pooled in classes of powers of two, from this size in bytes.
+const SMALLEST_CLASS: u64 = 256;
+
+/// Larger buffers are given back to the driver: a checkpoint should not keep its size in memory for ever.
+const LARGEST_CLASS: u64 = 64 << 20;
+
+/// Mappable buffers that wait for their next use, by size.
+#[derive(Debug, Default)]
+pub(super) struct StagingPool {
+    free: Mutex<HashMap<u64, Vec<wgpu::Buffer>>>,
+}
+
+impl StagingPool {
+    fn take(&self, size: u64) -> Option<wgpu::Buffer> {
+        lock(&self.free).get_mut(&size)?.pop()
+    }
+
+    fn give_back(&self, buffer: wgpu::Buffer) {
+        if buffer.size() <= LARGEST_CLASS {
+            lock(&self.free)
+                .entry(buffer.size())
+                .or_default()
+                .push(buffer);
+        }
+    }
+}
+
+impl Gpu {
+    /// The slices' contents as `f32`, in order. Waits for everything submitted before.
+    ///
+    /// # Errors
+    /// [`Error::OverLimit`] if the slices together are larger than the device's `max_buffer_size`,
+    /// [`Error::OutOfMemory`], [`Error::Gpu`], [`Error::DeviceLost`].
+    pub fn read(&self, slices: &[&Slice]) -> Result<Vec<Vec<f32>>> {
+        self.download(|_| Ok(()), slices)
+    }
+
+    /// The slices' contents as `u32`, in order; otherwise as [`read`](Self::read).
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_u32(&self, slices: &[&Slice]) -> Result<Vec<Vec<u32>>> {
+        self.download(|_| Ok(()), slices)
+    }
+
+    /// Records commands and reads the slices after them, in the same submission.
+    ///
+    /// # Errors
+    /// As [`try_submit`](Self::try_submit) and [`read`](Self::read).
+    pub fn submit_and_read(
+        &self,
+        record: impl FnOnce(&mut Recorder<'_>) -> Result<()>,
+        slices: &[&Slice],
+    ) -> Result<Vec<Vec<f32>>> {
+        self.download(record, slices)
+    }
+
+    /// How many times data was read back so far: each is a wait for the device.
+    #[must_use]
+    pub fn readbacks(&self) -> u64 {
+        self.shared.readbacks.load(Ordering::Relaxed)
+    }
+
+    fn download<T: bytemuck::Pod>(
+        &self,
+        record: impl FnOnce(&mut Recorder<'_>) -> Result<()>,
+        slices: &[&Slice],
+    ) -> Result<Vec<Vec<T>>> {
+        let total = slices
+            .iter()
+            .map(|slice| slice.bytes())
+            .fold(0, u64::saturating_add);
+        if total == 0 {
+            self.try_submit(record)?;
+            return Ok(Vec::new());
+        }
+        let staging = self.staging_buffer(total)?;
+        let ((), submission) = self.submit_indexed(|recorder| {
+            record(recorder)?;
+            let encoder = recorder.encoder();
+            let mut position = 0;
+            for slice in slices {
+                let bytes = slice.bytes();
+                encoder.copy_buffer_to_buffer(
+                    slice.buffer(),
+                    slice.offset_bytes(),
+                    &staging,
+                    position,
+                    bytes,
+                );
+                position += bytes;
+            }
+            Ok(())
+        })?;
+        self.map(&staging, total, submission)?;
+        let failed = |error: wgpu::MapRangeError| Error::Gpu {
+            what: "reading back".into(),
+            message: error.to_string(),
+        };
+        let mut result = Vec::with_capacity(slices.len());
+        {
+            let view = staging.get_mapped_range(0..total).map_err(failed)?;
+            let mut rest: &[u8] = &view;
+            for slice in slices {
+                let (bytes, after) = rest.split_at(slice.len() * ELEMENT as usize);
+                result.push(bytemuck::pod_collect_to_vec(bytes));
+                rest = after;
+            }
+        }
+        staging.unmap();
+        self.shared.staging.give_back(staging);
+        self.shared.readbacks.fetch_add(1, Ordering::Relaxed);
+        Ok(result)
+    }
+
+    /// Maps the first `bytes` once `submission` has run.
+    fn map(
+        &self,
+        staging: &wgpu::Buffer,
+        bytes: u64,
+        submission: wgpu::SubmissionIndex,
+    ) -> Result<()> {
+        let (sender, receiver) = mpsc::channel();
+        let ((), error) = scoped(self.device(), || {
+            staging.map_async(wgpu::MapMode::Read, 0..bytes, move |result| {
+                // The receiver is gone only if waiting failed, and then nobody needs the answer.
+                let _ = sender.send(result);
+            });
+        });
+        if let Some(error) = error {
+            return Err(device_error("mapping a buffer for reading", &error));
+        }
+        self.poll(wgpu::PollType::Wait {
+            submission_index: Some(submission),
+            timeout: None,
+        })?;
+        // Another thread that polls at the same time may be the one that runs the callback, so wait for it.
+        match receiver.recv() {
+            Ok(Ok(())) => Ok(()),
+            _ => {
+                self.check()?;
+                Err(Error::Gpu {
+                    what: "mapping a buffer for reading".into(),
+                    message: "the driver refused".into(),
+                })
+            }
+        }
+    }
+
+    /// A mappable buffer of at least `bytes`, from the pool if it has one.
+    fn staging_buffer(&self, bytes: u64) -> Result<wgpu::Buffer> {
+        self.check()?;
+        let limit = self.limits().max_buffer_size;
+        if bytes > limit {
+            return Err(Error::OverLimit {
+                what: "reading back".into(),
+                needed: bytes,
+                limit_name: "max_buffer_size",
+                limit,
+                advice: "read in several calls",
+            });
+        }
+        // Beyond the pool's sizes, and where the next power of two is over the limit, take exactly what is needed.
+        let class = bytes.max(SMALLEST_CLASS).next_power_of_two();
+        let size = if class <= LARGEST_CLASS.min(limit) {
+            class
+        } else {
+            bytes
+        };
+        if let Some(buffer) = self.shared.staging.take(size) {
+            return Ok(buffer);
+        }
+        let (buffer, error) = scoped(self.device(), || {
+            self.device().create_buffer(&wgpu::BufferDescriptor {
+                label: Some("osculant: readback"),
+                size,
+                usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            })
+        });
+        match error {
+            Some(error) => Err(device_error(
+                format!("a readback buffer ({size} bytes)"),
+                &error,
+            )),
+            None => Ok(buffer),
+        }
+    }
+}

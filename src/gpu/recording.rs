@@ -1,0 +1,296 @@
+//! Commands as data, and how they are replayed into an encoder.
+
+use std::sync::Arc;
+
+use super::buffer::Slice;
+use super::device::Gpu;
+use super::health::{device_error, scoped};
+use super::pipeline::Pipeline;
+use crate::error::{Error, Result};
+
+/// One command of a [`Recording`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Command {
+    /// Run a kernel.
+    Dispatch {
+        /// The kernel.
+        pipeline: Arc<Pipeline>,
+        /// Its buffers.
+        bind_group: wgpu::BindGroup,
+        /// Number of workgroups in each dimension.
+        workgroups: [u32; 3],
+    },
+    /// Copy a slice to another of equal length.
+    Copy {
+        /// From here.
+        source: Slice,
+        /// To here.
+        destination: Slice,
+    },
+}
+
+/// A list of commands that can be replayed any number of times; nothing is created when it is.
+#[derive(Clone, Debug, Default)]
+pub struct Recording {
+    commands: Vec<Command>,
+}
+
+impl Recording {
+    /// An empty recording.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a kernel run with `bindings` at 0, 1, .. of group 0; no workgroups at all adds nothing.
+    ///
+    /// Two bindings of one dispatch may lie in the same buffer only if the kernel reads both or writes both, because
+    /// wgpu tracks whole buffers; this is found when the recording is submitted.
+    ///
+    /// # Errors
+    /// [`Error::OverLimit`] for too many workgroups or too large a binding, [`Error::Gpu`] if the bindings do not
+    /// fit the kernel, [`Error::DeviceLost`].
+    pub fn dispatch(
+        &mut self,
+        gpu: &Gpu,
+        pipeline: &Arc<Pipeline>,
+        bindings: &[&Slice],
+        workgroups: [u32; 3],
+    ) -> Result<()> {
+        gpu.check()?;
+        let limits = gpu.limits();
+        if let Some(&most) = workgroups.iter().max()
+            && most > limits.max_compute_workgroups_per_dimension
+        {
+            return Err(Error::OverLimit {
+                what: format!("kernel '{}'", pipeline.label()),
+                needed: most.into(),
+                limit_name: "max_compute_workgroups_per_dimension",
+                limit: limits.max_compute_workgroups_per_dimension.into(),
+                advice: "spread the workgroups over two dimensions (see osculant::gpu::grid)",
+            });
+        }
+        for slice in bindings {
+            if slice.bytes() > limits.max_storage_buffer_binding_size {
+                return Err(Error::OverLimit {
+                    what: format!(
+                        "binding '{}' to kernel '{}'",
+                        slice.label(),
+                        pipeline.label()
+                    ),
+                    needed: slice.bytes(),
+                    limit_name: "max_storage_buffer_binding_size",
+                    limit: limits.max_storage_buffer_binding_size,
+                    advice: "bind parts of the buffer",
+                });
+            }
+        }
+        let entries: Vec<_> = (0u32..)
+            .zip(bindings)
+            .map(|(binding, slice)| wgpu::BindGroupEntry {
+                binding,
+                resource: slice.binding(),
+            })
+            .collect();
+        let (bind_group, error) = scoped(gpu.device(), || {
+            gpu.device().create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some(pipeline.label()),
+                layout: pipeline.layout(),
+                entries: &entries,
+            })
+        });
+        if let Some(error) = error {
+            return Err(device_error(
+                format!("the bindings of kernel '{}'", pipeline.label()),
+                &error,
+            ));
+        }
+        if workgroups.iter().all(|&count| count > 0) {
+            self.commands.push(Command::Dispatch {
+                pipeline: Arc::clone(pipeline),
+                bind_group,
+                workgroups,
+            });
+        }
+        Ok(())
+    }
+
+    /// Adds a copy of `source` to `destination`.
+    ///
+    /// # Errors
+    /// [`Error::Length`] if their lengths differ, [`Error::Unsupported`] if both lie in one buffer, which wgpu
+    /// does not allow, or if their buffers were not made for copies.
+    pub fn copy(&mut self, source: &Slice, destination: &Slice) -> Result<()> {
+        if source.len() != destination.len() {
+            return Err(Error::Length {
+                what: format!("'{}', copied to '{}',", source.label(), destination.label()),
+                found: source.len(),
+                expected: destination.len(),
+            });
+        }
+        let refuse = |message: &str| {
+            Err(Error::Unsupported {
+                what: format!("copying '{}' to '{}'", source.label(), destination.label()),
+                message: message.into(),
+            })
+        };
+        if source.buffer() == destination.buffer() {
+            return refuse("both lie in one buffer; copy with a kernel");
+        }
+        if !source
+            .buffer()
+            .usage()
+            .contains(wgpu::BufferUsages::COPY_SRC)
+        {
+            return refuse("create the source with BufferUsages::COPY_SRC");
+        }
+        if !destination
+            .buffer()
+            .usage()
+            .contains(wgpu::BufferUsages::COPY_DST)
+        {
+            return refuse("create the destination with BufferUsages::COPY_DST");
+        }
+        self.commands.push(Command::Copy {
+            source: source.clone(),
+            destination: destination.clone(),
+        });
+        Ok(())
+    }
+
+    /// Adds the commands of another recording at the end.
+    pub fn append(&mut self, other: Self) {
+        self.commands.extend(other.commands);
+    }
+
+    /// The commands, in order.
+    #[must_use]
+    pub fn commands(&self) -> &[Command] {
+        &self.commands
+    }
+
+    /// Number of kernel runs.
+    #[must_use]
+    pub fn dispatches(&self) -> usize {
+        self.commands
+            .iter()
+            .filter(|command| matches!(command, Command::Dispatch { .. }))
+            .count()
+    }
+}
+
+/// Writes recordings into a command encoder.
+///
+/// One compute pass stays open over consecutive dispatches, also of consecutive recordings, because passes are what
+/// costs time on the host. It ends at a copy, at [`encoder`](Self::encoder), and when the recorder is dropped.
+#[derive(Debug)]
+pub struct Recorder<'e> {
+    encoder: &'e mut wgpu::CommandEncoder,
+    pass: Option<OpenPass>,
+}
+
+/// A compute pass with the kernel that is set in it.
+#[derive(Debug)]
+struct OpenPass {
+    pass: wgpu::ComputePass<'static>,
+    pipeline: Option<Arc<Pipeline>>,
+}
+
+impl<'e> Recorder<'e> {
+    /// Records into this encoder. Errors in the commands come up at its `finish`, in the caller's hands.
+    pub fn new(encoder: &'e mut wgpu::CommandEncoder) -> Self {
+        Self {
+            encoder,
+            pass: None,
+        }
+    }
+
+    /// Adds the commands of a recording.
+    pub fn replay(&mut self, recording: &Recording) {
+        for command in &recording.commands {
+            match command {
+                Command::Dispatch {
+                    pipeline,
+                    bind_group,
+                    workgroups: [x, y, z],
+                } => {
+                    let open = self.pass();
+                    if !open
+                        .pipeline
+                        .as_ref()
+                        .is_some_and(|set| Arc::ptr_eq(set, pipeline))
+                    {
+                        open.pass.set_pipeline(pipeline.raw());
+                        open.pipeline = Some(Arc::clone(pipeline));
+                    }
+                    open.pass.set_bind_group(0, bind_group, &[]);
+                    open.pass.dispatch_workgroups(*x, *y, *z);
+                }
+                Command::Copy {
+                    source,
+                    destination,
+                } => {
+                    self.encoder().copy_buffer_to_buffer(
+                        source.buffer(),
+                        source.offset_bytes(),
+                        destination.buffer(),
+                        destination.offset_bytes(),
+                        source.bytes(),
+                    );
+                }
+            }
+        }
+    }
+
+    /// The encoder, for commands of the caller's own; ends the open compute pass.
+    pub fn encoder(&mut self) -> &mut wgpu::CommandEncoder {
+        self.pass = None;
+        self.encoder
+    }
+
+    fn pass(&mut self) -> &mut OpenPass {
+        self.pass.get_or_insert_with(|| {
+            let descriptor = wgpu::ComputePassDescriptor {
+                label: Some("osculant"),
+                timestamp_writes: None,
+            };
+            // The pass may not borrow the encoder beside it in this struct. While a pass is open nothing here touches
+            // the encoder, which is all that the lifetime would enforce.
+            let pass = self
+                .encoder
+                .begin_compute_pass(&descriptor)
+                .forget_lifetime();
+            OpenPass {
+                pass,
+                pipeline: None,
+            }
+        })
+    }
+}
+
+/// `workgroups` as a grid: one row, or several equal rows where one would exceed the device's
+/// `max_compute_workgroups_per_dimension`.
+///
+/// The grid may be a little larger than asked for. A kernel rebuilds its linear index as
+/// `id.x + id.y * num_workgroups.x * WORKGROUP` and returns when that is beyond the end of its data.
+///
+/// # Errors
+/// [`Error::OverLimit`] if two dimensions are not enough.
+pub fn grid(limits: &wgpu::Limits, workgroups: usize) -> Result<[u32; 3]> {
+    let most = limits.max_compute_workgroups_per_dimension.max(1);
+    let over = || Error::OverLimit {
+        what: "a kernel, in workgroups,".into(),
+        needed: workgroups as u64,
+        limit_name: "max_compute_workgroups_per_dimension (squared)",
+        limit: u64::from(most) * u64::from(most),
+        advice: "use a smaller batch or network",
+    };
+    let rows = workgroups.div_ceil(most as usize).max(1);
+    let columns = workgroups.div_ceil(rows);
+    if rows > most as usize {
+        return Err(over());
+    }
+    let convert = |count: usize| u32::try_from(count).map_err(|_| over());
+    Ok([convert(columns)?, convert(rows)?, 1])
+}

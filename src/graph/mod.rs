@@ -1,0 +1,30 @@
+//! The core: a static single-assignment graph of tensor primitives and three transformations of it.
+//!
+//! Read in this order:
+//! 1. [`op`]: the primitives.
+//! 2. [`node`]: the graph. Nodes are appended, never changed; every new node is checked for shape, simplified, and shared with an equal one.
+//! 3. [`tensor`]: the notation in which a person writes a loss.
+//! 4. [`jvp`]: the tangent of every primitive. Running it over a graph appends the *linear part*.
+//! 5. [`transpose`]: the transpose of every linear primitive. Running it over a linear part appends its adjoint.
+//! 6. [`derivatives`]: gradient = transpose of the linearised loss; Hessian product = linearised gradient; Gauss-Newton product = transpose(J) H J.
+//! 7. [`per_example`]: sums of squared per-example gradients, from the same program stopped before the sum over the batch.
+//! 8. [`twin`]: the same graph evaluated in f64 on the CPU, the reference for every test.
+//! 9. [`lower`]: kernels for the GPU; [`executable`]: buffers and recordings.
+//!
+//! No derivative is written by hand above [`jvp`] and [`transpose`].
+
+pub mod derivatives;
+pub mod executable;
+pub mod jvp;
+pub mod lower;
+pub mod node;
+pub mod op;
+pub mod per_example;
+pub mod tensor;
+pub mod transpose;
+pub mod twin;
+
+pub use executable::Executable;
+pub use node::{Graph, NodeId, Shape};
+pub use op::{Binary, DType, Op, Unary};
+pub use tensor::Tensor;

@@ -1,0 +1,673 @@
+//! The graph: nodes in single assignment form, appended in topological order.
+
+use std::collections::HashMap;
+
+use super::op::{Binary, DType, Op, Unary};
+use crate::error::{Error, Result};
+
+/// Sizes of the axes, outermost first; row-major. A scalar has no axes.
+pub type Shape = Vec<usize>;
+
+/// Number of elements of a shape.
+pub fn elements(shape: &[usize]) -> usize {
+    shape.iter().product()
+}
+
+/// Index of a node in its graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(pub(crate) usize);
+
+impl NodeId {
+    /// Position in the graph; operands always come before their consumers.
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
+/// One node: an operation, its operands, and the shape of its result.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// What is computed.
+    pub op: Op,
+    /// From which nodes.
+    pub operands: Vec<NodeId>,
+    /// The shape of the result.
+    pub shape: Shape,
+    /// The element type of the result.
+    pub dtype: DType,
+    /// A name for errors and listings.
+    pub name: Option<String>,
+}
+
+/// A named leaf: parameter or input.
+#[derive(Clone, Debug)]
+pub struct Leaf {
+    /// Unique among its kind.
+    pub name: String,
+    /// The node that stands for it.
+    pub node: NodeId,
+}
+
+/// A static graph of tensor primitives.
+#[derive(Clone, Debug, Default)]
+pub struct Graph {
+    nodes: Vec<Node>,
+    parameters: Vec<Leaf>,
+    inputs: Vec<Leaf>,
+    directions: Vec<NodeId>,
+    data: Vec<Vec<f32>>,
+    shared: HashMap<(Op, Vec<NodeId>, Shape), NodeId>,
+}
+
+impl Graph {
+    /// An empty graph.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The node with this id.
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id.0]
+    }
+
+    /// The shape of a node.
+    pub fn shape(&self, id: NodeId) -> &Shape {
+        &self.nodes[id.0].shape
+    }
+
+    /// All nodes, operands before consumers.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// All parameters in the order in which they were declared.
+    pub fn parameters(&self) -> &[Leaf] {
+        &self.parameters
+    }
+
+    /// All inputs in the order in which they were declared.
+    pub fn inputs(&self) -> &[Leaf] {
+        &self.inputs
+    }
+
+    /// All directions (tangent inputs and placeholders).
+    pub fn directions(&self) -> &[NodeId] {
+        &self.directions
+    }
+
+    /// The values of the data tensor with this index.
+    pub fn data(&self, index: usize) -> &[f32] {
+        &self.data[index]
+    }
+
+    /// How errors and listings call a node: `%7 dot 'hidden' [32, 10]`.
+    pub fn describe(&self, id: NodeId) -> String {
+        let node = self.node(id);
+        let name = node
+            .name
+            .as_ref()
+            .map(|n| format!(" '{n}'"))
+            .unwrap_or_default();
+        format!("%{} {}{name} {:?}", id.0, node.op.name(), node.shape)
+    }
+
+    /// Gives a node a name, unless it has one.
+    pub fn set_name(&mut self, id: NodeId, name: &str) {
+        let slot = &mut self.nodes[id.0].name;
+        if slot.is_none() {
+            *slot = Some(name.to_string());
+        }
+    }
+
+    fn bad<T>(&self, op: &str, operands: &[NodeId], message: impl Into<String>) -> Result<T> {
+        let list: Vec<String> = operands.iter().map(|&o| self.describe(o)).collect();
+        Err(Error::Shape {
+            node: format!("new node '{op}' of ({})", list.join(", ")),
+            message: message.into(),
+        })
+    }
+
+    fn append(&mut self, op: Op, operands: Vec<NodeId>, shape: Shape, dtype: DType) -> NodeId {
+        let key = (op, operands, shape);
+        if let Some(&id) = self.shared.get(&key) {
+            return id;
+        }
+        let id = NodeId(self.nodes.len());
+        self.nodes.push(Node {
+            op: key.0.clone(),
+            operands: key.1.clone(),
+            shape: key.2.clone(),
+            dtype,
+            name: None,
+        });
+        self.shared.insert(key, id);
+        id
+    }
+
+    fn leaf_name(&self, kind: &str, existing: &[Leaf], name: &str, shape: &[usize]) -> Result<()> {
+        if existing.iter().any(|leaf| leaf.name == name) {
+            return Err(Error::Shape {
+                node: format!("{kind} '{name}'"),
+                message: format!(
+                    "there is a {kind} of this name already; use the existing tensor again to share it"
+                ),
+            });
+        }
+        if shape.contains(&0) {
+            return Err(Error::Shape {
+                node: format!("{kind} '{name}'"),
+                message: format!("shape {shape:?} has an axis of size 0"),
+            });
+        }
+        Ok(())
+    }
+
+    /// Declares a parameter. It may be used any number of times.
+    pub fn parameter(&mut self, name: &str, shape: &[usize]) -> Result<NodeId> {
+        self.leaf_name("parameter", &self.parameters, name, shape)?;
+        let id = self.append(
+            Op::Parameter(self.parameters.len()),
+            vec![],
+            shape.to_vec(),
+            DType::F32,
+        );
+        self.set_name(id, name);
+        self.parameters.push(Leaf {
+            name: name.to_string(),
+            node: id,
+        });
+        Ok(id)
+    }
+
+    /// Declares an input.
+    pub fn input(&mut self, name: &str, shape: &[usize], dtype: DType) -> Result<NodeId> {
+        self.leaf_name("input", &self.inputs, name, shape)?;
+        let id = self.append(Op::Input(self.inputs.len()), vec![], shape.to_vec(), dtype);
+        self.set_name(id, name);
+        self.inputs.push(Leaf {
+            name: name.to_string(),
+            node: id,
+        });
+        Ok(id)
+    }
+
+    /// Declares a direction (tangent input) of this shape.
+    pub fn direction(&mut self, shape: &[usize]) -> NodeId {
+        let id = self.append(
+            Op::Direction(self.directions.len()),
+            vec![],
+            shape.to_vec(),
+            DType::F32,
+        );
+        self.directions.push(id);
+        id
+    }
+
+    /// The same value at every element.
+    pub fn constant(&mut self, value: f32, shape: &[usize]) -> NodeId {
+        self.append(
+            Op::Constant(value.to_bits()),
+            vec![],
+            shape.to_vec(),
+            DType::F32,
+        )
+    }
+
+    /// A tensor given by value.
+    pub fn data_tensor(&mut self, values: Vec<f32>, shape: &[usize]) -> Result<NodeId> {
+        if values.len() != elements(shape) || values.is_empty() {
+            return self.bad(
+                "data",
+                &[],
+                format!("{} values for shape {shape:?}", values.len()),
+            );
+        }
+        let id = self.append(
+            Op::Data(self.data.len()),
+            vec![],
+            shape.to_vec(),
+            DType::F32,
+        );
+        self.data.push(values);
+        Ok(id)
+    }
+
+    pub(crate) fn constant_value(&self, id: NodeId) -> Option<f32> {
+        match self.node(id).op {
+            Op::Constant(bits) => Some(f32::from_bits(bits)),
+            _ => None,
+        }
+    }
+
+    fn float(&self, op: &str, operands: &[NodeId]) -> Result<()> {
+        match operands.iter().find(|&&o| self.node(o).dtype != DType::F32) {
+            Some(&o) => self.bad(
+                op,
+                operands,
+                format!("{} holds indices; use one_hot or gather", self.describe(o)),
+            ),
+            None => Ok(()),
+        }
+    }
+
+    /// `f(x)`, elementwise.
+    pub fn unary(&mut self, f: Unary, x: NodeId) -> Result<NodeId> {
+        let op = Op::Unary(f);
+        self.float(op.name(), &[x])?;
+        let shape = self.shape(x).clone();
+        if let Some(value) = self.constant_value(x) {
+            return Ok(self.constant(f.apply(f64::from(value)) as f32, &shape));
+        }
+        if f == Unary::Neg && self.node(x).op == op {
+            return Ok(self.node(x).operands[0]);
+        }
+        Ok(self.append(op, vec![x], shape, DType::F32))
+    }
+
+    /// `f(a, b)`, elementwise; shapes must be equal (see [`Graph::broadcast_pair`]).
+    pub fn binary(&mut self, f: Binary, a: NodeId, b: NodeId) -> Result<NodeId> {
+        let op = Op::Binary(f);
+        self.float(op.name(), &[a, b])?;
+        if self.shape(a) != self.shape(b) {
+            return self.bad(op.name(), &[a, b], "the shapes differ and do not broadcast");
+        }
+        let shape = self.shape(a).clone();
+        let (ca, cb) = (self.constant_value(a), self.constant_value(b));
+        if let (Some(x), Some(y)) = (ca, cb) {
+            return Ok(self.constant(f.apply(f64::from(x), f64::from(y)) as f32, &shape));
+        }
+        match (f, ca, cb) {
+            (Binary::Add, Some(0.0), _) | (Binary::Mul, Some(1.0), _) => return Ok(b),
+            (Binary::Add | Binary::Sub, _, Some(0.0))
+            | (Binary::Mul | Binary::Div, _, Some(1.0)) => return Ok(a),
+            (Binary::Mul, Some(0.0), _)
+            | (Binary::Mul, _, Some(0.0))
+            | (Binary::Div, Some(0.0), _) => {
+                return Ok(self.constant(0.0, &shape));
+            }
+            (Binary::Sub, Some(0.0), _) | (Binary::Mul, Some(-1.0), _) => {
+                return self.unary(Unary::Neg, b);
+            }
+            (Binary::Mul, _, Some(-1.0)) => return self.unary(Unary::Neg, a),
+            _ => {}
+        }
+        // One order for the commutative ones, so that a*b and b*a are one node.
+        let operands = if matches!(f, Binary::Add | Binary::Mul) && b < a {
+            vec![b, a]
+        } else {
+            vec![a, b]
+        };
+        Ok(self.append(op, operands, shape, DType::F32))
+    }
+
+    /// `a` where `condition > 0`, else `b`.
+    pub fn select(&mut self, condition: NodeId, a: NodeId, b: NodeId) -> Result<NodeId> {
+        let operands = [condition, a, b];
+        self.float("select", &operands)?;
+        if self.shape(condition) != self.shape(a) || self.shape(a) != self.shape(b) {
+            return self.bad("select", &operands, "the three shapes must be equal");
+        }
+        if a == b {
+            return Ok(a);
+        }
+        let shape = self.shape(a).clone();
+        Ok(self.append(Op::Select, operands.to_vec(), shape, DType::F32))
+    }
+
+    /// The same value, treated as a constant by every derivative.
+    pub fn stop_gradient(&mut self, x: NodeId) -> Result<NodeId> {
+        self.float("stop_gradient", &[x])?;
+        let shape = self.shape(x).clone();
+        Ok(self.append(Op::StopGradient, vec![x], shape, DType::F32))
+    }
+
+    /// Repeats axes of size 1 up to `shape` (same rank).
+    pub fn broadcast(&mut self, x: NodeId, shape: &[usize]) -> Result<NodeId> {
+        self.float("broadcast", &[x])?;
+        let from = self.shape(x);
+        if from == shape {
+            return Ok(x);
+        }
+        if from.len() != shape.len()
+            || from.iter().zip(shape).any(|(&f, &t)| f != t && f != 1)
+            || shape.contains(&0)
+        {
+            return self.bad(
+                "broadcast",
+                &[x],
+                format!("cannot be repeated to {shape:?}"),
+            );
+        }
+        if let Some(value) = self.constant_value(x) {
+            return Ok(self.constant(value, shape));
+        }
+        Ok(self.append(Op::Broadcast, vec![x], shape.to_vec(), DType::F32))
+    }
+
+    /// NumPy broadcasting of two operands to their common shape: missing leading axes count as 1.
+    pub fn broadcast_pair(&mut self, a: NodeId, b: NodeId) -> Result<(NodeId, NodeId)> {
+        let rank = self.shape(a).len().max(self.shape(b).len());
+        let lift = |shape: &Shape| {
+            let mut lifted = vec![1; rank - shape.len()];
+            lifted.extend(shape);
+            lifted
+        };
+        let (sa, sb) = (lift(self.shape(a)), lift(self.shape(b)));
+        let mut target = Vec::with_capacity(rank);
+        for (&x, &y) in sa.iter().zip(&sb) {
+            if x != y && x != 1 && y != 1 {
+                return self.bad(
+                    "broadcast",
+                    &[a, b],
+                    format!("axis sizes {x} and {y} do not fit"),
+                );
+            }
+            target.push(x.max(y));
+        }
+        let a = self.reshape(a, &sa)?;
+        let b = self.reshape(b, &sb)?;
+        Ok((self.broadcast(a, &target)?, self.broadcast(b, &target)?))
+    }
+
+    /// The same elements under another shape.
+    pub fn reshape(&mut self, x: NodeId, shape: &[usize]) -> Result<NodeId> {
+        let node = self.node(x);
+        if node.shape == shape {
+            return Ok(x);
+        }
+        if elements(&node.shape) != elements(shape) {
+            return self.bad("reshape", &[x], format!("cannot become {shape:?}"));
+        }
+        let dtype = node.dtype;
+        if let Some(value) = self.constant_value(x) {
+            return Ok(self.constant(value, shape));
+        }
+        if node.op == Op::Reshape {
+            return self.reshape(node.operands[0], shape);
+        }
+        Ok(self.append(Op::Reshape, vec![x], shape.to_vec(), dtype))
+    }
+
+    /// Axis `d` of the result is axis `permutation[d]` of `x`.
+    pub fn permute(&mut self, x: NodeId, permutation: &[usize]) -> Result<NodeId> {
+        self.float("permute", &[x])?;
+        let from = self.shape(x).clone();
+        let mut sorted = permutation.to_vec();
+        sorted.sort_unstable();
+        if sorted != (0..from.len()).collect::<Vec<_>>() {
+            return self.bad(
+                "permute",
+                &[x],
+                format!("{permutation:?} is not a permutation of its axes"),
+            );
+        }
+        if permutation.windows(2).all(|w| w[0] < w[1]) {
+            return Ok(x);
+        }
+        let shape: Shape = permutation.iter().map(|&p| from[p]).collect();
+        if let Some(value) = self.constant_value(x) {
+            return Ok(self.constant(value, &shape));
+        }
+        Ok(self.append(
+            Op::Permute(permutation.to_vec()),
+            vec![x],
+            shape,
+            DType::F32,
+        ))
+    }
+
+    /// Elements from `starts`, `shape` many along each axis.
+    pub fn slice(&mut self, x: NodeId, starts: &[usize], shape: &[usize]) -> Result<NodeId> {
+        self.float("slice", &[x])?;
+        let from = self.shape(x).clone();
+        let fits = starts.len() == from.len()
+            && shape.len() == from.len()
+            && (0..from.len()).all(|d| shape[d] > 0 && starts[d] + shape[d] <= from[d]);
+        if !fits {
+            return self.bad(
+                "slice",
+                &[x],
+                format!("starts {starts:?} with shape {shape:?} leave the tensor"),
+            );
+        }
+        if from == shape {
+            return Ok(x);
+        }
+        if let Some(value) = self.constant_value(x) {
+            return Ok(self.constant(value, shape));
+        }
+        Ok(self.append(
+            Op::Slice(starts.to_vec()),
+            vec![x],
+            shape.to_vec(),
+            DType::F32,
+        ))
+    }
+
+    /// Zeros around `x`: `before` of them ahead of each axis, up to `shape`.
+    pub fn pad(&mut self, x: NodeId, before: &[usize], shape: &[usize]) -> Result<NodeId> {
+        self.float("pad", &[x])?;
+        let from = self.shape(x).clone();
+        let fits = before.len() == from.len()
+            && shape.len() == from.len()
+            && (0..from.len()).all(|d| before[d] + from[d] <= shape[d]);
+        if !fits {
+            return self.bad(
+                "pad",
+                &[x],
+                format!("does not fit at {before:?} inside {shape:?}"),
+            );
+        }
+        if from == shape {
+            return Ok(x);
+        }
+        Ok(self.append(
+            Op::Pad(before.to_vec()),
+            vec![x],
+            shape.to_vec(),
+            DType::F32,
+        ))
+    }
+
+    /// Tensors one after another along `axis`: a sum of padded ones, so it needs no rule of its own.
+    pub fn concat(&mut self, parts: &[NodeId], axis: usize) -> Result<NodeId> {
+        let Some(&first) = parts.first() else {
+            return self.bad("concat", &[], "needs at least one tensor");
+        };
+        let mut shape = self.shape(first).clone();
+        if axis >= shape.len() {
+            return self.bad("concat", parts, format!("there is no axis {axis}"));
+        }
+        for &part in &parts[1..] {
+            let other = self.shape(part);
+            if other.len() != shape.len()
+                || (0..shape.len()).any(|d| d != axis && other[d] != shape[d])
+            {
+                return self.bad(
+                    "concat",
+                    parts,
+                    format!("shapes may differ only along axis {axis}"),
+                );
+            }
+            shape[axis] += other[axis];
+        }
+        let mut before = vec![0; shape.len()];
+        let mut total: Option<NodeId> = None;
+        for &part in parts {
+            let padded = self.pad(part, &before, &shape)?;
+            before[axis] += self.shape(part)[axis];
+            total = Some(match total {
+                None => padded,
+                Some(sum) => self.binary(Binary::Add, sum, padded)?,
+            });
+        }
+        Ok(total.unwrap_or(first))
+    }
+
+    fn reduced_shape(&self, op: &str, x: NodeId, axes: &[usize]) -> Result<Shape> {
+        self.float(op, &[x])?;
+        let mut shape = self.shape(x).clone();
+        for &axis in axes {
+            match shape.get_mut(axis) {
+                Some(size) => *size = 1,
+                None => return self.bad(op, &[x], format!("there is no axis {axis}")),
+            }
+        }
+        Ok(shape)
+    }
+
+    /// Sum over `axes`, which stay with size 1.
+    pub fn sum(&mut self, x: NodeId, axes: &[usize]) -> Result<NodeId> {
+        let shape = self.reduced_shape("sum", x, axes)?;
+        if &shape == self.shape(x) {
+            return Ok(x);
+        }
+        if let Some(value) = self.constant_value(x) {
+            let count = elements(self.shape(x)) / elements(&shape);
+            return Ok(self.constant((f64::from(value) * count as f64) as f32, &shape));
+        }
+        let axes = self.normal_axes(x, axes);
+        Ok(self.append(Op::Sum(axes), vec![x], shape, DType::F32))
+    }
+
+    /// Maximum over `axes`, which stay with size 1.
+    pub fn max(&mut self, x: NodeId, axes: &[usize]) -> Result<NodeId> {
+        let shape = self.reduced_shape("max_over", x, axes)?;
+        if &shape == self.shape(x) {
+            return Ok(x);
+        }
+        let axes = self.normal_axes(x, axes);
+        Ok(self.append(Op::Max(axes), vec![x], shape, DType::F32))
+    }
+
+    fn normal_axes(&self, x: NodeId, axes: &[usize]) -> Vec<usize> {
+        let mut axes: Vec<usize> = axes
+            .iter()
+            .copied()
+            .filter(|&a| self.shape(x)[a] > 1)
+            .collect();
+        axes.sort_unstable();
+        axes.dedup();
+        axes
+    }
+
+    /// Batched matrix product `[B,M,K] x [B,K,N] -> [B,M,N]`, each operand optionally stored transposed.
+    pub fn dot(
+        &mut self,
+        lhs: NodeId,
+        rhs: NodeId,
+        transpose_lhs: bool,
+        transpose_rhs: bool,
+    ) -> Result<NodeId> {
+        self.float("dot", &[lhs, rhs])?;
+        let (a, b) = (self.shape(lhs), self.shape(rhs));
+        if a.len() != 3 || b.len() != 3 || a[0] != b[0] {
+            return self.bad("dot", &[lhs, rhs], "needs [B,M,K] and [B,K,N] with equal B");
+        }
+        let (m, k) = if transpose_lhs {
+            (a[2], a[1])
+        } else {
+            (a[1], a[2])
+        };
+        let (k2, n) = if transpose_rhs {
+            (b[2], b[1])
+        } else {
+            (b[1], b[2])
+        };
+        if k != k2 {
+            return self.bad(
+                "dot",
+                &[lhs, rhs],
+                format!("the inner sizes {k} and {k2} differ"),
+            );
+        }
+        let shape = vec![a[0], m, n];
+        if self.constant_value(lhs) == Some(0.0) || self.constant_value(rhs) == Some(0.0) {
+            return Ok(self.constant(0.0, &shape));
+        }
+        let op = Op::Dot {
+            transpose_lhs,
+            transpose_rhs,
+        };
+        Ok(self.append(op, vec![lhs, rhs], shape, DType::F32))
+    }
+
+    fn indices(&self, op: &str, operands: &[NodeId], indices: NodeId) -> Result<usize> {
+        let node = self.node(indices);
+        if node.dtype != DType::U32 || node.shape.len() != 1 {
+            return self.bad(op, operands, "the indices must be a u32 input of one axis");
+        }
+        Ok(node.shape[0])
+    }
+
+    /// Rows of `table` `[R,D]` at `indices` `[I]`.
+    pub fn gather(&mut self, table: NodeId, indices: NodeId) -> Result<NodeId> {
+        let count = self.indices("gather", &[table, indices], indices)?;
+        self.float("gather", &[table])?;
+        let &[_, width] = self.shape(table).as_slice() else {
+            return self.bad("gather", &[table, indices], "the table must have two axes");
+        };
+        Ok(self.append(
+            Op::Gather,
+            vec![table, indices],
+            vec![count, width],
+            DType::F32,
+        ))
+    }
+
+    /// `values` `[I,D]` added into `rows` rows of zeros at `indices` `[I]`; the transpose of [`Graph::gather`].
+    pub fn scatter_add(&mut self, values: NodeId, indices: NodeId, rows: usize) -> Result<NodeId> {
+        let count = self.indices("scatter_add", &[values, indices], indices)?;
+        self.float("scatter_add", &[values])?;
+        match *self.shape(values).as_slice() {
+            [n, width] if n == count && rows > 0 => Ok(self.append(
+                Op::ScatterAdd,
+                vec![values, indices],
+                vec![rows, width],
+                DType::F32,
+            )),
+            _ => self.bad(
+                "scatter_add",
+                &[values, indices],
+                "needs values [I,D] and indices [I]",
+            ),
+        }
+    }
+
+    /// `[I] -> [I, classes]`: 1 at the label, else 0.
+    pub fn one_hot(&mut self, labels: NodeId, classes: usize) -> Result<NodeId> {
+        let count = self.indices("one_hot", &[labels], labels)?;
+        if classes == 0 {
+            return self.bad("one_hot", &[labels], "needs at least one class");
+        }
+        Ok(self.append(Op::OneHot, vec![labels], vec![count, classes], DType::F32))
+    }
+
+    /// For each node, whether it is one of `roots` or an operand of one, directly or not.
+    pub fn ancestors(&self, roots: &[NodeId]) -> Vec<bool> {
+        let mut needed = vec![false; self.nodes.len()];
+        for &root in roots {
+            needed[root.0] = true;
+        }
+        for index in (0..self.nodes.len()).rev() {
+            if needed[index] {
+                for operand in &self.nodes[index].operands {
+                    needed[operand.0] = true;
+                }
+            }
+        }
+        needed
+    }
+
+    /// For each node, whether its value can change with one of `sources`.
+    pub fn depends_on(&self, sources: &[NodeId]) -> Vec<bool> {
+        let mut depends = vec![false; self.nodes.len()];
+        for &source in sources {
+            depends[source.0] = true;
+        }
+        for index in 0..self.nodes.len() {
+            depends[index] |= self.nodes[index].operands.iter().any(|o| depends[o.0]);
+        }
+        depends
+    }
+}

@@ -1,0 +1,292 @@
+//! Sums over the batch of squared per-example gradients, without forming a per-example gradient.
+//!
+//! The gradient of a dense layer is `sum_n x_n d_n^T`: a `dot` that contracts the batch. Stopping before that sum leaves the factors of every
+//! example's gradient, and `sum_n (x_n d_n^T)^2 = (X*X)^T (D*D)`, one more `dot` per layer (Goodfellow 2015, "Efficient per-example gradient
+//! computations"; BackPACK's `SumGradSquared`). A parameter that is used several times has a gradient that is a sum of such terms, and the
+//! square of a sum is the sum over pairs of terms.
+
+use super::node::{Graph, NodeId};
+use super::op::{Binary, Op, Unary};
+use crate::error::{Error, Result};
+
+/// Which axis of a node counts examples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BatchAxis {
+    /// The value is the same for the whole batch: a parameter, a constant, or summed over the batch already.
+    Absent,
+    /// Row `i` along this axis depends on example `i` alone.
+    At(usize),
+    /// Examples are mixed in a way that is not tracked.
+    Mixed,
+}
+
+/// A part of a gradient just before its sum over the batch.
+#[derive(Clone, Copy)]
+enum Term {
+    /// `sum_n left[n, :] right[n, :]^T`, factors of shape `[1, n, a]` and `[1, n, b]`.
+    Outer(NodeId, NodeId),
+    /// `sum_n rows[n, ...]`, with the batch as axis 0.
+    Rows(NodeId),
+}
+
+/// For each of `gradients` (of `sum_n w_n loss_n`, with `weights` `[n]` and inputs whose axis 0 is the batch):
+/// `sum_n w_n g_n * g_n`, elementwise, where `g_n` is the gradient of `loss_n`.
+///
+/// # Errors
+/// [`Error::Unsupported`] where a gradient does not end in a sum over the batch of products of two factors.
+pub fn square_sums(
+    graph: &mut Graph,
+    gradients: &[NodeId],
+    weights: NodeId,
+) -> Result<Vec<NodeId>> {
+    let axes = batch_axes(graph);
+    // A term holds w_n g_n: its square is divided by w_n. Rows of weight 0 are padding.
+    let shape = graph.shape(weights).clone();
+    let tiny = graph.constant(1e-30, &shape);
+    let zero = graph.constant(0.0, &shape);
+    let at_least = graph.binary(Binary::Max, weights, tiny)?;
+    let inverse = graph.unary(Unary::Reciprocal, at_least)?;
+    let scale = graph.select(weights, inverse, zero)?;
+    gradients
+        .iter()
+        .map(|&gradient| square_sum(graph, gradient, scale, &axes))
+        .collect()
+}
+
+fn square_sum(
+    graph: &mut Graph,
+    gradient: NodeId,
+    scale: NodeId,
+    axes: &[BatchAxis],
+) -> Result<NodeId> {
+    let shape = graph.shape(gradient).clone();
+    let mut terms = Vec::new();
+    collect(graph, gradient, axes, &mut terms, gradient)?;
+    let mut total: Option<NodeId> = None;
+    for (i, &a) in terms.iter().enumerate() {
+        for (j, &b) in terms.iter().enumerate().skip(i) {
+            let mut product = match (a, b) {
+                (Term::Outer(la, ra), Term::Outer(lb, rb)) => {
+                    let left = graph.binary(Binary::Mul, la, lb)?;
+                    let right = graph.binary(Binary::Mul, ra, rb)?;
+                    let right = scaled(graph, right, scale, 1)?;
+                    graph.dot(left, right, true, false)?
+                }
+                (Term::Rows(ra), Term::Rows(rb)) => {
+                    let rows = graph.binary(Binary::Mul, ra, rb)?;
+                    let rows = scaled(graph, rows, scale, 0)?;
+                    graph.sum(rows, &[0])?
+                }
+                _ => return unsupported(graph, gradient),
+            };
+            product = graph.reshape(product, &shape)?;
+            if j > i {
+                let two = graph.constant(2.0, &shape);
+                product = graph.binary(Binary::Mul, two, product)?;
+            }
+            total = Some(match total {
+                None => product,
+                Some(sum) => graph.binary(Binary::Add, sum, product)?,
+            });
+        }
+    }
+    Ok(match total {
+        Some(total) => total,
+        None => graph.constant(0.0, &shape),
+    })
+}
+
+/// Multiplies by `scale` `[n]` along `axis`.
+fn scaled(graph: &mut Graph, x: NodeId, scale: NodeId, axis: usize) -> Result<NodeId> {
+    let shape = graph.shape(x).clone();
+    let mut lifted = vec![1; shape.len()];
+    lifted[axis] = shape[axis];
+    let scale = graph.reshape(scale, &lifted)?;
+    let scale = graph.broadcast(scale, &shape)?;
+    graph.binary(Binary::Mul, x, scale)
+}
+
+fn unsupported<T>(graph: &Graph, gradient: NodeId) -> Result<T> {
+    Err(Error::Unsupported {
+        what: "the diagonal of the empirical Fisher matrix".into(),
+        message: format!(
+            "the gradient {} does not end in a sum over the batch of products of two factors; use no preconditioner",
+            graph.describe(gradient)
+        ),
+    })
+}
+
+fn collect(
+    graph: &mut Graph,
+    id: NodeId,
+    axes: &[BatchAxis],
+    terms: &mut Vec<Term>,
+    gradient: NodeId,
+) -> Result<()> {
+    let node = graph.node(id).clone();
+    let axis = |o: NodeId| axes.get(o.0).copied().unwrap_or(BatchAxis::Mixed);
+    match node.op {
+        Op::Constant(bits) if f32::from_bits(bits) == 0.0 => Ok(()),
+        Op::Reshape => collect(graph, node.operands[0], axes, terms, gradient),
+        Op::Binary(Binary::Add) => {
+            collect(graph, node.operands[0], axes, terms, gradient)?;
+            collect(graph, node.operands[1], axes, terms, gradient)
+        }
+        Op::Unary(Unary::Neg) => {
+            let start = terms.len();
+            collect(graph, node.operands[0], axes, terms, gradient)?;
+            for term in &mut terms[start..] {
+                *term = match *term {
+                    Term::Outer(left, right) => Term::Outer(graph.unary(Unary::Neg, left)?, right),
+                    Term::Rows(rows) => Term::Rows(graph.unary(Unary::Neg, rows)?),
+                };
+            }
+            Ok(())
+        }
+        Op::Dot {
+            transpose_lhs,
+            transpose_rhs,
+        } if node.shape[0] == 1 => {
+            let (lhs, rhs) = (node.operands[0], node.operands[1]);
+            let (k_lhs, k_rhs) = (
+                if transpose_lhs { 1 } else { 2 },
+                if transpose_rhs { 2 } else { 1 },
+            );
+            if axis(lhs) != BatchAxis::At(k_lhs) || axis(rhs) != BatchAxis::At(k_rhs) {
+                return unsupported(graph, gradient);
+            }
+            let left = if transpose_lhs {
+                lhs
+            } else {
+                graph.permute(lhs, &[0, 2, 1])?
+            };
+            let right = if transpose_rhs {
+                graph.permute(rhs, &[0, 2, 1])?
+            } else {
+                rhs
+            };
+            terms.push(Term::Outer(left, right));
+            Ok(())
+        }
+        Op::Sum(ref summed) => {
+            let x = node.operands[0];
+            let BatchAxis::At(at) = axis(x) else {
+                return unsupported(graph, gradient);
+            };
+            if !summed.contains(&at) {
+                return unsupported(graph, gradient);
+            }
+            let others: Vec<usize> = summed.iter().copied().filter(|&a| a != at).collect();
+            let rows = graph.sum(x, &others)?;
+            let mut order: Vec<usize> = (0..node.shape.len()).collect();
+            order.remove(at);
+            order.insert(0, at);
+            terms.push(Term::Rows(graph.permute(rows, &order)?));
+            Ok(())
+        }
+        _ => unsupported(graph, gradient),
+    }
+}
+
+/// The batch axis of every node. Inputs of more than no axes have it first.
+fn batch_axes(graph: &Graph) -> Vec<BatchAxis> {
+    let mut axes: Vec<BatchAxis> = Vec::with_capacity(graph.nodes().len());
+    for node in graph.nodes() {
+        let of = |i: usize| {
+            node.operands
+                .get(i)
+                .map_or(BatchAxis::Absent, |o| axes[o.0])
+        };
+        let joined =
+            node.operands
+                .iter()
+                .map(|o| axes[o.0])
+                .fold(BatchAxis::Absent, |a, b| match (a, b) {
+                    (BatchAxis::Absent, x) | (x, BatchAxis::Absent) => x,
+                    (x, y) if x == y => x,
+                    _ => BatchAxis::Mixed,
+                });
+        let from = node
+            .operands
+            .first()
+            .map(|&o| graph.shape(o).as_slice())
+            .unwrap_or_default();
+        let axis = match (&node.op, of(0)) {
+            (Op::Input(_), _) => {
+                if node.shape.is_empty() {
+                    BatchAxis::Absent
+                } else {
+                    BatchAxis::At(0)
+                }
+            }
+            (Op::Parameter(_) | Op::Direction(_) | Op::Constant(_) | Op::Data(_), _) => {
+                BatchAxis::Absent
+            }
+            (
+                Op::Unary(_)
+                | Op::Binary(_)
+                | Op::Select
+                | Op::StopGradient
+                | Op::Broadcast
+                | Op::OneHot,
+                _,
+            ) => joined,
+            (_, BatchAxis::Mixed) => BatchAxis::Mixed,
+            (Op::Reshape, BatchAxis::At(d)) => reshaped(from, &node.shape, d),
+            (Op::Permute(p), BatchAxis::At(d)) => p
+                .iter()
+                .position(|&source| source == d)
+                .map_or(BatchAxis::Mixed, BatchAxis::At),
+            (Op::Slice(_) | Op::Pad(_), BatchAxis::At(d)) if from[d] == node.shape[d] => {
+                BatchAxis::At(d)
+            }
+            (Op::Sum(summed), BatchAxis::At(d)) if summed.contains(&d) => BatchAxis::Absent,
+            (Op::Max(reduced), BatchAxis::At(d)) if reduced.contains(&d) => BatchAxis::Mixed,
+            (Op::Sum(_) | Op::Max(_), x) => x,
+            (
+                Op::Dot {
+                    transpose_lhs,
+                    transpose_rhs,
+                },
+                left,
+            ) => dot_axis(left, of(1), *transpose_lhs, *transpose_rhs),
+            (Op::Gather, BatchAxis::Absent) => of(1),
+            (_, BatchAxis::Absent) if joined == BatchAxis::Absent => BatchAxis::Absent,
+            _ => BatchAxis::Mixed,
+        };
+        axes.push(axis);
+    }
+    axes
+}
+
+/// The axis of the same size with as many elements before it.
+fn reshaped(from: &[usize], to: &[usize], axis: usize) -> BatchAxis {
+    let before: usize = from[..axis].iter().product();
+    let mut seen = 1;
+    for (d, &size) in to.iter().enumerate() {
+        if seen == before && size == from[axis] {
+            return BatchAxis::At(d);
+        }
+        seen *= size;
+    }
+    BatchAxis::Mixed
+}
+
+fn dot_axis(
+    left: BatchAxis,
+    right: BatchAxis,
+    transpose_lhs: bool,
+    transpose_rhs: bool,
+) -> BatchAxis {
+    let (m_axis, k_lhs) = if transpose_lhs { (2, 1) } else { (1, 2) };
+    let (k_rhs, n_axis) = if transpose_rhs { (2, 1) } else { (1, 2) };
+    match (left, right) {
+        (BatchAxis::Absent, BatchAxis::Absent) => BatchAxis::Absent,
+        (BatchAxis::At(0), BatchAxis::At(0) | BatchAxis::Absent)
+        | (BatchAxis::Absent, BatchAxis::At(0)) => BatchAxis::At(0),
+        (BatchAxis::At(d), BatchAxis::Absent) if d == m_axis => BatchAxis::At(1),
+        (BatchAxis::Absent, BatchAxis::At(d)) if d == n_axis => BatchAxis::At(2),
+        (BatchAxis::At(l), BatchAxis::At(r)) if l == k_lhs && r == k_rhs => BatchAxis::Absent,
+        _ => BatchAxis::Mixed,
+    }
+}

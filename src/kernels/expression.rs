@@ -1,0 +1,330 @@
+//! A fused elementwise computation over an index space, and its WGSL.
+//!
+//! Every element of the index space loads operands at affine addresses (offset + sum of index times stride; a stride of 0 repeats), possibly
+//! guarded by a range (padding), and combines them. Axes that all loads walk alike are merged, and four neighbours along the last axis become one
+//! `vec4` where every load allows it.
+
+use std::fmt::Write as _;
+
+use super::function::{Binary, Unary};
+
+/// A coordinate: the index along an axis of the index space (or 0) plus an offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Coordinate {
+    pub(crate) axis: Option<usize>,
+    pub(crate) offset: isize,
+}
+
+/// `low <= coordinate < high`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Range {
+    pub(crate) at: Coordinate,
+    pub(crate) high: isize,
+}
+
+/// One step of the computation; operands are earlier steps.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Constant(f32),
+    /// An element of the operand bound at `binding`; where `inside` does not hold, any element.
+    Load {
+        binding: usize,
+        offset: isize,
+        strides: Vec<usize>,
+        inside: Vec<Range>,
+    },
+    Unary(Unary, usize),
+    Binary(Binary, usize, usize),
+    Select(usize, usize, usize),
+    /// The step's value where all ranges hold, else 0.
+    Inside(usize, Vec<Range>),
+    /// 1 where the u32 element at the address equals the coordinate, else 0.
+    OneHot {
+        binding: usize,
+        offset: isize,
+        strides: Vec<usize>,
+        class: Coordinate,
+    },
+}
+
+/// The computation: index space, steps (the last one is the value), and which bindings hold u32.
+#[derive(Clone, Debug)]
+pub(crate) struct Expression {
+    /// Sizes of the axes; no axis has size 1.
+    pub(crate) axes: Vec<usize>,
+    /// The first `kept` axes are those of the result; the rest is reduced away.
+    pub(crate) kept: usize,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) integer: Vec<bool>,
+}
+
+impl Step {
+    fn strides(&self) -> Option<&Vec<usize>> {
+        match self {
+            Step::Load { strides, .. } | Step::OneHot { strides, .. } => Some(strides),
+            _ => None,
+        }
+    }
+
+    fn coordinates(&self) -> Vec<Coordinate> {
+        match self {
+            Step::Load { inside, .. } | Step::Inside(_, inside) => {
+                inside.iter().map(|r| r.at).collect()
+            }
+            Step::OneHot { class, .. } => vec![*class],
+            _ => vec![],
+        }
+    }
+}
+
+impl Expression {
+    /// Merges neighbouring axes that every load walks as one.
+    pub(crate) fn merge_axes(&mut self) {
+        let mut axis = self.axes.len();
+        while axis > 1 {
+            axis -= 1;
+            let outer = axis - 1;
+            let size = self.axes[axis];
+            let same_side = (outer < self.kept) == (axis < self.kept);
+            let mergeable = same_side
+                && self.steps.iter().all(|step| {
+                    step.strides().is_none_or(|s| s[outer] == s[axis] * size)
+                        && step
+                            .coordinates()
+                            .iter()
+                            .all(|c| c.axis != Some(axis) && c.axis != Some(outer))
+                });
+            if !mergeable {
+                continue;
+            }
+            self.axes[outer] *= size;
+            self.axes.remove(axis);
+            if axis < self.kept {
+                self.kept -= 1;
+            }
+            let shift = |c: &mut Coordinate| {
+                if let Some(a) = &mut c.axis {
+                    if *a > axis {
+                        *a -= 1;
+                    }
+                }
+            };
+            for step in &mut self.steps {
+                match step {
+                    Step::Load {
+                        strides, inside, ..
+                    } => {
+                        strides[outer] = strides[axis];
+                        strides.remove(axis);
+                        inside.iter_mut().for_each(|r| shift(&mut r.at));
+                    }
+                    Step::OneHot { strides, class, .. } => {
+                        strides[outer] = strides[axis];
+                        strides.remove(axis);
+                        shift(class);
+                    }
+                    Step::Inside(_, ranges) => ranges.iter_mut().for_each(|r| shift(&mut r.at)),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// The axis along which four neighbours can be one vec4, if there is one: the last axis, or in a reduction the last kept one.
+    /// With it, which bindings are read as scalars because they repeat along that axis.
+    pub(crate) fn vector_axis(&self) -> Option<(usize, Vec<bool>)> {
+        let candidates = [self.axes.len().checked_sub(1), self.kept.checked_sub(1)];
+        candidates.into_iter().flatten().find_map(|axis| {
+            if self.vectorizes(axis) {
+                self.scalar_bindings(axis).map(|scalar| (axis, scalar))
+            } else {
+                None
+            }
+        })
+    }
+
+    fn vectorizes(&self, last: usize) -> bool {
+        self.axes[last].is_multiple_of(4)
+            && self.steps.iter().all(|step| match step {
+                Step::Load {
+                    offset,
+                    strides,
+                    inside,
+                    ..
+                } => {
+                    inside.iter().all(|r| r.at.axis != Some(last))
+                        && (strides[last] == 0
+                            || strides[last] == 1
+                                && offset.rem_euclid(4) == 0
+                                && strides
+                                    .iter()
+                                    .enumerate()
+                                    .all(|(a, s)| a == last || s.is_multiple_of(4)))
+                }
+                Step::Inside(_, ranges) => ranges.iter().all(|r| r.at.axis != Some(last)),
+                // Labels are one u32 for all four neighbours.
+                Step::OneHot { strides, .. } => strides[last] == 0,
+                _ => true,
+            })
+    }
+
+    /// A binding may not be read both as vec4 and as scalar; then the expression is not vectorized.
+    fn scalar_bindings(&self, last: usize) -> Option<Vec<bool>> {
+        let mut scalar: Vec<Option<bool>> = vec![None; self.integer.len()];
+        for step in &self.steps {
+            if let (Some(strides), Step::Load { binding, .. } | Step::OneHot { binding, .. }) =
+                (step.strides(), step)
+            {
+                let this = strides[last] == 0;
+                match scalar[*binding] {
+                    Some(other) if other != this => return None,
+                    _ => scalar[*binding] = Some(this),
+                }
+            }
+        }
+        Some(scalar.into_iter().map(|s| s.unwrap_or(false)).collect())
+    }
+
+    /// Declarations of the operands, from binding 1 on.
+    pub(crate) fn declarations(&self, scalar: Option<&[bool]>) -> String {
+        let mut out = String::new();
+        for (i, integer) in self.integer.iter().enumerate() {
+            let element = match (integer, scalar) {
+                (true, _) => "u32",
+                (false, Some(scalar)) if !scalar[i] => "vec4<f32>",
+                _ => "f32",
+            };
+            let _ = writeln!(
+                out,
+                "@group(0) @binding({}) var<storage, read> in{i}: array<{element}>;",
+                i + 1
+            );
+        }
+        out
+    }
+
+    /// Indices along the given axes from a linear index; the axis `vector` counts in units of four.
+    pub(crate) fn unravel(
+        &self,
+        axes: std::ops::Range<usize>,
+        linear: &str,
+        vector: Option<usize>,
+    ) -> String {
+        let mut out = String::new();
+        let mut rest = linear.to_string();
+        for axis in axes.clone().rev() {
+            let unit = if vector == Some(axis) { 4 } else { 1 };
+            let size = self.axes[axis] / unit;
+            let scaled = |e: String| if unit == 4 { format!("4u * ({e})") } else { e };
+            if axis == axes.start {
+                let _ = writeln!(out, "    let x{axis} = {};", scaled(rest.clone()));
+            } else {
+                let _ = writeln!(
+                    out,
+                    "    let x{axis} = {};",
+                    scaled(format!("{rest} % {size}u"))
+                );
+                let _ = writeln!(out, "    let q{axis} = {rest} / {size}u;");
+                rest = format!("q{axis}");
+            }
+        }
+        out
+    }
+
+    fn address(offset: isize, strides: &[usize], divide: usize) -> String {
+        let mut terms = Vec::new();
+        for (axis, &stride) in strides.iter().enumerate() {
+            match stride {
+                0 => {}
+                1 => terms.push(format!("x{axis}")),
+                _ => terms.push(format!("x{axis} * {stride}u")),
+            }
+        }
+        let mut sum = if terms.is_empty() {
+            "0u".to_string()
+        } else {
+            terms.join(" + ")
+        };
+        if offset > 0 {
+            let _ = write!(sum, " + {offset}u");
+        } else if offset < 0 {
+            let _ = write!(sum, " - {}u", -offset);
+        }
+        if divide == 1 {
+            sum
+        } else {
+            format!("({sum}) / {divide}u")
+        }
+    }
+
+    fn condition(ranges: &[Range]) -> String {
+        let parts: Vec<String> = ranges
+            .iter()
+            .map(|r| match r.at.axis {
+                Some(axis) => format!(
+                    "(i32(x{axis}) + {} >= 0 && i32(x{axis}) + {} < {})",
+                    r.at.offset, r.at.offset, r.high
+                ),
+                None => format!("({} >= 0 && {} < {})", r.at.offset, r.at.offset, r.high),
+            })
+            .collect();
+        parts.join(" && ")
+    }
+
+    /// Statements that end with `let value = ..;`, for indices `x0, x1, ..`.
+    pub(crate) fn body(&self, vector: Option<usize>) -> String {
+        let mut out = String::new();
+        for (i, step) in self.steps.iter().enumerate() {
+            let text = match step {
+                Step::Constant(value) => format!("T({})", literal(*value)),
+                Step::Load {
+                    binding,
+                    offset,
+                    strides,
+                    inside,
+                } => {
+                    let wide = vector.is_some_and(|axis| strides[axis] == 1);
+                    let mut address = Self::address(*offset, strides, if wide { 4 } else { 1 });
+                    if !inside.is_empty() {
+                        // Outside the range the address may be anything; element 0 exists.
+                        address = format!("select(0u, {address}, {})", Self::condition(inside));
+                    }
+                    format!("T(in{binding}[{address}])")
+                }
+                Step::Unary(f, x) => f.wgsl(&format!("v{x}")),
+                Step::Binary(f, a, b) => f.wgsl(&format!("v{a}"), &format!("v{b}")),
+                Step::Select(c, a, b) => format!("select(v{b}, v{a}, v{c} > T(0.0))"),
+                Step::Inside(x, ranges) => {
+                    format!("select(T(0.0), v{x}, {})", Self::condition(ranges))
+                }
+                Step::OneHot {
+                    binding,
+                    offset,
+                    strides,
+                    class,
+                } => {
+                    let label = format!("in{binding}[{}]", Self::address(*offset, strides, 1));
+                    let base = match class.axis {
+                        Some(axis) => format!("(x{axis} + {}u)", class.offset),
+                        None => format!("{}u", class.offset),
+                    };
+                    if vector.is_some() && class.axis == vector {
+                        format!(
+                            "select(T(0.0), T(1.0), vec4<u32>({label}) == {base} + vec4<u32>(0u, 1u, 2u, 3u))"
+                        )
+                    } else {
+                        format!("select(T(0.0), T(1.0), {label} == {base})")
+                    }
+                }
+            };
+            let _ = writeln!(out, "    let v{i} = {text};");
+        }
+        let _ = write!(out, "    let value = v{};", self.steps.len() - 1);
+        out
+    }
+}
+
+/// A WGSL literal that has exactly this value.
+fn literal(value: f32) -> String {
+    format!("{value:e}f")
+}

@@ -1,0 +1,12 @@
+//! Kernels: one WGSL file per family in `shaders/`, one typed face per file here.
+//!
+//! A face checks shapes and limits and adds dispatches to a [`Recording`](crate::gpu::Recording). Nothing else in the crate names a binding.
+
+pub(crate) mod cg;
+pub(crate) mod dot;
+pub(crate) mod expression;
+pub mod function;
+pub(crate) mod gather;
+pub(crate) mod generated;
+pub(crate) mod template;
+pub(crate) mod vector;

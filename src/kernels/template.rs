@@ -1,0 +1,40 @@
+//! Kernel texts with replaceable regions.
+//!
+//! A file in `shaders/` is valid WGSL as it stands (the build validates it). A region between a line `//<name` and the next `//>` holds a
+//! default that a generated kernel replaces.
+
+use crate::error::{Error, Result};
+
+/// Replaces each named region of `text`.
+///
+/// # Errors
+/// [`Error::Unsupported`] if a region is missing: a defect of this crate, caught by every test that makes a kernel.
+pub(crate) fn fill(text: &str, regions: &[(&str, &str)]) -> Result<String> {
+    let mut out = text.to_string();
+    for (name, content) in regions {
+        let missing = || Error::Unsupported {
+            what: format!("the region '{name}' of a kernel template"),
+            message: "the shader file has no such region".into(),
+        };
+        let open = format!("//<{name}\n");
+        let start = out.find(&open).ok_or_else(missing)?;
+        let end = start + out[start..].find("//>").ok_or_else(missing)?;
+        out.replace_range(start..end + 3, content);
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fill;
+
+    #[test]
+    fn regions_are_replaced_and_missing_ones_are_errors() {
+        let text = "a\n//<x\nold\n//>\nb\n//<y\n//>\n";
+        assert_eq!(
+            fill(text, &[("y", "Y"), ("x", "X")]).ok().as_deref(),
+            Some("a\nX\nb\nY\n")
+        );
+        assert!(fill(text, &[("z", "Z")]).is_err());
+    }
+}

@@ -1,0 +1,149 @@
+//! Faces of the kernels on flat vectors: `combine`, `inner_products` with `sum_partials`, `preconditioner`, `first_order`.
+
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, Recording, Slice, grid};
+
+const COMBINE: &str = include_str!("../../shaders/combine.wgsl");
+const INNER_PRODUCTS: &str = include_str!("../../shaders/inner_products.wgsl");
+const SUM_PARTIALS: &str = include_str!("../../shaders/sum_partials.wgsl");
+const PRECONDITIONER: &str = include_str!("../../shaders/preconditioner.wgsl");
+const FIRST_ORDER: &str = include_str!("../../shaders/first_order.wgsl");
+
+/// Number of vec4s of a flat vector, after checking that all have the same length.
+pub(crate) fn vec4s(vectors: &[&Slice]) -> Result<usize> {
+    let Some(first) = vectors.first() else {
+        return Ok(0);
+    };
+    for vector in vectors {
+        if vector.len() != first.len() || !vector.len().is_multiple_of(4) {
+            let what = format!("vector '{}'", vector.label());
+            return Err(Error::Length {
+                what,
+                found: vector.len(),
+                expected: first.len().next_multiple_of(4),
+            });
+        }
+    }
+    Ok(first.len() / 4)
+}
+
+/// Workgroups of a reduction over `count` vec4s: enough for a large GPU, but at least four vec4s per invocation.
+pub(crate) fn reduction_groups(count: usize) -> usize {
+    count.div_ceil(256).clamp(1, 256)
+}
+
+/// Records `out = a x + b y` with `(a, b) = coefficients[slot..slot + 2]`; `out` must be another buffer than `x` and `y`.
+pub(crate) fn combine(
+    gpu: &Gpu,
+    recording: &mut Recording,
+    out: &Slice,
+    x: &Slice,
+    y: &Slice,
+    (coefficients, slot): (&Slice, usize),
+) -> Result<()> {
+    let count = vec4s(&[out, x, y])?;
+    let pipeline = gpu.pipeline(
+        "combine",
+        COMBINE,
+        &[("COUNT", count as f64), ("SLOT", slot as f64)],
+    )?;
+    recording.dispatch(
+        gpu,
+        &pipeline,
+        &[out, x, y, coefficients],
+        grid(gpu.limits(), count.div_ceil(64))?,
+    )
+}
+
+/// Elements that [`inner_products`] needs for its partial sums.
+pub(crate) fn partial_elements(vector: &Slice) -> usize {
+    4 * reduction_groups(vector.len() / 4)
+}
+
+/// Records `result[first..first + 3] = (x.y, x.x, y.y)`.
+pub(crate) fn inner_products(
+    gpu: &Gpu,
+    recording: &mut Recording,
+    (result, first): (&Slice, usize),
+    partials: &Slice,
+    x: &Slice,
+    y: &Slice,
+) -> Result<()> {
+    let count = vec4s(&[x, y])?;
+    let groups = reduction_groups(count);
+    let first_stage = gpu.pipeline("inner_products", INNER_PRODUCTS, &[("COUNT", count as f64)])?;
+    recording.dispatch(gpu, &first_stage, &[partials, x, y], [groups as u32, 1, 1])?;
+    let constants = [("GROUPS", groups as f64), ("FIRST", first as f64)];
+    let second_stage = gpu.pipeline("sum_partials", SUM_PARTIALS, &constants)?;
+    recording.dispatch(gpu, &second_stage, &[result, partials], [1, 1, 1])
+}
+
+/// Records `inverse = (diagonal + settings[0])^-settings[1]`.
+pub(crate) fn preconditioner(
+    gpu: &Gpu,
+    recording: &mut Recording,
+    inverse: &Slice,
+    diagonal: &Slice,
+    settings: &Slice,
+) -> Result<()> {
+    let count = vec4s(&[inverse, diagonal])?;
+    let pipeline = gpu.pipeline("preconditioner", PRECONDITIONER, &[("COUNT", count as f64)])?;
+    recording.dispatch(
+        gpu,
+        &pipeline,
+        &[inverse, diagonal, settings],
+        grid(gpu.limits(), count.div_ceil(64))?,
+    )
+}
+
+/// The update rules of `shaders/first_order.wgsl`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FirstOrderMethod {
+    Sgd,
+    Adam,
+}
+
+/// What a first-order step reads and writes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FirstOrderOperands<'a> {
+    pub(crate) theta: &'a Slice,
+    pub(crate) first_moment: &'a Slice,
+    pub(crate) second_moment: &'a Slice,
+    pub(crate) gradient: &'a Slice,
+    pub(crate) settings: &'a Slice,
+    pub(crate) loss: &'a Slice,
+    pub(crate) sums: &'a Slice,
+}
+
+/// Records one step of a first-order method.
+pub(crate) fn first_order(
+    gpu: &Gpu,
+    recording: &mut Recording,
+    method: FirstOrderMethod,
+    on: &FirstOrderOperands<'_>,
+) -> Result<()> {
+    let count = vec4s(&[on.theta, on.first_moment, on.second_moment, on.gradient])?;
+    let constants = [
+        ("COUNT", count as f64),
+        (
+            "METHOD",
+            f64::from(u8::from(method == FirstOrderMethod::Adam)),
+        ),
+    ];
+    let pipeline = gpu.pipeline("first_order", FIRST_ORDER, &constants)?;
+    let bindings = [
+        on.theta,
+        on.first_moment,
+        on.second_moment,
+        on.gradient,
+        on.settings,
+        on.loss,
+        on.sums,
+    ];
+    recording.dispatch(
+        gpu,
+        &pipeline,
+        &bindings,
+        grid(gpu.limits(), count.div_ceil(64))?,
+    )
+}

@@ -1,0 +1,377 @@
+//! Preconditioned conjugate gradients (Hestenes and Stiefel 1952) for a Newton step, with all scalars on the device.
+
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, Recording, Slice};
+use crate::kernels::cg::{self, STATE_ELEMENTS, State};
+use crate::objective::Quadratic;
+use crate::vector::Vector;
+
+/// Iterations submitted before the first look at the stop flag: Martens' test needs more than ten.
+const FIRST_LOOK: usize = 11;
+/// Iterations between two later looks. A look costs a wait of about 0.1 ms, an iteration too many a product.
+const LATER_LOOKS: usize = 4;
+
+/// A symmetric linear operator `C` on parameter space: replaying `multiply` writes `C input` to `output`.
+#[derive(Clone, Debug)]
+pub struct Operator {
+    /// `v`; the solver writes its directions here.
+    pub input: Vector,
+    /// `C v`.
+    pub output: Vector,
+    /// The product.
+    pub multiply: Recording,
+}
+
+impl From<&Quadratic> for Operator {
+    fn from(quadratic: &Quadratic) -> Self {
+        Self {
+            input: quadratic.direction.clone(),
+            output: quadratic.product.clone(),
+            multiply: quadratic.multiply.clone(),
+        }
+    }
+}
+
+/// Why a solve ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Stop {
+    /// The model fell by too little over the last iterations (Martens 2010, section 4.4).
+    RelativeProgress,
+    /// The residual is small enough.
+    Residual,
+    /// A direction of curvature zero or below. Without a trust region the last iterate before it is the result; with one, the point where that
+    /// direction meets the boundary.
+    NegativeCurvature,
+    /// The boundary of the trust region.
+    Boundary,
+    /// The cap on iterations.
+    MaxIterations,
+    /// A number overflowed; the result is the last iterate whose numbers were finite.
+    NotFinite,
+}
+
+/// Settings of a solve.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct CgOptions {
+    /// Cap on iterations. Default 250.
+    pub max_iterations: usize,
+    /// Stop when `|r| <= residual_tolerance |g|`. Default 1e-5, about what f32 can reach.
+    pub residual_tolerance: f32,
+    /// Martens' epsilon: stop when the model fell by less than `k epsilon` of its value over the last `k = max(min_window, i/10)` iterations.
+    /// 0 switches the test off. Default 5e-4.
+    pub progress_tolerance: f32,
+    /// Smallest `k` of that test. Default 10.
+    pub min_window: usize,
+}
+
+impl Default for CgOptions {
+    fn default() -> Self {
+        Self {
+            max_iterations: 250,
+            residual_tolerance: 1e-5,
+            progress_tolerance: 5e-4,
+            min_window: 10,
+        }
+    }
+}
+
+impl CgOptions {
+    /// Sets the cap on iterations.
+    #[must_use]
+    pub fn with_max_iterations(mut self, value: usize) -> Self {
+        self.max_iterations = value;
+        self
+    }
+
+    /// Sets the residual tolerance.
+    #[must_use]
+    pub fn with_residual_tolerance(mut self, value: f32) -> Self {
+        self.residual_tolerance = value;
+        self
+    }
+
+    /// Sets Martens' epsilon; 0 switches the test off.
+    #[must_use]
+    pub fn with_progress_tolerance(mut self, value: f32) -> Self {
+        self.progress_tolerance = value;
+        self
+    }
+
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// [`Error::Option`] naming the option and its range.
+    pub fn validate(&self) -> Result<()> {
+        let bad = |option: &str, message: String| {
+            Err(Error::Option {
+                option: option.into(),
+                message,
+            })
+        };
+        if self.max_iterations == 0 || self.max_iterations > 100_000 {
+            return bad(
+                "cg max_iterations",
+                format!("{} is not in 1..=100000", self.max_iterations),
+            );
+        }
+        if self.min_window == 0 {
+            return bad("cg min_window", "must be at least 1".into());
+        }
+        for (name, value) in [
+            ("cg residual_tolerance", self.residual_tolerance),
+            ("cg progress_tolerance", self.progress_tolerance),
+        ] {
+            if !(0.0..1.0).contains(&value) {
+                return bad(name, format!("{value} is not in 0..1"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How a solve went.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CgReport {
+    /// Why it ended.
+    pub stop: Stop,
+    /// Iterations that counted: products with `C` whose result was used.
+    pub iterations: usize,
+    /// Products computed, also those after the stop that nobody needed and the one for a warm start.
+    pub products: usize,
+    /// Value of the damped model `g.x + x.(C + shift) x / 2` at the start and after each iteration.
+    pub model: Vec<f32>,
+    /// `|r| / |g|` at the end.
+    pub relative_residual: f32,
+    /// Curvature of the last direction, `p.(C + shift) p`.
+    pub curvature: f32,
+}
+
+/// A solver of `(C + shift) x = -g` with buffers and recordings for one operator; made once, run often.
+#[derive(Debug)]
+pub struct ConjugateGradients {
+    gpu: Gpu,
+    options: CgOptions,
+    state: Slice,
+    /// The solution; also the first iterate of a warm start.
+    pub solution: Vector,
+    input: Vector,
+    cold_start: Recording,
+    warm_start: Recording,
+    iteration: Recording,
+    /// Iterates kept, with the number of the iteration after which each was copied.
+    stored: Vec<(usize, Vector)>,
+    stores: Vec<Recording>,
+}
+
+impl ConjugateGradients {
+    /// Prepares solves with `operator` and right-hand side `-gradient`. `inverse` holds the inverse diagonal of a preconditioner.
+    /// The iterates after the iterations in `keep` (ascending) are kept in vectors of their own.
+    ///
+    /// # Errors
+    /// [`Error::Option`], [`Error::Length`] for vectors of different layouts, [`Error::OutOfMemory`].
+    pub fn new(
+        gpu: &Gpu,
+        operator: &Operator,
+        gradient: &Vector,
+        inverse: Option<&Vector>,
+        options: &CgOptions,
+        keep: &[usize],
+    ) -> Result<Self> {
+        options.validate()?;
+        let layout: &Arc<_> = gradient.layout();
+        let (solution, residual) = (
+            Vector::new(gpu, "CG solution", layout)?,
+            Vector::new(gpu, "CG residual", layout)?,
+        );
+        let state = gpu.buffer("CG state", STATE_ELEMENTS + options.max_iterations + 1)?;
+        let partials = gpu.buffer("CG partial sums", cg::partial_elements(layout.len()))?;
+        let on = cg::Operands {
+            state: &state,
+            partials: &partials,
+            x: solution.slice(),
+            r: residual.slice(),
+            p: operator.input.slice(),
+            q: operator.output.slice(),
+            g: gradient.slice(),
+            inverse: inverse.map(Vector::slice),
+        };
+        let mut cold_start = Recording::new();
+        cg::start(gpu, &mut cold_start, &on, false)?;
+        let mut warm_start = Recording::new();
+        warm_start.copy(solution.slice(), operator.input.slice())?;
+        warm_start.append(operator.multiply.clone());
+        cg::start(gpu, &mut warm_start, &on, true)?;
+        let mut iteration = operator.multiply.clone();
+        cg::iteration(gpu, &mut iteration, &on)?;
+        let mut stored = Vec::new();
+        let mut stores = Vec::new();
+        for &after in keep
+            .iter()
+            .filter(|&&after| after <= options.max_iterations)
+        {
+            let vector = Vector::new(gpu, "CG iterate", layout)?;
+            let mut store = Recording::new();
+            store.copy(solution.slice(), vector.slice())?;
+            stored.push((after, vector));
+            stores.push(store);
+        }
+        let input = operator.input.clone();
+        Ok(Self {
+            gpu: gpu.clone(),
+            options: options.clone(),
+            state,
+            solution,
+            input,
+            cold_start,
+            warm_start,
+            iteration,
+            stored,
+            stores,
+        })
+    }
+
+    /// Solves with `shift` added to the diagonal; from `solution` if `warm`, else from zero. With a `radius`, stays in the trust region
+    /// `|x| <= radius` (Steihaug 1983; the norm is that of the preconditioner), which needs a start from zero.
+    ///
+    /// `before` is replayed first in the same submission, for what the operator and right-hand side depend on.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for a shift or radius out of range, or loss of the device.
+    pub fn solve(
+        &self,
+        before: &Recording,
+        shift: f32,
+        radius: Option<f32>,
+        warm: bool,
+    ) -> Result<CgReport> {
+        if !shift.is_finite() || shift < 0.0 {
+            return Err(Error::Option {
+                option: "CG shift".into(),
+                message: format!("{shift} is negative or not finite"),
+            });
+        }
+        if let Some(radius) = radius
+            && (warm || !radius.is_finite() || radius <= 0.0)
+        {
+            let message = format!(
+                "radius {radius} with warm start {warm}: needs a positive radius and a start from zero"
+            );
+            return Err(Error::Option {
+                option: "trust region".into(),
+                message,
+            });
+        }
+        let options = &self.options;
+        let state = State {
+            max_iterations: options.max_iterations as u32,
+            shift,
+            residual_tolerance: options.residual_tolerance,
+            progress_tolerance: options.progress_tolerance,
+            radius: radius.unwrap_or(0.0),
+            min_window: options.min_window as u32,
+            ..State::default()
+        };
+        self.gpu
+            .upload(&self.state, 0, bytemuck::bytes_of(&state))?;
+        let mut submitted = 0;
+        loop {
+            let more = if submitted == 0 {
+                FIRST_LOOK
+            } else {
+                LATER_LOOKS
+            };
+            let until = (submitted + more).min(options.max_iterations);
+            let read = self.gpu.submit_and_read(
+                |recorder| {
+                    if submitted == 0 {
+                        recorder.replay(before);
+                        recorder.replay(if warm {
+                            &self.warm_start
+                        } else {
+                            &self.cold_start
+                        });
+                    }
+                    for iteration in submitted + 1..=until {
+                        recorder.replay(&self.iteration);
+                        if let Some(at) = self
+                            .stored
+                            .iter()
+                            .position(|(after, _)| *after == iteration)
+                        {
+                            recorder.replay(&self.stores[at]);
+                        }
+                    }
+                    Ok(())
+                },
+                &[&self.state],
+            )?;
+            submitted = until;
+            let (fixed, model) = read[0].split_at(STATE_ELEMENTS);
+            let state: State = bytemuck::pod_read_unaligned(bytemuck::cast_slice(fixed));
+            let stop = match state.stop {
+                1 => Stop::RelativeProgress,
+                2 => Stop::Residual,
+                3 => Stop::NegativeCurvature,
+                4 => Stop::Boundary,
+                5 => Stop::MaxIterations,
+                6 => Stop::NotFinite,
+                _ if submitted < options.max_iterations => continue,
+                _ => Stop::MaxIterations,
+            };
+            let iterations = state.iterations as usize;
+            return Ok(CgReport {
+                stop,
+                iterations,
+                products: submitted + usize::from(warm),
+                model: model[..=iterations.min(model.len() - 1)].to_vec(),
+                relative_residual: if state.gg > 0.0 {
+                    (state.rr / state.gg).sqrt()
+                } else {
+                    0.0
+                },
+                curvature: state.curvature,
+            });
+        }
+    }
+
+    /// The kept iterates of the last solve: number of the iteration and vector, ascending; only those before its end.
+    pub fn kept(&self, report: &CgReport) -> impl DoubleEndedIterator<Item = (usize, &Vector)> {
+        let end = report.iterations;
+        self.stored
+            .iter()
+            .filter(move |(after, _)| *after < end)
+            .map(|(after, vector)| (*after, vector))
+    }
+
+    /// The direction of the last iteration, which is one of negative curvature after [`Stop::NegativeCurvature`].
+    pub fn last_direction(&self) -> &Vector {
+        &self.input
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::CgOptions;
+
+    #[test]
+    fn options_out_of_range_are_named() {
+        let error = CgOptions::default()
+            .with_max_iterations(0)
+            .validate()
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("max_iterations"), "{error}");
+        assert!(
+            CgOptions::default()
+                .with_residual_tolerance(f32::NAN)
+                .validate()
+                .is_err()
+        );
+        assert!(CgOptions::default().validate().is_ok());
+    }
+}

@@ -1,0 +1,13 @@
+//! Networks: layers, losses and initialisers, all of them compositions of graph primitives.
+
+mod activation;
+mod init;
+mod loss;
+mod model;
+mod sequential;
+
+pub use activation::Activation;
+pub use init::Init;
+pub use loss::Loss;
+pub use model::{DataShape, Model, Output, Scope, TargetShape, Traced};
+pub use sequential::{Sequential, autoencoder};

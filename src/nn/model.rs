@@ -1,0 +1,280 @@
+//! A model: a function that writes the loss of a batch as a graph.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::sync::Arc;
+
+use super::init::Init;
+use crate::data::{Dataset, Targets};
+use crate::error::{Error, Result};
+use crate::graph::tensor::Builder;
+use crate::graph::{DType, Graph, NodeId, Tensor};
+
+/// What the targets of a batch look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetShape {
+    /// One label below this many classes.
+    Classes(usize),
+    /// This many floats.
+    Values(usize),
+    /// The features themselves.
+    Inputs,
+}
+
+/// Widths of features and targets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DataShape {
+    /// Floats per example; 0 for a function without data.
+    pub features: usize,
+    /// The targets of an example.
+    pub targets: TargetShape,
+}
+
+impl From<&Dataset> for DataShape {
+    fn from(dataset: &Dataset) -> Self {
+        let targets = match dataset.targets() {
+            Targets::Classes { classes, .. } => TargetShape::Classes(*classes),
+            Targets::Values { width, .. } => TargetShape::Values(*width),
+            Targets::Inputs => TargetShape::Inputs,
+        };
+        Self {
+            features: dataset.width(),
+            targets,
+        }
+    }
+}
+
+/// What a model's function sees: the batch, and a place to declare parameters.
+#[derive(Debug)]
+pub struct Scope<'b> {
+    builder: &'b Builder,
+    rows: usize,
+    shape: DataShape,
+    features: Option<Tensor<'b>>,
+    targets: Option<Tensor<'b>>,
+    initialisers: RefCell<Vec<Init>>,
+}
+
+impl<'b> Scope<'b> {
+    /// Number of examples in the batch.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of features of an example.
+    pub fn width(&self) -> usize {
+        self.shape.features
+    }
+
+    /// What the targets look like.
+    pub fn target_shape(&self) -> TargetShape {
+        self.shape.targets
+    }
+
+    /// The features, `[rows, width]`.
+    pub fn features(&self) -> Tensor<'b> {
+        self.features.unwrap_or_else(|| {
+            self.fail(missing("features", "this model was declared without any"))
+        })
+    }
+
+    /// The class labels, `[rows]`, for [`Tensor::one_hot`] and [`Tensor::gather`].
+    pub fn labels(&self) -> Tensor<'b> {
+        match (self.shape.targets, self.targets) {
+            (TargetShape::Classes(_), Some(labels)) => labels,
+            _ => self.fail(missing(
+                "labels",
+                "the targets of this model are not class labels",
+            )),
+        }
+    }
+
+    /// The targets as floats, `[rows, width]`; one-hot rows for class labels, the features for an autoencoder.
+    pub fn targets(&self) -> Tensor<'b> {
+        match (self.shape.targets, self.targets) {
+            (TargetShape::Classes(classes), Some(labels)) => labels.one_hot(classes),
+            (TargetShape::Values(_), Some(values)) => values,
+            _ => self.features(),
+        }
+    }
+
+    /// Declares a parameter with its initial values.
+    pub fn parameter(&self, name: &str, shape: &[usize], init: Init) -> Tensor<'b> {
+        self.initialisers.borrow_mut().push(init);
+        self.builder.parameter(name, shape)
+    }
+
+    /// A number.
+    pub fn constant(&self, value: f32) -> Tensor<'b> {
+        self.builder.constant(value)
+    }
+
+    /// A tensor given by value.
+    pub fn data(&self, values: Vec<f32>, shape: &[usize]) -> Tensor<'b> {
+        self.builder.data(values, shape)
+    }
+
+    /// A dense layer `x W + b`, with parameters `NAME.weight` `[inputs, outputs]` and `NAME.bias` `[outputs]`.
+    pub fn dense(&self, name: &str, x: Tensor<'b>, outputs: usize, init: Init) -> Tensor<'b> {
+        let inputs = x.shape().last().copied().unwrap_or(1);
+        let weight = self.parameter(&format!("{name}.weight"), &[inputs, outputs], init);
+        let bias = self.parameter(&format!("{name}.bias"), &[outputs], Init::Constant(0.0));
+        x.dot(weight) + bias
+    }
+
+    /// Reports a mistake; building the model then returns it.
+    pub fn fail(&self, error: Error) -> Tensor<'b> {
+        self.builder.fail(error)
+    }
+}
+
+fn missing(what: &str, message: &str) -> Error {
+    Error::Shape {
+        node: what.into(),
+        message: message.into(),
+    }
+}
+
+/// What a model's function returns.
+#[derive(Clone, Copy, Debug)]
+pub struct Output<'b> {
+    /// The loss of each example, `[rows]`.
+    pub losses: Tensor<'b>,
+    /// The network's outputs: the loss must depend on parameters only through them, or there is no Gauss-Newton matrix.
+    pub outputs: Tensor<'b>,
+    /// A figure of merit of each example, `[rows]`.
+    pub metric: Option<Tensor<'b>>,
+}
+
+type Build = dyn for<'b> Fn(&Scope<'b>) -> Output<'b> + Send + Sync;
+
+/// A function from a batch to the loss of each of its examples, written with graph primitives.
+#[derive(Clone)]
+pub struct Model {
+    shape: DataShape,
+    build: Arc<Build>,
+}
+
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Model")
+            .field("shape", &self.shape)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A model written out for a number of rows.
+#[derive(Debug)]
+pub struct Traced {
+    /// Its graph.
+    pub graph: Graph,
+    /// The loss of each example, `[rows]`.
+    pub losses: NodeId,
+    /// The network's outputs.
+    pub outputs: NodeId,
+    /// The figure of merit of each example.
+    pub metric: Option<NodeId>,
+    /// How each parameter starts.
+    pub initialisers: Vec<Init>,
+}
+
+impl Model {
+    /// A model from a free-form function.
+    ///
+    /// ```
+    /// use osculant::nn::{DataShape, Init, Model, Output, TargetShape};
+    /// // Logistic regression with a bias, on 3 features.
+    /// let shape = DataShape { features: 3, targets: TargetShape::Values(1) };
+    /// let model = Model::new(shape, |scope| {
+    ///     let z = scope.dense("line", scope.features(), 1, Init::Glorot);
+    ///     let losses = (z.softplus() - scope.targets() * z).reshape(&[scope.rows()]);
+    ///     Output { losses, outputs: z, metric: None }
+    /// });
+    /// assert_eq!(model.trace(5)?.graph.parameters().len(), 2);
+    /// # Ok::<(), osculant::Error>(())
+    /// ```
+    pub fn new<F>(shape: impl Into<DataShape>, build: F) -> Self
+    where
+        F: for<'b> Fn(&Scope<'b>) -> Output<'b> + Send + Sync + 'static,
+    {
+        Self {
+            shape: shape.into(),
+            build: Arc::new(build),
+        }
+    }
+
+    /// Widths of features and targets.
+    pub fn shape(&self) -> DataShape {
+        self.shape
+    }
+
+    /// Writes the model out for `rows` examples. Its inputs are, as far as there are any: `features` and `targets`.
+    ///
+    /// # Errors
+    /// The first mistake in the model's function, or [`Error::Shape`] when it does not return one loss per example.
+    pub fn trace(&self, rows: usize) -> Result<Traced> {
+        if rows == 0 {
+            return Err(Error::Data {
+                what: "batch".into(),
+                message: "it is empty".into(),
+            });
+        }
+        let builder = Builder::new();
+        let (losses, outputs, metric, initialisers) = {
+            let features = (self.shape.features > 0)
+                .then(|| builder.input("features", &[rows, self.shape.features]));
+            let targets = match self.shape.targets {
+                TargetShape::Classes(_) => Some(builder.indices("targets", &[rows])),
+                TargetShape::Values(width) if width > 0 => {
+                    Some(builder.input("targets", &[rows, width]))
+                }
+                _ => None,
+            };
+            let scope = Scope {
+                builder: &builder,
+                rows,
+                shape: self.shape,
+                features,
+                targets,
+                initialisers: RefCell::default(),
+            };
+            let output = (self.build)(&scope);
+            for (name, tensor) in [("losses", Some(output.losses)), ("metric", output.metric)] {
+                if let Some(tensor) = tensor
+                    && !builder.has_failed()
+                    && tensor.shape() != [rows]
+                {
+                    scope.fail(Error::Shape {
+                        node: format!("the model's {name}"),
+                        message: format!(
+                            "have shape {:?}, expected [{rows}]: one number per example",
+                            tensor.shape()
+                        ),
+                    });
+                }
+            }
+            let losses = output.losses.named("losses").id();
+            let outputs = output.outputs.named("outputs").id();
+            (
+                losses,
+                outputs,
+                output.metric.map(|m| m.named("metric").id()),
+                scope.initialisers.into_inner(),
+            )
+        };
+        let graph = builder.finish()?;
+        debug_assert!(
+            graph
+                .inputs()
+                .iter()
+                .all(|i| graph.node(i.node).dtype != DType::U32 || i.name == "targets")
+        );
+        Ok(Traced {
+            graph,
+            losses,
+            outputs,
+            metric,
+            initialisers,
+        })
+    }
+}

@@ -1,0 +1,576 @@
+//! The objective of a model written as a graph.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::quadratic::{Curvature, LossProgram, Objective, Quadratic, QuadraticRequest};
+use crate::data::{Batch, Dataset, Targets};
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, Recording, Slice};
+use crate::graph::derivatives::{gauss_newton_product, gradient, hessian_product};
+use crate::graph::executable::DeviceLeaves;
+use crate::graph::per_example::square_sums;
+use crate::graph::{Binary, DType, Executable, Graph, NodeId};
+use crate::nn::{Model, TargetShape, Traced};
+use crate::vector::{Layout, Vector};
+
+/// Rows of the batches in which a whole data set is evaluated.
+const EVALUATION_ROWS: usize = 1000;
+
+/// The inputs of a batch of some number of rows, on the device.
+#[derive(Debug)]
+struct Inputs {
+    features: Option<Slice>,
+    targets: Option<Slice>,
+    weights: Slice,
+}
+
+/// A program for one vector of parameters and number of rows.
+struct Kept<Request, Program> {
+    theta: Vector,
+    rows: usize,
+    request: Request,
+    program: Arc<Program>,
+}
+
+/// Mean loss and figure of merit over a data set.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Evaluation {
+    /// Mean loss, without the `l2` term.
+    pub loss: f64,
+    /// Mean of the model's metric, if it has one.
+    pub metric: Option<f64>,
+}
+
+/// The mean loss of a [`Model`] over a batch, plus `l2/2 |theta|^2`, with all its derivatives on the device.
+///
+/// Programs are compiled on first use for each number of rows and kept. Batches may have weights; rows of weight 0 do not count, so a short last
+/// batch can be padded ([`Batch::pad_to`]) instead of compiling again.
+pub struct GraphObjective {
+    gpu: Gpu,
+    model: Model,
+    layout: Arc<Layout>,
+    l2: f32,
+    inputs: HashMap<usize, Arc<Inputs>>,
+    quadratics: Vec<Kept<QuadraticRequest, Quadratic>>,
+    losses: Vec<Kept<(), LossProgram>>,
+    evaluations: Vec<Kept<(), Evaluator>>,
+}
+
+/// Loss and metric of a batch.
+struct Evaluator {
+    loss: Slice,
+    metric: Option<Slice>,
+    run: Recording,
+}
+
+impl std::fmt::Debug for GraphObjective {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GraphObjective")
+            .field("model", &self.model)
+            .field("layout", &self.layout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A model written out for a number of rows, with its weighted mean loss.
+struct Program {
+    traced: Traced,
+    parameters: Vec<NodeId>,
+    weights: NodeId,
+    /// Mean of the examples' losses, `[1]`.
+    data_loss: NodeId,
+    /// That plus the `l2` term.
+    loss: NodeId,
+}
+
+impl GraphObjective {
+    /// The objective of a model on a device.
+    ///
+    /// # Errors
+    /// Mistakes in the model ([`Error::Shape`]).
+    pub fn new(gpu: &Gpu, model: Model) -> Result<Self> {
+        let traced = model.trace(1)?;
+        let graph = &traced.graph;
+        let tensors: Vec<(String, Vec<usize>)> = graph
+            .parameters()
+            .iter()
+            .map(|p| (p.name.clone(), graph.shape(p.node).clone()))
+            .collect();
+        let layout = Arc::new(Layout::new(&tensors)?);
+        Ok(Self {
+            gpu: gpu.clone(),
+            model,
+            layout,
+            l2: 0.0,
+            inputs: HashMap::new(),
+            quadratics: Vec::new(),
+            losses: Vec::new(),
+            evaluations: Vec::new(),
+        })
+    }
+
+    /// Adds `l2/2 |theta|^2` to the loss, and so `l2` to the diagonal of every curvature.
+    ///
+    /// # Errors
+    /// [`Error::Option`] unless finite and not negative.
+    pub fn with_l2(mut self, l2: f32) -> Result<Self> {
+        if !l2.is_finite() || l2 < 0.0 {
+            let message = format!("{l2} is not a regularization strength; give a number from 0 on");
+            return Err(Error::Option {
+                option: "l2".into(),
+                message,
+            });
+        }
+        self.l2 = l2;
+        Ok(self)
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// A vector of initial parameters. The same seed gives the same numbers on every device.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`], or a bad initialiser.
+    pub fn initial_parameters(&self, seed: u64) -> Result<Vector> {
+        let traced = self.model.trace(1)?;
+        let tensors: Vec<Vec<f32>> = traced
+            .initialisers
+            .iter()
+            .zip(self.layout.entries())
+            .enumerate()
+            .map(|(index, (init, entry))| init.values(&entry.shape, seed, index))
+            .collect::<Result<_>>()?;
+        let theta = Vector::new(&self.gpu, "theta", &self.layout)?;
+        theta.write(&self.gpu, &tensors)?;
+        Ok(theta)
+    }
+
+    /// Mean loss and metric over a data set, in batches.
+    ///
+    /// # Errors
+    /// Data that do not fit the model.
+    pub fn evaluate(&mut self, theta: &Vector, dataset: &Dataset) -> Result<Evaluation> {
+        let rows = EVALUATION_ROWS.min(dataset.len());
+        let (mut loss, mut metric) = (0.0, None);
+        for start in (0..dataset.len()).step_by(rows) {
+            let indices: Vec<usize> = (start..dataset.len().min(start + rows)).collect();
+            let share = indices.len() as f64 / dataset.len() as f64;
+            let batch = dataset.batch(&indices)?.pad_to(rows)?;
+            let inputs = self.load(&batch)?;
+            let evaluator = self.evaluator(theta, &inputs, rows)?;
+            let slices: Vec<&Slice> = std::iter::once(&evaluator.loss)
+                .chain(&evaluator.metric)
+                .collect();
+            let read = self.gpu.submit_and_read(
+                |recorder| {
+                    recorder.replay(&evaluator.run);
+                    Ok(())
+                },
+                &slices,
+            )?;
+            loss += share * f64::from(read[0][0]);
+            if let Some(values) = read.get(1) {
+                *metric.get_or_insert(0.0) += share * f64::from(values[0]);
+            }
+        }
+        Ok(Evaluation { loss, metric })
+    }
+
+    fn trace(&self, rows: usize) -> Result<Program> {
+        let mut traced = self.model.trace(rows)?;
+        let graph = &mut traced.graph;
+        let weights = graph.input("weights", &[rows], DType::F32)?;
+        let weighted = graph.binary(Binary::Mul, weights, traced.losses)?;
+        let data_loss = graph.sum(weighted, &[0])?;
+        let parameters: Vec<NodeId> = graph.parameters().iter().map(|p| p.node).collect();
+        let mut loss = data_loss;
+        if self.l2 > 0.0 {
+            for &parameter in &parameters {
+                let square = graph.binary(Binary::Mul, parameter, parameter)?;
+                let axes: Vec<usize> = (0..graph.shape(square).len()).collect();
+                let sum = graph.sum(square, &axes)?;
+                let sum = graph.reshape(sum, &[1])?;
+                let half = graph.constant(0.5 * self.l2, &[1]);
+                let term = graph.binary(Binary::Mul, half, sum)?;
+                loss = graph.binary(Binary::Add, loss, term)?;
+            }
+        }
+        Ok(Program {
+            traced,
+            parameters,
+            weights,
+            data_loss,
+            loss,
+        })
+    }
+
+    /// Uploads a batch into the inputs for its number of rows, after checking that it fits the model.
+    fn load(&mut self, batch: &Batch) -> Result<Arc<Inputs>> {
+        let rows = batch.len();
+        self.check(batch)?;
+        let inputs = match self.inputs.get(&rows) {
+            Some(inputs) => Arc::clone(inputs),
+            None => {
+                let shape = self.model.shape();
+                let features = (shape.features > 0)
+                    .then(|| self.gpu.buffer("features", rows * shape.features))
+                    .transpose()?;
+                let target_width = match shape.targets {
+                    TargetShape::Classes(_) => 1,
+                    TargetShape::Values(width) => width,
+                    TargetShape::Inputs => 0,
+                };
+                let targets = (target_width > 0)
+                    .then(|| self.gpu.buffer("targets", rows * target_width))
+                    .transpose()?;
+                let inputs = Arc::new(Inputs {
+                    features,
+                    targets,
+                    weights: self.gpu.buffer("weights", rows)?,
+                });
+                self.inputs.insert(rows, Arc::clone(&inputs));
+                inputs
+            }
+        };
+        if let Some(features) = &inputs.features {
+            self.gpu.upload(features, 0, &batch.features)?;
+        }
+        match (&inputs.targets, &batch.targets) {
+            (Some(slice), Targets::Classes { labels, .. }) => self.gpu.upload(slice, 0, labels)?,
+            (Some(slice), Targets::Values { values, .. }) => self.gpu.upload(slice, 0, values)?,
+            _ => {}
+        }
+        self.gpu.upload(&inputs.weights, 0, &batch.weights)?;
+        Ok(inputs)
+    }
+
+    /// A batch is a plain struct: whoever fills it by hand may get it wrong.
+    fn check(&self, batch: &Batch) -> Result<()> {
+        let (rows, shape) = (batch.len(), self.model.shape());
+        let bad = |message: String| {
+            Err(Error::Data {
+                what: "batch".into(),
+                message,
+            })
+        };
+        if rows == 0 {
+            return bad("it is empty; give at least one example".into());
+        }
+        if batch.features.len() != rows * shape.features {
+            let found = batch.features.len();
+            return bad(format!(
+                "{found} features for {rows} examples; the model takes {} each",
+                shape.features
+            ));
+        }
+        if let Some(at) = batch.features.iter().position(|x| !x.is_finite()) {
+            let (row, column) = (at / shape.features, at % shape.features);
+            return bad(format!(
+                "feature {column} of example {row} is {}; remove or fill such examples",
+                batch.features[at]
+            ));
+        }
+        if batch.weights.iter().any(|w| !w.is_finite() || *w < 0.0)
+            || batch.weights.iter().all(|w| *w == 0.0)
+        {
+            return bad("weights must be finite, not negative, and not all zero".into());
+        }
+        match (shape.targets, &batch.targets) {
+            (TargetShape::Inputs, _) => Ok(()),
+            (TargetShape::Classes(classes), Targets::Classes { labels, .. }) => {
+                if labels.len() != rows {
+                    return bad(format!("{} labels for {rows} examples", labels.len()));
+                }
+                match labels.iter().position(|&label| label as usize >= classes) {
+                    Some(row) => bad(format!(
+                        "label {} of example {row} is out of range; the model has {classes} classes, 0 to {}",
+                        labels[row],
+                        classes - 1
+                    )),
+                    None => Ok(()),
+                }
+            }
+            (TargetShape::Values(width), Targets::Values { values, .. }) => {
+                if values.len() != rows * width {
+                    return bad(format!(
+                        "{} target values for {rows} examples; the model takes {width} each",
+                        values.len()
+                    ));
+                }
+                match values.iter().position(|x| !x.is_finite()) {
+                    Some(at) => bad(format!(
+                        "target {} of example {} is {}",
+                        at % width,
+                        at / width,
+                        values[at]
+                    )),
+                    None => Ok(()),
+                }
+            }
+            (expected, _) => bad(format!(
+                "the model takes targets of kind {expected:?}, the batch has others"
+            )),
+        }
+    }
+
+    fn leaves(&self, program: &Program, theta: &Vector, inputs: &Inputs) -> Result<DeviceLeaves> {
+        if theta.layout() != &self.layout {
+            return Err(Error::Shape {
+                node: "theta".into(),
+                message: "was made for another model; use initial_parameters of this objective"
+                    .into(),
+            });
+        }
+        let mut slices = Vec::new();
+        for leaf in program.traced.graph.inputs() {
+            let slice = match leaf.name.as_str() {
+                "features" => inputs.features.as_ref(),
+                "targets" => inputs.targets.as_ref(),
+                _ => Some(&inputs.weights),
+            };
+            slices.extend(slice.cloned());
+        }
+        Ok(DeviceLeaves {
+            parameters: theta.parts().to_vec(),
+            inputs: slices,
+            directions: Vec::new(),
+        })
+    }
+
+    fn build_quadratic(
+        &self,
+        theta: &Vector,
+        inputs: &Inputs,
+        rows: usize,
+        request: QuadraticRequest,
+    ) -> Result<Quadratic> {
+        let mut program = self.trace(rows)?;
+        let mut leaves = self.leaves(&program, theta, inputs)?;
+        let new = |label: &str| Vector::new(&self.gpu, label, &self.layout);
+        let value = self.gpu.buffer("loss", 1)?;
+        let (gradient_vector, direction, product) =
+            (new("gradient")?, new("direction")?, new("product")?);
+        let (parameters, loss) = (program.parameters.clone(), program.loss);
+        let (losses, outputs) = (program.traced.losses, program.traced.outputs);
+        let graph = &mut program.traced.graph;
+        let gradients = gradient(graph, loss, &parameters)?;
+        let mut targets = vec![(loss, value.clone())];
+        targets.extend(
+            gradients
+                .iter()
+                .copied()
+                .zip(gradient_vector.parts().iter().cloned()),
+        );
+        let fisher_diagonal = if request.fisher_diagonal {
+            let data_gradients = gradient(graph, program.data_loss, &parameters)?;
+            let squares = square_sums(graph, &data_gradients, program.weights)?;
+            let diagonal = new("empirical Fisher diagonal")?;
+            targets.extend(squares.into_iter().zip(diagonal.parts().iter().cloned()));
+            Some(diagonal)
+        } else {
+            None
+        };
+        if request.curvature != Curvature::None {
+            let directions: Vec<NodeId> = parameters
+                .iter()
+                .map(|&p| {
+                    let shape = graph.shape(p).clone();
+                    graph.direction(&shape)
+                })
+                .collect();
+            leaves.directions = directions
+                .iter()
+                .copied()
+                .zip(direction.parts().iter().cloned())
+                .collect();
+            let products = match request.curvature {
+                Curvature::GaussNewton => {
+                    check_cut(graph, losses, outputs, &parameters)?;
+                    let products = gauss_newton_product(
+                        graph,
+                        program.data_loss,
+                        outputs,
+                        &parameters,
+                        &directions,
+                    )?;
+                    with_l2(graph, products, &directions, self.l2)?
+                }
+                _ => hessian_product(graph, &gradients, &parameters, &directions)?,
+            };
+            targets.extend(products.into_iter().zip(product.parts().iter().cloned()));
+        }
+        let executable = Executable::new(&self.gpu, &program.traced.graph, &leaves, &targets)?;
+        Ok(Quadratic {
+            value,
+            gradient: gradient_vector,
+            direction,
+            product,
+            fisher_diagonal,
+            linearize: executable.linearize,
+            multiply: executable.product,
+            rows,
+        })
+    }
+
+    fn evaluator(
+        &mut self,
+        theta: &Vector,
+        inputs: &Inputs,
+        rows: usize,
+    ) -> Result<Arc<Evaluator>> {
+        if let Some(kept) = find(&self.evaluations, theta, rows, &()) {
+            return Ok(kept);
+        }
+        let mut program = self.trace(rows)?;
+        let leaves = self.leaves(&program, theta, inputs)?;
+        let loss = self.gpu.buffer("loss", 1)?;
+        let mut targets = vec![(program.data_loss, loss.clone())];
+        let metric = match program.traced.metric {
+            None => None,
+            Some(metric) => {
+                let graph = &mut program.traced.graph;
+                let weighted = graph.binary(Binary::Mul, program.weights, metric)?;
+                let mean = graph.sum(weighted, &[0])?;
+                let slice = self.gpu.buffer("metric", 1)?;
+                targets.push((mean, slice.clone()));
+                Some(slice)
+            }
+        };
+        let executable = Executable::new(&self.gpu, &program.traced.graph, &leaves, &targets)?;
+        let program = Arc::new(Evaluator {
+            loss,
+            metric,
+            run: executable.linearize,
+        });
+        self.evaluations.push(Kept {
+            theta: theta.clone(),
+            rows,
+            request: (),
+            program: Arc::clone(&program),
+        });
+        Ok(program)
+    }
+}
+
+fn find<R: PartialEq, P>(
+    kept: &[Kept<R, P>],
+    theta: &Vector,
+    rows: usize,
+    request: &R,
+) -> Option<Arc<P>> {
+    kept.iter()
+        .find(|k| k.rows == rows && k.request == *request && k.theta.is_same(theta))
+        .map(|k| Arc::clone(&k.program))
+}
+
+/// The Gauss-Newton matrix is defined only when the loss sees the parameters through the outputs alone.
+fn check_cut(graph: &Graph, losses: NodeId, outputs: NodeId, parameters: &[NodeId]) -> Result<()> {
+    let mut pending = vec![losses];
+    let mut seen = vec![false; graph.nodes().len()];
+    while let Some(id) = pending.pop() {
+        if id == outputs || seen[id.index()] {
+            continue;
+        }
+        seen[id.index()] = true;
+        if parameters.contains(&id) {
+            return Err(Error::Unsupported {
+                what: "the Gauss-Newton matrix".into(),
+                message: format!(
+                    "the loss depends on {} other than through the outputs; return other outputs, or use Curvature::Hessian",
+                    graph.describe(id)
+                ),
+            });
+        }
+        pending.extend(&graph.node(id).operands);
+    }
+    Ok(())
+}
+
+fn with_l2(
+    graph: &mut Graph,
+    products: Vec<NodeId>,
+    directions: &[NodeId],
+    l2: f32,
+) -> Result<Vec<NodeId>> {
+    products
+        .into_iter()
+        .zip(directions)
+        .map(|(product, &direction)| {
+            let shape = graph.shape(direction).clone();
+            let factor = graph.constant(l2, &shape);
+            let term = graph.binary(Binary::Mul, factor, direction)?;
+            graph.binary(Binary::Add, product, term)
+        })
+        .collect()
+}
+
+impl Objective for GraphObjective {
+    type Batch = Batch;
+
+    fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    fn examples(&self, batch: &Batch) -> usize {
+        batch.weights.iter().filter(|w| **w > 0.0).count()
+    }
+
+    fn quadratic(
+        &mut self,
+        theta: &Vector,
+        batch: &Batch,
+        request: QuadraticRequest,
+    ) -> Result<Arc<Quadratic>> {
+        let inputs = self.load(batch)?;
+        let rows = batch.len();
+        if let Some(kept) = find(&self.quadratics, theta, rows, &request) {
+            return Ok(kept);
+        }
+        let program = Arc::new(self.build_quadratic(theta, &inputs, rows, request)?);
+        self.quadratics.push(Kept {
+            theta: theta.clone(),
+            rows,
+            request,
+            program: Arc::clone(&program),
+        });
+        Ok(program)
+    }
+
+    fn loss_at(&mut self, point: &Vector, quadratic: &Quadratic) -> Result<Arc<LossProgram>> {
+        let rows = quadratic.rows;
+        if let Some(kept) = find(&self.losses, point, rows, &()) {
+            return Ok(kept);
+        }
+        let Some(inputs) = self.inputs.get(&rows) else {
+            let message = "it belongs to another objective".into();
+            return Err(Error::Unsupported {
+                what: "the loss on this quadratic's batch".into(),
+                message,
+            });
+        };
+        let program = self.trace(rows)?;
+        let leaves = self.leaves(&program, point, inputs)?;
+        let value = self.gpu.buffer("loss", 1)?;
+        let targets = [(program.loss, value.clone())];
+        let executable = Executable::new(&self.gpu, &program.traced.graph, &leaves, &targets)?;
+        let program = Arc::new(LossProgram {
+            value,
+            run: executable.linearize,
+        });
+        self.losses.push(Kept {
+            theta: point.clone(),
+            rows,
+            request: (),
+            program: Arc::clone(&program),
+        });
+        Ok(program)
+    }
+}

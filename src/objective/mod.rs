@@ -1,0 +1,13 @@
+//! Objectives make quadratics: the local quadratic model of the loss on one mini-batch,
+//!
+//! ```text
+//! q(d) = c + g.d + d.C d / 2      at parameters theta, on a batch
+//! ```
+//!
+//! Solvers and optimizers see nothing else of a problem.
+
+mod graph_objective;
+mod quadratic;
+
+pub use graph_objective::{Evaluation, GraphObjective};
+pub use quadratic::{Curvature, LossProgram, Objective, Quadratic, QuadraticRequest};

@@ -1,0 +1,94 @@
+//! The quadratic model and the trait of what makes it.
+
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::gpu::{Gpu, Recording, Slice};
+use crate::vector::{Layout, Vector};
+
+/// The matrix of a quadratic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Curvature {
+    /// None: value and gradient only.
+    None,
+    /// The Hessian of the loss. Can be indefinite.
+    Hessian,
+    /// The generalized Gauss-Newton matrix `J^T H_loss J` (Schraudolph 2002): positive semi-definite for convex losses.
+    GaussNewton,
+}
+
+/// What a quadratic must be able to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct QuadraticRequest {
+    /// Which matrix.
+    pub curvature: Curvature,
+    /// Also the diagonal of the empirical Fisher matrix, `sum_n w_n g_n * g_n` over the examples' gradients.
+    pub fisher_diagonal: bool,
+}
+
+/// The loss near one point on one mini-batch, on the device.
+///
+/// Replaying [`linearize`](Self::linearize) fills value, gradient and everything that products need; then each replay of
+/// [`multiply`](Self::multiply) writes `C direction` to `product`. The buffers stay the same, so a solver records its own kernels around them once.
+/// It stays valid until its objective makes another quadratic for a batch of the same number of rows.
+#[derive(Debug)]
+pub struct Quadratic {
+    /// `c`, one element.
+    pub value: Slice,
+    /// `g`.
+    pub gradient: Vector,
+    /// `v` in `C v`; write it before a product.
+    pub direction: Vector,
+    /// `C v` after a product.
+    pub product: Vector,
+    /// Diagonal of the empirical Fisher matrix, if asked for.
+    pub fisher_diagonal: Option<Vector>,
+    /// Computes everything that does not depend on a direction.
+    pub linearize: Recording,
+    /// Computes `product` from `direction`.
+    pub multiply: Recording,
+    /// Number of examples the program runs on, padding included.
+    pub rows: usize,
+}
+
+/// A program that computes the loss at one vector of parameters, on the batch of a quadratic.
+#[derive(Debug)]
+pub struct LossProgram {
+    /// The loss, one element, after replaying `run`.
+    pub value: Slice,
+    /// The program.
+    pub run: Recording,
+}
+
+/// A function of parameters and mini-batches that has local quadratic models.
+pub trait Objective {
+    /// A mini-batch.
+    type Batch: ?Sized;
+
+    /// The device.
+    fn gpu(&self) -> &Gpu;
+
+    /// Names, shapes and places of the parameters.
+    fn layout(&self) -> &Arc<Layout>;
+
+    /// Number of examples in a batch, for counting work.
+    fn examples(&self, batch: &Self::Batch) -> usize;
+
+    /// Loads `batch` and gives the quadratic at `theta`, ready to be linearized. Quadratics are kept: asking again with the same vector and number of
+    /// rows only loads the batch.
+    ///
+    /// # Errors
+    /// Data that do not fit the model, curvature that it does not have, limits of the device.
+    fn quadratic(
+        &mut self,
+        theta: &Vector,
+        batch: &Self::Batch,
+        request: QuadraticRequest,
+    ) -> Result<Arc<Quadratic>>;
+
+    /// The loss at `point` on the batch that is loaded in `quadratic`.
+    ///
+    /// # Errors
+    /// Limits of the device.
+    fn loss_at(&mut self, point: &Vector, quadratic: &Quadratic) -> Result<Arc<LossProgram>>;
+}

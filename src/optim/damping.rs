@@ -1,0 +1,103 @@
+//! Levenberg-Marquardt damping.
+
+use crate::error::{Error, Result};
+
+/// The rule that keeps the damping where the quadratic can be trusted (Martens 2010, section 4.1): with the reduction ratio `rho`,
+/// multiply by `1/decrease` below 1/4 and by `decrease` above 3/4.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct LevenbergMarquardt {
+    /// First value. Default 1.
+    pub initial: f64,
+    /// Factor after a step that the model predicted well. Default 2/3; 1 keeps the damping fixed.
+    pub decrease: f64,
+    /// Smallest value. Default 1e-8.
+    pub minimum: f64,
+}
+
+impl Default for LevenbergMarquardt {
+    fn default() -> Self {
+        Self {
+            initial: 1.0,
+            decrease: 2.0 / 3.0,
+            minimum: 1e-8,
+        }
+    }
+}
+
+impl LevenbergMarquardt {
+    /// Sets the first value.
+    #[must_use]
+    pub fn with_initial(mut self, initial: f64) -> Self {
+        self.initial = initial;
+        self
+    }
+
+    /// Sets the factor; 1 keeps the damping fixed.
+    #[must_use]
+    pub fn with_decrease(mut self, decrease: f64) -> Self {
+        self.decrease = decrease;
+        self
+    }
+
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// [`Error::Option`].
+    pub fn validate(&self) -> Result<()> {
+        let bad = |option: &str, message: String| {
+            Err(Error::Option {
+                option: option.into(),
+                message,
+            })
+        };
+        if !self.initial.is_finite() || self.initial < 0.0 {
+            return bad(
+                "damping",
+                format!("{} is not a damping; give a number from 0 on", self.initial),
+            );
+        }
+        if !(self.decrease > 0.0 && self.decrease <= 1.0) {
+            return bad(
+                "damping decrease",
+                format!("{} is not in 0..=1", self.decrease),
+            );
+        }
+        if !self.minimum.is_finite() || self.minimum < 0.0 {
+            return bad(
+                "damping minimum",
+                format!("{} is negative or not finite", self.minimum),
+            );
+        }
+        Ok(())
+    }
+
+    /// The next damping after a step with reduction ratio `rho`; a refused step counts as a bad one.
+    pub fn next(&self, damping: f64, rho: f64) -> f64 {
+        let next = if rho > 0.75 {
+            damping * self.decrease
+        } else if rho >= 0.25 {
+            damping
+        } else {
+            damping / self.decrease
+        };
+        next.max(self.minimum)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::LevenbergMarquardt;
+
+    #[test]
+    fn damping_grows_after_bad_steps_and_shrinks_after_good_ones() {
+        let rule = LevenbergMarquardt::default();
+        assert!((rule.next(1.0, 0.9) - 2.0 / 3.0).abs() < 1e-15);
+        assert!((rule.next(1.0, 0.5) - 1.0).abs() < 1e-15);
+        assert!((rule.next(1.0, 0.1) - 1.5).abs() < 1e-15);
+        assert!((rule.next(1.0, f64::NAN) - 1.5).abs() < 1e-15);
+        assert!((rule.next(1e-8, 1.0) - 1e-8).abs() < 1e-23);
+        assert!(rule.with_decrease(0.0).validate().is_err());
+        assert!(rule.with_initial(f64::NAN).validate().is_err());
+    }
+}

@@ -1,0 +1,38 @@
+//! What a step tells about itself.
+
+use crate::linalg::Stop;
+
+/// How one step went. Losses are those of the step's mini-batch.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+#[non_exhaustive]
+pub struct StepReport {
+    /// Loss before the step.
+    pub loss_before: f64,
+    /// Loss after the step, where the method computes it.
+    pub loss_after: Option<f64>,
+    /// `|g|`.
+    pub gradient_norm: f64,
+    /// Length of the step taken; 0 if it was refused.
+    pub step_norm: f64,
+    /// Whether the parameters changed.
+    pub accepted: bool,
+    /// Factor on the direction found by the line search.
+    pub step_length: Option<f64>,
+    /// Actual reduction of the loss over the one that the undamped quadratic promised.
+    pub rho: Option<f64>,
+    /// Damping with which the step was computed.
+    pub damping: Option<f64>,
+    /// Trust-region radius with which the step was computed.
+    pub radius: Option<f64>,
+    /// Conjugate gradient iterations.
+    pub cg_iterations: Option<usize>,
+    /// Iteration whose iterate became the step, when not the last.
+    pub backtracked_to: Option<usize>,
+    /// Why conjugate gradients stopped.
+    pub cg_stop: Option<Stop>,
+    /// Work in examples: a gradient on n examples is n, a curvature product 2n, the empirical Fisher diagonal n, a loss n/3 (of the three matrix
+    /// products per layer of a gradient, a loss has one). Everything computed counts, needed or not.
+    pub work: f64,
+    /// Wall-clock time of the step.
+    pub seconds: f64,
+}

