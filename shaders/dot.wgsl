@@ -55,13 +55,15 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     let column = 4u * (i % columns);
     let row = 4u * BLOCKS * ((i / columns) % rows);
     let batch = i / (columns * rows);
+    // A second block beyond the last row is the last block again; it is not stored.
+    let second = min(row + 4u, (M - 1u) / 4u * 4u);
     var c0 = mat4x4<f32>();
     var c1 = mat4x4<f32>();
     for (var k = 0u; k < K; k += 4u) {
         let b = load_rhs(batch, k, column);
         c0 += b * load_lhs(batch, row, k);
         if (BLOCKS == 2u) {
-            c1 += b * load_lhs(batch, row + 4u, k);
+            c1 += b * load_lhs(batch, second, k);
         }
     }
     store(batch, row, column, c0[0]);

@@ -64,13 +64,14 @@ impl Executable {
             .iter()
             .map(|&root| operands(graph, &plan, root))
             .collect();
-        let mut places = place_leaves(gpu, graph, leaves, &plan)?;
+        let mut places = place_leaves(gpu, graph, leaves, &results)?;
         let read_again: Vec<NodeId> = reads.iter().flatten().copied().collect();
         let mut copies = Vec::new();
         for (&result, (_, slice)) in results.iter().zip(targets) {
+            // A result that is wanted twice is copied to both places, which may lie in one buffer.
             let direct = !graph.node(result).op.is_leaf()
                 && !read_again.contains(&result)
-                && !places.contains_key(&result);
+                && results.iter().filter(|&&other| other == result).count() == 1;
             if direct {
                 places.insert(result, slice.clone());
             } else {
@@ -140,7 +141,7 @@ fn place_leaves(
     gpu: &Gpu,
     graph: &Graph,
     leaves: &DeviceLeaves,
-    plan: &Plan,
+    results: &[NodeId],
 ) -> Result<HashMap<NodeId, Slice>> {
     let mut places = HashMap::new();
     for (leaf, slice) in graph.parameters().iter().zip(&leaves.parameters) {
@@ -150,7 +151,7 @@ fn place_leaves(
         places.insert(leaf.node, slice.clone());
     }
     places.extend(leaves.directions.iter().cloned());
-    let needed = graph.ancestors(&plan.kernels);
+    let needed = graph.ancestors(results);
     for (index, node) in graph.nodes().iter().enumerate() {
         if let (true, Op::Data(data)) = (needed[index], &node.op) {
             let slice = gpu.buffer("constant tensor", graph.data(*data).len())?;

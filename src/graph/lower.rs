@@ -11,7 +11,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::node::{Graph, NodeId, elements};
 use super::op::Op;
 use crate::kernels::dot::View;
-use crate::kernels::expression::{Coordinate, Expression, Range, Step};
+use crate::kernels::expression::{Coordinate, Expression, Range, Step, Within};
 
 /// What a consumer asks of a node that it does not compute itself.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -155,7 +155,7 @@ fn limit_operands(graph: &Graph, needed: &[bool], in_buffer: &mut [bool], max_op
             for operand in &node.operands {
                 let o = operand.0;
                 if in_buffer[o] || graph.nodes()[o].op.is_leaf() {
-                    all.insert(same_buffer(graph, *operand).0);
+                    all.insert(o);
                 } else {
                     all.extend(&reads[o]);
                 }
@@ -272,7 +272,7 @@ impl Plan {
             graph,
             plan: self,
             root,
-            axes: order.len(),
+            axes: order.iter().map(|&d| shape[d]).collect(),
             steps: Vec::new(),
             known: HashMap::new(),
             buffers: Vec::new(),
@@ -280,12 +280,12 @@ impl Plan {
         };
         builder.visit(start, coordinates, Vec::new());
         let Builder {
+            axes,
             steps,
             buffers,
             integer,
             ..
         } = builder;
-        let axes = order.iter().map(|&d| shape[d]).collect();
         let mut expression = Expression {
             axes,
             kept,
@@ -360,7 +360,8 @@ struct Builder<'a> {
     graph: &'a Graph,
     plan: &'a Plan,
     root: NodeId,
-    axes: usize,
+    /// Sizes of the axes of the index space.
+    axes: Vec<usize>,
     steps: Vec<Step>,
     known: HashMap<Key, usize>,
     buffers: Vec<NodeId>,
@@ -397,10 +398,10 @@ impl Builder<'_> {
             // A root that reshapes a buffer reads the buffer, not itself.
             let (buffer, offset, strides) = if id == self.root && !node.op.is_leaf() {
                 let operand = plan.contiguous(graph, node.operands[0]);
-                let (offset, strides) = linear_address(&coordinates, &node.shape, self.axes);
+                let (offset, strides) = linear_address(&coordinates, &node.shape, self.axes.len());
                 (operand, offset, strides)
             } else {
-                plan.address(graph, id, &coordinates, self.axes)
+                plan.address(graph, id, &coordinates, self.axes.len())
             };
             let binding = self.binding(buffer, false);
             self.push(Step::Load {
@@ -429,29 +430,38 @@ impl Builder<'_> {
                 }
                 Op::OneHot => {
                     let (buffer, offset, strides) =
-                        plan.address(graph, node.operands[0], &coordinates[..1], self.axes);
+                        plan.address(graph, node.operands[0], &coordinates[..1], self.axes.len());
                     let binding = self.binding(buffer, true);
                     self.push(Step::OneHot {
                         binding,
                         offset,
                         strides,
+                        inside,
                         class: coordinates[1],
                     })
                 }
-                Op::Pad(before) => {
-                    let from = graph.shape(node.operands[0]).clone();
+                Op::Pad(_) => {
                     let moved = through_view(graph, id, &coordinates);
-                    let ranges: Vec<Range> = (0..from.len())
-                        .filter(|&d| before[d] > 0 || from[d] != node.shape[d])
-                        .map(|d| Range {
-                            at: moved[d],
-                            high: from[d] as isize,
-                        })
-                        .collect();
-                    let mut both = inside;
-                    both.extend(&ranges);
-                    let x = self.visit(node.operands[0], moved, both);
-                    self.push(Step::Inside(x, ranges))
+                    let mut ranges: Vec<Range> = Vec::new();
+                    let mut never = false;
+                    for (coordinate, &size) in moved.iter().zip(graph.shape(node.operands[0])) {
+                        match coordinate.within(size, &self.axes) {
+                            Within::Always => {}
+                            Within::Never => never = true,
+                            Within::Where(range) => ranges.push(range),
+                        }
+                    }
+                    if never {
+                        self.push(Step::Constant(0.0))
+                    } else {
+                        let x =
+                            self.visit(node.operands[0], moved, [inside, ranges.clone()].concat());
+                        if ranges.is_empty() {
+                            x
+                        } else {
+                            self.push(Step::Inside(x, ranges))
+                        }
+                    }
                 }
                 _ => {
                     let moved = through_view(graph, id, &coordinates);

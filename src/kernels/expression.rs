@@ -15,11 +15,34 @@ pub(crate) struct Coordinate {
     pub(crate) offset: isize,
 }
 
-/// `low <= coordinate < high`.
+/// `low <= index along the axis < high`: a part of the axis, neither empty nor all of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Range {
-    pub(crate) at: Coordinate,
-    pub(crate) high: isize,
+    pub(crate) axis: usize,
+    pub(crate) low: usize,
+    pub(crate) high: usize,
+}
+
+/// Where a coordinate lies within an operand.
+pub(crate) enum Within {
+    Always,
+    Never,
+    Where(Range),
+}
+
+impl Coordinate {
+    /// Where `0 <= self < size`, in an index space with these axes.
+    pub(crate) fn within(self, size: usize, axes: &[usize]) -> Within {
+        // An axis of size 1 is no axis: its index is always 0.
+        let extent = self.axis.map_or(1, |axis| axes[axis]);
+        let low = self.offset.min(0).unsigned_abs();
+        let high = (size as isize - self.offset).clamp(0, extent as isize) as usize;
+        match self.axis {
+            _ if low >= high => Within::Never,
+            Some(axis) if low > 0 || high < extent => Within::Where(Range { axis, low, high }),
+            _ => Within::Always,
+        }
+    }
 }
 
 /// One step of the computation; operands are earlier steps.
@@ -38,11 +61,12 @@ pub(crate) enum Step {
     Select(usize, usize, usize),
     /// The step's value where all ranges hold, else 0.
     Inside(usize, Vec<Range>),
-    /// 1 where the u32 element at the address equals the coordinate, else 0.
+    /// 1 where the u32 element at the address equals the coordinate, else 0; where `inside` does not hold, either.
     OneHot {
         binding: usize,
         offset: isize,
         strides: Vec<usize>,
+        inside: Vec<Range>,
         class: Coordinate,
     },
 }
@@ -59,20 +83,34 @@ pub(crate) struct Expression {
 }
 
 impl Step {
-    fn strides(&self) -> Option<&Vec<usize>> {
+    fn strides(&mut self) -> Option<&mut Vec<usize>> {
         match self {
             Step::Load { strides, .. } | Step::OneHot { strides, .. } => Some(strides),
             _ => None,
         }
     }
 
-    fn coordinates(&self) -> Vec<Coordinate> {
+    /// The axes whose index itself matters, not only the addresses made from it.
+    fn axes(&mut self) -> Vec<&mut usize> {
         match self {
             Step::Load { inside, .. } | Step::Inside(_, inside) => {
-                inside.iter().map(|r| r.at).collect()
+                inside.iter_mut().map(|r| &mut r.axis).collect()
             }
-            Step::OneHot { class, .. } => vec![*class],
+            Step::OneHot { inside, class, .. } => inside
+                .iter_mut()
+                .map(|r| &mut r.axis)
+                .chain(class.axis.as_mut())
+                .collect(),
             _ => vec![],
+        }
+    }
+
+    fn ranges(&self) -> &[Range] {
+        match self {
+            Step::Load { inside, .. } | Step::OneHot { inside, .. } | Step::Inside(_, inside) => {
+                inside
+            }
+            _ => &[],
         }
     }
 }
@@ -87,12 +125,9 @@ impl Expression {
             let size = self.axes[axis];
             let same_side = (outer < self.kept) == (axis < self.kept);
             let mergeable = same_side
-                && self.steps.iter().all(|step| {
+                && self.steps.iter_mut().all(|step| {
                     step.strides().is_none_or(|s| s[outer] == s[axis] * size)
-                        && step
-                            .coordinates()
-                            .iter()
-                            .all(|c| c.axis != Some(axis) && c.axis != Some(outer))
+                        && step.axes().iter().all(|a| **a != axis && **a != outer)
                 });
             if !mergeable {
                 continue;
@@ -102,30 +137,14 @@ impl Expression {
             if axis < self.kept {
                 self.kept -= 1;
             }
-            let shift = |c: &mut Coordinate| {
-                if let Some(a) = &mut c.axis {
-                    if *a > axis {
-                        *a -= 1;
-                    }
-                }
-            };
             for step in &mut self.steps {
-                match step {
-                    Step::Load {
-                        strides, inside, ..
-                    } => {
-                        strides[outer] = strides[axis];
-                        strides.remove(axis);
-                        inside.iter_mut().for_each(|r| shift(&mut r.at));
-                    }
-                    Step::OneHot { strides, class, .. } => {
-                        strides[outer] = strides[axis];
-                        strides.remove(axis);
-                        shift(class);
-                    }
-                    Step::Inside(_, ranges) => ranges.iter_mut().for_each(|r| shift(&mut r.at)),
-                    _ => {}
+                if let Some(strides) = step.strides() {
+                    strides.remove(outer);
                 }
+                step.axes()
+                    .into_iter()
+                    .filter(|a| **a > axis)
+                    .for_each(|a| *a -= 1);
             }
         }
     }
@@ -144,27 +163,28 @@ impl Expression {
     }
 
     fn vectorizes(&self, last: usize) -> bool {
+        // Four neighbours are inside a range together or outside together.
+        let together =
+            |r: &Range| r.axis != last || r.low.is_multiple_of(4) && r.high.is_multiple_of(4);
         self.axes[last].is_multiple_of(4)
-            && self.steps.iter().all(|step| match step {
-                Step::Load {
-                    offset,
-                    strides,
-                    inside,
-                    ..
-                } => {
-                    inside.iter().all(|r| r.at.axis != Some(last))
-                        && (strides[last] == 0
-                            || strides[last] == 1
-                                && offset.rem_euclid(4) == 0
-                                && strides
-                                    .iter()
-                                    .enumerate()
-                                    .all(|(a, s)| a == last || s.is_multiple_of(4)))
-                }
-                Step::Inside(_, ranges) => ranges.iter().all(|r| r.at.axis != Some(last)),
-                // Labels are one u32 for all four neighbours.
-                Step::OneHot { strides, .. } => strides[last] == 0,
-                _ => true,
+            && self.steps.iter().all(|step| {
+                step.ranges().iter().all(together)
+                    && match step {
+                        Step::Load {
+                            offset, strides, ..
+                        } => {
+                            strides[last] == 0
+                                || strides[last] == 1
+                                    && offset.rem_euclid(4) == 0
+                                    && strides
+                                        .iter()
+                                        .enumerate()
+                                        .all(|(a, s)| a == last || s.is_multiple_of(4))
+                        }
+                        // Labels are one u32 for all four neighbours.
+                        Step::OneHot { strides, .. } => strides[last] == 0,
+                        _ => true,
+                    }
             })
     }
 
@@ -172,8 +192,12 @@ impl Expression {
     fn scalar_bindings(&self, last: usize) -> Option<Vec<bool>> {
         let mut scalar: Vec<Option<bool>> = vec![None; self.integer.len()];
         for step in &self.steps {
-            if let (Some(strides), Step::Load { binding, .. } | Step::OneHot { binding, .. }) =
-                (step.strides(), step)
+            if let Step::Load {
+                binding, strides, ..
+            }
+            | Step::OneHot {
+                binding, strides, ..
+            } = step
             {
                 let this = strides[last] == 0;
                 match scalar[*binding] {
@@ -231,7 +255,8 @@ impl Expression {
         out
     }
 
-    fn address(offset: isize, strides: &[usize], divide: usize) -> String {
+    /// The address; where `inside` does not hold, that of element 0, which exists.
+    fn address(offset: isize, strides: &[usize], inside: &[Range], divide: usize) -> String {
         let mut terms = Vec::new();
         for (axis, &stride) in strides.iter().enumerate() {
             match stride {
@@ -245,28 +270,21 @@ impl Expression {
         } else {
             terms.join(" + ")
         };
-        if offset > 0 {
-            let _ = write!(sum, " + {offset}u");
-        } else if offset < 0 {
-            let _ = write!(sum, " - {}u", -offset);
+        sum += &shift(offset);
+        if divide > 1 {
+            sum = format!("({sum}) / {divide}u");
         }
-        if divide == 1 {
+        if inside.is_empty() {
             sum
         } else {
-            format!("({sum}) / {divide}u")
+            format!("select(0u, {sum}, {})", Self::condition(inside))
         }
     }
 
     fn condition(ranges: &[Range]) -> String {
         let parts: Vec<String> = ranges
             .iter()
-            .map(|r| match r.at.axis {
-                Some(axis) => format!(
-                    "(i32(x{axis}) + {} >= 0 && i32(x{axis}) + {} < {})",
-                    r.at.offset, r.at.offset, r.high
-                ),
-                None => format!("({} >= 0 && {} < {})", r.at.offset, r.at.offset, r.high),
-            })
+            .map(|Range { axis, low, high }| format!("x{axis} >= {low}u && x{axis} < {high}u"))
             .collect();
         parts.join(" && ")
     }
@@ -284,11 +302,7 @@ impl Expression {
                     inside,
                 } => {
                     let wide = vector.is_some_and(|axis| strides[axis] == 1);
-                    let mut address = Self::address(*offset, strides, if wide { 4 } else { 1 });
-                    if !inside.is_empty() {
-                        // Outside the range the address may be anything; element 0 exists.
-                        address = format!("select(0u, {address}, {})", Self::condition(inside));
-                    }
+                    let address = Self::address(*offset, strides, inside, if wide { 4 } else { 1 });
                     format!("T(in{binding}[{address}])")
                 }
                 Step::Unary(f, x) => f.wgsl(&format!("v{x}")),
@@ -301,11 +315,15 @@ impl Expression {
                     binding,
                     offset,
                     strides,
+                    inside,
                     class,
                 } => {
-                    let label = format!("in{binding}[{}]", Self::address(*offset, strides, 1));
+                    let label = format!(
+                        "in{binding}[{}]",
+                        Self::address(*offset, strides, inside, 1)
+                    );
                     let base = match class.axis {
-                        Some(axis) => format!("(x{axis} + {}u)", class.offset),
+                        Some(axis) => format!("(x{axis}{})", shift(class.offset)),
                         None => format!("{}u", class.offset),
                     };
                     if vector.is_some() && class.axis == vector {
@@ -321,6 +339,15 @@ impl Expression {
         }
         let _ = write!(out, "    let value = v{};", self.steps.len() - 1);
         out
+    }
+}
+
+/// Adds a constant to a u32 expression. What would be negative wraps around; it is used only where it is not.
+fn shift(offset: isize) -> String {
+    match offset {
+        0 => String::new(),
+        1.. => format!(" + {offset}u"),
+        _ => format!(" - {}u", offset.unsigned_abs()),
     }
 }
 
