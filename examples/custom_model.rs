@@ -20,9 +20,16 @@ fn main() -> osculant::Result<()> {
         // The penalty needs the code as an output too: the loss may see the parameters only through the outputs.
         let outputs = decoded.concat(&[hidden], 1);
         let error = outputs.slice(&[0, 0], &[rows, width]) - x;
-        let penalty = outputs.slice(&[0, width], &[rows, code]).square().mean(&[1]);
+        let penalty = outputs
+            .slice(&[0, width], &[rows, code])
+            .square()
+            .mean(&[1]);
         let losses = (error.square().mean(&[1]) + penalty * 1e-3).reshape(&[rows]);
-        Output { losses, outputs, metric: None }
+        Output {
+            losses,
+            outputs,
+            metric: None,
+        }
     });
     let mut objective = GraphObjective::new(&Gpu::new()?, model)?;
     let theta = objective.initial_parameters(0)?;
@@ -38,6 +45,9 @@ fn main() -> osculant::Result<()> {
             report.damping.unwrap_or(f64::NAN),
         );
     }
-    println!("loss on test data: {:.5}", objective.evaluate(&theta, &test)?.loss);
+    println!(
+        "loss on test data: {:.5}",
+        objective.evaluate(&theta, &test)?.loss
+    );
     Ok(())
 }

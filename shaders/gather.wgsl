@@ -1,7 +1,7 @@
 // gather:      out[i, d] = table[index[i], d]             (0 where the index is out of range)
 // scatter_add: out[r, d] = sum over i with index[i] = r of values[i, d], in order of i
 //
-// One invocation makes one element of the result. scatter_add walks all indices for each row, COUNT * ROWS * WIDTH reads: no atomics, the same bits
+// One invocation makes one element of the result; 64 of them in a workgroup, where neighbours read neighbouring elements of a row. scatter_add walks all indices for each row, COUNT * ROWS * WIDTH reads: no atomics, the same bits
 // every time.
 //
 // binding 0: the result; binding 1: table [ROWS, WIDTH] or values [COUNT, WIDTH]; binding 2: index [COUNT].
@@ -10,10 +10,12 @@
 @group(0) @binding(1) var<storage, read> source: array<f32>;
 @group(0) @binding(2) var<storage, read> index: array<u32>;
 
-override SCATTER: bool = false;
-override ROWS: u32 = 1u;
-override WIDTH: u32 = 1u;
-override COUNT: u32 = 1u;
+//<constants
+const SCATTER: bool = false;
+const ROWS: u32 = 1u;
+const WIDTH: u32 = 1u;
+const COUNT: u32 = 1u;
+//>
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {

@@ -2,13 +2,11 @@
 
 use std::collections::HashMap;
 
-use super::lower::{Plan, buffer_elements, operand_limit, plan, same_buffer};
+use super::lower::{Plan, operand_limit, plan, same_buffer};
 use super::node::{Graph, NodeId, elements};
 use super::op::Op;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recording, Slice};
-use crate::kernels::generated::{Reduction, pointwise_source, record, reduce_source};
-use crate::kernels::{dot, gather};
 
 /// Where the leaves of a graph are on the device.
 #[derive(Clone, Debug, Default)]
@@ -59,11 +57,13 @@ impl Executable {
             .collect();
         let limit = operand_limit(gpu.limits().max_storage_buffers_per_shader_stage);
         let plan = plan(graph, &results, &directions, limit);
-        let reads: Vec<Vec<NodeId>> = plan
-            .kernels
-            .iter()
-            .map(|&root| operands(graph, &plan, root))
-            .collect();
+        let mut kernels = Vec::with_capacity(plan.kernels.len());
+        let mut reads: Vec<Vec<NodeId>> = Vec::with_capacity(plan.kernels.len());
+        for &root in &plan.kernels {
+            let (kernel, operands) = plan.kernel(graph, root)?;
+            kernels.push(kernel);
+            reads.push(operands);
+        }
         let mut places = place_leaves(gpu, graph, leaves, &results)?;
         let read_again: Vec<NodeId> = reads.iter().flatten().copied().collect();
         let mut copies = Vec::new();
@@ -84,19 +84,15 @@ impl Executable {
             .map(|slot| gpu.buffer("intermediate values", slot.size))
             .collect::<Result<_>>()?;
         for (node, slot) in assigned {
-            places.insert(node, buffers[slot].slice(0..buffer_elements(graph, node))?);
+            places.insert(node, buffers[slot].slice(0..elements(graph.shape(node)))?);
         }
         let mut recordings = [Recording::new(), Recording::new()];
-        for (&root, operands) in plan.kernels.iter().zip(&reads) {
-            record_kernel(
-                gpu,
-                graph,
-                &plan,
-                root,
-                operands,
-                &places,
-                &mut recordings[plan.phase[root.0]],
-            )?;
+        for ((&root, kernel), operands) in plan.kernels.iter().zip(kernels).zip(&reads) {
+            let bindings = std::iter::once(&root)
+                .chain(operands)
+                .map(|&node| place(&places, graph, node))
+                .collect::<Result<Vec<&Slice>>>()?;
+            kernel.record(gpu, &mut recordings[plan.phase[root.0]], &bindings)?;
         }
         for (node, destination) in copies {
             let source = place(&places, graph, node)?;
@@ -162,24 +158,6 @@ fn place_leaves(
     Ok(places)
 }
 
-/// The buffers a kernel reads, in order of binding.
-fn operands(graph: &Graph, plan: &Plan, root: NodeId) -> Vec<NodeId> {
-    let node = graph.node(root);
-    match node.op {
-        Op::Dot { .. } => node
-            .operands
-            .iter()
-            .map(|&o| plan.view(graph, o).0)
-            .collect(),
-        Op::Gather | Op::ScatterAdd => node
-            .operands
-            .iter()
-            .map(|&o| plan.contiguous(graph, o))
-            .collect(),
-        _ => plan.expression(graph, root).1,
-    }
-}
-
 /// Assigns slots to the values that have no place yet, reusing a slot once its value has been read for the last time.
 fn assign_slots(
     graph: &Graph,
@@ -207,8 +185,7 @@ fn assign_slots(
         if places.contains_key(&root) {
             continue;
         }
-        // Whole vec4s, so that a kernel may read the last one.
-        let size = buffer_elements(graph, root).next_multiple_of(4);
+        let size = elements(graph.shape(root));
         let until = last_read.get(&root).copied().unwrap_or(kernel);
         let best = (0..slots.len())
             .filter(|&s| slots[s].busy_until < kernel && slots[s].size >= size)
@@ -234,85 +211,4 @@ fn place<'a>(places: &'a HashMap<NodeId, Slice>, graph: &Graph, node: NodeId) ->
         node: graph.describe(node),
         message: "it has no value: give the program a slice for this leaf".into(),
     })
-}
-
-fn record_kernel(
-    gpu: &Gpu,
-    graph: &Graph,
-    plan: &Plan,
-    root: NodeId,
-    operands: &[NodeId],
-    places: &HashMap<NodeId, Slice>,
-    recording: &mut Recording,
-) -> Result<()> {
-    let node = graph.node(root);
-    let mut bindings = vec![place(places, graph, root)?];
-    for &operand in operands {
-        bindings.push(place(places, graph, operand)?);
-    }
-    match node.op {
-        Op::Dot {
-            transpose_lhs,
-            transpose_rhs,
-        } => {
-            let (_, mut lhs) = plan.view(graph, node.operands[0]);
-            let (_, mut rhs) = plan.view(graph, node.operands[1]);
-            let k = graph.shape(node.operands[0])[if transpose_lhs { 1 } else { 2 }];
-            if transpose_lhs {
-                lhs = lhs.transposed();
-            }
-            if transpose_rhs {
-                rhs = rhs.transposed();
-            }
-            let sizes = dot::Sizes {
-                batch: node.shape[0],
-                m: node.shape[1],
-                n: node.shape[2],
-                k,
-            };
-            dot::record(
-                gpu,
-                recording,
-                sizes,
-                (&lhs, &rhs),
-                [bindings[0], bindings[1], bindings[2]],
-            )
-        }
-        Op::Gather | Op::ScatterAdd => {
-            let scatter = node.op == Op::ScatterAdd;
-            let rows = if scatter {
-                node.shape[0]
-            } else {
-                graph.shape(node.operands[0])[0]
-            };
-            let count = graph.shape(node.operands[1])[0];
-            let sizes = gather::Sizes {
-                rows,
-                width: node.shape[1],
-                count,
-            };
-            gather::record(
-                gpu,
-                recording,
-                scatter,
-                sizes,
-                [bindings[0], bindings[1], bindings[2]],
-            )
-        }
-        Op::Sum(_) => {
-            let source = reduce_source(&plan.expression(graph, root).0, Reduction::Sum)?;
-            record(gpu, recording, "sum", source, &bindings)
-        }
-        Op::Max(_) => {
-            let source = reduce_source(&plan.expression(graph, root).0, Reduction::Max)?;
-            record(gpu, recording, "max", source, &bindings)
-        }
-        _ => record(
-            gpu,
-            recording,
-            "pointwise",
-            pointwise_source(&plan.expression(graph, root).0)?,
-            &bindings,
-        ),
-    }
 }

@@ -24,10 +24,12 @@ pub fn linearize(
     let mut tangent: HashMap<NodeId, NodeId> = tangents.iter().copied().collect();
     for index in 0..needed.len() {
         let id = NodeId(index);
-        if needed[index] && moves[index] && !tangent.contains_key(&id) {
-            if let Some(t) = rule(graph, id, &tangent)? {
-                tangent.insert(id, t);
-            }
+        if needed[index]
+            && moves[index]
+            && !tangent.contains_key(&id)
+            && let Some(t) = rule(graph, id, &tangent)?
+        {
+            tangent.insert(id, t);
         }
     }
     Ok(outputs

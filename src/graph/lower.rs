@@ -8,10 +8,14 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::node::{Graph, NodeId, elements};
+use super::node::{Graph, NodeId};
 use super::op::Op;
+use crate::error::Result;
 use crate::kernels::dot::View;
 use crate::kernels::expression::{Coordinate, Expression, Range, Step, Within};
+use crate::kernels::generated::{Reduction, pointwise, reduce};
+use crate::kernels::template::Kernel;
+use crate::kernels::{dot, gather};
 
 /// What a consumer asks of a node that it does not compute itself.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -178,6 +182,24 @@ fn limit_operands(graph: &Graph, needed: &[bool], in_buffer: &mut [bool], max_op
     }
 }
 
+/// The WGSL of every kernel of the program that computes `targets`, each with the node whose value it writes: for reading, and for checking
+/// with other compilers than the one on this machine.
+pub fn sources(
+    graph: &Graph,
+    targets: &[NodeId],
+    directions: &[NodeId],
+) -> Result<Vec<(NodeId, String)>> {
+    let results: Vec<NodeId> = targets
+        .iter()
+        .map(|&node| same_buffer(graph, node))
+        .collect();
+    let plan = plan(graph, &results, directions, operand_limit(8));
+    plan.kernels
+        .iter()
+        .map(|&root| Ok((root, plan.kernel(graph, root)?.0.text)))
+        .collect()
+}
+
 fn strides(shape: &[usize]) -> Vec<usize> {
     let mut strides = vec![1; shape.len()];
     for d in (1..shape.len()).rev() {
@@ -191,8 +213,61 @@ impl Plan {
         self.in_buffer[id.0] || graph.node(id).op.is_leaf()
     }
 
+    /// The kernel of a node, and the buffers it reads, in order of binding.
+    pub(crate) fn kernel(&self, graph: &Graph, root: NodeId) -> Result<(Kernel, Vec<NodeId>)> {
+        let node = graph.node(root);
+        let shape_of = |position: usize| graph.shape(node.operands[position]);
+        Ok(match node.op {
+            Op::Dot {
+                transpose_lhs,
+                transpose_rhs,
+            } => {
+                let (left, lhs) = self.view(graph, node.operands[0]);
+                let (right, rhs) = self.view(graph, node.operands[1]);
+                let lhs = if transpose_lhs { lhs.transposed() } else { lhs };
+                let rhs = if transpose_rhs { rhs.transposed() } else { rhs };
+                let k = shape_of(0)[if transpose_lhs { 1 } else { 2 }];
+                let sizes = dot::Sizes {
+                    batch: node.shape[0],
+                    m: node.shape[1],
+                    n: node.shape[2],
+                    k,
+                };
+                (dot::kernel(sizes, &lhs, &rhs)?, vec![left, right])
+            }
+            Op::Gather | Op::ScatterAdd => {
+                let scatter = node.op == Op::ScatterAdd;
+                let rows = if scatter {
+                    node.shape[0]
+                } else {
+                    shape_of(0)[0]
+                };
+                let sizes = gather::Sizes {
+                    rows,
+                    width: node.shape[1],
+                    count: shape_of(1)[0],
+                };
+                let operands = node
+                    .operands
+                    .iter()
+                    .map(|&o| self.contiguous(graph, o))
+                    .collect();
+                (gather::kernel(scatter, sizes)?, operands)
+            }
+            _ => {
+                let (expression, operands) = self.expression(graph, root);
+                let kernel = match node.op {
+                    Op::Sum(_) => reduce(&expression, Reduction::Sum)?,
+                    Op::Max(_) => reduce(&expression, Reduction::Max)?,
+                    _ => pointwise(&expression)?,
+                };
+                (kernel, operands)
+            }
+        })
+    }
+
     /// The buffer behind an operand of `dot`, as a view. The operand is a chain of views that ends in a buffer.
-    pub(crate) fn view(&self, graph: &Graph, operand: NodeId) -> (NodeId, View) {
+    fn view(&self, graph: &Graph, operand: NodeId) -> (NodeId, View) {
         let shape = graph.shape(operand);
         let coordinates: Vec<Coordinate> = (0..shape.len())
             .map(|d| Coordinate {
@@ -238,7 +313,7 @@ impl Plan {
     }
 
     /// The buffer behind an operand that must be row-major.
-    pub(crate) fn contiguous(&self, graph: &Graph, mut id: NodeId) -> NodeId {
+    fn contiguous(&self, graph: &Graph, mut id: NodeId) -> NodeId {
         while !self.has_buffer(graph, id) {
             match graph.node(id).operands.first() {
                 Some(&operand) => id = operand,
@@ -249,7 +324,7 @@ impl Plan {
     }
 
     /// The fused computation of an elementwise node, or of the terms of a reduction; with the buffers it reads, in order of binding.
-    pub(crate) fn expression(&self, graph: &Graph, root: NodeId) -> (Expression, Vec<NodeId>) {
+    fn expression(&self, graph: &Graph, root: NodeId) -> (Expression, Vec<NodeId>) {
         let node = graph.node(root);
         let (start, reduced): (NodeId, &[usize]) = match &node.op {
             Op::Sum(axes) | Op::Max(axes) => (node.operands[0], axes),
@@ -485,11 +560,6 @@ fn linear_address(coordinates: &[Coordinate], shape: &[usize], axes: usize) -> (
         }
     }
     (offset, per_axis)
-}
-
-/// Bytes of the buffer of a node.
-pub(crate) fn buffer_elements(graph: &Graph, id: NodeId) -> usize {
-    elements(graph.shape(id))
 }
 
 /// How many buffers a kernel may read: one binding is the result. Eight, WebGPU's default, is enough; more are not used even where the device has

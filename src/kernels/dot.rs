@@ -1,8 +1,7 @@
 //! Face of `shaders/dot.wgsl`: the batched matrix product of two strided views.
 
-use super::template::fill;
+use super::template::{Kernel, fill};
 use crate::error::Result;
-use crate::gpu::{Gpu, Recording, Slice, grid};
 
 const DOT: &str = include_str!("../../shaders/dot.wgsl");
 
@@ -104,8 +103,8 @@ fn load(name: &str, view: &View, sizes: [usize; 3], names: [&str; 2]) -> (String
     }
 }
 
-/// The WGSL of the product, and its number of workgroups.
-pub(crate) fn source(sizes: Sizes, lhs: &View, rhs: &View) -> Result<(String, usize)> {
+/// The kernel of the product; operands are the left and the right one.
+pub(crate) fn kernel(sizes: Sizes, lhs: &View, rhs: &View) -> Result<Kernel> {
     let Sizes { batch, m, n, k } = sizes;
     let (load_lhs, lhs_type) = load("lhs", lhs, [batch, m, k], ["row", "k"]);
     let (load_rhs, rhs_type) = load("rhs", rhs, [batch, k, n], ["k", "column"]);
@@ -158,18 +157,9 @@ pub(crate) fn source(sizes: Sizes, lhs: &View, rhs: &View) -> Result<(String, us
         ],
     )?;
     let invocations = batch * m.div_ceil(4 * blocks) * n.div_ceil(4);
-    Ok((text, invocations.div_ceil(64)))
-}
-
-/// Records `result = lhs rhs`.
-pub(crate) fn record(
-    gpu: &Gpu,
-    recording: &mut Recording,
-    sizes: Sizes,
-    operands: (&View, &View),
-    bindings: [&Slice; 3],
-) -> Result<()> {
-    let (text, workgroups) = source(sizes, operands.0, operands.1)?;
-    let pipeline = gpu.pipeline("dot", &text, &[])?;
-    recording.dispatch(gpu, &pipeline, &bindings, grid(gpu.limits(), workgroups)?)
+    Ok(Kernel {
+        label: "dot",
+        text,
+        workgroups: invocations.div_ceil(64),
+    })
 }

@@ -1,7 +1,7 @@
 //! Face of `shaders/gather.wgsl`: rows of a table at indices, and the transpose.
 
+use super::template::{Kernel, fill};
 use crate::error::Result;
-use crate::gpu::{Gpu, Recording, Slice, grid};
 
 const GATHER: &str = include_str!("../../shaders/gather.wgsl");
 
@@ -13,30 +13,16 @@ pub(crate) struct Sizes {
     pub(crate) count: usize,
 }
 
-/// Records gather (`scatter` false) or scatter_add; bindings are result, source, indices.
-pub(crate) fn record(
-    gpu: &Gpu,
-    recording: &mut Recording,
-    scatter: bool,
-    sizes: Sizes,
-    bindings: [&Slice; 3],
-) -> Result<()> {
-    let constants = [
-        ("SCATTER", f64::from(u8::from(scatter))),
-        ("ROWS", sizes.rows as f64),
-        ("WIDTH", sizes.width as f64),
-        ("COUNT", sizes.count as f64),
-    ];
-    let pipeline = gpu.pipeline(
-        if scatter { "scatter_add" } else { "gather" },
-        GATHER,
-        &constants,
-    )?;
-    let invocations = if scatter { sizes.rows } else { sizes.count } * sizes.width;
-    recording.dispatch(
-        gpu,
-        &pipeline,
-        &bindings,
-        grid(gpu.limits(), invocations.div_ceil(64))?,
-    )
+/// The kernel of gather (`scatter` false) or scatter_add; operands are the source and the indices.
+pub(crate) fn kernel(scatter: bool, sizes: Sizes) -> Result<Kernel> {
+    let Sizes { rows, width, count } = sizes;
+    let constants = format!(
+        "const SCATTER: bool = {scatter};\nconst ROWS: u32 = {rows}u;\nconst WIDTH: u32 = {width}u;\nconst COUNT: u32 = {count}u;"
+    );
+    let invocations = if scatter { rows } else { count } * width;
+    Ok(Kernel {
+        label: if scatter { "scatter_add" } else { "gather" },
+        text: fill(GATHER, &[("constants", &constants)])?,
+        workgroups: invocations.div_ceil(64),
+    })
 }

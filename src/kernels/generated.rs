@@ -3,9 +3,8 @@
 use std::fmt::Write as _;
 
 use super::expression::Expression;
-use super::template::fill;
+use super::template::{Kernel, fill};
 use crate::error::Result;
-use crate::gpu::{Gpu, Recording, Slice, grid};
 
 const FUNCTIONS: &str = include_str!("../../shaders/functions.wgsl");
 const POINTWISE: &str = include_str!("../../shaders/pointwise.wgsl");
@@ -37,8 +36,8 @@ fn functions(vector: bool) -> Result<String> {
     )
 }
 
-/// The WGSL of an elementwise kernel, and its number of workgroups.
-pub(crate) fn pointwise_source(expression: &Expression) -> Result<(String, usize)> {
+/// The kernel of an elementwise computation.
+pub(crate) fn pointwise(expression: &Expression) -> Result<Kernel> {
     let (vector, scalar) = expression.vector_axis().unzip();
     let count = expression.axes.iter().product::<usize>() / if vector.is_some() { 4 } else { 1 };
     let mut bindings =
@@ -47,14 +46,15 @@ pub(crate) fn pointwise_source(expression: &Expression) -> Result<(String, usize
     let _ = write!(bindings, "const COUNT: u32 = {count}u;");
     let body = expression.unravel(0..expression.axes.len(), "i", vector) + &expression.body(vector);
     let kernel = fill(POINTWISE, &[("bindings", &bindings), ("body", &body)])?;
-    Ok((functions(vector.is_some())? + &kernel, count.div_ceil(64)))
+    Ok(Kernel {
+        label: "pointwise",
+        text: functions(vector.is_some())? + &kernel,
+        workgroups: count.div_ceil(64),
+    })
 }
 
-/// The WGSL of a reduction over all axes from `expression.kept` on, and its number of workgroups.
-pub(crate) fn reduce_source(
-    expression: &Expression,
-    reduction: Reduction,
-) -> Result<(String, usize)> {
+/// The kernel of a reduction over all axes from `expression.kept` on.
+pub(crate) fn reduce(expression: &Expression, reduction: Reduction) -> Result<Kernel> {
     let kept = expression.kept;
     let (vector, scalar) = expression.vector_axis().unzip();
     // A vec4 along a reduced axis is folded at the end; along a kept one it is four results.
@@ -104,22 +104,16 @@ pub(crate) fn reduce_source(
             ("body", &body),
         ],
     )?;
-    let workgroups = if lanes == 1 {
-        outputs.div_ceil(64)
-    } else {
-        outputs
-    };
-    Ok((functions(vector.is_some())? + &kernel, workgroups))
-}
-
-/// Adds a generated kernel to a recording; binding 0 is the result.
-pub(crate) fn record(
-    gpu: &Gpu,
-    recording: &mut Recording,
-    label: &str,
-    source: (String, usize),
-    bindings: &[&Slice],
-) -> Result<()> {
-    let pipeline = gpu.pipeline(label, &source.0, &[])?;
-    recording.dispatch(gpu, &pipeline, bindings, grid(gpu.limits(), source.1)?)
+    Ok(Kernel {
+        label: match reduction {
+            Reduction::Sum => "sum",
+            Reduction::Max => "max",
+        },
+        text: functions(vector.is_some())? + &kernel,
+        workgroups: if lanes == 1 {
+            outputs.div_ceil(64)
+        } else {
+            outputs
+        },
+    })
 }

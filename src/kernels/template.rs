@@ -4,6 +4,34 @@
 //! default that a generated kernel replaces.
 
 use crate::error::{Error, Result};
+use crate::gpu::{Gpu, Recording, Slice, grid};
+
+/// A generated kernel: entry point `main`, binding 0 the result, bindings 1.. the operands.
+#[derive(Clone, Debug)]
+pub(crate) struct Kernel {
+    pub(crate) label: &'static str,
+    pub(crate) text: String,
+    /// Workgroups of 64 invocations; how many of them in which dimension does not matter.
+    pub(crate) workgroups: usize,
+}
+
+impl Kernel {
+    /// Adds a run of the kernel to a recording.
+    pub(crate) fn record(
+        &self,
+        gpu: &Gpu,
+        recording: &mut Recording,
+        bindings: &[&Slice],
+    ) -> Result<()> {
+        let pipeline = gpu.pipeline(self.label, &self.text, &[])?;
+        recording.dispatch(
+            gpu,
+            &pipeline,
+            bindings,
+            grid(gpu.limits(), self.workgroups)?,
+        )
+    }
+}
 
 /// Replaces each named region of `text`.
 ///
