@@ -5,12 +5,13 @@
 //        theta <- theta - rate (m / correction1) / (sqrt(v / correction2) + epsilon)
 // Before either: theta <- (1 - rate decay) theta  (decoupled weight decay, Loshchilov and Hutter 2019).
 //
-// Does nothing unless loss and |g|^2 are finite; tested by bit pattern, because WGSL lets a driver assume that no NaN exists.
+// Does nothing unless loss and |g|^2 are finite, tested by bit pattern, because WGSL lets a driver assume that no NaN exists; nor where the step
+// might be so long that a parameter overflows: |step| <= 2 rate (|g| + |m|) for SGD, and rate (|g| + |m|) / (correction1 epsilon) for Adam.
 // 28 bytes per element with Adam.
 //
 // settings = [rate, beta1, beta2, epsilon, correction1, correction2, decay, nesterov].
 // binding 0: theta [4 COUNT]; 1: m; 2: v (Adam; with SGD a vector that is not touched); 3: g; 4: settings; 5: loss [1];
-// 6: sums, of which sums[1] is |g|^2.
+// 6: sums = (g.m, g.g, m.m), with m before the step.
 
 override COUNT: u32 = 1u;
 override METHOD: u32 = 0u;
@@ -27,10 +28,20 @@ fn is_finite(x: f32) -> bool {
     return (bitcast<u32>(x) & 0x7f800000u) != 0x7f800000u;
 }
 
+const LONGEST_STEP: f32 = 1e37;
+
+fn is_short() -> bool {
+    var reach = settings[0] * (sqrt(sums[1]) + sqrt(sums[2]));
+    if (METHOD == 1u) {
+        reach = reach / (settings[3] * settings[4]);
+    }
+    return is_finite(reach) && reach < LONGEST_STEP;
+}
+
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     let i = id.x + id.y * groups.x * 64u;
-    if (i >= COUNT || !is_finite(loss[0]) || !is_finite(sums[1])) {
+    if (i >= COUNT || !is_finite(loss[0]) || !is_finite(sums[1]) || !is_finite(sums[2]) || !is_short()) {
         return;
     }
     let rate = settings[0];

@@ -1,5 +1,28 @@
 //! Second-order optimization on any GPU that wgpu reaches.
+//!
+//! The loss of a model on a mini-batch has a local quadratic, `q(d) = c + g.d + d.C d / 2`, where `C` is the Hessian or the generalized Gauss-Newton
+//! matrix. This crate computes `c`, `g` and products `C v` in WGSL compute shaders, without forming `C`, and steps to the minimum of `q`.
+//!
+//! - [`nn`]: describe a network, or write a loss as a function of tensors;
+//! - [`objective`]: make quadratics of it on a [`gpu::Gpu`];
+//! - [`optim`]: improve its parameters by [`optim::NewtonCg`], or by the baselines [`optim::Sgd`] and [`optim::Adam`];
+//! - [`linalg`]: the solvers; [`graph`]: the primitives and their derivatives; [`data`]: data sets and batches.
+//!
+//! ```no_run
+//! use osculant::nn::{Activation, Loss, Sequential};
+//! use osculant::optim::{NewtonCg, NewtonCgOptions, Optimizer};
+//! use osculant::{data::digits, gpu::Gpu, objective::GraphObjective};
+//!
+//! let (train, _test) = digits()?.split(0.2, 0)?;
+//! let network = Sequential::new().dense(32).activation(Activation::Tanh).dense(10);
+//! let mut objective = GraphObjective::new(&Gpu::new()?, network.model(&train, Loss::SoftmaxCrossEntropy))?;
+//! let theta = objective.initial_parameters(0)?;
+//! let report = NewtonCg::new(NewtonCgOptions::default())?.step(&mut objective, &theta, &train.full_batch())?;
+//! assert!(report.loss_after < Some(report.loss_before));
+//! # Ok::<(), osculant::Error>(())
+//! ```
 
+pub mod checkpoint;
 pub mod data;
 pub mod error;
 pub mod gpu;
@@ -13,3 +36,8 @@ pub mod random;
 pub mod vector;
 
 pub use error::{Error, Result};
+
+/// The program in the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

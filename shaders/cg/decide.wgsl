@@ -65,6 +65,11 @@ fn step_length(curvature: f32) {
     } else if (curvature <= 0.0) {
         state.stop = NEGATIVE_CURVATURE;
     }
+    // x that overflows could not be taken back after the update.
+    if (!is_finite(alpha) || !is_finite(state.xx + alpha * (2.0 * state.xp + alpha * state.pp))) {
+        state.stop = NOT_FINITE;
+        alpha = 0.0;
+    }
     state.alpha = alpha;
 }
 

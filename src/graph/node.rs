@@ -8,9 +8,11 @@ use crate::error::{Error, Result};
 /// Sizes of the axes, outermost first; row-major. A scalar has no axes.
 pub type Shape = Vec<usize>;
 
-/// Number of elements of a shape.
+/// Number of elements of a shape; the largest number where there are more than can be counted, which no device holds.
 pub fn elements(shape: &[usize]) -> usize {
-    shape.iter().product()
+    shape
+        .iter()
+        .fold(1, |product: usize, &size| product.saturating_mul(size))
 }
 
 /// Index of a node in its graph.

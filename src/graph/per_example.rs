@@ -12,15 +12,15 @@ use crate::error::{Error, Result};
 /// Which axis of a node counts examples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BatchAxis {
-    /// The value is the same for the whole batch: a parameter, a constant, or summed over the batch already.
+    /// The value does not depend on the batch: a parameter or a constant.
     Absent,
     /// Row `i` along this axis depends on example `i` alone.
     At(usize),
-    /// Examples are mixed in a way that is not tracked.
+    /// Examples are mixed: summed over, or in a way that is not tracked. A row made with such a value is no longer one example's.
     Mixed,
 }
 
-/// A part of a gradient just before its sum over the batch.
+/// A part of a node just before its sum over the batch. Its elements are in the node's order, whatever the shape.
 #[derive(Clone, Copy)]
 enum Term {
     /// `sum_n left[n, :] right[n, :]^T`, factors of shape `[1, n, a]` and `[1, n, b]`.
@@ -40,6 +40,7 @@ pub fn square_sums(
     weights: NodeId,
 ) -> Result<Vec<NodeId>> {
     let axes = batch_axes(graph);
+    let one_example = graph.shape(weights).as_slice() == [1];
     // A term holds w_n g_n: its square is divided by w_n. Rows of weight 0 are padding.
     let shape = graph.shape(weights).clone();
     let tiny = graph.constant(1e-30, &shape);
@@ -49,7 +50,17 @@ pub fn square_sums(
     let scale = graph.select(weights, inverse, zero)?;
     gradients
         .iter()
-        .map(|&gradient| square_sum(graph, gradient, scale, &axes))
+        .map(|&gradient| {
+            if one_example {
+                // Sums over one example are simplified away, and its gradient is the whole one.
+                let square = graph.binary(Binary::Mul, gradient, gradient)?;
+                let shape = graph.shape(square).clone();
+                let scale = graph.reshape(scale, &vec![1; shape.len()])?;
+                let scale = graph.broadcast(scale, &shape)?;
+                return graph.binary(Binary::Mul, square, scale);
+            }
+            square_sum(graph, gradient, scale, &axes)
+        })
         .collect()
 }
 
@@ -66,13 +77,16 @@ fn square_sum(
     for (i, &a) in terms.iter().enumerate() {
         for (j, &b) in terms.iter().enumerate().skip(i) {
             let mut product = match (a, b) {
-                (Term::Outer(la, ra), Term::Outer(lb, rb)) => {
+                (Term::Outer(la, ra), Term::Outer(lb, rb))
+                    if graph.shape(la) == graph.shape(lb) && graph.shape(ra) == graph.shape(rb) =>
+                {
                     let left = graph.binary(Binary::Mul, la, lb)?;
                     let right = graph.binary(Binary::Mul, ra, rb)?;
                     let right = scaled(graph, right, scale, 1)?;
                     graph.dot(left, right, true, false)?
                 }
                 (Term::Rows(ra), Term::Rows(rb)) => {
+                    let (ra, rb) = (flattened(graph, ra)?, flattened(graph, rb)?);
                     let rows = graph.binary(Binary::Mul, ra, rb)?;
                     let rows = scaled(graph, rows, scale, 0)?;
                     graph.sum(rows, &[0])?
@@ -94,6 +108,13 @@ fn square_sum(
         Some(total) => total,
         None => graph.constant(0.0, &shape),
     })
+}
+
+/// Rows `[n, ...]` as `[n, elements]`.
+fn flattened(graph: &mut Graph, rows: NodeId) -> Result<NodeId> {
+    let shape = graph.shape(rows);
+    let flat = [shape[0], shape[1..].iter().product()];
+    graph.reshape(rows, &flat)
 }
 
 /// Multiplies by `scale` `[n]` along `axis`.
@@ -143,6 +164,18 @@ fn collect(
             }
             Ok(())
         }
+        Op::Permute(ref permutation) => {
+            let start = terms.len();
+            collect(graph, node.operands[0], axes, terms, gradient)?;
+            let from = graph.shape(node.operands[0]).clone();
+            for term in &mut terms[start..] {
+                match permuted(graph, *term, &from, permutation)? {
+                    Some(moved) => *term = moved,
+                    None => return unsupported(graph, gradient),
+                }
+            }
+            Ok(())
+        }
         Op::Dot {
             transpose_lhs,
             transpose_rhs,
@@ -185,6 +218,41 @@ fn collect(
             Ok(())
         }
         _ => unsupported(graph, gradient),
+    }
+}
+
+/// The term of a permuted node of shape `from`: a transposed outer product has its factors swapped, as where a weight is used transposed.
+fn permuted(
+    graph: &mut Graph,
+    term: Term,
+    from: &[usize],
+    permutation: &[usize],
+) -> Result<Option<Term>> {
+    match term {
+        Term::Outer(left, right) => {
+            let order: Vec<usize> = permutation
+                .iter()
+                .copied()
+                .filter(|&axis| from[axis] > 1)
+                .collect();
+            let sizes = (
+                graph.shape(left).last().copied(),
+                graph.shape(right).last().copied(),
+            );
+            Ok(match *order {
+                _ if order.is_sorted() => Some(term),
+                [b, a] if sizes == (Some(from[a]), Some(from[b])) => Some(Term::Outer(right, left)),
+                _ => None,
+            })
+        }
+        Term::Rows(rows) => {
+            let mut shape = vec![graph.shape(rows)[0]];
+            shape.extend(from);
+            let rows = graph.reshape(rows, &shape)?;
+            let mut lifted = vec![0];
+            lifted.extend(permutation.iter().map(|axis| axis + 1));
+            Ok(Some(Term::Rows(graph.permute(rows, &lifted)?)))
+        }
     }
 }
 
@@ -240,8 +308,9 @@ fn batch_axes(graph: &Graph) -> Vec<BatchAxis> {
             (Op::Slice(_) | Op::Pad(_), BatchAxis::At(d)) if from[d] == node.shape[d] => {
                 BatchAxis::At(d)
             }
-            (Op::Sum(summed), BatchAxis::At(d)) if summed.contains(&d) => BatchAxis::Absent,
-            (Op::Max(reduced), BatchAxis::At(d)) if reduced.contains(&d) => BatchAxis::Mixed,
+            (Op::Sum(reduced) | Op::Max(reduced), BatchAxis::At(d)) if reduced.contains(&d) => {
+                BatchAxis::Mixed
+            }
             (Op::Sum(_) | Op::Max(_), x) => x,
             (
                 Op::Dot {
@@ -278,15 +347,14 @@ fn dot_axis(
     transpose_lhs: bool,
     transpose_rhs: bool,
 ) -> BatchAxis {
-    let (m_axis, k_lhs) = if transpose_lhs { (2, 1) } else { (1, 2) };
-    let (k_rhs, n_axis) = if transpose_rhs { (2, 1) } else { (1, 2) };
+    let m_axis = if transpose_lhs { 2 } else { 1 };
+    let n_axis = if transpose_rhs { 1 } else { 2 };
     match (left, right) {
         (BatchAxis::Absent, BatchAxis::Absent) => BatchAxis::Absent,
         (BatchAxis::At(0), BatchAxis::At(0) | BatchAxis::Absent)
         | (BatchAxis::Absent, BatchAxis::At(0)) => BatchAxis::At(0),
         (BatchAxis::At(d), BatchAxis::Absent) if d == m_axis => BatchAxis::At(1),
         (BatchAxis::Absent, BatchAxis::At(d)) if d == n_axis => BatchAxis::At(2),
-        (BatchAxis::At(l), BatchAxis::At(r)) if l == k_lhs && r == k_rhs => BatchAxis::Absent,
         _ => BatchAxis::Mixed,
     }
 }

@@ -13,6 +13,11 @@ const FIRST_LOOK: usize = 11;
 /// Iterations between two later looks. A look costs a wait of about 0.1 ms, an iteration too many a product.
 const LATER_LOOKS: usize = 4;
 
+/// Radii of a trust region whose squares are well inside f32.
+const RADII: std::ops::RangeInclusive<f32> = 1e-15..=1e15;
+/// Most iterations, and the longest window over which progress is measured.
+const MOST_ITERATIONS: usize = 100_000;
+
 /// A symmetric linear operator `C` on parameter space: replaying `multiply` writes `C input` to `output`.
 #[derive(Clone, Debug)]
 pub struct Operator {
@@ -113,14 +118,17 @@ impl CgOptions {
                 message,
             })
         };
-        if self.max_iterations == 0 || self.max_iterations > 100_000 {
+        if self.max_iterations == 0 || self.max_iterations > MOST_ITERATIONS {
             return bad(
                 "cg max_iterations",
                 format!("{} is not in 1..=100000", self.max_iterations),
             );
         }
-        if self.min_window == 0 {
-            return bad("cg min_window", "must be at least 1".into());
+        if self.min_window == 0 || self.min_window > MOST_ITERATIONS {
+            return bad(
+                "cg min_window",
+                format!("{} is not in 1..=100000", self.min_window),
+            );
         }
         for (name, value) in [
             ("cg residual_tolerance", self.residual_tolerance),
@@ -256,10 +264,10 @@ impl ConjugateGradients {
             });
         }
         if let Some(radius) = radius
-            && (warm || !radius.is_finite() || radius <= 0.0)
+            && (warm || !RADII.contains(&radius))
         {
             let message = format!(
-                "radius {radius} with warm start {warm}: needs a positive radius and a start from zero"
+                "radius {radius} with warm start {warm}: needs a radius in 1e-15..=1e15 and a start from zero"
             );
             return Err(Error::Option {
                 option: "trust region".into(),

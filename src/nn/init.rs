@@ -49,6 +49,9 @@ impl Init {
             message: format!("{self:?}: {e}"),
         };
         let normal = |deviation: f64, random: &mut Philox| -> Result<Vec<f32>> {
+            if deviation < 0.0 {
+                return Err(refuse("the standard deviation is negative".into()));
+            }
             let distribution = Normal::new(0.0, deviation).map_err(|e| refuse(e.to_string()))?;
             Ok((0..count)
                 .map(|_| distribution.sample(random) as f32)

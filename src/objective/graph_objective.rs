@@ -137,6 +137,8 @@ impl GraphObjective {
     /// [`Error::OutOfMemory`], or a bad initialiser.
     pub fn initial_parameters(&self, seed: u64) -> Result<Vector> {
         let traced = self.model.trace(1)?;
+        // The vector first: where the device has no place for it, no numbers need be drawn.
+        let theta = Vector::new(&self.gpu, "theta", &self.layout)?;
         let tensors: Vec<Vec<f32>> = traced
             .initialisers
             .iter()
@@ -144,7 +146,6 @@ impl GraphObjective {
             .enumerate()
             .map(|(index, (init, entry))| init.values(&entry.shape, seed, index))
             .collect::<Result<_>>()?;
-        let theta = Vector::new(&self.gpu, "theta", &self.layout)?;
         theta.write(&self.gpu, &tensors)?;
         Ok(theta)
     }
@@ -289,7 +290,7 @@ impl GraphObjective {
                     Some(row) => bad(format!(
                         "label {} of example {row} is out of range; the model has {classes} classes, 0 to {}",
                         labels[row],
-                        classes - 1
+                        classes.saturating_sub(1)
                     )),
                     None => Ok(()),
                 }

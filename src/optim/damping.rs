@@ -2,6 +2,9 @@
 
 use crate::error::{Error, Result};
 
+/// Largest damping: with it a step is a gradient step of no length.
+const LARGEST: f64 = 1e15;
+
 /// The rule that keeps the damping where the quadratic can be trusted (Martens 2010, section 4.1): with the reduction ratio `rho`,
 /// multiply by `1/decrease` below 1/4 and by `decrease` above 3/4.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,10 +54,13 @@ impl LevenbergMarquardt {
                 message,
             })
         };
-        if !self.initial.is_finite() || self.initial < 0.0 {
+        if !(0.0..=LARGEST).contains(&self.initial) {
             return bad(
                 "damping",
-                format!("{} is not a damping; give a number from 0 on", self.initial),
+                format!(
+                    "{} is not a damping; give a number in 0..=1e15",
+                    self.initial
+                ),
             );
         }
         if !(self.decrease > 0.0 && self.decrease <= 1.0) {
@@ -63,10 +69,10 @@ impl LevenbergMarquardt {
                 format!("{} is not in 0..=1", self.decrease),
             );
         }
-        if !self.minimum.is_finite() || self.minimum < 0.0 {
+        if !(0.0..=LARGEST).contains(&self.minimum) {
             return bad(
                 "damping minimum",
-                format!("{} is negative or not finite", self.minimum),
+                format!("{} is not in 0..=1e15", self.minimum),
             );
         }
         Ok(())
@@ -81,7 +87,8 @@ impl LevenbergMarquardt {
         } else {
             damping / self.decrease
         };
-        next.max(self.minimum)
+        // The cap keeps (C + damping) p within f32 where no step is ever accepted.
+        next.max(self.minimum).min(LARGEST)
     }
 }
 
@@ -97,6 +104,8 @@ mod tests {
         assert!((rule.next(1.0, 0.1) - 1.5).abs() < 1e-15);
         assert!((rule.next(1.0, f64::NAN) - 1.5).abs() < 1e-15);
         assert!((rule.next(1e-8, 1.0) - 1e-8).abs() < 1e-23);
+        let grown = (0..1000).fold(1.0, |damping, _| rule.next(damping, -1.0));
+        assert!((grown as f32).is_finite());
         assert!(rule.with_decrease(0.0).validate().is_err());
         assert!(rule.with_initial(f64::NAN).validate().is_err());
     }

@@ -140,8 +140,8 @@ fn check_rates(learning_rate: f32, weight_decay: f32) -> Result<()> {
     check(
         "weight_decay",
         weight_decay,
-        weight_decay.is_finite() && weight_decay >= 0.0,
-        "0 or above",
+        weight_decay.is_finite() && weight_decay >= 0.0 && learning_rate * weight_decay < 1.0,
+        "0 or above, and below 1 / learning_rate",
     )
 }
 
@@ -154,6 +154,18 @@ struct Memory {
     partials: Slice,
     /// Kernels of a whole step, for each quadratic seen.
     steps: Vec<(Arc<Quadratic>, Vector, Recording)>,
+}
+
+/// Steps that may be longer are refused, so that parameters stay finite; the kernel has the same number.
+const LONGEST_STEP: f32 = 1e37;
+
+/// A bound on the length of a step, as the kernel computes it from `sums = (g.m, g.g, m.m)`.
+fn reach(method: FirstOrderMethod, settings: &[f32; 8], sums: &[f32]) -> f32 {
+    let reach = settings[0] * (sums[1].sqrt() + sums[2].sqrt());
+    match method {
+        FirstOrderMethod::Sgd => reach,
+        FirstOrderMethod::Adam => reach / (settings[3] * settings[4]),
+    }
 }
 
 /// What SGD and Adam have in common: moments, and a step without a wait in the middle.
@@ -232,12 +244,15 @@ impl FirstOrder {
             &[&quadratic.value, &memory.sums],
         )?;
         let (loss, square) = (f64::from(read[0][0]), f64::from(read[1][1]));
-        if !loss.is_finite() || !square.is_finite() {
+        let reach = reach(method, &settings, &read[1]);
+        if !loss.is_finite() || !square.is_finite() || reach.is_nan() || reach >= LONGEST_STEP {
             return Err(Error::NotFinite {
-                what: if loss.is_finite() {
+                what: if !loss.is_finite() {
+                    "the loss".into()
+                } else if !square.is_finite() {
                     "the gradient".into()
                 } else {
-                    "the loss".into()
+                    "the step".into()
                 },
                 advice: "Use a smaller learning rate, or check the data.",
             });
@@ -259,10 +274,7 @@ impl FirstOrder {
             vectors: vec![],
         };
         if let Some(memory) = &self.memory {
-            for (name, vector) in [
-                ("first_moment", &memory.first_moment),
-                ("second_moment", &memory.second_moment),
-            ] {
+            for (name, vector) in remembered(self.method, memory) {
                 state
                     .vectors
                     .push((name.into(), vector.read(objective.gpu())?));
@@ -279,16 +291,32 @@ impl FirstOrder {
         let steps = state.scalar("steps").ok_or_else(|| missing("steps"))?;
         if steps > 0.0 {
             let gpu = objective.gpu().clone();
-            let memory = self.memory(objective)?;
-            for (name, vector) in [
-                ("first_moment", &memory.first_moment),
-                ("second_moment", &memory.second_moment),
-            ] {
-                vector.write(&gpu, state.vector(name).ok_or_else(|| missing(name))?)?;
+            let method = self.method;
+            let vectors = remembered(method, self.memory(objective)?);
+            let values = vectors
+                .iter()
+                .map(|(name, _)| state.vector(name).ok_or_else(|| missing(name)))
+                .collect::<Result<Vec<_>>>()?;
+            for ((_, vector), values) in vectors.into_iter().zip(values) {
+                vector.write(&gpu, values)?;
             }
+        } else {
+            // A beginning: moments are zero again.
+            self.memory = None;
         }
         self.steps = steps as i32;
         Ok(())
+    }
+}
+
+/// What a method must remember, under names that no other method uses.
+fn remembered(method: FirstOrderMethod, memory: &Memory) -> Vec<(&'static str, &Vector)> {
+    match method {
+        FirstOrderMethod::Sgd => vec![("momentum", &memory.first_moment)],
+        FirstOrderMethod::Adam => vec![
+            ("first_moment", &memory.first_moment),
+            ("second_moment", &memory.second_moment),
+        ],
     }
 }
 
@@ -314,7 +342,7 @@ fn record_step(
         (&memory.sums, 0),
         &memory.partials,
         gradient,
-        gradient,
+        memory.first_moment.slice(),
     )?;
     let operands = FirstOrderOperands {
         theta: theta.slice(),

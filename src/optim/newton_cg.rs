@@ -15,6 +15,9 @@ use crate::linalg::{CgOptions, CgReport, ConjugateGradients, Operator, Stop};
 use crate::objective::{Curvature, Objective, Quadratic, QuadraticRequest};
 use crate::vector::Vector;
 
+/// Radii of the trust region whose squares are well inside f32.
+const RADII: std::ops::RangeInclusive<f64> = 1e-12..=1e12;
+
 /// Preconditioner of the conjugate gradients.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Preconditioner {
@@ -145,8 +148,14 @@ impl NewtonCgOptions {
                 ),
             );
         }
-        if !(self.radius.is_finite() && self.radius > 0.0) {
-            return bad("radius", format!("{} is not above 0", self.radius));
+        if self.max_line_search == 0 || self.max_line_search > 1000 {
+            return bad(
+                "max_line_search",
+                format!("{} is not in 1..=1000", self.max_line_search),
+            );
+        }
+        if !RADII.contains(&self.radius) {
+            return bad("radius", format!("{} is not in 1e-12..=1e12", self.radius));
         }
         Ok(())
     }
@@ -497,12 +506,18 @@ impl<O: Objective + ?Sized> Optimizer<O> for NewtonCg {
             report.step_length = Some(choice.factor);
             report.backtracked_to = choice.from;
         }
-        if trust_region {
+        // With no gradient there is no step, and nothing is learnt about the model.
+        let stationary = first.0.square == 0.0 && cg.stop == Stop::Residual;
+        if stationary {
+            report.rho = None;
+            report.accepted = false;
+        } else if trust_region {
             if rho > 0.75 && matches!(cg.stop, Stop::Boundary | Stop::NegativeCurvature) {
                 self.radius = (2.0 * self.radius).min(100.0 * self.options.radius);
             } else if rho.is_nan() || rho < 0.25 {
                 self.radius *= 0.25;
             }
+            self.radius = self.radius.clamp(*RADII.start(), *RADII.end());
         } else {
             let judged = if accepted.is_some() {
                 rho

@@ -18,9 +18,11 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Number of elements.
+    /// Number of elements; the largest number where there are more than can be counted.
     pub fn elements(&self) -> usize {
-        self.shape.iter().product()
+        self.shape
+            .iter()
+            .fold(1, |product: usize, &size| product.saturating_mul(size))
     }
 }
 
@@ -57,7 +59,14 @@ impl Layout {
             if entries.iter().any(|e| e.name == *name) {
                 return refuse(name, "there are two parameters of this name");
             }
-            len += entry.elements().next_multiple_of(ALIGNMENT);
+            let end = entry
+                .elements()
+                .checked_next_multiple_of(ALIGNMENT)
+                .and_then(|padded| padded.checked_add(len));
+            let Some(end) = end else {
+                return refuse(name, "the parameters are more than can be counted");
+            };
+            len = end;
             entries.push(entry);
         }
         if entries.is_empty() {

@@ -6,7 +6,7 @@ use crate::shell::{self, Outcome};
 /// How much work the comparison does.
 #[derive(Clone, Copy)]
 pub(crate) enum Length {
-    /// Three seeds, 60 epochs of work for each optimizer.
+    /// Three seeds, 80 epochs of work for each optimizer.
     Full,
     /// One seed, 6 epochs: shows that everything runs.
     Quick,
@@ -20,7 +20,7 @@ pub(crate) fn run(length: Length) -> Outcome {
     shell::stream(shell::cargo().arg("build").args(binary))?;
 
     let (seeds, work) = match length {
-        Length::Full => ("3", "60"),
+        Length::Full => ("3", "80"),
         Length::Quick => ("1", "6"),
     };
     // Through `cargo run`, because only cargo knows for sure where it has put the binary.

@@ -1,1 +1,54 @@
-fn main() {}
+//! The binary `osculant`: lists adapters, trains networks, compares optimizers.
+
+mod arguments;
+mod compare;
+mod devices;
+mod failure;
+mod html;
+mod optimizers;
+mod place;
+mod plots;
+mod problems;
+mod progress;
+mod report;
+mod statistics;
+mod table;
+mod train;
+mod training;
+mod tune;
+
+use std::process::ExitCode;
+
+use arguments::{Cli, Command};
+use clap::Parser;
+use failure::Outcome;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too. Where even printing fails there is nobody to tell.
+            let _ = error.print();
+            return if error.use_stderr() {
+                ExitCode::FAILURE
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    match dispatch(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Outcome {
+    match command {
+        Command::Devices { json } => devices::run(json),
+        Command::Train(arguments) => train::run(&arguments),
+        Command::Compare(arguments) => compare::run(&arguments),
+    }
+}

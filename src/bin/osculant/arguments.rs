@@ -1,0 +1,151 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::optimizers::Method;
+use crate::problems::Problem;
+
+const EXAMPLES: &str = "\
+Examples:
+  osculant devices
+  osculant train digits-mlp --optimizer newton-cg --work 60
+  osculant train fashion-mlp --optimizer adam --set learning-rate=0.002 --checkpoint adam.safetensors
+  osculant train fashion-mlp --resume adam.safetensors --work 20 --checkpoint adam.safetensors
+  osculant compare digits-mlp --optimizers sgd,adam,newton-cg --seeds 3 --tune --out out/digits
+
+Environment:
+  OSCULANT_ADAPTER   part of the name of the adapter to take
+  OSCULANT_BACKEND   vulkan, metal, dx12 or gl";
+
+const OPTIONS: &str = "\
+Options of the optimizers (--set KEY=VALUE):
+  all        batch              examples per mini-batch, or all
+  sgd        learning-rate, momentum, nesterov, weight-decay
+  adam       learning-rate, beta1, beta2, epsilon
+  adamw      those of adam, weight-decay
+  newton-cg  max-iterations     cap on conjugate gradient iterations per step
+             damping            first value of the Levenberg-Marquardt damping
+             damping-decrease   its factor after a good step; 1 keeps it fixed
+             curvature          ggn, or hessian (with a trust region)
+             radius             first radius of the trust region
+             preconditioner     none, or fisher (diagonal of the empirical Fisher matrix)
+             preconditioner-exponent
+             warm-start         fraction of the last solution at which the next solve starts
+             backtracking       whether to go back to earlier iterates: true or false
+             progress-tolerance, residual-tolerance    when to stop conjugate gradients
+             armijo, shrink     constants of the line search";
+
+/// Second-order optimization on any GPU that wgpu reaches
+#[derive(Debug, Parser)]
+#[command(name = "osculant", version, after_help = EXAMPLES, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List the adapters that wgpu finds
+    #[command(after_help = "Examples:\n  osculant devices\n  osculant devices --json")]
+    Devices {
+        /// As JSON, with all limits
+        #[arg(long)]
+        json: bool,
+    },
+    /// Train a network with one optimizer
+    #[command(after_help = format!("{OPTIONS}\n\n{TRAIN_EXAMPLES}"))]
+    Train(Train),
+    /// Compare optimizers on a problem and write a report
+    #[command(after_help = format!("{OPTIONS}\n\n{COMPARE_EXAMPLES}"))]
+    Compare(Compare),
+}
+
+const TRAIN_EXAMPLES: &str = "\
+Examples:
+  osculant train digits-mlp --optimizer adam --seed 1 --out out/adam
+  osculant train digits-mlp --optimizer newton-cg --set batch=all --set max-iterations=30
+  osculant train mnist-mlp --optimizer sgd --work 2 --checkpoint sgd.safetensors
+  osculant train mnist-mlp --resume sgd.safetensors --work 4 --checkpoint sgd.safetensors";
+
+const COMPARE_EXAMPLES: &str = "\
+Examples:
+  osculant compare digits-mlp --optimizers sgd,adam,newton-cg --seeds 3 --tune --out out/digits
+  osculant compare fashion-mlp --optimizers adam,newton-cg --work 5 --out out/fashion \\
+      --set adam.learning-rate=0.002 --set newton-cg.batch=2048
+
+Written to the folder of --out: report.html, report.json, and the curves as loss-over-work.png,
+loss-over-seconds.png and the same as .svg.";
+
+/// Where data and device come from.
+#[derive(Args, Debug)]
+pub(crate) struct Place {
+    /// Work budget of each run in epochs: a gradient of every training row is 1, a curvature product of every row 2
+    /// [default: 60 for the digits, 10 for the large sets]
+    #[arg(long, value_name = "EPOCHS", allow_negative_numbers = true)]
+    pub(crate) work: Option<f64>,
+    /// Folder with the images of MNIST or Fashion-MNIST [default: data/mnist, data/fashion-mnist]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) data: Option<PathBuf>,
+    /// Part of the name of the adapter to take; see `osculant devices`
+    #[arg(long, value_name = "NAME")]
+    pub(crate) adapter: Option<String>,
+}
+
+/// `osculant train`.
+#[derive(Args, Debug)]
+pub(crate) struct Train {
+    /// Data set and network
+    #[arg(value_enum)]
+    pub(crate) problem: Problem,
+    /// The optimizer; with --resume that of the checkpoint
+    #[arg(long, value_enum, required_unless_present = "resume")]
+    pub(crate) optimizer: Option<Method>,
+    /// Set an option of the optimizer; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Seed of the initial parameters and of the order of the rows [default: 0]
+    #[arg(long, conflicts_with = "resume")]
+    pub(crate) seed: Option<u64>,
+    /// Work, data and device.
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Write a checkpoint (safetensors) here at the end, and every half minute on the way
+    #[arg(long, value_name = "FILE")]
+    pub(crate) checkpoint: Option<PathBuf>,
+    /// Continue from a checkpoint, with the bits of a run that was never interrupted
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["optimizer", "set"])]
+    pub(crate) resume: Option<PathBuf>,
+    /// Write a report into this folder
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// `osculant compare`.
+#[derive(Args, Debug)]
+pub(crate) struct Compare {
+    /// Data set and network
+    #[arg(value_enum)]
+    pub(crate) problem: Problem,
+    /// The optimizers, with commas between them
+    #[arg(long, value_enum, value_delimiter = ',', required = true)]
+    pub(crate) optimizers: Vec<Method>,
+    /// Runs of each optimizer, with the seeds 0, 1, ...
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub(crate) seeds: u64,
+    /// Find options first: a small grid for each optimizer, judged on a validation part of the training rows
+    #[arg(long)]
+    pub(crate) tune: bool,
+    /// Set an option of one of the optimizers; it is then not tuned. May be repeated
+    #[arg(long, value_name = "OPTIMIZER.KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Work, data and device.
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Write the report into this folder
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: PathBuf,
+}

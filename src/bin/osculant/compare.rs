@@ -1,0 +1,113 @@
+//! `osculant compare`: several optimizers on one problem, at equal work.
+
+use crate::arguments::Compare;
+use crate::failure::{Failure, Outcome};
+use crate::optimizers::{Setup, method, split_setting};
+use crate::progress::Progress;
+use crate::report::{Report, Run};
+use crate::table;
+use crate::train::ending;
+use crate::training::{Task, Trainer};
+use crate::tune::{trial_work, tune};
+
+/// An optimizer of the comparison, and which of its options were set by hand.
+struct Entry {
+    setup: Setup,
+    fixed: Vec<String>,
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &Compare) -> Outcome {
+    let problem = arguments.problem;
+    let work = arguments.place.work(problem)?;
+    let mut entries = entries(arguments)?;
+    // The folder is tried before the work, not after it.
+    std::fs::create_dir_all(&arguments.out)
+        .map_err(|error| Failure::file(&arguments.out, error))?;
+    let data = problem.load(arguments.place.data.as_deref())?;
+    let gpu = arguments.place.gpu()?;
+    let task = Task {
+        gpu: &gpu,
+        problem,
+        data: &data,
+    };
+
+    let mut trials = Vec::new();
+    if arguments.tune {
+        let validation = data.for_tuning()?;
+        for entry in &mut entries {
+            let fixed: Vec<&str> = entry.fixed.iter().map(String::as_str).collect();
+            let tuned = tune(task, &validation, &entry.setup, &fixed, trial_work(work))?;
+            entry.setup = tuned.setup;
+            trials.extend(tuned.trials);
+        }
+    }
+
+    let mut runs = Vec::new();
+    for Entry { setup, .. } in &entries {
+        Trainer::warm_up(task, setup)?;
+        for seed in 0..arguments.seeds {
+            let mut trainer = Trainer::new(task, setup, seed)?;
+            let mut history = Vec::new();
+            let label = format!("{} {} seed {seed}", problem.name(), setup.method.name());
+            let mut progress = Progress::new(label, work);
+            let end = trainer.run(work, &mut history, |trainer, report, _| {
+                progress.update(trainer.work(), trainer.counters.step, report.loss_before);
+                Ok(())
+            })?;
+            let run = Run::new(setup, seed, history, &end)?;
+            progress.finish(&ending(&run));
+            runs.push(run);
+        }
+    }
+
+    let mut report = Report::new(&gpu, problem, work, runs);
+    if arguments.tune {
+        report.tuning_work = Some(trial_work(work));
+        report.tuning = trials;
+    }
+    println!("{}", table::terminal(&report));
+    report.write(&arguments.out)?;
+    println!("report: {}", arguments.out.join("report.html").display());
+    Ok(())
+}
+
+/// The optimizers that were asked for, with the options of `--set`.
+fn entries(arguments: &Compare) -> Outcome<Vec<Entry>> {
+    let mut entries: Vec<Entry> = Vec::new();
+    for &method in &arguments.optimizers {
+        if entries.iter().any(|entry| entry.setup.method == method) {
+            return Err(Failure::new(format!("{} is listed twice", method.name())));
+        }
+        let setup = Setup::new(method, arguments.problem);
+        entries.push(Entry {
+            setup,
+            fixed: Vec::new(),
+        });
+    }
+    for setting in &arguments.set {
+        let (name, value) = split_setting(setting)?;
+        let Some((optimizer, key)) = name.split_once('.') else {
+            return Err(
+                Failure::new(format!("'{setting}' does not say which optimizer is meant"))
+                    .hint("for example --set adam.learning-rate=0.01"),
+            );
+        };
+        let wanted = method(optimizer)?;
+        let Some(entry) = entries
+            .iter_mut()
+            .find(|entry| entry.setup.method == wanted)
+        else {
+            return Err(
+                Failure::new(format!("--set {setting}: {optimizer} is not compared"))
+                    .hint("add it to --optimizers"),
+            );
+        };
+        entry.setup.set(key, value)?;
+        entry.fixed.push(key.to_owned());
+    }
+    for entry in &entries {
+        entry.setup.build()?;
+    }
+    Ok(entries)
+}

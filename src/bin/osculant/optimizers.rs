@@ -1,0 +1,292 @@
+//! The optimizers by name, with their options as text.
+
+use std::fmt;
+use std::str::FromStr;
+
+use clap::ValueEnum;
+use osculant::objective::{Curvature, GraphObjective};
+use osculant::optim::{
+    Adam, AdamOptions, NewtonCg, NewtonCgOptions, Optimizer, Preconditioner, Sgd, SgdOptions,
+};
+use serde_json::{Map, Value};
+
+use crate::failure::{Failure, Outcome};
+use crate::problems::Problem;
+
+/// An optimizer that the command line knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Method {
+    /// stochastic gradient descent with momentum
+    Sgd,
+    /// Adam (Kingma and Ba 2015)
+    Adam,
+    /// Adam with decoupled weight decay (Loshchilov and Hutter 2019)
+    Adamw,
+    /// Newton's method by conjugate gradients, also called Hessian-free (Martens 2010)
+    NewtonCg,
+}
+
+/// An optimizer with a value for each of its options.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Setup {
+    /// Which optimizer.
+    pub(crate) method: Method,
+    /// Names and values, in the order of the help text.
+    options: Vec<(&'static str, String)>,
+}
+
+impl Method {
+    /// The name on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Method::Sgd => "sgd",
+            Method::Adam => "adam",
+            Method::Adamw => "adamw",
+            Method::NewtonCg => "newton-cg",
+        }
+    }
+
+    /// The options with the values that they have when nothing is said.
+    fn defaults(self, problem: Problem) -> Vec<(&'static str, &'static str)> {
+        let small = problem.is_small();
+        let batch = ("batch", if small { "32" } else { "128" });
+        let adam_rate = ("learning-rate", if small { "0.01" } else { "0.001" });
+        match self {
+            Method::Sgd => vec![
+                batch,
+                ("learning-rate", "0.1"),
+                ("momentum", "0.9"),
+                ("nesterov", "false"),
+                ("weight-decay", "0"),
+            ],
+            Method::Adam => vec![
+                batch,
+                adam_rate,
+                ("beta1", "0.9"),
+                ("beta2", "0.999"),
+                ("epsilon", "1e-8"),
+            ],
+            Method::Adamw => vec![
+                batch,
+                adam_rate,
+                ("beta1", "0.9"),
+                ("beta2", "0.999"),
+                ("epsilon", "1e-8"),
+                ("weight-decay", "0.01"),
+            ],
+            Method::NewtonCg => vec![
+                ("batch", if small { "384" } else { "1024" }),
+                ("max-iterations", "2"),
+                ("damping", "0.3"),
+                ("damping-decrease", "0.6666666666666666"),
+                ("curvature", "ggn"),
+                ("preconditioner", "none"),
+                ("preconditioner-exponent", "0.75"),
+                ("warm-start", "0.95"),
+                ("backtracking", "true"),
+                ("progress-tolerance", "5e-4"),
+                ("residual-tolerance", "1e-5"),
+                ("armijo", "0.01"),
+                ("shrink", "0.8"),
+                ("radius", "1"),
+            ],
+        }
+    }
+}
+
+impl Setup {
+    /// The optimizer with the defaults for a problem.
+    pub(crate) fn new(method: Method, problem: Problem) -> Self {
+        let options = method.defaults(problem);
+        let options = options
+            .into_iter()
+            .map(|(key, value)| (key, value.to_owned()));
+        Self {
+            method,
+            options: options.collect(),
+        }
+    }
+
+    /// Sets an option by name.
+    pub(crate) fn set(&mut self, key: &str, value: &str) -> Outcome {
+        match self.options.iter_mut().find(|(name, _)| *name == key) {
+            Some((_, old)) => {
+                value.trim().clone_into(old);
+                Ok(())
+            }
+            None => {
+                let valid: Vec<&str> = self.options.iter().map(|(name, _)| *name).collect();
+                Err(
+                    Failure::new(format!("{} has no option '{key}'", self.method.name()))
+                        .hint(format!("its options are {}", valid.join(", "))),
+                )
+            }
+        }
+    }
+
+    /// Sets options from texts `key=value`.
+    pub(crate) fn set_all<'a>(&mut self, settings: impl IntoIterator<Item = &'a str>) -> Outcome {
+        for setting in settings {
+            let (key, value) = split_setting(setting)?;
+            self.set(key, value)?;
+        }
+        Ok(())
+    }
+
+    /// The value of an option, as text.
+    fn text(&self, key: &str) -> Outcome<&str> {
+        let found = self.options.iter().find(|(name, _)| *name == key);
+        found
+            .map(|(_, value)| value.as_str())
+            .ok_or_else(|| Failure::new(format!("{} has no option '{key}'", self.method.name())))
+    }
+
+    fn get<T: FromStr>(&self, key: &str) -> Outcome<T> {
+        let text = self.text(key)?;
+        text.parse().map_err(|_| {
+            let kind = std::any::type_name::<T>();
+            let expected = match kind {
+                "bool" => "true or false",
+                "usize" => "a whole number",
+                _ => "a number",
+            };
+            self.bad(key, expected)
+        })
+    }
+
+    fn bad(&self, key: &str, expected: &str) -> Failure {
+        let (name, text) = (self.method.name(), self.text(key).unwrap_or_default());
+        Failure::new(format!(
+            "option {key} of {name} is '{text}', which is not {expected}"
+        ))
+        .hint(format!("for example --set {key}={}", self.example(key)))
+    }
+
+    fn example(&self, key: &str) -> &'static str {
+        let defaults = self.method.defaults(Problem::DigitsMlp);
+        defaults
+            .iter()
+            .find(|(name, _)| *name == key)
+            .map_or("", |(_, value)| value)
+    }
+
+    /// Examples per mini-batch, out of `rows` training rows.
+    pub(crate) fn batch(&self, rows: usize) -> Outcome<usize> {
+        if self.text("batch")? == "all" {
+            return Ok(rows);
+        }
+        match self.get("batch") {
+            Ok(batch) if (1..=rows).contains(&batch) => Ok(batch),
+            _ => Err(self.bad("batch", &format!("a number from 1 to {rows} or 'all'"))),
+        }
+    }
+
+    /// The optimizer itself, at its first step.
+    pub(crate) fn build(&self) -> Outcome<Box<dyn Optimizer<GraphObjective>>> {
+        match self.method {
+            Method::Sgd => {
+                let mut options = SgdOptions::default();
+                options.learning_rate = self.get("learning-rate")?;
+                options.momentum = self.get("momentum")?;
+                options.nesterov = self.get("nesterov")?;
+                options.weight_decay = self.get("weight-decay")?;
+                Ok(Box::new(Sgd::new(options)?))
+            }
+            Method::Adam | Method::Adamw => {
+                let mut options = AdamOptions::default();
+                options.learning_rate = self.get("learning-rate")?;
+                options.beta1 = self.get("beta1")?;
+                options.beta2 = self.get("beta2")?;
+                options.epsilon = self.get("epsilon")?;
+                if self.method == Method::Adamw {
+                    options.weight_decay = self.get("weight-decay")?;
+                }
+                Ok(Box::new(Adam::new(options)?))
+            }
+            Method::NewtonCg => Ok(Box::new(NewtonCg::new(self.newton_cg()?)?)),
+        }
+    }
+
+    fn newton_cg(&self) -> Outcome<NewtonCgOptions> {
+        let mut options = NewtonCgOptions::default();
+        options.curvature = match self.text("curvature")? {
+            "ggn" => Curvature::GaussNewton,
+            "hessian" => Curvature::Hessian,
+            _ => return Err(self.bad("curvature", "ggn or hessian")),
+        };
+        options.preconditioner = match self.text("preconditioner")? {
+            "none" => Preconditioner::None,
+            "fisher" => Preconditioner::EmpiricalFisher {
+                exponent: self.get("preconditioner-exponent")?,
+            },
+            _ => return Err(self.bad("preconditioner", "none or fisher")),
+        };
+        options.cg.max_iterations = self.get("max-iterations")?;
+        options.cg.progress_tolerance = self.get("progress-tolerance")?;
+        options.cg.residual_tolerance = self.get("residual-tolerance")?;
+        options.damping.initial = self.get("damping")?;
+        options.damping.decrease = self.get("damping-decrease")?;
+        options.warm_start = self.get("warm-start")?;
+        options.backtracking = self.get("backtracking")?;
+        options.armijo = self.get("armijo")?;
+        options.shrink = self.get("shrink")?;
+        options.radius = self.get("radius")?;
+        Ok(options)
+    }
+
+    /// All options as JSON: numbers and truth values as such.
+    pub(crate) fn json(&self) -> Map<String, Value> {
+        let value = |text: &String| match serde_json::from_str(text) {
+            Ok(value @ (Value::Number(_) | Value::Bool(_))) => value,
+            _ => Value::String(text.clone()),
+        };
+        self.options
+            .iter()
+            .map(|(key, text)| ((*key).to_owned(), value(text)))
+            .collect()
+    }
+
+    /// All options as lines `key=value`, for [`set_all`](Self::set_all).
+    pub(crate) fn lines(&self) -> String {
+        let lines: Vec<String> = self
+            .options
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        lines.join("\n")
+    }
+}
+
+impl fmt::Display for Setup {
+    /// The options that matter most, one a line, for tables.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let default = Setup::new(self.method, Problem::DigitsMlp);
+        let main: &[&str] = match self.method {
+            Method::NewtonCg => &["batch", "max-iterations", "damping"],
+            _ => &["batch", "learning-rate"],
+        };
+        let shown = self
+            .options
+            .iter()
+            .filter(|option| main.contains(&option.0) || !default.options.contains(option));
+        let shown: Vec<String> = shown.map(|(key, value)| format!("{key}={value}")).collect();
+        formatter.write_str(&shown.join("\n"))
+    }
+}
+
+/// Cuts `key=value` in two.
+pub(crate) fn split_setting(setting: &str) -> Outcome<(&str, &str)> {
+    setting.split_once('=').ok_or_else(|| {
+        Failure::new(format!("'{setting}' is not of the form KEY=VALUE"))
+            .hint("for example --set learning-rate=0.01")
+    })
+}
+
+/// The optimizer of this name.
+pub(crate) fn method(name: &str) -> Outcome<Method> {
+    <Method as ValueEnum>::from_str(name, false).map_err(|_| {
+        let names: Vec<&str> = Method::value_variants().iter().map(|m| m.name()).collect();
+        Failure::new(format!("there is no optimizer '{name}'"))
+            .hint(format!("there are {}", names.join(", ")))
+    })
+}

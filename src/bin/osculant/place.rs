@@ -1,0 +1,30 @@
+//! What both kinds of training need before they start: the device, and a sensible amount of work.
+
+use osculant::gpu::{AdapterOptions, Gpu};
+
+use crate::arguments::Place;
+use crate::failure::{Failure, Outcome};
+use crate::problems::Problem;
+
+impl Place {
+    /// The device that was asked for, or the best one.
+    pub(crate) fn gpu(&self) -> Outcome<Gpu> {
+        let mut options = AdapterOptions::from_env();
+        if let Some(name) = &self.adapter {
+            options = options.with_name(name);
+        }
+        Ok(Gpu::request(&options)?)
+    }
+
+    /// The work budget in epochs.
+    pub(crate) fn work(&self, problem: Problem) -> Outcome<f64> {
+        match self.work {
+            None => Ok(problem.default_work()),
+            Some(work) if work.is_finite() && work > 0.0 => Ok(work),
+            Some(work) => Err(
+                Failure::new(format!("--work {work} is not an amount of work"))
+                    .hint("give a number of epochs above 0, for example --work 20"),
+            ),
+        }
+    }
+}

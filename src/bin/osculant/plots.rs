@@ -1,0 +1,186 @@
+//! The curves: training loss, on a logarithmic scale, against work and against seconds.
+
+use std::ops::Range;
+use std::path::Path;
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use plotters::style::register_font;
+
+use crate::failure::{Failure, Outcome};
+use crate::report::{Report, Run};
+use crate::statistics::mean_curve;
+use crate::training::Point;
+
+const SIZE: (u32, u32) = (960, 600);
+/// Losses below this are drawn as this: f32 resolves no smaller mean loss.
+const LOWEST: f64 = 1e-8;
+/// Height of the strip with title and legend.
+const HEAD: u32 = 70;
+/// Where the curves begin.
+const LEFT: i32 = 88;
+const FONT: &str = "sans-serif";
+const TITLE: u32 = 24;
+const TEXT: u32 = 18;
+/// Distinguishable also without red-green vision (Okabe and Ito 2008).
+const COLOURS: [RGBColor; 4] = [
+    RGBColor(0, 114, 178),
+    RGBColor(230, 140, 0),
+    RGBColor(0, 150, 110),
+    RGBColor(190, 80, 150),
+];
+
+/// What the loss is drawn against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Axis {
+    /// Work, in epochs.
+    Work,
+    /// Time, in seconds.
+    Seconds,
+}
+
+impl Axis {
+    /// Name of the picture, without `.png` or `.svg`.
+    pub(crate) fn file_stem(self) -> &'static str {
+        match self {
+            Axis::Work => "loss-over-work",
+            Axis::Seconds => "loss-over-seconds",
+        }
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            Axis::Work => {
+                "work in epochs (a gradient of all training rows is 1, a curvature product 2)"
+            }
+            Axis::Seconds => "seconds on this adapter, evaluations not counted",
+        }
+    }
+
+    fn of(self, point: &Point) -> f64 {
+        match self {
+            Axis::Work => point.work,
+            Axis::Seconds => point.seconds,
+        }
+    }
+}
+
+/// Draws a picture into a PNG file.
+pub(crate) fn png(report: &Report, axis: Axis, path: &Path) -> Outcome {
+    let area = BitMapBackend::new(path, SIZE).into_drawing_area();
+    draw(report, axis, area).map_err(|message| Failure::file(path, message))
+}
+
+/// Draws a picture as SVG.
+pub(crate) fn svg(report: &Report, axis: Axis) -> Outcome<String> {
+    let mut text = String::new();
+    let area = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
+    draw(report, axis, area).map_err(Failure::new)?;
+    Ok(text)
+}
+
+/// A run as a curve.
+fn curve(run: &Run, axis: Axis) -> Vec<(f64, f64)> {
+    let points = run.history.iter();
+    points
+        .map(|point| (axis.of(point), point.train_loss.max(LOWEST)))
+        .collect()
+}
+
+fn draw<B: DrawingBackend>(
+    report: &Report,
+    axis: Axis,
+    area: DrawingArea<B, Shift>,
+) -> Result<(), String> {
+    let text = |error: DrawingAreaErrorKind<B::ErrorType>| format!("cannot draw: {error}");
+    // The machine may have no fonts at all, so the font comes with the program. Registering it twice does no harm.
+    register_font(FONT, FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT)
+        .map_err(|_| "the font inside the program is damaged")?;
+    let groups: Vec<(&str, Vec<Vec<(f64, f64)>>)> = report
+        .by_optimizer()
+        .into_iter()
+        .map(|runs| {
+            (
+                runs[0].optimizer,
+                runs.iter().map(|run| curve(run, axis)).collect(),
+            )
+        })
+        .collect();
+    let (horizontal, vertical) = ranges(groups.iter().flat_map(|(_, curves)| curves).flatten());
+    area.fill(&WHITE).map_err(text)?;
+    let (head, area) = area.split_vertically(HEAD);
+    legend(&head, report.problem, groups.iter().map(|(name, _)| *name)).map_err(text)?;
+    let mut chart = ChartBuilder::on(&area)
+        .margin(12)
+        .margin_right(24)
+        .x_label_area_size(52)
+        .y_label_area_size(76)
+        .build_cartesian_2d(horizontal, vertical.log_scale())
+        .map_err(text)?;
+    chart
+        .configure_mesh()
+        .x_desc(axis.label())
+        .y_desc("training loss")
+        .x_labels(10)
+        .y_labels(12)
+        .x_label_formatter(&|x| format!("{}", (x * 1e6).round() / 1e6))
+        .y_label_formatter(&|y| loss_label(*y))
+        .label_style((FONT, TEXT - 2))
+        .axis_desc_style((FONT, TEXT))
+        .bold_line_style(BLACK.mix(0.18))
+        .max_light_lines(1)
+        .light_line_style(BLACK.mix(0.05))
+        .draw()
+        .map_err(text)?;
+    for ((_, curves), colour) in groups.into_iter().zip(COLOURS.into_iter().cycle()) {
+        let mean = mean_curve(&curves);
+        for curve in curves {
+            let line = LineSeries::new(curve, colour.mix(0.35).stroke_width(1));
+            chart.draw_series(line).map_err(text)?;
+        }
+        let line = LineSeries::new(mean, colour.stroke_width(3));
+        chart.draw_series(line).map_err(text)?;
+    }
+    area.present().map_err(text)
+}
+
+/// The title, and the name of each optimizer in its colour, above the curves and so never over one.
+fn legend<'a, B: DrawingBackend>(
+    area: &DrawingArea<B, Shift>,
+    problem: &str,
+    names: impl Iterator<Item = &'a str>,
+) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+    let title = format!("{problem}: training loss");
+    area.draw(&Text::new(title, (LEFT, 12), (FONT, TITLE)))?;
+    let mut x = LEFT;
+    for (name, colour) in names.zip(COLOURS.into_iter().cycle()) {
+        let stroke = colour.stroke_width(4);
+        area.draw(&PathElement::new([(x, 58), (x + 28, 58)], stroke))?;
+        area.draw(&Text::new(name.to_owned(), (x + 36, 49), (FONT, TEXT)))?;
+        let (width, _) = area.estimate_text_size(name, &(FONT, TEXT).into_text_style(area))?;
+        x += 36 + width as i32 + 36;
+    }
+    Ok(())
+}
+
+/// Ranges that hold all points; never empty.
+fn ranges<'a>(points: impl Iterator<Item = &'a (f64, f64)>) -> (Range<f64>, Range<f64>) {
+    let (mut right, mut low, mut high) = (0.0f64, f64::INFINITY, LOWEST);
+    for &(x, y) in points {
+        right = right.max(x);
+        low = low.min(y);
+        high = high.max(y);
+    }
+    let right = if right > 0.0 { right } else { 1.0 };
+    (0.0..right, low.min(high) * 0.8..high * 1.4)
+}
+
+/// A loss as a short decimal, or a power of ten where that would be long.
+fn loss_label(loss: f64) -> String {
+    if loss >= 0.999e-3 {
+        let text = format!("{loss:.4}");
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        format!("{loss:.0e}")
+    }
+}

@@ -1,0 +1,192 @@
+//! What a command found out, and the files it writes.
+
+use std::path::Path;
+
+use osculant::gpu::Gpu;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::failure::{Failure, Outcome};
+use crate::html;
+use crate::optimizers::Setup;
+use crate::plots::{self, Axis};
+use crate::problems::Problem;
+use crate::training::{End, Point};
+use crate::tune::Trial;
+
+/// `report.json`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    /// Name of the problem.
+    pub(crate) problem: &'static str,
+    /// Where it ran.
+    pub(crate) adapter: Adapter,
+    /// All runs, seed after seed for each optimizer.
+    pub(crate) runs: Vec<Run>,
+    /// Work budget of each run, in epochs.
+    pub(crate) work: f64,
+    /// Work of each trial of the tuning, in epochs; none without tuning.
+    pub(crate) tuning_work: Option<f64>,
+    /// The trials of the tuning.
+    pub(crate) tuning: Vec<Trial>,
+    /// More about the machine.
+    pub(crate) environment: Environment,
+    /// The command line.
+    pub(crate) command: String,
+    /// The problem itself, for the texts.
+    #[serde(skip)]
+    pub(crate) kind: Problem,
+}
+
+/// The adapter.
+#[derive(Debug, Serialize)]
+pub(crate) struct Adapter {
+    /// Its name.
+    pub(crate) name: String,
+    /// The backend of wgpu.
+    pub(crate) backend: String,
+    /// The driver with its version.
+    pub(crate) driver: String,
+}
+
+/// The machine.
+#[derive(Debug, Serialize)]
+pub(crate) struct Environment {
+    /// Version of this program.
+    pub(crate) osculant: &'static str,
+    /// Operating system.
+    pub(crate) system: &'static str,
+    /// Processor architecture.
+    pub(crate) architecture: &'static str,
+    /// Threads that the machine runs at once.
+    pub(crate) threads: usize,
+    /// Kind of adapter: `discrete`, `integrated`, `virtual`, `other` or `cpu`.
+    pub(crate) adapter_type: String,
+}
+
+/// One run.
+#[derive(Debug, Serialize)]
+pub(crate) struct Run {
+    /// Name of the optimizer.
+    pub(crate) optimizer: &'static str,
+    /// All its options.
+    pub(crate) options: Map<String, Value>,
+    /// Seed of the run.
+    pub(crate) seed: u64,
+    /// The evaluations, the one before the first step included.
+    pub(crate) history: Vec<Point>,
+    /// The last of them.
+    #[serde(rename = "final")]
+    pub(crate) last: Point,
+    /// `finished`, or `diverged: why`.
+    pub(crate) status: String,
+    /// The optimizer with its options, for the texts.
+    #[serde(skip)]
+    pub(crate) setup: Setup,
+}
+
+impl Run {
+    /// A run that has ended. `history` has at least the evaluation before the first step.
+    pub(crate) fn new(setup: &Setup, seed: u64, history: Vec<Point>, end: &End) -> Outcome<Self> {
+        let last = *history
+            .last()
+            .ok_or_else(|| Failure::new("a run without any evaluation"))?;
+        Ok(Self {
+            optimizer: setup.method.name(),
+            options: setup.json(),
+            seed,
+            history,
+            last,
+            status: end.text(),
+            setup: setup.clone(),
+        })
+    }
+
+    /// Whether it diverged.
+    pub(crate) fn diverged(&self) -> bool {
+        self.status != End::Finished.text()
+    }
+}
+
+impl Report {
+    /// A report of runs on a device, without tuning.
+    pub(crate) fn new(gpu: &Gpu, problem: Problem, work: f64, runs: Vec<Run>) -> Self {
+        let info = gpu.info();
+        let driver = format!("{} {}", info.driver, info.driver_info);
+        Self {
+            problem: problem.name(),
+            adapter: Adapter {
+                name: info.name.clone(),
+                backend: info.backend.clone(),
+                driver: driver.trim().to_owned(),
+            },
+            runs,
+            work,
+            tuning_work: None,
+            tuning: Vec::new(),
+            environment: Environment {
+                osculant: env!("CARGO_PKG_VERSION"),
+                system: std::env::consts::OS,
+                architecture: std::env::consts::ARCH,
+                threads: std::thread::available_parallelism().map_or(1, usize::from),
+                adapter_type: info.device_type.clone(),
+            },
+            command: command_line(),
+            kind: problem,
+        }
+    }
+
+    /// The runs by optimizer, in the order of their first.
+    pub(crate) fn by_optimizer(&self) -> Vec<Vec<&Run>> {
+        let mut groups: Vec<Vec<&Run>> = Vec::new();
+        for run in &self.runs {
+            match groups
+                .iter_mut()
+                .find(|group| group[0].optimizer == run.optimizer)
+            {
+                Some(group) => group.push(run),
+                None => groups.push(vec![run]),
+            }
+        }
+        groups
+    }
+
+    /// Writes `report.json`, the curves and `report.html` into a folder.
+    pub(crate) fn write(&self, folder: &Path) -> Outcome {
+        std::fs::create_dir_all(folder).map_err(|error| Failure::file(folder, error))?;
+        let save = |name: &str, bytes: &[u8]| {
+            let path = folder.join(name);
+            std::fs::write(&path, bytes).map_err(|error| Failure::file(&path, error))
+        };
+        let json = serde_json::to_string_pretty(self)
+            .map_err(|error| Failure::new(format!("report.json: {error}")))?;
+        save("report.json", json.as_bytes())?;
+        let mut pictures = Vec::new();
+        for axis in [Axis::Work, Axis::Seconds] {
+            plots::png(
+                self,
+                axis,
+                &folder.join(format!("{}.png", axis.file_stem())),
+            )?;
+            let svg = plots::svg(self, axis)?;
+            save(&format!("{}.svg", axis.file_stem()), svg.as_bytes())?;
+            pictures.push(svg);
+        }
+        save("report.html", html::page(self, &pictures).as_bytes())
+    }
+}
+
+/// The command as the user gave it, without the path of the program.
+fn command_line() -> String {
+    let quoted = std::env::args().skip(1).map(|argument| {
+        if argument.contains([' ', '"', '\'']) {
+            format!("{argument:?}")
+        } else {
+            argument
+        }
+    });
+    std::iter::once("osculant".to_owned())
+        .chain(quoted)
+        .collect::<Vec<_>>()
+        .join(" ")
+}

@@ -1,0 +1,132 @@
+//! The summary of a report as rows of text: on the terminal, and in the HTML page.
+
+use comfy_table::{ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
+
+use crate::report::{Report, Run};
+use crate::statistics::{Summary, first_below};
+use crate::training::Point;
+
+/// A table as text.
+pub(crate) struct Rows {
+    /// Titles of the columns.
+    pub(crate) header: Vec<String>,
+    /// One row for each optimizer.
+    pub(crate) rows: Vec<Vec<String>>,
+}
+
+/// The summary: for each optimizer what its runs ended with, and what it cost to reach given losses.
+pub(crate) fn summary(report: &Report) -> Rows {
+    let levels = report.kind.levels();
+    let mut header: Vec<String> = [
+        "optimizer",
+        "options",
+        "train loss",
+        "test loss",
+        "test\naccuracy",
+        "work",
+        "seconds",
+    ]
+    .map(str::to_owned)
+    .into();
+    header.extend(levels.map(|level| format!("to train\nloss {level}")));
+    let rows = report.by_optimizer().into_iter().map(|runs| {
+        let last = |of: fn(&Point) -> f64| {
+            let values: Vec<f64> = runs.iter().map(|run| of(&run.last)).collect();
+            Summary::of(&values)
+        };
+        let diverged = runs.iter().filter(|run| run.diverged()).count();
+        let mut name = runs[0].optimizer.to_owned();
+        if diverged > 0 {
+            name += &format!("\n{diverged} of {}\ndiverged", runs.len());
+        }
+        let mut row = vec![
+            name,
+            runs[0].setup.to_string(),
+            loss(last(|point| point.train_loss)),
+            loss(last(|point| point.test_loss)),
+            accuracy(last(|point| point.test_accuracy)),
+            plain(last(|point| point.work)),
+            plain(last(|point| point.seconds)),
+        ];
+        row.extend(levels.map(|level| price(&runs, level)));
+        row
+    });
+    Rows {
+        rows: rows.collect(),
+        header,
+    }
+}
+
+/// The summary for the terminal.
+pub(crate) fn terminal(report: &Report) -> String {
+    let rows = summary(report);
+    let mut table = Table::new();
+    table
+        .load_style(UTF8_FULL_CONDENSED)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(&rows.header)
+        .add_rows(&rows.rows);
+    if !table.is_tty() {
+        table.set_width(160);
+    }
+    table.to_string()
+}
+
+/// `mean ± deviation` with three digits; `±` only where there is more than one seed.
+fn with_deviation(summary: Option<Summary>, show: impl Fn(f64) -> String) -> String {
+    match summary {
+        None => "-".into(),
+        Some(Summary { mean, deviation }) if deviation > 0.0 => {
+            format!("{} ± {}", show(mean), show(deviation))
+        }
+        Some(Summary { mean, .. }) => show(mean),
+    }
+}
+
+fn loss(summary: Option<Summary>) -> String {
+    with_deviation(summary, |value| {
+        if value.abs() >= 1e-3 {
+            format!("{value:.4}")
+        } else {
+            format!("{value:.1e}")
+        }
+    })
+}
+
+fn accuracy(summary: Option<Summary>) -> String {
+    with_deviation(summary, |value| format!("{:.2}", 100.0 * value)) + " %"
+}
+
+fn plain(summary: Option<Summary>) -> String {
+    with_deviation(summary, |value| {
+        if value < 10.0 {
+            format!("{value:.2}")
+        } else {
+            format!("{value:.1}")
+        }
+    })
+}
+
+/// Mean work and seconds to a training loss, over the runs that reach it.
+fn price(runs: &[&Run], level: f64) -> String {
+    let reached: Vec<&Point> = runs
+        .iter()
+        .filter_map(|run| first_below(&run.history, level))
+        .collect();
+    if reached.is_empty() {
+        return "not reached".into();
+    }
+    let mean = |of: fn(&Point) -> f64| {
+        Summary::of(&reached.iter().map(|point| of(point)).collect::<Vec<_>>())
+    };
+    let text = format!(
+        "{} epochs\n{} s",
+        plain(mean(|point| point.work)),
+        plain(mean(|point| point.seconds))
+    );
+    if reached.len() == runs.len() {
+        text
+    } else {
+        format!("{text}\n({} of {} runs)", reached.len(), runs.len())
+    }
+}

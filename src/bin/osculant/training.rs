@@ -1,0 +1,204 @@
+//! One run: an optimizer on a problem, from a seed, until its work is done.
+
+use std::time::Instant;
+
+use osculant::data::{Epochs, EpochsState};
+use osculant::gpu::Gpu;
+use osculant::objective::GraphObjective;
+use osculant::optim::{Optimizer, StepReport};
+use osculant::vector::Vector;
+use serde::{Deserialize, Serialize};
+
+use crate::failure::Outcome;
+use crate::optimizers::Setup;
+use crate::problems::{Data, Problem};
+
+/// Evaluations per run that the schedule aims at; steps that cost more work than the distance between two are each followed by one.
+const EVALUATIONS: f64 = 120.0;
+/// The same on large data sets, where an evaluation costs more than a small step.
+const EVALUATIONS_OF_LARGE_SETS: f64 = 40.0;
+
+/// How well a network does after some steps.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Point {
+    /// Steps taken.
+    pub(crate) step: u64,
+    /// Work done, in epochs: a gradient of every training row is 1.
+    pub(crate) work: f64,
+    /// Time spent on steps, evaluations not counted.
+    pub(crate) seconds: f64,
+    /// Mean loss on the monitored training rows.
+    pub(crate) train_loss: f64,
+    /// Mean loss on the test rows.
+    pub(crate) test_loss: f64,
+    /// See [`Problem::accuracy`].
+    pub(crate) test_accuracy: f64,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum End {
+    /// All work done.
+    Finished,
+    /// A loss, gradient or step was not finite.
+    Diverged(String),
+}
+
+impl End {
+    /// For reports: `finished`, or `diverged: why`.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            End::Finished => "finished".into(),
+            End::Diverged(why) => format!("diverged: {why}"),
+        }
+    }
+}
+
+/// What runs have in common.
+#[derive(Clone, Copy)]
+pub(crate) struct Task<'a> {
+    /// The device.
+    pub(crate) gpu: &'a Gpu,
+    /// The network.
+    pub(crate) problem: Problem,
+    /// The rows.
+    pub(crate) data: &'a Data,
+}
+
+/// The counters of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Counters {
+    /// Steps taken.
+    pub(crate) step: u64,
+    /// Work, in examples.
+    pub(crate) examples: f64,
+    /// Time spent on steps.
+    pub(crate) seconds: f64,
+}
+
+/// A run in progress.
+pub(crate) struct Trainer<'a> {
+    pub(crate) task: Task<'a>,
+    pub(crate) objective: GraphObjective,
+    pub(crate) theta: Vector,
+    pub(crate) optimizer: Box<dyn Optimizer<GraphObjective>>,
+    pub(crate) counters: Counters,
+    epochs: Epochs,
+    batch: usize,
+}
+
+impl<'a> Trainer<'a> {
+    /// A run at its first step. The seed decides about the initial parameters and the order of the rows.
+    pub(crate) fn new(task: Task<'a>, setup: &Setup, seed: u64) -> Outcome<Self> {
+        let rows = task.data.train.len();
+        let batch = setup.batch(rows)?;
+        let objective = GraphObjective::new(task.gpu, task.problem.model(&task.data.train))?;
+        Ok(Self {
+            task,
+            theta: objective.initial_parameters(seed)?,
+            objective,
+            optimizer: setup.build()?,
+            counters: Counters::default(),
+            epochs: Epochs::new(rows, batch, seed)?,
+            batch,
+        })
+    }
+
+    /// Takes one step of a run that is thrown away: it compiles every shader, so that no run's time has that in it.
+    pub(crate) fn warm_up(task: Task<'a>, setup: &Setup) -> Outcome {
+        match Self::new(task, setup, 0)?.step() {
+            Ok(_) | Err(osculant::Error::NotFinite { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Work done so far, in epochs.
+    pub(crate) fn work(&self) -> f64 {
+        self.counters.examples / self.task.data.train.len() as f64
+    }
+
+    /// Where the run stands in the data.
+    pub(crate) fn epochs(&self) -> EpochsState {
+        self.epochs.state()
+    }
+
+    /// Continues at a stored place in the data.
+    pub(crate) fn set_epochs(&mut self, state: EpochsState) -> Outcome {
+        self.epochs = Epochs::resume(self.task.data.train.len(), self.batch, state)?;
+        Ok(())
+    }
+
+    /// One step on the next mini-batch. A short last one of an epoch is filled up with rows of weight zero, so that nothing is compiled again.
+    pub(crate) fn step(&mut self) -> osculant::Result<StepReport> {
+        let start = Instant::now();
+        let batch = self
+            .task
+            .data
+            .train
+            .batch(self.epochs.next_batch())?
+            .pad_to(self.batch)?;
+        let report = self
+            .optimizer
+            .step(&mut self.objective, &self.theta, &batch);
+        // A failed step takes its time too.
+        self.counters.seconds += start.elapsed().as_secs_f64();
+        let report = report?;
+        self.counters.examples += report.work;
+        self.counters.step += 1;
+        Ok(report)
+    }
+
+    /// How well the network does now.
+    pub(crate) fn evaluate(&mut self) -> osculant::Result<Point> {
+        let data = self.task.data;
+        let train = self.objective.evaluate(&self.theta, data.monitored())?;
+        let test = self.objective.evaluate(&self.theta, &data.test)?;
+        Ok(Point {
+            step: self.counters.step,
+            work: self.work(),
+            seconds: self.counters.seconds,
+            train_loss: train.loss,
+            test_loss: test.loss,
+            test_accuracy: self.task.problem.accuracy(test.metric.unwrap_or(f64::NAN)),
+        })
+    }
+
+    /// Steps until `work` epochs are done, with evaluations on the way; `watch` sees the run after every step.
+    /// `history` holds the evaluations of the run so far, and is continued.
+    pub(crate) fn run(
+        &mut self,
+        work: f64,
+        history: &mut Vec<Point>,
+        mut watch: impl FnMut(&Self, &StepReport, &[Point]) -> Outcome,
+    ) -> Outcome<End> {
+        let evaluations = if self.task.problem.is_small() {
+            EVALUATIONS
+        } else {
+            EVALUATIONS_OF_LARGE_SETS
+        };
+        let distance = work / evaluations;
+        if history.is_empty() {
+            history.push(self.evaluate()?);
+        }
+        let mut due = (self.work() / distance).floor() * distance + distance;
+        while self.work() < work {
+            let report = match self.step() {
+                Ok(report) => report,
+                Err(error @ osculant::Error::NotFinite { .. }) => {
+                    return Ok(End::Diverged(error.to_string()));
+                }
+                Err(error) => return Err(error.into()),
+            };
+            if self.work() >= due || self.work() >= work {
+                due = (self.work() / distance).floor() * distance + distance;
+                let point = self.evaluate()?;
+                if !point.train_loss.is_finite() {
+                    return Ok(End::Diverged("the training loss is not finite".into()));
+                }
+                history.push(point);
+            }
+            watch(self, &report, history)?;
+        }
+        Ok(End::Finished)
+    }
+}

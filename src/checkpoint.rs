@@ -1,0 +1,475 @@
+//! Checkpoints: everything that a run needs to continue with the same bits, in one safetensors file.
+//!
+//! | in the file | what |
+//! |---|---|
+//! | tensor `NAME` | the parameter of this name, f32, with its shape |
+//! | tensor `optimizer/VECTOR/NAME` | the part of an optimizer's vector that belongs to this parameter |
+//! | metadata `optimizer/SCALAR` | a number of the optimizer, as the shortest decimal text that gives back its bits |
+//! | metadata `format` | [`FORMAT`] |
+//! | other metadata | what the caller wishes to remember: seed, step, position in the data |
+//!
+//! Any reader of safetensors sees the parameters by their names.
+//!
+//! ```
+//! use osculant::checkpoint::Checkpoint;
+//! use osculant::data::digits;
+//! use osculant::gpu::Gpu;
+//! use osculant::nn::{Loss, Sequential};
+//! use osculant::objective::GraphObjective;
+//! use osculant::optim::{Optimizer, Sgd, SgdOptions};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let data = digits()?;
+//! let gpu = Gpu::new()?;
+//! let model = Sequential::new().dense(10).model(&data, Loss::SoftmaxCrossEntropy);
+//! let mut objective = GraphObjective::new(&gpu, model)?;
+//! let theta = objective.initial_parameters(0)?;
+//! let mut sgd = Sgd::new(SgdOptions::default())?;
+//! sgd.step(&mut objective, &theta, &data.batch(&[0, 1, 2])?)?;
+//!
+//! let path = std::env::temp_dir().join(format!("doc-{}.safetensors", std::process::id()));
+//! let state = sgd.state(&objective)?;
+//! Checkpoint::capture(&gpu, &theta, state.clone())?.with("step", "1").save(&path)?;
+//!
+//! let loaded = Checkpoint::load(&path)?;
+//! loaded.restore_parameters(&gpu, &theta)?;
+//! assert_eq!(loaded.optimizer_state(theta.layout())?, state);
+//! assert_eq!(loaded.metadata("step")?, "1");
+//! # std::fs::remove_file(path)?;
+//! # Ok(())
+//! # }
+//! ```
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+
+use crate::error::Error;
+use crate::gpu::Gpu;
+use crate::optim::OptimizerState;
+use crate::vector::{Layout, Vector};
+
+/// Name and version of what is in the file.
+pub const FORMAT: &str = "osculant checkpoint 1";
+
+/// Names of tensors and metadata that belong to the optimizer begin so.
+const OPTIMIZER: &str = "optimizer/";
+
+/// What can go wrong with a checkpoint.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckpointError {
+    /// The file could not be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: String,
+        /// The operating system's error.
+        source: std::io::Error,
+    },
+    /// The file is no checkpoint, or it is damaged.
+    #[error("{path} is not a sound checkpoint: {message}")]
+    Corrupt {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The parameters in the file are not those of the model.
+    #[error("the checkpoint belongs to another model: {message}")]
+    WrongModel {
+        /// The first difference.
+        message: String,
+    },
+    /// A tensor that must be there is missing.
+    #[error("the checkpoint has no tensor '{name}': it belongs to another model or optimizer")]
+    MissingTensor {
+        /// Its name.
+        name: String,
+    },
+    /// An entry of the metadata that must be there is missing.
+    #[error("the checkpoint's metadata has no '{key}': it was written by something else")]
+    MissingMetadata {
+        /// Its key.
+        key: String,
+    },
+    /// A name that the file's layout cannot hold.
+    #[error("'{name}' cannot be stored: {message}")]
+    Name {
+        /// The name.
+        name: String,
+        /// Why, and what to do.
+        message: &'static str,
+    },
+    /// An error of the device.
+    #[error(transparent)]
+    Device(#[from] Error),
+}
+
+/// Result with a [`CheckpointError`].
+pub type Result<T> = std::result::Result<T, CheckpointError>;
+
+/// A tensor on the host.
+#[derive(Clone, Debug, PartialEq)]
+struct Tensor {
+    shape: Vec<usize>,
+    values: Vec<f32>,
+}
+
+/// Parameters, the optimizer's state, and metadata.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint {
+    tensors: BTreeMap<String, Tensor>,
+    metadata: BTreeMap<String, String>,
+}
+
+impl Checkpoint {
+    /// Reads the parameters from the device and takes them together with the optimizer's state.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Device`]; [`CheckpointError::Name`] for names that would be mistaken for others.
+    pub fn capture(gpu: &Gpu, theta: &Vector, optimizer: OptimizerState) -> Result<Self> {
+        let mut tensors = BTreeMap::new();
+        let entries = theta.layout().entries();
+        for (entry, values) in entries.iter().zip(theta.read(gpu)?) {
+            if entry.name.starts_with(OPTIMIZER) {
+                return Err(reserved(&entry.name));
+            }
+            let shape = entry.shape.clone();
+            tensors.insert(entry.name.clone(), Tensor { shape, values });
+        }
+        for (name, parts) in optimizer.vectors {
+            if name.contains('/') {
+                let message = "the name of an optimizer's vector must not have a slash";
+                return Err(CheckpointError::Name { name, message });
+            }
+            for (entry, values) in entries.iter().zip(parts) {
+                let shape = entry.shape.clone();
+                tensors.insert(vector_part(&name, &entry.name), Tensor { shape, values });
+            }
+        }
+        let metadata = optimizer
+            .scalars
+            .into_iter()
+            .map(|(name, value)| (format!("{OPTIMIZER}{name}"), value.to_string()))
+            .collect();
+        Ok(Self { tensors, metadata })
+    }
+
+    /// Adds an entry to the metadata. Keys that begin with `optimizer/`, and the key `format`, belong to this format: they cannot be saved.
+    #[must_use]
+    pub fn with(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.metadata.insert(key.into(), value.into());
+        self
+    }
+
+    /// An entry of the metadata.
+    ///
+    /// # Errors
+    /// [`CheckpointError::MissingMetadata`].
+    pub fn metadata(&self, key: &str) -> Result<&str> {
+        self.metadata
+            .get(key)
+            .map(String::as_str)
+            .ok_or_else(|| CheckpointError::MissingMetadata { key: key.into() })
+    }
+
+    /// Writes the parameters in the file to `theta`; only if all of them fit.
+    ///
+    /// # Errors
+    /// [`CheckpointError::WrongModel`], [`CheckpointError::MissingTensor`], [`CheckpointError::Device`]. `theta` is then as it was.
+    pub fn restore_parameters(&self, gpu: &Gpu, theta: &Vector) -> Result<()> {
+        let layout = theta.layout();
+        let known = |name: &str| layout.entries().iter().any(|entry| entry.name == name);
+        let mut parameters = self
+            .tensors
+            .keys()
+            .filter(|name| !name.starts_with(OPTIMIZER));
+        if let Some(name) = parameters.find(|name| !known(name)) {
+            return Err(CheckpointError::WrongModel {
+                message: format!("it has a parameter '{name}', which the model has not"),
+            });
+        }
+        let values = self.parts(layout, str::to_owned)?;
+        Ok(theta.write(gpu, &values)?)
+    }
+
+    /// The optimizer's state, for [`Optimizer::restore`](crate::optim::Optimizer::restore).
+    ///
+    /// # Errors
+    /// [`CheckpointError::WrongModel`], [`CheckpointError::MissingTensor`].
+    pub fn optimizer_state(&self, layout: &Layout) -> Result<OptimizerState> {
+        let mut scalars = Vec::new();
+        for (key, text) in &self.metadata {
+            if let Some(name) = key.strip_prefix(OPTIMIZER) {
+                let value = text.parse().map_err(|_| CheckpointError::WrongModel {
+                    message: format!("the optimizer's '{name}' is '{text}', not a number"),
+                })?;
+                scalars.push((name.to_owned(), value));
+            }
+        }
+        let mut names: Vec<&str> = self
+            .tensors
+            .keys()
+            .filter_map(|name| name.strip_prefix(OPTIMIZER)?.split_once('/'))
+            .map(|(vector, _)| vector)
+            .collect();
+        names.dedup();
+        let vectors = names
+            .into_iter()
+            .map(|name| {
+                let parts = self.parts(layout, |parameter| vector_part(name, parameter))?;
+                Ok((name.to_owned(), parts))
+            })
+            .collect::<Result<_>>()?;
+        Ok(OptimizerState { scalars, vectors })
+    }
+
+    /// The tensors of a vector in parameter space, in the order of the layout.
+    fn parts(&self, layout: &Layout, name_of: impl Fn(&str) -> String) -> Result<Vec<Vec<f32>>> {
+        let part = |entry: &crate::vector::Entry| {
+            let name = name_of(&entry.name);
+            match self.tensors.get(&name) {
+                None => Err(CheckpointError::MissingTensor { name }),
+                Some(tensor) if tensor.shape != entry.shape => Err(CheckpointError::WrongModel {
+                    message: format!(
+                        "'{name}' has the shape {:?}, in the model {:?}",
+                        tensor.shape, entry.shape
+                    ),
+                }),
+                Some(tensor) => Ok(tensor.values.clone()),
+            }
+        };
+        layout.entries().iter().map(part).collect()
+    }
+
+    /// Writes the file, by way of a temporary one beside it: an interruption leaves the old file or the new one, never half of it.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Io`]; [`CheckpointError::Name`] for metadata under a key that belongs to the format.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let bytes = self.to_bytes(path)?;
+        let temporary = beside(path);
+        let written = File::create(&temporary).and_then(|mut file| {
+            file.write_all(&bytes)?;
+            file.sync_all()?;
+            std::fs::rename(&temporary, path)
+        });
+        written.map_err(|source| {
+            // What is left of the attempt is of no use; the first error is the one to report.
+            let _ = std::fs::remove_file(&temporary);
+            io(path, source)
+        })
+    }
+
+    fn to_bytes(&self, path: &Path) -> Result<Vec<u8>> {
+        if self.metadata.contains_key("format") {
+            return Err(reserved("format"));
+        }
+        let mut metadata: HashMap<String, String> = self.metadata.clone().into_iter().collect();
+        metadata.insert("format".into(), FORMAT.into());
+        let bytes: Vec<Vec<u8>> = self
+            .tensors
+            .values()
+            .map(|tensor| tensor.values.iter().flat_map(|x| x.to_le_bytes()).collect())
+            .collect();
+        let corrupt = |error: safetensors::SafeTensorError| corrupt(path, error.to_string());
+        let mut views = Vec::with_capacity(bytes.len());
+        for ((name, tensor), bytes) in self.tensors.iter().zip(&bytes) {
+            let view = TensorView::new(Dtype::F32, tensor.shape.clone(), bytes).map_err(corrupt)?;
+            views.push((name.as_str(), view));
+        }
+        safetensors::serialize(views, Some(metadata)).map_err(corrupt)
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Io`], [`CheckpointError::Corrupt`].
+    pub fn load(path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path).map_err(|source| io(path, source))?;
+        let damaged = |error: safetensors::SafeTensorError| corrupt(path, error.to_string());
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
+        let mut metadata: BTreeMap<String, String> = header
+            .metadata()
+            .clone()
+            .unwrap_or_default()
+            .into_iter()
+            .collect();
+        match metadata.remove("format") {
+            Some(format) if format == FORMAT => {}
+            Some(format) => {
+                let message = format!("its format is '{format}', this version reads '{FORMAT}'");
+                return Err(corrupt(path, message));
+            }
+            None => {
+                let message = "it is a safetensors file of something else".into();
+                return Err(corrupt(path, message));
+            }
+        }
+        let mut tensors = BTreeMap::new();
+        for (name, view) in SafeTensors::deserialize(&bytes).map_err(damaged)?.tensors() {
+            if view.dtype() != Dtype::F32 {
+                let message = format!("'{name}' has elements of type {:?}, not F32", view.dtype());
+                return Err(corrupt(path, message));
+            }
+            let (words, _) = view.data().as_chunks::<4>();
+            let values = words.iter().map(|&word| f32::from_le_bytes(word)).collect();
+            let shape = view.shape().to_vec();
+            tensors.insert(name, Tensor { shape, values });
+        }
+        Ok(Self { tensors, metadata })
+    }
+}
+
+fn vector_part(vector: &str, parameter: &str) -> String {
+    format!("{OPTIMIZER}{vector}/{parameter}")
+}
+
+/// The name of the temporary file: in the same folder, or it could not be renamed.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.part", std::process::id()));
+    path.with_file_name(name)
+}
+
+fn io(path: &Path, source: std::io::Error) -> CheckpointError {
+    CheckpointError::Io {
+        path: path.display().to_string(),
+        source,
+    }
+}
+
+fn corrupt(path: &Path, message: String) -> CheckpointError {
+    CheckpointError::Corrupt {
+        path: path.display().to_string(),
+        message,
+    }
+}
+
+fn reserved(name: &str) -> CheckpointError {
+    CheckpointError::Name {
+        name: name.into(),
+        message: "the checkpoint's format uses this name itself; take another",
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn layout(columns: usize) -> Layout {
+        let tensors = [
+            ("w".to_owned(), vec![2, columns]),
+            ("b".to_owned(), vec![columns]),
+        ];
+        Layout::new(&tensors).unwrap()
+    }
+
+    /// What [`Checkpoint::capture`] makes, without a device.
+    fn checkpoint() -> Checkpoint {
+        let tensor = |shape: &[usize], values: &[f32]| Tensor {
+            shape: shape.to_vec(),
+            values: values.to_vec(),
+        };
+        let tensors = [
+            (
+                "w",
+                tensor(&[2, 2], &[1.0, -0.0, f32::MIN_POSITIVE / 4.0, 4.0]),
+            ),
+            ("b", tensor(&[2], &[0.1, 0.2])),
+            ("optimizer/moment/w", tensor(&[2, 2], &[5.0, 6.0, 7.0, 8.0])),
+            ("optimizer/moment/b", tensor(&[2], &[9.0, 10.0])),
+        ];
+        Checkpoint {
+            tensors: tensors
+                .map(|(name, tensor)| (name.to_owned(), tensor))
+                .into(),
+            metadata: [("optimizer/damping".to_owned(), (2.0f64 / 3.0).to_string())].into(),
+        }
+        .with("seed", "7")
+    }
+
+    #[test]
+    fn a_saved_checkpoint_comes_back_bit_for_bit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.safetensors");
+        checkpoint().save(&path).unwrap();
+        let loaded = Checkpoint::load(&path).unwrap();
+        assert_eq!(loaded, checkpoint());
+        assert!(loaded.tensors["w"].values[1].is_sign_negative());
+        let state = loaded.optimizer_state(&layout(2)).unwrap();
+        assert_eq!(
+            state.scalar("damping").unwrap().to_bits(),
+            (2.0f64 / 3.0).to_bits()
+        );
+        assert_eq!(state.vector("moment").unwrap()[1], [9.0, 10.0]);
+        assert_eq!(loaded.metadata("seed").unwrap(), "7");
+        // Nothing but the file itself is left.
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_damaged_or_foreign_file_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.safetensors");
+        assert!(matches!(
+            Checkpoint::load(&path),
+            Err(CheckpointError::Io { .. })
+        ));
+        checkpoint().save(&path).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        for broken in [&bytes[..bytes.len() - 1], &bytes[..20], b"nonsense"] {
+            std::fs::write(&path, broken).unwrap();
+            assert!(matches!(
+                Checkpoint::load(&path),
+                Err(CheckpointError::Corrupt { .. })
+            ));
+        }
+        let foreign = safetensors::serialize(Vec::<(&str, TensorView<'_>)>::new(), None).unwrap();
+        std::fs::write(&path, foreign).unwrap();
+        assert!(matches!(
+            Checkpoint::load(&path),
+            Err(CheckpointError::Corrupt { .. })
+        ));
+    }
+
+    #[test]
+    fn a_checkpoint_of_another_model_is_refused() {
+        let error = checkpoint().optimizer_state(&layout(3)).unwrap_err();
+        assert!(
+            matches!(error, CheckpointError::WrongModel { .. }),
+            "{error}"
+        );
+        let mut partial = checkpoint();
+        partial.tensors.remove("optimizer/moment/b");
+        let error = partial.optimizer_state(&layout(2)).unwrap_err();
+        assert!(
+            matches!(error, CheckpointError::MissingTensor { .. }),
+            "{error}"
+        );
+        let error = partial.metadata("step").unwrap_err();
+        assert!(
+            matches!(error, CheckpointError::MissingMetadata { .. }),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_leaves_the_old_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = checkpoint()
+            .save(&folder.path().join("no-such-folder/a"))
+            .unwrap_err();
+        assert!(matches!(error, CheckpointError::Io { .. }), "{error}");
+        let path = folder.path().join("a");
+        checkpoint().save(&path).unwrap();
+        let error = checkpoint().with("format", "mine").save(&path).unwrap_err();
+        assert!(matches!(error, CheckpointError::Name { .. }), "{error}");
+        assert_eq!(Checkpoint::load(&path).unwrap(), checkpoint());
+    }
+}

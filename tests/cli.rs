@@ -1,0 +1,435 @@
+//! The binary, run as a user runs it.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use safetensors::SafeTensors;
+use serde_json::Value;
+
+fn osculant(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_osculant"));
+    command.args(arguments).output().unwrap()
+}
+
+/// What a successful command printed.
+fn success(arguments: &[&str]) -> String {
+    let output = osculant(arguments);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What a command that must fail with exit code 1 complained about; every one of `words` is in it.
+fn failure(arguments: &[&str], words: &[&str]) {
+    let output = osculant(arguments);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {errors}");
+    assert!(!errors.contains("panicked"), "{arguments:?}: {errors}");
+    for word in words {
+        assert!(
+            errors.contains(word),
+            "{arguments:?}: no '{word}' in: {errors}"
+        );
+    }
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    value
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect()
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn help_explains_commands_options_and_gives_examples() {
+    let help = success(&["--help"]);
+    for word in [
+        "devices",
+        "train",
+        "compare",
+        "Examples:",
+        "OSCULANT_ADAPTER",
+    ] {
+        assert!(help.contains(word), "no '{word}' in: {help}");
+    }
+    let help = success(&["train", "--help"]);
+    for word in [
+        "digits-mlp",
+        "mnist-autoencoder",
+        "--resume",
+        "--checkpoint",
+        "--adapter",
+        "max-iterations",
+        "learning-rate",
+        "Examples:",
+    ] {
+        assert!(help.contains(word), "no '{word}' in: {help}");
+    }
+    let help = success(&["compare", "--help"]);
+    for word in [
+        "--tune",
+        "--seeds",
+        "newton-cg",
+        "OPTIMIZER.KEY=VALUE",
+        "report.json",
+        "Examples:",
+    ] {
+        assert!(help.contains(word), "no '{word}' in: {help}");
+    }
+}
+
+#[test]
+fn devices_are_listed_as_a_table_and_as_json() {
+    let list: Value = serde_json::from_str(&success(&["devices", "--json"])).unwrap();
+    let list = list.as_array().unwrap();
+    let table = success(&["devices"]);
+    for adapter in list {
+        assert!(adapter["max_storage_buffer_binding_size"].as_u64().unwrap() > 0);
+        let first_word = adapter["name"].as_str().unwrap().split(' ').next().unwrap();
+        assert!(table.contains(first_word), "no '{first_word}' in: {table}");
+    }
+    assert!(!list.is_empty(), "the tests need an adapter");
+}
+
+#[test]
+fn a_comparison_writes_its_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("new/report");
+    let arguments = [
+        "compare",
+        "digits-mlp",
+        "--optimizers",
+        "sgd,adam,newton-cg",
+        "--seeds",
+        "1",
+        "--work",
+        "0.5",
+        "--set",
+        "adam.learning-rate=0.02",
+        "--out",
+        out.to_str().unwrap(),
+    ];
+    let table = success(&arguments);
+    for name in ["sgd", "adam", "newton-cg", "learning-rate=0.02"] {
+        assert!(table.contains(name), "no '{name}' in: {table}");
+    }
+
+    let report = json(&out.join("report.json"));
+    assert_eq!(report["problem"], "digits-mlp");
+    assert_eq!(keys(&report["adapter"]), ["backend", "driver", "name"]);
+    let runs = report["runs"].as_array().unwrap();
+    let names: Vec<&str> = runs
+        .iter()
+        .map(|run| run["optimizer"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["sgd", "adam", "newton-cg"]);
+    assert_eq!(runs[1]["options"]["learning-rate"], 0.02);
+    for run in runs {
+        for key in ["final", "history", "optimizer", "options", "seed"] {
+            assert!(keys(run).contains(&key), "no '{key}' in {:?}", keys(run));
+        }
+        assert_eq!(run["seed"], 0);
+        let history = run["history"].as_array().unwrap();
+        assert!(history.len() >= 2);
+        for point in history {
+            let expected = [
+                "seconds",
+                "step",
+                "test_accuracy",
+                "test_loss",
+                "train_loss",
+                "work",
+            ];
+            assert_eq!(keys(point), expected);
+            assert!(
+                point.as_object().unwrap().values().all(Value::is_number),
+                "{point}"
+            );
+        }
+        assert_eq!(Some(&run["final"]), history.last());
+        assert!(run["final"]["work"].as_f64().unwrap() >= 0.5);
+        // Every optimizer starts at the same parameters.
+        assert_eq!(
+            history[0]["train_loss"],
+            runs[0]["history"][0]["train_loss"]
+        );
+    }
+
+    for stem in ["loss-over-work", "loss-over-seconds"] {
+        let png = std::fs::read(out.join(format!("{stem}.png"))).unwrap();
+        assert!(png.starts_with(b"\x89PNG") && png.len() > 10_000);
+        let svg = std::fs::read_to_string(out.join(format!("{stem}.svg"))).unwrap();
+        assert!(svg.contains("newton-cg") && svg.contains("<polyline"));
+    }
+    let html = std::fs::read_to_string(out.join("report.html")).unwrap();
+    assert_eq!(html.matches("<svg").count(), 2);
+    assert!(
+        !html.contains("src=") && !html.contains("href="),
+        "it must be self-contained"
+    );
+    assert!(html.contains(report["adapter"]["name"].as_str().unwrap()));
+}
+
+#[test]
+fn tuning_chooses_one_trial_of_each_optimizer() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().to_str().unwrap();
+    let arguments = [
+        "compare",
+        "digits-mlp",
+        "--optimizers",
+        "adam,newton-cg",
+        "--seeds",
+        "1",
+        "--work",
+        "0.5",
+        "--tune",
+        "--set",
+        "newton-cg.batch=256",
+        "--out",
+        out,
+    ];
+    success(&arguments);
+    let report = json(&folder.path().join("report.json"));
+    let trials = report["tuning"].as_array().unwrap();
+    let count = |name: &str, only_chosen: bool| {
+        let counted = |trial: &&Value| {
+            trial["optimizer"] == name && (!only_chosen || trial["chosen"] == true)
+        };
+        trials.iter().filter(counted).count()
+    };
+    assert!(count("adam", false) >= 6);
+    assert!(count("newton-cg", false) <= count("adam", false));
+    assert_eq!((count("adam", true), count("newton-cg", true)), (1, 1));
+    // What was set by hand was not tuned.
+    assert_eq!(report["runs"][1]["options"]["batch"], 256);
+    let html = std::fs::read_to_string(folder.path().join("report.html")).unwrap();
+    assert!(html.contains("<h2>Tuning</h2>"));
+}
+
+#[test]
+fn a_run_that_diverges_is_reported_as_such() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().to_str().unwrap();
+    let arguments = [
+        "compare",
+        "digits-mlp",
+        "--optimizers",
+        "sgd,adam",
+        "--seeds",
+        "1",
+        "--work",
+        "0.5",
+        "--set",
+        "sgd.learning-rate=1e30",
+        "--out",
+        out,
+    ];
+    assert!(success(&arguments).contains("diverged"));
+    let report = json(&folder.path().join("report.json"));
+    let status = |run: usize| report["runs"][run]["status"].as_str().unwrap();
+    assert!(status(0).starts_with("diverged"), "{}", status(0));
+    assert_eq!(status(1), "finished");
+
+    let train = [
+        "train",
+        "digits-mlp",
+        "--optimizer",
+        "sgd",
+        "--work",
+        "0.5",
+        "--set",
+    ];
+    failure(
+        &[&train[..], &["learning-rate=1e30"]].concat(),
+        &["diverged", "learning rate"],
+    );
+}
+
+#[test]
+fn bad_input_ends_with_a_message_that_helps() {
+    let train = |rest: &[&str]| {
+        let mut all = vec![
+            "train",
+            "digits-mlp",
+            "--optimizer",
+            "adam",
+            "--work",
+            "0.1",
+        ];
+        all.extend(rest);
+        all.iter()
+            .map(|&argument| argument.to_owned())
+            .collect::<Vec<_>>()
+    };
+    let fails = |arguments: &[String], words: &[&str]| {
+        failure(
+            &arguments.iter().map(String::as_str).collect::<Vec<_>>(),
+            words,
+        );
+    };
+    failure(
+        &["train", "digit-mlp", "--optimizer", "adam"],
+        &["digit-mlp", "digits-mlp"],
+    );
+    failure(
+        &["train", "digits-mlp", "--optimizer", "newton"],
+        &["newton", "newton-cg"],
+    );
+    failure(&["train", "digits-mlp"], &["--optimizer"]);
+    failure(&["trian"], &["trian", "train"]);
+    fails(
+        &train(&["--set", "momentum=0.5"]),
+        &["momentum", "learning-rate", "beta1"],
+    );
+    fails(&train(&["--set", "beta1"]), &["KEY=VALUE"]);
+    fails(
+        &train(&["--set", "beta1=much"]),
+        &["beta1", "much", "a number"],
+    );
+    fails(&train(&["--set", "beta1=2"]), &["beta1", "0..1"]);
+    fails(&train(&["--set", "batch=0"]), &["batch", "1 to 1438"]);
+    fails(&train(&["--set", "batch=9999"]), &["batch", "1 to 1438"]);
+    fails(
+        &train(&["--adapter", "no such adapter"]),
+        &["no such adapter", "osculant devices"],
+    );
+    fails(&train(&["--resume", "x", "--seed", "1"]), &["--resume"]);
+    failure(
+        &["train", "digits-mlp", "--optimizer", "adam", "--work", "-1"],
+        &["--work"],
+    );
+    failure(
+        &[
+            "train",
+            "mnist-mlp",
+            "--optimizer",
+            "adam",
+            "--data",
+            "no-such-folder",
+        ],
+        &["no-such-folder", "cargo xtask data"],
+    );
+
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().to_str().unwrap();
+    let compare = [
+        "compare",
+        "digits-mlp",
+        "--out",
+        out,
+        "--work",
+        "0.1",
+        "--optimizers",
+    ];
+    let compare = |rest: &[&str], words: &[&str]| failure(&[&compare[..], rest].concat(), words);
+    compare(&["sgd,newton"], &["newton", "newton-cg"]);
+    compare(&["sgd,sgd"], &["sgd", "twice"]);
+    compare(
+        &["sgd", "--set", "momentum=0"],
+        &["adam.learning-rate=0.01"],
+    );
+    compare(&["sgd", "--set", "adam.beta1=0"], &["adam", "--optimizers"]);
+    compare(
+        &["sgd", "--set", "sgd.speed=9"],
+        &["speed", "learning-rate, momentum"],
+    );
+    compare(&["sgd", "--seeds", "0"], &["--seeds"]);
+
+    let file = folder.path().join("file");
+    std::fs::write(&file, "no checkpoint").unwrap();
+    let file = file.to_str().unwrap();
+    failure(
+        &["train", "digits-mlp", "--resume", file],
+        &["not a sound checkpoint"],
+    );
+    failure(
+        &["train", "digits-mlp", "--resume", "no-such-file"],
+        &["no-such-file"],
+    );
+    let below = format!("{file}/report");
+    failure(
+        &[
+            &["compare", "digits-mlp", "--optimizers", "sgd", "--out"],
+            &[below.as_str()][..],
+        ]
+        .concat(),
+        &["file"],
+    );
+}
+
+/// All tensors of a checkpoint as bytes.
+fn tensors(path: &Path) -> BTreeMap<String, Vec<u8>> {
+    let bytes = std::fs::read(path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    file.tensors()
+        .into_iter()
+        .map(|(name, view)| (name, view.data().to_vec()))
+        .collect()
+}
+
+#[test]
+fn a_resumed_run_ends_with_the_bits_of_one_that_was_never_interrupted() {
+    let folder = tempfile::tempdir().unwrap();
+    // Newton-CG does several epochs of work in a step; both halves must have steps, and epochs with a short last batch.
+    let cases = [
+        ("sgd", "1.5", "3", "batch=100"),
+        ("adam", "1.5", "3", "batch=100"),
+        ("newton-cg", "15", "30", "batch=300"),
+    ];
+    for (optimizer, half, whole, set) in cases {
+        let path = |name: &str| folder.path().join(format!("{optimizer}-{name}"));
+        let (straight, first, second) = (path("straight"), path("first"), path("second"));
+        let start = [
+            "train",
+            "digits-mlp",
+            "--optimizer",
+            optimizer,
+            "--set",
+            set,
+            "--seed",
+            "5",
+        ];
+        let run = |rest: &[&str]| success(&[&start[..], rest].concat());
+        run(&["--work", whole, "--checkpoint", straight.to_str().unwrap()]);
+        run(&["--work", half, "--checkpoint", first.to_str().unwrap()]);
+        assert_ne!(tensors(&first), tensors(&straight));
+        let out = path("report");
+        success(&[
+            "train",
+            "digits-mlp",
+            "--resume",
+            first.to_str().unwrap(),
+            "--work",
+            whole,
+            "--checkpoint",
+            second.to_str().unwrap(),
+            "--out",
+            out.to_str().unwrap(),
+        ]);
+        assert_eq!(tensors(&second), tensors(&straight), "{optimizer}");
+        assert!(tensors(&second).contains_key("dense0.weight"));
+        // The report is of the whole run.
+        let report = json(&out.join("report.json"));
+        assert_eq!(report["runs"][0]["seed"], 5);
+        assert_eq!(report["runs"][0]["history"][0]["step"], 0);
+    }
+    let first = folder.path().join("sgd-first");
+    failure(
+        &[
+            "train",
+            "digits-autoencoder",
+            "--resume",
+            first.to_str().unwrap(),
+        ],
+        &["digits-mlp"],
+    );
+}

@@ -1,0 +1,200 @@
+//! What PyTorch says about loss, gradient, Hessian product, Gauss-Newton product and empirical Fisher diagonal, on the device and in the f64 twin.
+
+mod harness;
+mod reference;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use harness::Outcome;
+use osculant::data::{Batch, Targets};
+use osculant::gpu::Gpu;
+use osculant::nn::{Activation, DataShape, Loss, Model, Sequential, TargetShape};
+use osculant::objective::GraphObjective;
+use reference::{Answers, Reference, Tensors, compare, on_device, relative_error, vector};
+use safetensors::{SafeTensors, tensor::Dtype};
+
+/// Errors on a device, in f32.
+const DEVICE: f64 = 1e-4;
+/// Errors of the twin. Inputs are the same numbers and both sides compute in f64, but constants of a graph are f32: `1/sqrt 2` in gelu and the
+/// factor `1 / outputs` of a mean, relative errors up to 6e-8.
+const TWIN: f64 = 3e-7;
+
+fn main() -> ExitCode {
+    harness::main(&gpu_tests![torch_agrees_with_the_twin_and_the_device], &[])
+}
+
+struct Fixture {
+    model: Model,
+    batch: Batch,
+    theta: Tensors,
+    direction: Tensors,
+    expected: Answers,
+}
+
+type Any = Box<dyn std::error::Error>;
+
+fn numbers(file: &SafeTensors<'_>, key: &str) -> Result<Vec<f64>, Any> {
+    let tensor = file.tensor(key).map_err(|e| format!("{key}: {e}"))?;
+    let bytes = tensor.data();
+    Ok(match tensor.dtype() {
+        Dtype::F32 => bytes
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|&b| f64::from(f32::from_le_bytes(b)))
+            .collect(),
+        Dtype::F64 => bytes
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .map(|&b| f64::from_le_bytes(b))
+            .collect(),
+        Dtype::I64 => bytes
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .map(|&b| i64::from_le_bytes(b) as f64)
+            .collect(),
+        other => return Err(format!("{key} has type {other:?}").into()),
+    })
+}
+
+fn load(path: &Path) -> Result<Fixture, Any> {
+    let bytes = std::fs::read(path)?;
+    let (_, metadata) = SafeTensors::read_metadata(&bytes)?;
+    let file = SafeTensors::deserialize(&bytes)?;
+    let description = metadata
+        .metadata()
+        .as_ref()
+        .and_then(|m| m.get("network"))
+        .ok_or("no metadata 'network'")?;
+    let network: serde_json::Value = serde_json::from_str(description)?;
+    let list = |key: &str| network[key].as_array().cloned().unwrap_or_default();
+    let sizes: Vec<usize> = list("sizes")
+        .iter()
+        .filter_map(serde_json::Value::as_u64)
+        .map(|n| n as usize)
+        .collect();
+    let mut layers = Sequential::new();
+    for (&size, activation) in sizes[1..].iter().zip(list("activations")) {
+        layers = layers.dense(size).activation(match activation.as_str() {
+            Some("identity") => Activation::Identity,
+            Some("tanh") => Activation::Tanh,
+            Some("relu") => Activation::Relu,
+            Some("sigmoid") => Activation::Sigmoid,
+            Some("sin") => Activation::Sin,
+            Some("softplus") => Activation::Softplus,
+            Some("silu") => Activation::Silu,
+            Some("gelu") => Activation::Gelu,
+            _ => return Err(format!("unknown activation {activation}").into()),
+        });
+    }
+    let loss = match network["loss"].as_str() {
+        Some("cross-entropy") => Loss::SoftmaxCrossEntropy,
+        Some("bce") => Loss::BinaryCrossEntropy,
+        Some("mse") => Loss::MeanSquaredError,
+        Some("poisson") => Loss::Poisson,
+        _ => return Err(format!("unknown loss {}", network["loss"]).into()),
+    };
+    let (features, outputs) = (sizes[0], sizes[sizes.len() - 1]);
+    let x: Vec<f32> = numbers(&file, "x")?.iter().map(|&v| v as f32).collect();
+    let rows = x.len() / features;
+    let has_targets = file.names().contains(&"t");
+    let (shape, targets) = if !has_targets {
+        (TargetShape::Inputs, Targets::Inputs)
+    } else if loss == Loss::SoftmaxCrossEntropy {
+        let labels = numbers(&file, "t")?.iter().map(|&v| v as u32).collect();
+        (
+            TargetShape::Classes(outputs),
+            Targets::Classes {
+                labels,
+                classes: outputs,
+            },
+        )
+    } else {
+        let values = numbers(&file, "t")?.iter().map(|&v| v as f32).collect();
+        (
+            TargetShape::Values(outputs),
+            Targets::Values {
+                values,
+                width: outputs,
+            },
+        )
+    };
+    let shape = DataShape {
+        features,
+        targets: shape,
+    };
+    let model = layers.model(shape, loss);
+    let names: Vec<String> = model
+        .trace(1)?
+        .graph
+        .parameters()
+        .iter()
+        .map(|p| p.name.clone())
+        .collect();
+    let all = |what: &str| -> Result<Tensors, Any> {
+        names
+            .iter()
+            .map(|name| numbers(&file, &format!("{what}/{name}")))
+            .collect()
+    };
+    Ok(Fixture {
+        model,
+        batch: Batch {
+            features: x,
+            targets,
+            weights: vec![1.0 / rows as f32; rows],
+        },
+        theta: all("parameter")?,
+        direction: all("direction")?,
+        expected: Answers {
+            value: numbers(&file, "loss")?[0],
+            gradient: all("gradient")?.concat(),
+            hessian: all("hvp")?.concat(),
+            gauss_newton: all("ggn")?.concat(),
+            fisher: all("empirical_fisher_diagonal")?.concat(),
+        },
+    })
+}
+
+fn torch_agrees_with_the_twin_and_the_device(gpu: &Gpu) -> Outcome {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let mut files: Vec<_> = std::fs::read_dir(folder)?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<std::io::Result<_>>()?;
+    files.retain(|path| path.extension().is_some_and(|e| e == "safetensors"));
+    files.sort();
+    if files.len() < 15 {
+        return Err(format!("only {} fixtures found", files.len()).into());
+    }
+    for path in files {
+        let name = path.display().to_string();
+        let fixture = load(&path).map_err(|e| format!("{name}: {e}"))?;
+        let twin = Reference::new(&fixture.model, &fixture.batch, 0.0)?;
+        let found = twin.answers(&fixture.theta, &fixture.direction)?;
+        compare(&format!("{name}, twin"), &found, &fixture.expected, TWIN)?;
+        let fisher = twin.fisher_by_graph(&fixture.theta)?;
+        let error = relative_error(&fisher, &fixture.expected.fisher);
+        if error.is_nan() || error > TWIN {
+            return Err(format!("{name}, twin: Fisher diagonal of the graph {error:.2e}").into());
+        }
+        let mut objective = GraphObjective::new(gpu, fixture.model)?;
+        let theta = vector(gpu, &objective, &fixture.theta)?;
+        let found = on_device(
+            &mut objective,
+            &theta,
+            &fixture.batch,
+            &fixture.direction,
+            true,
+        )?;
+        compare(
+            &format!("{name}, device"),
+            &found,
+            &fixture.expected,
+            DEVICE,
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! One trial per test and adapter, named after both: `dot [vulkan llvmpipe (LLVM 15.0.6, 256 bits)]`.
+//!
+//! A target that uses it says `harness = false` in `Cargo.toml`, declares `mod harness;` and calls [`main`].
+//!
+//! * `OSCULANT_TEST_ADAPTER=part`: only adapters with this in `backend name`, in any case.
+//! * `OSCULANT_TEST_ALL_ADAPTERS=1`: also software adapters on GL, which are left out where there is one on Vulkan: the same
+//!   rasterizer behind a slower interface.
+
+#![allow(dead_code, reason = "not every test target uses everything")]
+
+pub(crate) mod cases;
+pub(crate) mod compare;
+pub(crate) mod random_graph;
+
+use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use osculant::gpu::{AdapterDescription, AdapterOptions, Gpu, adapters};
+
+/// What a test returns: nothing, or any error at all.
+pub(crate) type Outcome = std::result::Result<(), Box<dyn std::error::Error>>;
+
+/// A test that runs once on every adapter.
+pub(crate) struct GpuTest {
+    name: &'static str,
+    run: Arc<dyn Fn(&Gpu) -> Outcome + Send + Sync>,
+}
+
+impl GpuTest {
+    /// A test, named after the property that it tests.
+    pub(crate) fn new(
+        name: &'static str,
+        run: impl Fn(&Gpu) -> Outcome + Send + Sync + 'static,
+    ) -> Self {
+        let run = Arc::new(run);
+        Self { name, run }
+    }
+}
+
+/// A failure that is known and not ours to repair. The trial passes while the test fails, and fails once it passes.
+pub(crate) struct ExpectedFailure {
+    /// Name of the test.
+    pub(crate) test: &'static str,
+    /// Part of the adapter's label.
+    pub(crate) adapter: &'static str,
+    /// Why it fails, with a reference.
+    pub(crate) reason: &'static str,
+}
+
+/// Makes a [`GpuTest`] of each function, named after it.
+#[macro_export]
+macro_rules! gpu_tests {
+    ($($test:ident),* $(,)?) => {
+        vec![$($crate::harness::GpuTest::new(stringify!($test), $test)),*]
+    };
+}
+
+/// Runs every test on every adapter as the command line asks, like the standard test runner.
+pub(crate) fn main(tests: &[GpuTest], expected_failures: &'static [ExpectedFailure]) -> ExitCode {
+    let adapters = chosen_adapters();
+    let mut trials = Vec::new();
+    // Neighbouring trials on different adapters, so that they run side by side.
+    for test in tests {
+        for adapter in &adapters {
+            let (run, adapter) = (Arc::clone(&test.run), Arc::clone(adapter));
+            let expected = expected_failures
+                .iter()
+                .find(|e| e.test == test.name && adapter.label.contains(e.adapter));
+            let name = format!("{} [{}]", test.name, adapter.label);
+            trials.push(Trial::test(name, move || {
+                judge(adapter.gpu().and_then(|gpu| run(gpu)), expected)
+            }));
+        }
+    }
+    if adapters.is_empty() {
+        trials.push(Trial::test("an adapter is present", || {
+            Err(Failed::from(no_adapter()))
+        }));
+    }
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+fn judge(outcome: Outcome, expected: Option<&ExpectedFailure>) -> std::result::Result<(), Failed> {
+    match (outcome, expected) {
+        (Ok(()), None) => Ok(()),
+        (Err(error), None) => Err(Failed::from(error.to_string())),
+        (Err(_), Some(_)) => Ok(()),
+        (Ok(()), Some(known)) => Err(Failed::from(format!(
+            "passes, but is listed as an expected failure ({}); remove it from the list",
+            known.reason
+        ))),
+    }
+}
+
+/// An adapter, and its device once a test has asked for it.
+struct Adapter {
+    index: usize,
+    label: String,
+    gpu: OnceLock<std::result::Result<Gpu, String>>,
+}
+
+impl Adapter {
+    /// The device, shared by all tests on this adapter, so that equal kernels are compiled once.
+    fn gpu(&self) -> std::result::Result<&Gpu, Box<dyn std::error::Error>> {
+        let open = || {
+            Gpu::request(&AdapterOptions::default().with_index(self.index))
+                .map_err(|e| e.to_string())
+        };
+        self.gpu
+            .get_or_init(open)
+            .as_ref()
+            .map_err(|message| message.clone().into())
+    }
+}
+
+fn chosen_adapters() -> Vec<Arc<Adapter>> {
+    let all = adapters();
+    let everything = std::env::var("OSCULANT_TEST_ALL_ADAPTERS").is_ok_and(|value| value == "1");
+    let wanted = std::env::var("OSCULANT_TEST_ADAPTER")
+        .unwrap_or_default()
+        .to_lowercase();
+    let is_software =
+        |a: &AdapterDescription, backend: &str| a.backend == backend && a.device_type == "cpu";
+    let has_software_vulkan = all.iter().any(|a| is_software(a, "vulkan"));
+    let mut chosen: Vec<Arc<Adapter>> = Vec::new();
+    for (index, description) in all.iter().enumerate() {
+        let mut label = format!("{} {}", description.backend, description.name);
+        if has_software_vulkan && is_software(description, "gl") && !everything && wanted.is_empty()
+            || !label.to_lowercase().contains(&wanted)
+        {
+            continue;
+        }
+        if chosen.iter().any(|other| other.label == label) {
+            label += &format!(" #{index}");
+        }
+        chosen.push(Arc::new(Adapter {
+            index,
+            label,
+            gpu: OnceLock::new(),
+        }));
+    }
+    chosen
+}
+
+fn no_adapter() -> String {
+    let present: Vec<String> = adapters().iter().map(ToString::to_string).collect();
+    if present.is_empty() {
+        // The error of a request says what to install on this system.
+        return Gpu::request(&AdapterOptions::default())
+            .map_or_else(|e| e.to_string(), |_| String::new());
+    }
+    format!("OSCULANT_TEST_ADAPTER fits none of: {}", present.join(", "))
+}
