@@ -6,7 +6,7 @@ mod reference;
 use std::path::Path;
 use std::process::ExitCode;
 
-use harness::Outcome;
+use harness::{GpuTest, Outcome};
 use osculant::data::{Batch, Targets};
 use osculant::gpu::Gpu;
 use osculant::nn::{Activation, DataShape, Loss, Model, Sequential, TargetShape};
@@ -21,8 +21,31 @@ const DEVICE: f64 = 1e-4;
 const TWIN: f64 = 3e-7;
 
 fn main() -> ExitCode {
-    harness::main(&gpu_tests![torch_agrees_with_the_twin_and_the_device], &[])
+    let tests: Vec<GpuTest> = CASES
+        .into_iter()
+        .map(|case| GpuTest::new(case, move |gpu: &Gpu| torch_agrees(gpu, case)))
+        .collect();
+    harness::main(&tests, &[])
 }
+
+/// The files, without their ending.
+const CASES: [&str; 15] = [
+    "autoencoder-mse",
+    "deep-bce",
+    "deep-cross-entropy",
+    "deep-mse",
+    "deep-poisson",
+    "digits-cross-entropy",
+    "mixed-mse",
+    "relu-bce",
+    "relu-cross-entropy",
+    "relu-mse",
+    "relu-poisson",
+    "tanh-bce",
+    "tanh-cross-entropy",
+    "tanh-mse",
+    "tanh-poisson",
+];
 
 struct Fixture {
     model: Model,
@@ -159,42 +182,24 @@ fn load(path: &Path) -> Result<Fixture, Any> {
     })
 }
 
-fn torch_agrees_with_the_twin_and_the_device(gpu: &Gpu) -> Outcome {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-    let mut files: Vec<_> = std::fs::read_dir(folder)?
-        .map(|entry| Ok(entry?.path()))
-        .collect::<std::io::Result<_>>()?;
-    files.retain(|path| path.extension().is_some_and(|e| e == "safetensors"));
-    files.sort();
-    if files.len() < 15 {
-        return Err(format!("only {} fixtures found", files.len()).into());
+/// Loss, gradient, products and Fisher diagonal, in the twin and on the device.
+fn torch_agrees(gpu: &Gpu, case: &str) -> Outcome {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(format!("{case}.safetensors"));
+    let fixture = load(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let twin = Reference::new(&fixture.model, &fixture.batch, 0.0)?;
+    let found = twin.answers(&fixture.theta, &fixture.direction)?;
+    compare("twin", &found, &fixture.expected, TWIN)?;
+    let fisher = twin.fisher_by_graph(&fixture.theta)?;
+    let error = relative_error(&fisher, &fixture.expected.fisher);
+    if error.is_nan() || error > TWIN {
+        return Err(format!("twin: Fisher diagonal of the graph is off by {error:.2e}").into());
     }
-    for path in files {
-        let name = path.display().to_string();
-        let fixture = load(&path).map_err(|e| format!("{name}: {e}"))?;
-        let twin = Reference::new(&fixture.model, &fixture.batch, 0.0)?;
-        let found = twin.answers(&fixture.theta, &fixture.direction)?;
-        compare(&format!("{name}, twin"), &found, &fixture.expected, TWIN)?;
-        let fisher = twin.fisher_by_graph(&fixture.theta)?;
-        let error = relative_error(&fisher, &fixture.expected.fisher);
-        if error.is_nan() || error > TWIN {
-            return Err(format!("{name}, twin: Fisher diagonal of the graph {error:.2e}").into());
-        }
-        let mut objective = GraphObjective::new(gpu, fixture.model)?;
-        let theta = vector(gpu, &objective, &fixture.theta)?;
-        let found = on_device(
-            &mut objective,
-            &theta,
-            &fixture.batch,
-            &fixture.direction,
-            true,
-        )?;
-        compare(
-            &format!("{name}, device"),
-            &found,
-            &fixture.expected,
-            DEVICE,
-        )?;
-    }
+    let mut objective = GraphObjective::new(gpu, fixture.model)?;
+    let theta = vector(gpu, &objective, &fixture.theta)?;
+    let (batch, v) = (&fixture.batch, &fixture.direction);
+    let found = on_device(&mut objective, &theta, batch, v, true)?;
+    compare("device", &found, &fixture.expected, DEVICE)?;
     Ok(())
 }

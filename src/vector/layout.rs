@@ -91,3 +91,34 @@ impl Layout {
         self.entries.iter().map(Entry::elements).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{ALIGNMENT, Layout};
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn tensors_are_aligned_and_do_not_overlap(
+            shapes in prop::collection::vec(prop::collection::vec(1usize..40, 0..3), 1..8),
+        ) {
+            let tensors: Vec<(String, Vec<usize>)> = shapes
+                .into_iter()
+                .enumerate()
+                .map(|(i, shape)| (format!("t{i}"), shape))
+                .collect();
+            let layout = Layout::new(&tensors).map_err(|e| TestCaseError::fail(e.to_string()))?;
+            let mut end = 0;
+            for (entry, (name, shape)) in layout.entries().iter().zip(&tensors) {
+                prop_assert_eq!((&entry.name, &entry.shape), (name, shape));
+                prop_assert!(entry.offset >= end && entry.offset < end + ALIGNMENT);
+                prop_assert_eq!(entry.offset % ALIGNMENT, 0);
+                end = entry.offset + entry.elements();
+            }
+            prop_assert!(layout.len() >= end && layout.len() < end + ALIGNMENT);
+            prop_assert_eq!(layout.len() % ALIGNMENT, 0);
+            let elements: usize = tensors.iter().map(|(_, s)| s.iter().product::<usize>()).sum();
+            prop_assert_eq!(layout.parameters(), elements);
+        }
+    }
+}

@@ -37,7 +37,13 @@ pub(crate) fn run(arguments: &Compare) -> Outcome {
         let validation = data.for_tuning()?;
         for entry in &mut entries {
             let fixed: Vec<&str> = entry.fixed.iter().map(String::as_str).collect();
-            let tuned = tune(task, &validation, &entry.setup, &fixed, trial_work(work))?;
+            let tuned = tune(
+                task,
+                &validation,
+                &entry.setup,
+                &fixed,
+                trial_work(problem, work),
+            )?;
             entry.setup = tuned.setup;
             trials.extend(tuned.trials);
         }
@@ -63,7 +69,7 @@ pub(crate) fn run(arguments: &Compare) -> Outcome {
 
     let mut report = Report::new(&gpu, problem, work, runs);
     if arguments.tune {
-        report.tuning_work = Some(trial_work(work));
+        report.tuning_work = Some(trial_work(problem, work));
         report.tuning = trials;
     }
     println!("{}", table::terminal(&report));

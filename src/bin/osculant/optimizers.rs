@@ -51,10 +51,12 @@ impl Method {
         let small = problem.is_small();
         let batch = ("batch", if small { "32" } else { "128" });
         let adam_rate = ("learning-rate", if small { "0.01" } else { "0.001" });
+        // The squared error is a mean over pixels: its gradient and curvature are that much smaller.
+        let mean_of_pixels = problem.is_autoencoder();
         match self {
             Method::Sgd => vec![
                 batch,
-                ("learning-rate", "0.1"),
+                ("learning-rate", if mean_of_pixels { "1" } else { "0.1" }),
                 ("momentum", "0.9"),
                 ("nesterov", "false"),
                 ("weight-decay", "0"),
@@ -76,8 +78,8 @@ impl Method {
             ],
             Method::NewtonCg => vec![
                 ("batch", if small { "384" } else { "1024" }),
-                ("max-iterations", "2"),
-                ("damping", "0.3"),
+                ("max-iterations", if mean_of_pixels { "5" } else { "2" }),
+                ("damping", if mean_of_pixels { "0.003" } else { "0.3" }),
                 ("damping-decrease", "0.6666666666666666"),
                 ("curvature", "ggn"),
                 ("preconditioner", "none"),

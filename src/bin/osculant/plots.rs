@@ -13,6 +13,8 @@ use crate::statistics::mean_curve;
 use crate::training::Point;
 
 const SIZE: (u32, u32) = (960, 600);
+/// The PNG has twice the pixels, so that its text stays sharp.
+const PNG_SCALE: u32 = 2;
 /// Losses below this are drawn as this: f32 resolves no smaller mean loss.
 const LOWEST: f64 = 1e-8;
 /// Height of the strip with title and legend.
@@ -67,36 +69,42 @@ impl Axis {
 
 /// Draws a picture into a PNG file.
 pub(crate) fn png(report: &Report, axis: Axis, path: &Path) -> Outcome {
-    let area = BitMapBackend::new(path, SIZE).into_drawing_area();
-    draw(report, axis, area).map_err(|message| Failure::file(path, message))
+    let size = (SIZE.0 * PNG_SCALE, SIZE.1 * PNG_SCALE);
+    let area = BitMapBackend::new(path, size).into_drawing_area();
+    draw(report, axis, area, PNG_SCALE).map_err(|message| Failure::file(path, message))
 }
 
 /// Draws a picture as SVG.
 pub(crate) fn svg(report: &Report, axis: Axis) -> Outcome<String> {
     let mut text = String::new();
     let area = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
-    draw(report, axis, area).map_err(Failure::new)?;
+    draw(report, axis, area, 1).map_err(Failure::new)?;
     Ok(text)
 }
 
+/// Places on the axis, and the training losses there.
+type Curve = Vec<(f64, f64)>;
+
 /// A run as a curve.
-fn curve(run: &Run, axis: Axis) -> Vec<(f64, f64)> {
+fn curve(run: &Run, axis: Axis) -> Curve {
     let points = run.history.iter();
     points
         .map(|point| (axis.of(point), point.train_loss.max(LOWEST)))
         .collect()
 }
 
+/// All sizes are multiplied by `scale`.
 fn draw<B: DrawingBackend>(
     report: &Report,
     axis: Axis,
     area: DrawingArea<B, Shift>,
+    scale: u32,
 ) -> Result<(), String> {
     let text = |error: DrawingAreaErrorKind<B::ErrorType>| format!("cannot draw: {error}");
     // The machine may have no fonts at all, so the font comes with the program. Registering it twice does no harm.
     register_font(FONT, FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT)
         .map_err(|_| "the font inside the program is damaged")?;
-    let groups: Vec<(&str, Vec<Vec<(f64, f64)>>)> = report
+    let groups: Vec<(&str, Vec<Curve>)> = report
         .by_optimizer()
         .into_iter()
         .map(|runs| {
@@ -108,13 +116,14 @@ fn draw<B: DrawingBackend>(
         .collect();
     let (horizontal, vertical) = ranges(groups.iter().flat_map(|(_, curves)| curves).flatten());
     area.fill(&WHITE).map_err(text)?;
-    let (head, area) = area.split_vertically(HEAD);
-    legend(&head, report.problem, groups.iter().map(|(name, _)| *name)).map_err(text)?;
+    let (head, area) = area.split_vertically(HEAD * scale);
+    let names = groups.iter().map(|(name, _)| *name);
+    legend(&head, report.problem, names, scale).map_err(text)?;
     let mut chart = ChartBuilder::on(&area)
-        .margin(12)
-        .margin_right(24)
-        .x_label_area_size(52)
-        .y_label_area_size(76)
+        .margin(12 * scale)
+        .margin_right(24 * scale)
+        .x_label_area_size(52 * scale)
+        .y_label_area_size(76 * scale)
         .build_cartesian_2d(horizontal, vertical.log_scale())
         .map_err(text)?;
     chart
@@ -125,8 +134,8 @@ fn draw<B: DrawingBackend>(
         .y_labels(12)
         .x_label_formatter(&|x| format!("{}", (x * 1e6).round() / 1e6))
         .y_label_formatter(&|y| loss_label(*y))
-        .label_style((FONT, TEXT - 2))
-        .axis_desc_style((FONT, TEXT))
+        .label_style((FONT, (TEXT - 2) * scale))
+        .axis_desc_style((FONT, TEXT * scale))
         .bold_line_style(BLACK.mix(0.18))
         .max_light_lines(1)
         .light_line_style(BLACK.mix(0.05))
@@ -135,10 +144,10 @@ fn draw<B: DrawingBackend>(
     for ((_, curves), colour) in groups.into_iter().zip(COLOURS.into_iter().cycle()) {
         let mean = mean_curve(&curves);
         for curve in curves {
-            let line = LineSeries::new(curve, colour.mix(0.35).stroke_width(1));
+            let line = LineSeries::new(curve, colour.mix(0.5).stroke_width(scale));
             chart.draw_series(line).map_err(text)?;
         }
-        let line = LineSeries::new(mean, colour.stroke_width(3));
+        let line = LineSeries::new(mean, colour.stroke_width(3 * scale));
         chart.draw_series(line).map_err(text)?;
     }
     area.present().map_err(text)
@@ -149,16 +158,19 @@ fn legend<'a, B: DrawingBackend>(
     area: &DrawingArea<B, Shift>,
     problem: &str,
     names: impl Iterator<Item = &'a str>,
+    scale: u32,
 ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+    let at = |x: i32, y: i32| (x * scale as i32, y * scale as i32);
+    let font = |size: u32| (FONT, size * scale).into_text_style(area);
     let title = format!("{problem}: training loss");
-    area.draw(&Text::new(title, (LEFT, 12), (FONT, TITLE)))?;
+    area.draw(&Text::new(title, at(LEFT, 12), font(TITLE)))?;
     let mut x = LEFT;
     for (name, colour) in names.zip(COLOURS.into_iter().cycle()) {
-        let stroke = colour.stroke_width(4);
-        area.draw(&PathElement::new([(x, 58), (x + 28, 58)], stroke))?;
-        area.draw(&Text::new(name.to_owned(), (x + 36, 49), (FONT, TEXT)))?;
-        let (width, _) = area.estimate_text_size(name, &(FONT, TEXT).into_text_style(area))?;
-        x += 36 + width as i32 + 36;
+        let stroke = colour.stroke_width(4 * scale);
+        area.draw(&PathElement::new([at(x, 58), at(x + 28, 58)], stroke))?;
+        area.draw(&Text::new(name.to_owned(), at(x + 36, 49), font(TEXT)))?;
+        let (width, _) = area.estimate_text_size(name, &font(TEXT))?;
+        x += 36 + (width / scale) as i32 + 36;
     }
     Ok(())
 }

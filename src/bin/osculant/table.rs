@@ -85,7 +85,7 @@ fn with_deviation(summary: Option<Summary>, show: impl Fn(f64) -> String) -> Str
 
 fn loss(summary: Option<Summary>) -> String {
     with_deviation(summary, |value| {
-        if value.abs() >= 1e-3 {
+        if (1e-3..1e4).contains(&value.abs()) {
             format!("{value:.4}")
         } else {
             format!("{value:.1e}")

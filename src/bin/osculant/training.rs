@@ -13,10 +13,14 @@ use crate::failure::Outcome;
 use crate::optimizers::Setup;
 use crate::problems::{Data, Problem};
 
-/// Evaluations per run that the schedule aims at; steps that cost more work than the distance between two are each followed by one.
+/// Evaluations per run that the schedule aims at; a step that does more work than the distance between two is followed by one.
 const EVALUATIONS: f64 = 120.0;
-/// The same on large data sets, where an evaluation costs more than a small step.
+/// The same on large data sets, where an evaluation costs more than a small step ...
 const EVALUATIONS_OF_LARGE_SETS: f64 = 40.0;
+/// ... and the smallest distance there, in epochs of work.
+const SMALLEST_DISTANCE: f64 = 0.2;
+/// A run has diverged when its training loss is this many times the one it began with.
+const HOPELESS: f64 = 100.0;
 
 /// How well a network does after some steps.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -171,12 +175,11 @@ impl<'a> Trainer<'a> {
         history: &mut Vec<Point>,
         mut watch: impl FnMut(&Self, &StepReport, &[Point]) -> Outcome,
     ) -> Outcome<End> {
-        let evaluations = if self.task.problem.is_small() {
-            EVALUATIONS
+        let distance = if self.task.problem.is_small() {
+            work / EVALUATIONS
         } else {
-            EVALUATIONS_OF_LARGE_SETS
+            (work / EVALUATIONS_OF_LARGE_SETS).max(SMALLEST_DISTANCE)
         };
-        let distance = work / evaluations;
         if history.is_empty() {
             history.push(self.evaluate()?);
         }
@@ -192,8 +195,10 @@ impl<'a> Trainer<'a> {
             if self.work() >= due || self.work() >= work {
                 due = (self.work() / distance).floor() * distance + distance;
                 let point = self.evaluate()?;
-                if !point.train_loss.is_finite() {
-                    return Ok(End::Diverged("the training loss is not finite".into()));
+                let limit = HOPELESS * history[0].train_loss;
+                if !point.train_loss.is_finite() || point.train_loss > limit {
+                    let loss = point.train_loss;
+                    return Ok(End::Diverged(format!("the training loss is {loss:.2e}")));
                 }
                 history.push(point);
             }

@@ -41,9 +41,13 @@ pub(crate) struct Tuned {
     pub(crate) trials: Vec<Trial>,
 }
 
-/// The work of one trial, in epochs, for runs of `work` epochs.
-pub(crate) fn trial_work(work: f64) -> f64 {
-    (work / 2.0).max(work.min(5.0))
+/// The work of one trial, in epochs, for runs of `work` epochs: half of it, or a quarter where an epoch takes seconds.
+pub(crate) fn trial_work(problem: Problem, work: f64) -> f64 {
+    if problem.is_small() {
+        (work / 2.0).max(work.min(5.0))
+    } else {
+        (work / 4.0).max(work.min(1.0))
+    }
 }
 
 /// One candidate: the options that differ from the defaults.
