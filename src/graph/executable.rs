@@ -187,8 +187,12 @@ fn assign_slots(
         }
         let size = elements(graph.shape(root));
         let until = last_read.get(&root).copied().unwrap_or(kernel);
+        // A value that stays would take what is left over of a larger slot from everybody else.
+        let fits = |slot: &Slot| {
+            slot.size >= size && (until != FOREVER || size.saturating_mul(4) >= slot.size * 3)
+        };
         let best = (0..slots.len())
-            .filter(|&s| slots[s].busy_until < kernel && slots[s].size >= size)
+            .filter(|&s| slots[s].busy_until < kernel && fits(&slots[s]))
             .min_by_key(|&s| slots[s].size);
         let slot = match best {
             Some(slot) => slot,

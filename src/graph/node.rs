@@ -102,14 +102,19 @@ impl Graph {
         &self.data[index]
     }
 
-    /// How errors and listings call a node: `%7 dot 'hidden' [32, 10]`.
+    /// How errors and listings call a node: `%7 dot 'hidden' [32, 10]`; a nameless one that only
+    /// repeats or reshapes a named one says `of 'name'`.
     pub fn describe(&self, id: NodeId) -> String {
         let node = self.node(id);
-        let name = node
-            .name
-            .as_ref()
-            .map(|n| format!(" '{n}'"))
-            .unwrap_or_default();
+        let mut source = id;
+        while self.node(source).name.is_none()
+            && matches!(self.node(source).op, Op::Reshape | Op::Broadcast)
+        {
+            source = self.node(source).operands[0];
+        }
+        let of = if source == id { "" } else { " of" };
+        let name = self.node(source).name.as_ref();
+        let name = name.map(|n| format!("{of} '{n}'")).unwrap_or_default();
         format!("%{} {}{name} {:?}", id.0, node.op.name(), node.shape)
     }
 

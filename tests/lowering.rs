@@ -1,0 +1,309 @@
+//! From graph to kernels: what is fused, kept and reused, which results are possible, and random
+//! graphs through all of it.
+
+mod harness;
+
+use std::process::ExitCode;
+
+use harness::Outcome;
+use harness::cases::{self, score};
+use harness::compare::{OnDevice, Problem};
+use harness::random_graph::{random_graph, recipes, runner};
+use osculant::gpu::{Command, Gpu, Recording};
+use osculant::graph::executable::DeviceLeaves;
+use osculant::graph::lower::sources;
+use osculant::graph::node::elements;
+use osculant::graph::{Binary, DType, Executable, Graph, NodeId};
+use osculant::{Error, Result};
+use proptest::test_runner::TestCaseError;
+
+fn main() -> ExitCode {
+    let tests = gpu_tests![
+        a_sum_of_twelve_inputs_is_split,
+        a_device_with_four_storage_buffers_is_enough,
+        products_repeat_nothing_of_the_linearization,
+        slots_are_reused,
+        results_of_every_kind,
+        missing_and_misfitting_slices_are_refused,
+        programs_repeat_their_bits,
+        random_graphs,
+    ];
+    harness::main(&tests, &[])
+}
+
+/// Elementwise in twelve parameters, more than one kernel may read.
+fn twelve_inputs(shape: &[usize]) -> Result<Problem> {
+    Problem::new(|b| {
+        let x: Vec<_> = (0..12)
+            .map(|i| b.parameter(&format!("x{i}"), shape))
+            .collect();
+        let products = (0..12).map(|i| x[i] * x[(i + 5) % 12].sin());
+        (
+            score(b, products.fold(b.constant(0.1), |sum, p| sum + p)),
+            None,
+        )
+    })
+}
+
+/// Seven operands and the result are the eight storage buffers that every WebGPU device has.
+fn a_sum_of_twelve_inputs_is_split(gpu: &Gpu) -> Outcome {
+    for shape in [[7], [8]] {
+        let problem = twelve_inputs(&shape)?;
+        let targets: Vec<NodeId> = problem.results().iter().map(|&(_, node)| node).collect();
+        for (node, text) in sources(&problem.graph, &targets, &problem.directions)? {
+            let bindings = text.matches("@binding(").count();
+            if bindings > 8 {
+                let what = problem.graph.describe(node);
+                return Err(format!("the kernel of {what} has {bindings} bindings").into());
+            }
+        }
+        problem.check(gpu, cases::TOLERANCE)?;
+    }
+    Ok(())
+}
+
+/// The same on a device with wgpu's smallest limits, as some GL drivers have them.
+fn a_device_with_four_storage_buffers_is_enough(gpu: &Gpu) -> Outcome {
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+    let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
+    let is_same = |info: &wgpu::AdapterInfo| {
+        info.name == gpu.info().name && info.backend.to_str() == gpu.info().backend
+    };
+    let adapter = adapters
+        .iter()
+        .find(|adapter| is_same(&adapter.get_info()))
+        .ok_or("the adapter is gone")?;
+    let descriptor = wgpu::DeviceDescriptor {
+        required_limits: wgpu::Limits::downlevel_defaults(),
+        ..Default::default()
+    };
+    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))?;
+    let small = Gpu::from_wgpu(device, queue)?;
+    assert_eq!(small.limits().max_storage_buffers_per_shader_stage, 4);
+    twelve_inputs(&[6])?.check(&small, cases::TOLERANCE)?;
+    let classifier = cases::ALL.iter().find(|case| case.name == "classifier");
+    let classifier = classifier.ok_or("there is no such case")?;
+    (classifier.problem)()?.check(&small, cases::TOLERANCE)
+}
+
+/// `layers` dense layers with tanh between them, under least squares.
+fn dense(layers: usize) -> Result<Problem> {
+    Problem::new(|b| {
+        let mut z = b.input("x", &[6, 8]);
+        for layer in 0..layers {
+            let z_in = if layer > 0 { z.tanh() } else { z };
+            let weight = b.parameter(&format!("weight {layer}"), &[8, 8]);
+            z = z_in.dot(weight) + b.parameter(&format!("bias {layer}"), &[8]);
+        }
+        let residual = z - b.input("targets", &[6, 8]);
+        (residual.square().sum(&[0, 1]).reshape(&[]) * 0.5, Some(z))
+    })
+}
+
+/// Number of runs of matrix products, fused elementwise kernels and sums.
+fn count(recording: &Recording) -> [usize; 3] {
+    ["dot", "pointwise", "sum"].map(|label| {
+        let of_label = |command: &&Command| match command {
+            Command::Dispatch { pipeline, .. } => pipeline.label() == label,
+            _ => false,
+        };
+        recording.commands().iter().filter(of_label).count()
+    })
+}
+
+/// What a product costs with L layers, in kernels:
+///
+/// * Hessian: the forward tangents are 2L - 1 matrix products (the input does not move); backwards,
+///   the tangent of a weight's gradient is 2 (1 in the first layer), and that of the gradient that is
+///   passed on 2 for each of L - 1 layers: 6L - 4. Elementwise: L forward, L - 1 backward, and L - 1
+///   to add the two parts of a weight's gradient: 3L - 2. One sum per bias.
+/// * Gauss-Newton: as above forward, then L products for the weights and L - 1 that pass on: 4L - 2.
+///   Elementwise: L forward, L - 1 backward. One sum per bias.
+///
+/// Everything else, such as `1 - tanh^2`, is there already.
+fn products_repeat_nothing_of_the_linearization(gpu: &Gpu) -> Outcome {
+    for layers in [1, 2, 3] {
+        let problem = dense(layers)?;
+        for (nodes, expected) in [
+            (&problem.hessian, [6 * layers - 4, 3 * layers - 2, layers]),
+            (
+                &problem.gauss_newton,
+                [4 * layers - 2, 2 * layers - 1, layers],
+            ),
+        ] {
+            let wanted = [&[problem.loss], problem.gradient.as_slice(), nodes].concat();
+            let device = OnDevice::new(gpu, &problem, &wanted)?;
+            assert_eq!(
+                count(&device.executable.product),
+                expected,
+                "{layers} layers"
+            );
+            // The whole linear part is as long: nothing else hides in the recording.
+            let all: usize = expected.iter().sum();
+            assert_eq!(
+                device.executable.product.commands().len(),
+                all,
+                "{layers} layers"
+            );
+            // A gradient's matrix products: L forward, L for the weights, L - 1 passed on.
+            assert_eq!(count(&device.executable.linearize)[0], 3 * layers - 1);
+        }
+        problem.check(gpu, cases::TOLERANCE)?;
+    }
+    Ok(())
+}
+
+/// Ten layers one after another need the memory of two values, not of twenty.
+fn slots_are_reused(gpu: &Gpu) -> Outcome {
+    let mut last = Vec::new();
+    let problem = Problem::new(|b| {
+        let w = b.parameter("w", &[16, 16]);
+        let z = (0..10).fold(b.input("x", &[4, 16]), |z, _| z.dot(w).tanh());
+        last = vec![z.id()];
+        (score(b, z), None)
+    })?;
+    let value = OnDevice::new(gpu, &problem, &last)?;
+    assert_eq!(value.executable.linearize.dispatches(), 20);
+    assert_eq!(value.executable.planned_elements, 2 * 4 * 16);
+    // With derivatives, what products read of the linearization outlives it; the rest is shared.
+    let wanted: Vec<NodeId> = problem.results().iter().map(|&(_, node)| node).collect();
+    let planned = OnDevice::new(gpu, &problem, &wanted)?
+        .executable
+        .planned_elements;
+    let size = |(node, _): &(NodeId, String)| elements(problem.graph.shape(*node));
+    let kernels = sources(&problem.graph, &wanted, &problem.directions)?;
+    let values: usize = kernels.iter().map(size).sum();
+    assert!(
+        planned < values / 2,
+        "{planned} elements for values of {values}"
+    );
+    // Ten layers of rounding.
+    problem.check(gpu, 1e-4)
+}
+
+/// A result may be a parameter, a direction, data, a constant, a reshaped value, and twice the same;
+/// all results lie in one buffer.
+fn results_of_every_kind(gpu: &Gpu) -> Outcome {
+    Problem::new(|b| {
+        let x = b.parameter("x", &[6]);
+        let y = b.parameter("y", &[6]);
+        let z = b.parameter("z", &[5]);
+        let u = b.parameter("u", &[2, 3]);
+        // Gradients: of x and y one node, of z data, of u itself.
+        let terms = [
+            score(b, x + y),
+            (z * b.data(vec![3.0, 1.0, 4.0, 1.0, 5.0], &[5]))
+                .sum(&[0])
+                .reshape(&[]),
+            ((u * u).sum(&[0, 1]).reshape(&[])) * 0.5,
+        ];
+        (
+            terms.into_iter().fold(b.constant(0.0), |loss, t| loss + t),
+            None,
+        )
+    })?
+    .check(gpu, 1e-6)?;
+
+    let mut graph = Graph::new();
+    let x = graph.parameter("x", &[2, 3])?;
+    let square = graph.binary(Binary::Mul, x, x)?;
+    let flat = graph.reshape(square, &[6])?;
+    let turned = graph.permute(x, &[1, 0])?;
+    let turned = graph.reshape(turned, &[6])?;
+    let constant = graph.constant(2.5, &[3]);
+    let stopped = graph.stop_gradient(x)?;
+    let data = graph.data_tensor(vec![3.0, 1.0, 4.0], &[3])?;
+    let loss = graph.sum(square, &[0, 1])?;
+    let problem = Problem::of_graph(graph, loss, None)?;
+    let wanted = [x, square, flat, flat, turned, constant, stopped, data];
+    let direction = problem.direction(1);
+    let found = OnDevice::new(gpu, &problem, &wanted)?.run(gpu, &direction, true)?;
+    let p = &problem.parameters[0];
+    let squares: Vec<f32> = p.iter().map(|x| x * x).collect();
+    let turned = [0, 3, 1, 4, 2, 5].map(|i| p[i]).to_vec();
+    let expected = [
+        p.clone(),
+        squares.clone(),
+        squares.clone(),
+        squares,
+        turned,
+        vec![2.5; 3],
+        p.clone(),
+        vec![3.0, 1.0, 4.0],
+    ];
+    assert_eq!(found, expected);
+    Ok(())
+}
+
+fn missing_and_misfitting_slices_are_refused(gpu: &Gpu) -> Outcome {
+    let mut graph = Graph::new();
+    let x = graph.parameter("x", &[4])?;
+    let t = graph.input("targets", &[4], DType::F32)?;
+    let direction = graph.direction(&[4]);
+    let y = graph.binary(Binary::Mul, x, t)?;
+    let moved = graph.binary(Binary::Mul, direction, t)?;
+    let four = gpu.buffer("four", 4)?;
+    let five = gpu.buffer("five", 5)?;
+    let result = gpu.buffer("result", 4)?;
+    let new = |parameters: &[_], inputs: &[_], targets: &[_]| {
+        let leaves = DeviceLeaves {
+            parameters: Vec::from(parameters),
+            inputs: Vec::from(inputs),
+            directions: vec![],
+        };
+        Executable::new(gpu, &graph, &leaves, targets).map(|_| String::new())
+    };
+    let say = |outcome: Result<String>| outcome.unwrap_or_else(|error: Error| error.to_string());
+    let (four, five) = (std::slice::from_ref(&four), std::slice::from_ref(&five));
+    for (message, words) in [
+        (
+            say(new(four, five, &[(y, result.clone())])),
+            "'targets' [4] has length 5, expected 4",
+        ),
+        (
+            say(new(&[], four, &[(y, result.clone())])),
+            "'x' [4] has length 0, expected 4",
+        ),
+        (
+            say(new(four, four, &[(y, five[0].clone())])),
+            "mul [4] has length 5, expected 4",
+        ),
+        (
+            say(new(four, four, &[(moved, result.clone())])),
+            "give the program a slice for this leaf",
+        ),
+    ] {
+        assert!(
+            message.contains(words),
+            "'{words}' is missing in: {message}"
+        );
+    }
+    Ok(())
+}
+
+/// Sums are trees in fixed order: the same program gives the same bits, on the same buffers and on new ones.
+fn programs_repeat_their_bits(gpu: &Gpu) -> Outcome {
+    let problem = dense(3)?;
+    let wanted: Vec<NodeId> = problem.results().iter().map(|&(_, node)| node).collect();
+    let direction = problem.direction(1);
+    let program = OnDevice::new(gpu, &problem, &wanted)?;
+    let first = program.run(gpu, &direction, true)?;
+    let other = OnDevice::new(gpu, &problem, &wanted)?.run(gpu, &direction, true)?;
+    program.run(gpu, &problem.direction(2), false)?;
+    let again = program.run(gpu, &direction, false)?;
+    assert!(
+        first == other && first == again,
+        "results differ in their bits"
+    );
+    Ok(())
+}
+
+/// Random graphs with every primitive, all their derivatives, against the twin.
+fn random_graphs(gpu: &Gpu) -> Outcome {
+    runner(12).run(&recipes(), |recipe| {
+        let fail = |error: &dyn std::fmt::Display| TestCaseError::fail(error.to_string());
+        let problem = random_graph(&recipe, true).map_err(|error| fail(&error))?;
+        problem.check(gpu, 1e-4).map_err(|error| fail(&error))
+    })?;
+    Ok(())
+}
