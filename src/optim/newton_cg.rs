@@ -40,7 +40,7 @@ pub struct NewtonCgOptions {
     pub cg: CgOptions,
     /// Damping, with the Gauss-Newton matrix.
     pub damping: LevenbergMarquardt,
-    /// Default none: with the damping of these problems it did not save work (see docs/results.md).
+    /// Default none: where it was tried it did not save work (see docs/rejected-ideas.md).
     pub preconditioner: Preconditioner,
     /// The next solve starts at this fraction of the last solution (before backtracking); 0 starts at zero. Default 0.95.
     pub warm_start: f32,
