@@ -22,9 +22,11 @@ fn main() -> ExitCode {
         a_sum_of_twelve_inputs_is_split,
         a_device_with_four_storage_buffers_is_enough,
         products_repeat_nothing_of_the_linearization,
+        long_chains_are_cut,
         slots_are_reused,
         results_of_every_kind,
         missing_and_misfitting_slices_are_refused,
+        what_kernels_cannot_express_is_refused,
         programs_repeat_their_bits,
         random_graphs,
     ];
@@ -153,6 +155,25 @@ fn products_repeat_nothing_of_the_linearization(gpu: &Gpu) -> Outcome {
     Ok(())
 }
 
+/// Kernels stay of bearable length, and nothing recurses as deep as the graph.
+fn long_chains_are_cut(gpu: &Gpu) -> Outcome {
+    let chain = |steps: usize| {
+        let mut last = Vec::new();
+        let problem = Problem::new(|b| {
+            let x = b.parameter("x", &[6]);
+            let y = (0..steps).fold(x, |y, _| y * 0.995 + x * 0.01);
+            last = vec![y.id()];
+            (score(b, y), None)
+        });
+        problem.map(|problem| (problem, last))
+    };
+    let (problem, last) = chain(10_000)?;
+    let kernels = sources(&problem.graph, &last, &problem.directions)?;
+    let longest = kernels.iter().map(|(_, text)| text.lines().count()).max();
+    assert!(longest < Some(1000), "{longest:?} lines");
+    chain(200)?.0.check(gpu, cases::TOLERANCE)
+}
+
 /// Ten layers one after another need the memory of two values, not of twenty.
 fn slots_are_reused(gpu: &Gpu) -> Outcome {
     let mut last = Vec::new();
@@ -278,6 +299,29 @@ fn missing_and_misfitting_slices_are_refused(gpu: &Gpu) -> Outcome {
             "'{words}' is missing in: {message}"
         );
     }
+    Ok(())
+}
+
+/// Infinite constants, and more terms than a u32 counts, which need no large buffer.
+fn what_kernels_cannot_express_is_refused(gpu: &Gpu) -> Outcome {
+    let refusal = |define: fn(&mut Graph, NodeId) -> Result<NodeId>| -> Result<String> {
+        let mut graph = Graph::new();
+        let x = graph.parameter("x", &[4, 1])?;
+        let wanted = define(&mut graph, x)?;
+        let problem = Problem::of_graph(graph, x, None)?;
+        let program = OnDevice::new(gpu, &problem, &[wanted]);
+        Ok(program.map_or_else(|error| error.to_string(), |_| "nothing".into()))
+    };
+    let infinite = refusal(|graph, x| {
+        let infinity = graph.constant(f32::NEG_INFINITY, &[4, 1]);
+        graph.binary(Binary::Add, x, infinity)
+    })?;
+    assert!(infinite.contains("-1e30"), "{infinite}");
+    let long = refusal(|graph, x| {
+        let copies = graph.broadcast(x, &[4, 1 << 31])?;
+        graph.sum(copies, &[1])
+    })?;
+    assert!(long.contains("8589934592"), "{long}");
     Ok(())
 }
 

@@ -4,13 +4,14 @@
 //! direction and runs once per product. Whatever phase 1 needs from phase 0 is kept in a buffer, so no product recomputes it.
 //!
 //! A node gets a buffer if it is a result, if it is not elementwise, if a kernel needs it as a buffer (operands of `dot`), if it crosses the
-//! phases, or if two kernels would compute it twice. Everything else is fused into its consumer.
+//! phases, if two kernels would compute it twice, or if its consumer's kernel would read too many buffers or become too long. Everything else is
+//! fused into its consumer.
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::node::{Graph, NodeId};
+use super::node::{Graph, NodeId, elements};
 use super::op::Op;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernels::dot::View;
 use crate::kernels::expression::{Coordinate, Expression, Range, Step, Within};
 use crate::kernels::generated::{Reduction, pointwise, reduce};
@@ -119,7 +120,7 @@ pub(crate) fn plan(
             }
         }
     }
-    limit_operands(graph, &needed, &mut in_buffer, max_operands);
+    limit_kernels(graph, &needed, &mut in_buffer, max_operands);
     let mut kernels: Vec<NodeId> = (0..count)
         .filter(|&i| needed[i] && in_buffer[i])
         .map(NodeId)
@@ -146,13 +147,23 @@ fn heavy(graph: &Graph) -> Vec<bool> {
     heavy
 }
 
-/// Gives buffers to more nodes until no kernel reads more than `max_operands` buffers.
-fn limit_operands(graph: &Graph, needed: &[bool], in_buffer: &mut [bool], max_operands: usize) {
+/// Most nodes that are fused one after another. Longer kernels save nothing, compilers take ever longer over them, and the recursion that
+/// writes them needs a bound.
+const LONGEST_CHAIN: usize = 128;
+
+/// Gives buffers to more nodes until no kernel reads more than `max_operands` buffers or chains more than [`LONGEST_CHAIN`] nodes.
+fn limit_kernels(graph: &Graph, needed: &[bool], in_buffer: &mut [bool], max_operands: usize) {
     let mut reads: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); needed.len()];
+    let mut chain = vec![0; needed.len()];
     for index in 0..needed.len() {
         let node = &graph.nodes()[index];
         if !needed[index] || node.op.is_leaf() {
             continue;
+        }
+        for &NodeId(o) in &node.operands {
+            in_buffer[o] |= chain[o] == LONGEST_CHAIN;
+            let before = if in_buffer[o] { 0 } else { chain[o] };
+            chain[index] = chain[index].max(before + 1);
         }
         loop {
             let mut all = BTreeSet::new();
@@ -256,6 +267,7 @@ impl Plan {
             }
             _ => {
                 let (expression, operands) = self.expression(graph, root);
+                check_expressible(graph, root, &expression)?;
                 let kernel = match node.op {
                     Op::Sum(_) => reduce(&expression, Reduction::Sum)?,
                     Op::Max(_) => reduce(&expression, Reduction::Max)?,
@@ -370,6 +382,31 @@ impl Plan {
         expression.merge_axes();
         (expression, buffers)
     }
+}
+
+/// WGSL has no infinities, and kernels count in u32.
+fn check_expressible(graph: &Graph, root: NodeId, expression: &Expression) -> Result<()> {
+    let mut constants = expression.steps.iter().filter_map(|step| match step {
+        Step::Constant(value) => Some(*value),
+        _ => None,
+    });
+    if let Some(value) = constants.find(|value| !value.is_finite()) {
+        return Err(Error::Unsupported {
+            what: format!("the constant {value}, used in {},", graph.describe(root)),
+            message: "kernels may assume that all numbers are finite; to mask, use a large number such as -1e30".into(),
+        });
+    }
+    let count = elements(&expression.axes);
+    if u32::try_from(count).is_err() {
+        return Err(Error::OverLimit {
+            what: format!("{}, in elements or terms,", graph.describe(root)),
+            needed: count as u64,
+            limit_name: "the range of u32",
+            limit: u32::MAX.into(),
+            advice: "use a smaller batch or network",
+        });
+    }
+    Ok(())
 }
 
 /// Coordinates in the operand of a view from coordinates in the view.

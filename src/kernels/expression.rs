@@ -284,7 +284,10 @@ impl Expression {
     fn condition(ranges: &[Range]) -> String {
         let parts: Vec<String> = ranges
             .iter()
-            .map(|Range { axis, low, high }| format!("x{axis} >= {low}u && x{axis} < {high}u"))
+            .map(|Range { axis, low, high }| match low {
+                0 => format!("x{axis} < {high}u"),
+                _ => format!("x{axis} >= {low}u && x{axis} < {high}u"),
+            })
             .collect();
         parts.join(" && ")
     }
