@@ -94,6 +94,7 @@ fn products(criterion: &mut Criterion) -> osculant::Result<()> {
             let request = QuadraticRequest {
                 curvature,
                 fisher_diagonal: false,
+                ..QuadraticRequest::default()
             };
             let quadratic = objective.quadratic(&theta, &batch, request)?;
             run(&quadratic.linearize)?;

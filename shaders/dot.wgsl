@@ -13,7 +13,7 @@ const N: u32 = 4u;
 const K: u32 = 4u;
 const BATCH: u32 = 1u;
 const BLOCKS: u32 = 2u;
-@group(0) @binding(0) var<storage, read_write> result: array<f32>;
+@group(0) @binding(0) var<storage, read_write> result: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> lhs: array<f32>;
 @group(0) @binding(2) var<storage, read> rhs: array<f32>;
 //>
@@ -32,15 +32,11 @@ fn load_rhs(batch: u32, k: u32, column: u32) -> mat4x4<f32> {
     //>
 }
 
-fn store(batch: u32, row: u32, column: u32, value: vec4<f32>) {
+// Four neighbouring columns of a row of the product, with what is elementwise in it.
+fn store(batch: u32, row: u32, column: u32, product: vec4<f32>) {
     //<store
-    if (row < M) {
-        let at = (batch * M + row) * N + column;
-        if (column < N) { result[at] = value.x; }
-        if (column + 1u < N) { result[at + 1u] = value.y; }
-        if (column + 2u < N) { result[at + 2u] = value.z; }
-        if (column + 3u < N) { result[at + 3u] = value.w; }
-    }
+    if (row >= M || column >= N) { return; }
+    result[((batch * M + row) * N + column) / 4u] = product;
     //>
 }
 

@@ -4,13 +4,14 @@
 // loads, not arithmetic, are the cost (on software adapters every scalar load is a gather). Shapes and strides are written into the text as
 // constants, so that divisions by sizes fold. Reads each operand once per use, writes COUNT elements of T.
 //
-// binding 0: the result, contiguous. bindings 1..: operands.
+// binding 0: the result, contiguous or in rows at a pitch (`place`). bindings 1..: operands.
 //#include functions.wgsl
 // Workgroups of 64: a multiple of every subgroup size up to 64, small enough for every device.
 
 //<bindings
 @group(0) @binding(0) var<storage, read_write> result: array<T>;
 const COUNT: u32 = 1u;
+fn place(i: u32) -> u32 { return i; }
 //>
 
 @compute @workgroup_size(64)
@@ -22,5 +23,5 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     //<body
     let value = T(0.0);
     //>
-    result[i] = value;
+    result[place(i)] = value;
 }

@@ -4,7 +4,7 @@
 // results or few terms, else 64. Each adds up every LANES-th term; a tree in fixed order adds the lanes, so that the bits repeat.
 // OUTPUTS results of TERMS terms each; reads each operand once per term.
 //
-// binding 0: the result, contiguous. bindings 1..: operands.
+// binding 0: the result, contiguous or in rows at a pitch (`place`). bindings 1..: operands.
 //#include functions.wgsl
 
 //<bindings
@@ -14,6 +14,7 @@ const TERMS: u32 = 1u;
 const LANES: u32 = 64u;
 const START: T = T(0.0);
 alias R = T;
+fn place(i: u32) -> u32 { return i; }
 //>
 
 var<workgroup> partial: array<T, 64>;
@@ -44,7 +45,7 @@ fn main(
             for (var r = 0u; r < TERMS; r += 1u) {
                 total = combine(total, term(o, r));
             }
-            result[o] = finish(total);
+            result[place(o)] = finish(total);
         }
     } else {
         // The same for the whole workgroup, so that the barriers below are uniform.
@@ -62,7 +63,7 @@ fn main(
             workgroupBarrier();
         }
         if (local.x == 0u && group_index < OUTPUTS) {
-            result[o] = finish(partial[0]);
+            result[place(o)] = finish(partial[0]);
         }
     }
 }

@@ -113,10 +113,11 @@ fn all() -> osculant::Result<Vec<Boxed>> {
     ])
 }
 
-const fn request(curvature: Curvature) -> QuadraticRequest {
+fn request(curvature: Curvature) -> QuadraticRequest {
     QuadraticRequest {
         curvature,
         fisher_diagonal: false,
+        ..QuadraticRequest::default()
     }
 }
 
@@ -644,6 +645,7 @@ fn fisher_diagonal_of_an_unsupported_structure_is_refused(gpu: &Gpu) -> Outcome 
         let request = QuadraticRequest {
             curvature: Curvature::None,
             fisher_diagonal: true,
+            ..QuadraticRequest::default()
         };
         let outcome = objective.quadratic(&theta, &batch, request);
         refused("Fisher", outcome, is_unsupported, "empirical Fisher")?;

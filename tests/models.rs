@@ -426,6 +426,7 @@ fn linearizing_again_gives_fresh_products(gpu: &Gpu) -> Outcome {
     let request = QuadraticRequest {
         curvature: Curvature::GaussNewton,
         fisher_diagonal: false,
+        ..QuadraticRequest::default()
     };
     let quadratic = objective.quadratic(&at, &first, request)?;
     gpu.submit(|recorder| recorder.replay(&quadratic.linearize))?;

@@ -166,6 +166,7 @@ impl Solve {
         let request = QuadraticRequest {
             curvature: Curvature::Hessian,
             fisher_diagonal: false,
+            ..QuadraticRequest::default()
         };
         let quadratic = objective.quadratic(&theta, &no_data(), request)?;
         let inverse = match inverse {
@@ -266,6 +267,7 @@ fn cg_on_vectors_of_many_workgroups(gpu: &Gpu) -> Outcome {
     let request = QuadraticRequest {
         curvature: Curvature::GaussNewton,
         fisher_diagonal: false,
+        ..QuadraticRequest::default()
     };
     let quadratic = objective.quadratic(&theta, &no_data(), request)?;
     let operator = Operator::from(quadratic.as_ref());

@@ -113,12 +113,22 @@ impl Slice {
 }
 
 impl Gpu {
-    /// A new buffer of `elements` zeros, usable in kernels, as source and as destination of copies.
+    /// A new buffer of `elements` zeros, usable in kernels, as source and as destination of copies; it can be bound whole.
     ///
     /// # Errors
     /// [`Error::Length`] for zero elements, [`Error::OverLimit`] if it is larger than the device's
     /// `max_buffer_size` or `max_storage_buffer_binding_size`, [`Error::OutOfMemory`], [`Error::DeviceLost`].
     pub fn buffer(&self, label: &str, elements: usize) -> Result<Slice> {
+        let limit = self.limits().max_storage_buffer_binding_size;
+        check_size(label, elements, "max_storage_buffer_binding_size", limit)?;
+        self.storage(label, elements)
+    }
+
+    /// As [`buffer`](Self::buffer), but it may be larger than one binding: then only parts of it can be bound.
+    ///
+    /// # Errors
+    /// As [`buffer`](Self::buffer).
+    pub fn storage(&self, label: &str, elements: usize) -> Result<Slice> {
         self.check()?;
         if elements == 0 {
             return Err(Error::Length {
@@ -127,25 +137,13 @@ impl Gpu {
                 expected: 1,
             });
         }
-        let bytes = (elements as u64).saturating_mul(ELEMENT);
-        let limits = self.limits();
-        for (limit_name, limit) in [
-            (
-                "max_storage_buffer_binding_size",
-                limits.max_storage_buffer_binding_size,
-            ),
-            ("max_buffer_size", limits.max_buffer_size),
-        ] {
-            if bytes > limit {
-                return Err(Error::OverLimit {
-                    what: format!("buffer '{label}'"),
-                    needed: bytes,
-                    limit_name,
-                    limit,
-                    advice: "use a smaller batch or network, or an adapter with larger buffers",
-                });
-            }
-        }
+        check_size(
+            label,
+            elements,
+            "max_buffer_size",
+            self.limits().max_buffer_size,
+        )?;
+        let bytes = elements as u64 * ELEMENT;
         let (buffer, error) = scoped(self.device(), || {
             self.device().create_buffer(&wgpu::BufferDescriptor {
                 label: Some(label),
@@ -251,4 +249,18 @@ impl Gpu {
             None => Ok(()),
         }
     }
+}
+
+fn check_size(label: &str, elements: usize, limit_name: &'static str, limit: u64) -> Result<()> {
+    let bytes = (elements as u64).saturating_mul(ELEMENT);
+    if bytes <= limit {
+        return Ok(());
+    }
+    Err(Error::OverLimit {
+        what: format!("buffer '{label}'"),
+        needed: bytes,
+        limit_name,
+        limit,
+        advice: "use a smaller batch or network, or an adapter with larger buffers",
+    })
 }

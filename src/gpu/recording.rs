@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::buffer::Slice;
+use super::buffer::{ELEMENT, Slice};
 use super::device::Gpu;
 use super::health::{device_error, scoped};
 use super::pipeline::Pipeline;
@@ -21,12 +21,18 @@ pub enum Command {
         /// Number of workgroups in each dimension.
         workgroups: [u32; 3],
     },
-    /// Copy a slice to another of equal length.
+    /// Copy elements of a slice to another.
     Copy {
         /// From here.
         source: Slice,
+        /// From this element of it on.
+        source_start: usize,
         /// To here.
         destination: Slice,
+        /// To this element of it and on.
+        destination_start: usize,
+        /// So many elements.
+        elements: usize,
     },
 }
 
@@ -129,6 +135,31 @@ impl Recording {
                 expected: destination.len(),
             });
         }
+        self.copy_part(source, 0, destination, 0, source.len())
+    }
+
+    /// Adds a copy of `elements` elements from `source_start` on to `destination` from `destination_start` on; starts may be anywhere.
+    ///
+    /// # Errors
+    /// [`Error::Length`] if a range reaches beyond its slice, else as [`copy`](Self::copy).
+    pub fn copy_part(
+        &mut self,
+        source: &Slice,
+        source_start: usize,
+        destination: &Slice,
+        destination_start: usize,
+        elements: usize,
+    ) -> Result<()> {
+        for (slice, start) in [(source, source_start), (destination, destination_start)] {
+            let end = start.saturating_add(elements);
+            if end > slice.len() {
+                return Err(Error::Length {
+                    what: format!("the end of a copy from or to '{}'", slice.label()),
+                    found: end,
+                    expected: slice.len(),
+                });
+            }
+        }
         let refuse = |message: &str| {
             Err(Error::Unsupported {
                 what: format!("copying '{}' to '{}'", source.label(), destination.label()),
@@ -154,7 +185,10 @@ impl Recording {
         }
         self.commands.push(Command::Copy {
             source: source.clone(),
+            source_start,
             destination: destination.clone(),
+            destination_start,
+            elements,
         });
         Ok(())
     }
@@ -229,14 +263,17 @@ impl<'e> Recorder<'e> {
                 }
                 Command::Copy {
                     source,
+                    source_start,
                     destination,
+                    destination_start,
+                    elements,
                 } => {
                     self.encoder().copy_buffer_to_buffer(
                         source.buffer(),
-                        source.offset_bytes(),
+                        source.offset_bytes() + *source_start as u64 * ELEMENT,
                         destination.buffer(),
-                        destination.offset_bytes(),
-                        source.bytes(),
+                        destination.offset_bytes() + *destination_start as u64 * ELEMENT,
+                        *elements as u64 * ELEMENT,
                     );
                 }
             }

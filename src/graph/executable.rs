@@ -2,11 +2,14 @@
 
 use std::collections::HashMap;
 
-use super::lower::{Plan, operand_limit, plan, same_buffer};
+use super::listing::{Listing, list};
+use super::lower::{Lowered, lower, operand_limit};
 use super::node::{Graph, NodeId, elements};
 use super::op::Op;
+use super::plan::{Plan, same_buffer};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recording, Slice};
+use crate::kernels::template::Rows;
 
 /// Where the leaves of a graph are on the device.
 #[derive(Clone, Debug, Default)]
@@ -19,15 +22,40 @@ pub struct DeviceLeaves {
     pub directions: Vec<(NodeId, Slice)>,
 }
 
-/// A recorded program in two phases: `linearize` runs once per parameters and inputs, `product` once per direction.
+/// The part of a program that takes several directions at once: nodes whose axis 0 counts directions, in slices whose rows lie `pitch` elements
+/// apart.
+#[derive(Clone, Debug)]
+pub struct BlockTargets {
+    /// Elements from the start of a row to the start of the next.
+    pub pitch: usize,
+    /// The directions.
+    pub directions: Vec<NodeId>,
+    /// The results.
+    pub targets: Vec<NodeId>,
+    /// Where they are: the program runs once for each part, one after another.
+    pub parts: Vec<BlockPart>,
+}
+
+/// Slices for one run of the program for a block.
+#[derive(Clone, Debug)]
+pub struct BlockPart {
+    /// One slice per direction.
+    pub directions: Vec<Slice>,
+    /// One slice per target.
+    pub targets: Vec<Slice>,
+}
+
+/// A recorded program in phases: `linearize` runs once per parameters and inputs, `product` once per direction, `block` once per block of directions.
 #[derive(Debug)]
 pub struct Executable {
     /// Everything that depends on parameters and inputs alone.
     pub linearize: Recording,
     /// Everything that depends on a direction.
     pub product: Recording,
-    /// Elements of the buffers that hold intermediate values.
-    pub planned_elements: usize,
+    /// Everything that depends on a block of directions, for all of its parts.
+    pub block: Recording,
+    /// The kernels, their costs, and the memory.
+    pub listing: Listing,
 }
 
 /// A planned buffer: its size, and the last kernel that reads what is in it now.
@@ -37,6 +65,223 @@ struct Slot {
 }
 
 const FOREVER: usize = usize::MAX;
+
+/// A program before it has buffers.
+pub struct Planned<'g> {
+    graph: &'g Graph,
+    plan: Plan,
+    kernels: Vec<Lowered>,
+    /// The nodes whose values are wanted, without reshapes.
+    results: Vec<NodeId>,
+    /// The results that have rows at a pitch, and these rows.
+    rows: HashMap<NodeId, Rows>,
+    /// For each result, whether its kernel writes it where it is wanted.
+    direct: Vec<bool>,
+    assigned: Vec<(NodeId, usize)>,
+    slots: Vec<usize>,
+}
+
+impl<'g> Planned<'g> {
+    /// Plans kernels and buffers for the targets and, after them, those of a block.
+    ///
+    /// # Errors
+    /// What WGSL cannot express.
+    pub fn new(
+        gpu: &Gpu,
+        graph: &'g Graph,
+        directions: &[NodeId],
+        targets: &[NodeId],
+        block: Option<&BlockTargets>,
+    ) -> Result<Self> {
+        let limit = operand_limit(gpu.limits().max_storage_buffers_per_shader_stage);
+        let mut all = targets.to_vec();
+        let mut groups = vec![directions.to_vec()];
+        let mut pitches = HashMap::new();
+        let mut rows = HashMap::new();
+        if let Some(block) = block {
+            all.extend(&block.targets);
+            groups.push(block.directions.clone());
+            pitches.extend(block.directions.iter().map(|&node| (node, block.pitch)));
+            for &target in &block.targets {
+                let result = Rows {
+                    elements: elements(&graph.shape(target)[1..]),
+                    pitch: block.pitch,
+                };
+                rows.insert(same_buffer(graph, target), result);
+            }
+        }
+        let (plan, kernels) = lower(graph, &all, &groups, limit, &pitches)?;
+        let results: Vec<NodeId> = all.iter().map(|&node| same_buffer(graph, node)).collect();
+        let direct: Vec<bool> = results
+            .iter()
+            .enumerate()
+            .map(|(position, &result)| {
+                // A result that is wanted twice or read again is copied to where it is wanted, which may be in one buffer with others.
+                let once = results.iter().filter(|&&other| other == result).count() == 1;
+                let read_again = kernels.iter().any(|k| k.operands.contains(&result));
+                let kernel = kernels.iter().find(|k| k.root == result);
+                let fits = |kernel: &Lowered| {
+                    position < targets.len()
+                        || rows.get(&result).is_some_and(|rows| {
+                            kernel.takes_pitch(elements(graph.shape(result)) / rows.elements)
+                        })
+                };
+                once && !read_again && kernel.is_some_and(fits)
+            })
+            .collect();
+        let placed: Vec<NodeId> = results
+            .iter()
+            .zip(&direct)
+            .filter(|(_, direct)| **direct)
+            .map(|(&result, _)| result)
+            .collect();
+        let copied: Vec<NodeId> = results
+            .iter()
+            .zip(&direct)
+            .filter(|(_, direct)| !**direct)
+            .map(|(&result, _)| result)
+            .collect();
+        let (assigned, slots) = assign_slots(graph, &plan, &kernels, &placed, &copied);
+        Ok(Self {
+            graph,
+            plan,
+            kernels,
+            results,
+            rows,
+            direct,
+            assigned,
+            slots: slots.iter().map(|slot| slot.size).collect(),
+        })
+    }
+
+    /// Bytes of the buffers for intermediate values.
+    pub fn bytes(&self) -> u64 {
+        self.slots.iter().map(|&size| size as u64 * 4).sum()
+    }
+
+    /// Bytes of the largest of them.
+    pub fn largest_buffer(&self) -> u64 {
+        self.slots.iter().max().map_or(0, |&size| size as u64 * 4)
+    }
+
+    /// The rows of a result whose kernel stores them at a pitch.
+    fn rows(&self, root: NodeId) -> Option<Rows> {
+        let position = self.results.iter().position(|&result| result == root)?;
+        let rows = self.rows.get(&root).copied();
+        rows.filter(|_| self.direct[position])
+    }
+
+    /// Makes the buffers and records the kernels.
+    ///
+    /// # Errors
+    /// [`Error::Length`] when a slice does not fit its node; limits of the device; refused shaders.
+    pub fn record(
+        &self,
+        gpu: &Gpu,
+        leaves: &DeviceLeaves,
+        targets: &[Slice],
+        block: Option<&BlockTargets>,
+    ) -> Result<Executable> {
+        let graph = self.graph;
+        let mut places = place_leaves(gpu, graph, leaves, &self.results)?;
+        let buffers: Vec<Slice> = self
+            .slots
+            .iter()
+            .map(|&size| gpu.buffer("intermediate values", size))
+            .collect::<Result<_>>()?;
+        for &(node, slot) in &self.assigned {
+            places.insert(node, buffers[slot].slice(0..elements(graph.shape(node)))?);
+        }
+        let single = self.results.iter().zip(&self.direct).zip(targets);
+        for ((&result, _), slice) in single.clone().filter(|((_, direct), _)| **direct) {
+            places.insert(result, slice.clone());
+        }
+        let mut linearize = Recording::new();
+        self.phase(gpu, 0, &places, &mut linearize)?;
+        let mut product = Recording::new();
+        self.phase(gpu, 1, &places, &mut product)?;
+        for ((&result, _), destination) in single.filter(|((_, direct), _)| !**direct) {
+            let source = place(&places, graph, result)?;
+            let source = source.slice(0..destination.len())?;
+            let recording = match self.plan.phase[result.0] {
+                0 => &mut linearize,
+                _ => &mut product,
+            };
+            recording.copy(&source, destination)?;
+        }
+        let mut wide = Recording::new();
+        if let Some(block) = block {
+            for part in &block.parts {
+                self.block_part(gpu, block, part, targets.len(), &mut places, &mut wide)?;
+            }
+        }
+        Ok(Executable {
+            listing: list(graph, &self.kernels, buffers.iter().map(Slice::bytes)),
+            linearize,
+            product,
+            block: wide,
+        })
+    }
+
+    fn phase(
+        &self,
+        gpu: &Gpu,
+        phase: usize,
+        places: &HashMap<NodeId, Slice>,
+        recording: &mut Recording,
+    ) -> Result<()> {
+        for lowered in self.kernels.iter().filter(|k| k.phase == phase) {
+            let bindings = std::iter::once(&lowered.root)
+                .chain(&lowered.operands)
+                .map(|&node| place(places, self.graph, node))
+                .collect::<Result<Vec<&Slice>>>()?;
+            lowered
+                .kernel(self.rows(lowered.root))?
+                .record(gpu, recording, &bindings)?;
+        }
+        Ok(())
+    }
+
+    fn block_part(
+        &self,
+        gpu: &Gpu,
+        block: &BlockTargets,
+        part: &BlockPart,
+        first: usize,
+        places: &mut HashMap<NodeId, Slice>,
+        recording: &mut Recording,
+    ) -> Result<()> {
+        let graph = self.graph;
+        let wanted = self.results[first..].iter().zip(&self.direct[first..]);
+        for (&node, slice) in block.directions.iter().zip(&part.directions) {
+            places.insert(node, slice.clone());
+        }
+        for ((&result, _), slice) in wanted
+            .clone()
+            .zip(&part.targets)
+            .filter(|((_, direct), _)| **direct)
+        {
+            places.insert(result, slice.clone());
+        }
+        self.phase(gpu, 2, places, recording)?;
+        for (((&result, _), destination), &target) in wanted
+            .zip(&part.targets)
+            .zip(&block.targets)
+            .filter(|(((_, direct), _), _)| !**direct)
+        {
+            let source = place(places, graph, result)?;
+            let each = elements(&graph.shape(target)[1..]);
+            // A direction that is itself a result has its rows at the pitch, too.
+            let is_direction = block.directions.contains(&result);
+            let from_pitch = if is_direction { block.pitch } else { each };
+            for row in 0..graph.shape(target)[0] {
+                let (from, start) = (row * from_pitch, row * block.pitch);
+                recording.copy_part(source, from, destination, start, each)?;
+            }
+        }
+        Ok(())
+    }
+}
 
 impl Executable {
     /// Compiles the program that writes each target node to its slice.
@@ -51,60 +296,8 @@ impl Executable {
     ) -> Result<Self> {
         check_leaves(graph, leaves, targets)?;
         let directions: Vec<NodeId> = leaves.directions.iter().map(|&(node, _)| node).collect();
-        let results: Vec<NodeId> = targets
-            .iter()
-            .map(|&(node, _)| same_buffer(graph, node))
-            .collect();
-        let limit = operand_limit(gpu.limits().max_storage_buffers_per_shader_stage);
-        let plan = plan(graph, &results, &directions, limit);
-        let mut kernels = Vec::with_capacity(plan.kernels.len());
-        let mut reads: Vec<Vec<NodeId>> = Vec::with_capacity(plan.kernels.len());
-        for &root in &plan.kernels {
-            let (kernel, operands) = plan.kernel(graph, root)?;
-            kernels.push(kernel);
-            reads.push(operands);
-        }
-        let mut places = place_leaves(gpu, graph, leaves, &results)?;
-        let read_again: Vec<NodeId> = reads.iter().flatten().copied().collect();
-        let mut copies = Vec::new();
-        for (&result, (_, slice)) in results.iter().zip(targets) {
-            // A result that is wanted twice is copied to both places, which may lie in one buffer.
-            let direct = !graph.node(result).op.is_leaf()
-                && !read_again.contains(&result)
-                && results.iter().filter(|&&other| other == result).count() == 1;
-            if direct {
-                places.insert(result, slice.clone());
-            } else {
-                copies.push((result, slice.clone()));
-            }
-        }
-        let (assigned, slots) = assign_slots(graph, &plan, &reads, &places, &copies);
-        let buffers: Vec<Slice> = slots
-            .iter()
-            .map(|slot| gpu.buffer("intermediate values", slot.size))
-            .collect::<Result<_>>()?;
-        for (node, slot) in assigned {
-            places.insert(node, buffers[slot].slice(0..elements(graph.shape(node)))?);
-        }
-        let mut recordings = [Recording::new(), Recording::new()];
-        for ((&root, kernel), operands) in plan.kernels.iter().zip(kernels).zip(&reads) {
-            let bindings = std::iter::once(&root)
-                .chain(operands)
-                .map(|&node| place(&places, graph, node))
-                .collect::<Result<Vec<&Slice>>>()?;
-            kernel.record(gpu, &mut recordings[plan.phase[root.0]], &bindings)?;
-        }
-        for (node, destination) in copies {
-            let source = place(&places, graph, node)?;
-            recordings[plan.phase[node.0]]
-                .copy(&source.slice(0..destination.len())?, &destination)?;
-        }
-        let [linearize, product] = recordings;
-        Ok(Executable {
-            linearize,
-            product,
-            planned_elements: slots.iter().map(|slot| slot.size).sum(),
-        })
+        let (nodes, slices): (Vec<NodeId>, Vec<Slice>) = targets.iter().cloned().unzip();
+        Planned::new(gpu, graph, &directions, &nodes, None)?.record(gpu, leaves, &slices, None)
     }
 }
 
@@ -158,31 +351,32 @@ fn place_leaves(
     Ok(places)
 }
 
-/// Assigns slots to the values that have no place yet, reusing a slot once its value has been read for the last time.
+/// Assigns slots to the values that have no place yet, reusing a slot once its value has been read for the last time. `placed` need none;
+/// `copied` are read at the end of their phase.
 fn assign_slots(
     graph: &Graph,
     plan: &Plan,
-    reads: &[Vec<NodeId>],
-    places: &HashMap<NodeId, Slice>,
-    copies: &[(NodeId, Slice)],
+    kernels: &[Lowered],
+    placed: &[NodeId],
+    copied: &[NodeId],
 ) -> (Vec<(NodeId, usize)>, Vec<Slot>) {
     let mut last_read: HashMap<NodeId, usize> = HashMap::new();
-    for (kernel, operands) in reads.iter().enumerate() {
-        for &operand in operands {
+    for (kernel, lowered) in kernels.iter().enumerate() {
+        for &operand in &lowered.operands {
             // Products are repeated: what they read from phase 0 must survive them all.
-            let crosses = plan.phase[operand.0] == 0 && plan.phase[plan.kernels[kernel].0] == 1;
+            let crosses = plan.phase[operand.0] == 0 && lowered.phase > 0;
             let until = if crosses { FOREVER } else { kernel };
             let entry = last_read.entry(operand).or_insert(until);
             *entry = (*entry).max(until);
         }
     }
-    for (node, _) in copies {
+    for node in copied {
         last_read.insert(*node, FOREVER);
     }
     let mut slots: Vec<Slot> = Vec::new();
     let mut assigned = Vec::new();
     for (kernel, &root) in plan.kernels.iter().enumerate() {
-        if places.contains_key(&root) {
+        if placed.contains(&root) {
             continue;
         }
         let size = elements(graph.shape(root));

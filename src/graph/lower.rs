@@ -1,196 +1,126 @@
-//! From graph to kernels: which nodes get a buffer, which are computed inside another node's kernel, and in which phase each kernel runs.
-//!
-//! A *phase* is how often work is done. Phase 0 depends on parameters and inputs alone and runs once per quadratic; phase 1 depends on a
-//! direction and runs once per product. Whatever phase 1 needs from phase 0 is kept in a buffer, so no product recomputes it.
-//!
-//! A node gets a buffer if it is a result, if it is not elementwise, if a kernel needs it as a buffer (operands of `dot`), if it crosses the
-//! phases, if two kernels would compute it twice, or if its consumer's kernel would read too many buffers or become too long. Everything else is
-//! fused into its consumer.
+//! From planned nodes to kernels: the fused computation of each, the buffers it reads, its cost, and its WGSL.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use super::node::{Graph, NodeId, elements};
 use super::op::Op;
+use super::plan::{Plan, only_units, plan, same_buffer};
 use crate::error::{Error, Result};
 use crate::kernels::dot::View;
 use crate::kernels::expression::{Coordinate, Expression, Range, Step, Within};
 use crate::kernels::generated::{Reduction, pointwise, reduce};
-use crate::kernels::template::Kernel;
+use crate::kernels::template::{Kernel, Rows};
 use crate::kernels::{dot, gather};
 
-/// What a consumer asks of a node that it does not compute itself.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Need {
-    /// Any value.
-    Nothing,
-    /// A buffer, possibly behind strides.
-    Strided,
-    /// A buffer in row-major order.
-    Contiguous,
-}
-
-/// The kernels of a program, in order of execution.
+/// What a kernel computes.
 #[derive(Clone, Debug)]
-pub struct Plan {
-    /// For each node of the graph, whether its value is in a buffer made by a kernel.
-    pub(crate) in_buffer: Vec<bool>,
-    /// For each node, the phase in which it is known.
-    pub(crate) phase: Vec<usize>,
-    /// Nodes with a kernel of their own: phase 0 first, in topological order within a phase.
-    pub(crate) kernels: Vec<NodeId>,
+enum Computation {
+    Product {
+        sizes: dot::Sizes,
+        lhs: View,
+        rhs: View,
+        /// What is applied to each element of the product before it is stored; its loads are the operands after the first two.
+        finish: Option<Expression>,
+    },
+    Gather {
+        scatter: bool,
+        sizes: gather::Sizes,
+    },
+    Elementwise(Expression),
+    Reduction(Expression, Reduction),
 }
 
-/// Follows nodes that are other names for the same row-major buffer.
-pub(crate) fn same_buffer(graph: &Graph, mut id: NodeId) -> NodeId {
-    while matches!(graph.node(id).op, Op::Reshape | Op::StopGradient) {
-        id = graph.node(id).operands[0];
+/// A node with the kernel that computes it.
+#[derive(Clone, Debug)]
+pub(crate) struct Lowered {
+    pub(crate) root: NodeId,
+    pub(crate) phase: usize,
+    /// The buffers it reads, in order of binding.
+    pub(crate) operands: Vec<NodeId>,
+    computation: Computation,
+}
+
+impl Lowered {
+    /// The kernel, with its result one row after another or, if `rows` says so, at a pitch.
+    pub(crate) fn kernel(&self, rows: Option<Rows>) -> Result<Kernel> {
+        match &self.computation {
+            Computation::Product {
+                sizes,
+                lhs,
+                rhs,
+                finish,
+            } => dot::kernel(*sizes, lhs, rhs, finish.as_ref(), rows.map(|r| r.pitch)),
+            Computation::Gather { scatter, sizes } => gather::kernel(*scatter, *sizes),
+            Computation::Elementwise(expression) => pointwise(expression, rows),
+            Computation::Reduction(expression, kind) => reduce(expression, *kind, rows),
+        }
     }
-    id
+
+    /// Whether the kernel can store `count` rows at a pitch.
+    pub(crate) fn takes_pitch(&self, count: usize) -> bool {
+        match &self.computation {
+            Computation::Product { sizes, .. } => sizes.batch == count,
+            Computation::Gather { .. } => false,
+            Computation::Elementwise(_) | Computation::Reduction(..) => true,
+        }
+    }
+
+    /// Floating-point operations: two per term of a matrix product, one per elementwise function and per term of a reduction.
+    pub(crate) fn flops(&self) -> u64 {
+        match &self.computation {
+            Computation::Product { sizes, finish, .. } => {
+                let dot::Sizes { batch, m, n, k } = *sizes;
+                let outputs = (batch * m * n) as u64;
+                outputs * (2 * k as u64 + finish.as_ref().map_or(0, Expression::operations))
+            }
+            Computation::Gather { .. } => 0,
+            Computation::Elementwise(expression) => {
+                elements(&expression.axes) as u64 * expression.operations()
+            }
+            Computation::Reduction(expression, _) => {
+                elements(&expression.axes) as u64 * (1 + expression.operations())
+            }
+        }
+    }
+
+    /// What kind of kernel it is.
+    pub(crate) fn kind(&self) -> &'static str {
+        match &self.computation {
+            Computation::Product { finish: None, .. } => "product",
+            Computation::Product { .. } => "product+",
+            Computation::Gather { scatter: false, .. } => "gather",
+            Computation::Gather { .. } => "scatter-add",
+            Computation::Elementwise(_) => "elementwise",
+            Computation::Reduction(_, Reduction::Sum) => "sum",
+            Computation::Reduction(_, Reduction::Max) => "max",
+        }
+    }
 }
 
-/// True where a reshape only adds or drops axes of size 1.
-fn only_units(from: &[usize], to: &[usize]) -> bool {
-    from.iter()
-        .filter(|&&s| s != 1)
-        .eq(to.iter().filter(|&&s| s != 1))
-}
-
-/// Plans the kernels that compute `targets` when `directions` are given anew for each product; a kernel may read `max_operands` buffers.
-pub(crate) fn plan(
+/// The kernels of the program that computes `targets`, in order of execution. Leaves in `pitches` have their rows that far apart.
+pub(crate) fn lower(
     graph: &Graph,
     targets: &[NodeId],
-    directions: &[NodeId],
+    groups: &[Vec<NodeId>],
     max_operands: usize,
-) -> Plan {
-    let count = graph.nodes().len();
-    let needed = graph.ancestors(targets);
-    let phase: Vec<usize> = graph
-        .depends_on(directions)
-        .into_iter()
-        .map(usize::from)
+    pitches: &HashMap<NodeId, usize>,
+) -> Result<(Plan, Vec<Lowered>)> {
+    let results: Vec<NodeId> = targets
+        .iter()
+        .map(|&node| same_buffer(graph, node))
         .collect();
-    let heavy = heavy(graph);
-    let mut in_buffer = vec![false; count];
-    let mut need = vec![Need::Nothing; count];
-    // The kernels that contain a node: its own, or those of its consumers.
-    let mut users: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); count];
-    for &target in targets {
-        in_buffer[target.0] = !graph.node(target).op.is_leaf();
-    }
-    for index in (0..count).rev() {
-        let node = &graph.nodes()[index];
-        if !needed[index] || node.op.is_leaf() {
-            continue;
-        }
-        let is_view = matches!(
-            node.op,
-            Op::Broadcast | Op::Reshape | Op::Permute(_) | Op::Slice(_) | Op::StopGradient
-        );
-        let free = is_view || matches!(node.op, Op::Constant(_) | Op::OneHot | Op::Pad(_));
-        let satisfied = match need[index] {
-            Need::Nothing => true,
-            Need::Strided => is_view,
-            Need::Contiguous => matches!(node.op, Op::Reshape | Op::StopGradient),
-        };
-        let crosses = phase[index] == 0 && users[index].iter().any(|&k| phase[k] == 1);
-        if !node.op.is_pointwise() || !satisfied || !free && (crosses || users[index].len() > 1) {
-            in_buffer[index] = true;
-        }
-        let inside: BTreeSet<usize> = if in_buffer[index] {
-            [index].into()
-        } else {
-            users[index].clone()
-        };
-        for (position, operand) in node.operands.iter().enumerate() {
-            let o = operand.0;
-            users[o].extend(&inside);
-            let asked = match node.op {
-                Op::Dot { .. } => Need::Strided,
-                Op::Gather | Op::ScatterAdd => Need::Contiguous,
-                Op::Reshape if !only_units(graph.shape(*operand), &node.shape) => Need::Contiguous,
-                _ if in_buffer[index] => Need::Nothing,
-                // A view passes on what is asked of it.
-                _ if is_view => need[index],
-                _ => Need::Nothing,
-            };
-            need[o] = need[o].max(asked);
-            // Repeating a costly elementwise value would compute it again for every copy.
-            if node.op == Op::Broadcast && position == 0 && heavy[o] {
-                need[o] = need[o].max(Need::Strided);
-            }
-        }
-    }
-    limit_kernels(graph, &needed, &mut in_buffer, max_operands);
-    let mut kernels: Vec<NodeId> = (0..count)
-        .filter(|&i| needed[i] && in_buffer[i])
-        .map(NodeId)
-        .collect();
-    kernels.sort_by_key(|id| (phase[id.0], id.0));
-    Plan {
-        in_buffer,
-        phase,
-        kernels,
-    }
-}
-
-/// Elementwise nodes whose fused computation contains a costly function.
-fn heavy(graph: &Graph) -> Vec<bool> {
-    let mut heavy = vec![false; graph.nodes().len()];
-    for (index, node) in graph.nodes().iter().enumerate() {
-        let own = match node.op {
-            Op::Unary(f) => f.is_expensive(),
-            Op::Binary(super::op::Binary::Div) => true,
-            _ => false,
-        };
-        heavy[index] = node.op.is_pointwise() && (own || node.operands.iter().any(|o| heavy[o.0]));
-    }
-    heavy
-}
-
-/// Most nodes that are fused one after another. Longer kernels save nothing, compilers take ever longer over them, and the recursion that
-/// writes them needs a bound.
-const LONGEST_CHAIN: usize = 128;
-
-/// Gives buffers to more nodes until no kernel reads more than `max_operands` buffers or chains more than [`LONGEST_CHAIN`] nodes.
-fn limit_kernels(graph: &Graph, needed: &[bool], in_buffer: &mut [bool], max_operands: usize) {
-    let mut reads: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); needed.len()];
-    let mut chain = vec![0; needed.len()];
-    for index in 0..needed.len() {
-        let node = &graph.nodes()[index];
-        if !needed[index] || node.op.is_leaf() {
-            continue;
-        }
-        for &NodeId(o) in &node.operands {
-            in_buffer[o] |= chain[o] == LONGEST_CHAIN;
-            let before = if in_buffer[o] { 0 } else { chain[o] };
-            chain[index] = chain[index].max(before + 1);
-        }
-        loop {
-            let mut all = BTreeSet::new();
-            for operand in &node.operands {
-                let o = operand.0;
-                if in_buffer[o] || graph.nodes()[o].op.is_leaf() {
-                    all.insert(o);
-                } else {
-                    all.extend(&reads[o]);
-                }
-            }
-            let largest = node
-                .operands
-                .iter()
-                .filter(|o| !in_buffer[o.0])
-                .max_by_key(|o| reads[o.0].len());
-            match largest {
-                Some(o) if all.len() > max_operands && reads[o.0].len() > 1 => {
-                    in_buffer[o.0] = true
-                }
-                _ => {
-                    reads[index] = all;
-                    break;
-                }
-            }
-        }
-    }
+    let plan = plan(graph, &results, groups, max_operands);
+    let lowering = Lowering {
+        graph,
+        plan: &plan,
+        pitches,
+    };
+    let kernels = plan
+        .kernels
+        .iter()
+        .map(|&root| lowering.kernel(root))
+        .collect::<Result<_>>()?;
+    Ok((plan, kernels))
 }
 
 /// The WGSL of every kernel of the program that computes `targets`, each with the node whose value it writes: for reading, and for checking
@@ -200,14 +130,11 @@ pub fn sources(
     targets: &[NodeId],
     directions: &[NodeId],
 ) -> Result<Vec<(NodeId, String)>> {
-    let results: Vec<NodeId> = targets
+    let groups = [directions.to_vec()];
+    let (_, kernels) = lower(graph, targets, &groups, operand_limit(8), &HashMap::new())?;
+    kernels
         .iter()
-        .map(|&node| same_buffer(graph, node))
-        .collect();
-    let plan = plan(graph, &results, directions, operand_limit(8));
-    plan.kernels
-        .iter()
-        .map(|&root| Ok((root, plan.kernel(graph, root)?.0.text)))
+        .map(|lowered| Ok((lowered.root, lowered.kernel(None)?.text)))
         .collect()
 }
 
@@ -219,34 +146,25 @@ fn strides(shape: &[usize]) -> Vec<usize> {
     strides
 }
 
-impl Plan {
-    fn has_buffer(&self, graph: &Graph, id: NodeId) -> bool {
-        self.in_buffer[id.0] || graph.node(id).op.is_leaf()
+/// Lowers the nodes of one plan.
+struct Lowering<'a> {
+    graph: &'a Graph,
+    plan: &'a Plan,
+    pitches: &'a HashMap<NodeId, usize>,
+}
+
+impl Lowering<'_> {
+    fn has_buffer(&self, id: NodeId) -> bool {
+        self.plan.in_buffer[id.0] || self.graph.node(id).op.is_leaf()
     }
 
-    /// The kernel of a node, and the buffers it reads, in order of binding.
-    pub(crate) fn kernel(&self, graph: &Graph, root: NodeId) -> Result<(Kernel, Vec<NodeId>)> {
+    fn kernel(&self, root: NodeId) -> Result<Lowered> {
+        let graph = self.graph;
         let node = graph.node(root);
-        let shape_of = |position: usize| graph.shape(node.operands[position]);
-        Ok(match node.op {
-            Op::Dot {
-                transpose_lhs,
-                transpose_rhs,
-            } => {
-                let (left, lhs) = self.view(graph, node.operands[0]);
-                let (right, rhs) = self.view(graph, node.operands[1]);
-                let lhs = if transpose_lhs { lhs.transposed() } else { lhs };
-                let rhs = if transpose_rhs { rhs.transposed() } else { rhs };
-                let k = shape_of(0)[if transpose_lhs { 1 } else { 2 }];
-                let sizes = dot::Sizes {
-                    batch: node.shape[0],
-                    m: node.shape[1],
-                    n: node.shape[2],
-                    k,
-                };
-                (dot::kernel(sizes, &lhs, &rhs)?, vec![left, right])
-            }
+        let (computation, operands) = match node.op {
+            Op::Dot { .. } => self.product(root, None),
             Op::Gather | Op::ScatterAdd => {
+                let shape_of = |position: usize| graph.shape(node.operands[position]);
                 let scatter = node.op == Op::ScatterAdd;
                 let rows = if scatter {
                     node.shape[0]
@@ -258,36 +176,75 @@ impl Plan {
                     width: node.shape[1],
                     count: shape_of(1)[0],
                 };
-                let operands = node
-                    .operands
-                    .iter()
-                    .map(|&o| self.contiguous(graph, o))
-                    .collect();
-                (gather::kernel(scatter, sizes)?, operands)
+                let operands = node.operands.iter().map(|&o| self.contiguous(o)).collect();
+                (Computation::Gather { scatter, sizes }, operands)
             }
             _ => {
-                let (expression, operands) = self.expression(graph, root);
+                let inside = self.plan.product_inside[root.0];
+                let (expression, operands) = self.expression(root, inside);
                 check_expressible(graph, root, &expression)?;
-                let kernel = match node.op {
-                    Op::Sum(_) => reduce(&expression, Reduction::Sum)?,
-                    Op::Max(_) => reduce(&expression, Reduction::Max)?,
-                    _ => pointwise(&expression)?,
-                };
-                (kernel, operands)
+                match (&node.op, inside) {
+                    (_, Some(product)) => {
+                        let (computation, factors) = self.product(product, Some(expression));
+                        (computation, [factors, operands].concat())
+                    }
+                    (Op::Sum(_), _) => {
+                        (Computation::Reduction(expression, Reduction::Sum), operands)
+                    }
+                    (Op::Max(_), _) => {
+                        (Computation::Reduction(expression, Reduction::Max), operands)
+                    }
+                    _ => (Computation::Elementwise(expression), operands),
+                }
             }
+        };
+        Ok(Lowered {
+            root,
+            phase: self.plan.phase[root.0],
+            operands,
+            computation,
         })
     }
 
+    /// The matrix product of a `dot` node, with the buffers of its two operands.
+    fn product(&self, id: NodeId, finish: Option<Expression>) -> (Computation, Vec<NodeId>) {
+        let node = self.graph.node(id);
+        let (transpose_lhs, transpose_rhs) = match node.op {
+            Op::Dot {
+                transpose_lhs,
+                transpose_rhs,
+            } => (transpose_lhs, transpose_rhs),
+            _ => (false, false),
+        };
+        let (left, lhs) = self.view(node.operands[0]);
+        let (right, rhs) = self.view(node.operands[1]);
+        let lhs = if transpose_lhs { lhs.transposed() } else { lhs };
+        let rhs = if transpose_rhs { rhs.transposed() } else { rhs };
+        let sizes = dot::Sizes {
+            batch: node.shape[0],
+            m: node.shape[1],
+            n: node.shape[2],
+            k: self.graph.shape(node.operands[0])[if transpose_lhs { 1 } else { 2 }],
+        };
+        let computation = Computation::Product {
+            sizes,
+            lhs,
+            rhs,
+            finish,
+        };
+        (computation, vec![left, right])
+    }
+
     /// The buffer behind an operand of `dot`, as a view. The operand is a chain of views that ends in a buffer.
-    fn view(&self, graph: &Graph, operand: NodeId) -> (NodeId, View) {
-        let shape = graph.shape(operand);
+    fn view(&self, operand: NodeId) -> (NodeId, View) {
+        let shape = self.graph.shape(operand);
         let coordinates: Vec<Coordinate> = (0..shape.len())
             .map(|d| Coordinate {
                 axis: (shape[d] != 1).then_some(d),
                 offset: 0,
             })
             .collect();
-        let (buffer, offset, strides) = self.address(graph, operand, &coordinates, shape.len());
+        let (buffer, offset, strides) = self.address(operand, &coordinates, shape.len());
         (
             buffer,
             View {
@@ -300,23 +257,19 @@ impl Plan {
     /// Address of an element behind views: the buffer's node, offset and stride per axis of the index space.
     fn address(
         &self,
-        graph: &Graph,
         mut id: NodeId,
         coordinates: &[Coordinate],
         axes: usize,
     ) -> (NodeId, isize, Vec<usize>) {
+        let graph = self.graph;
         let mut coordinates = coordinates.to_vec();
         loop {
             let node = graph.node(id);
             let reshapes_buffer =
                 node.op == Op::Reshape && !only_units(graph.shape(node.operands[0]), &node.shape);
-            if self.has_buffer(graph, id) || reshapes_buffer || node.operands.is_empty() {
-                let (offset, per_axis) = linear_address(&coordinates, &node.shape, axes);
-                let buffer = if self.has_buffer(graph, id) {
-                    id
-                } else {
-                    self.contiguous(graph, id)
-                };
+            if self.has_buffer(id) || reshapes_buffer || node.operands.is_empty() {
+                let buffer = self.contiguous(id);
+                let (offset, per_axis) = self.linear_address(buffer, &coordinates, id, axes);
                 return (buffer, offset, per_axis);
             }
             coordinates = through_view(graph, id, &coordinates);
@@ -324,10 +277,33 @@ impl Plan {
         }
     }
 
+    /// Offset and stride per axis of the index space of an element of `id`, which is `buffer` or a reshape of it.
+    fn linear_address(
+        &self,
+        buffer: NodeId,
+        coordinates: &[Coordinate],
+        id: NodeId,
+        axes: usize,
+    ) -> (isize, Vec<usize>) {
+        let mut strides = strides(self.graph.shape(id));
+        if let (Some(&pitch), Some(first)) = (self.pitches.get(&buffer), strides.first_mut()) {
+            *first = pitch;
+        }
+        let mut offset = 0;
+        let mut per_axis = vec![0; axes];
+        for (coordinate, stride) in coordinates.iter().zip(strides) {
+            offset += coordinate.offset * stride as isize;
+            if let Some(axis) = coordinate.axis {
+                per_axis[axis] += stride;
+            }
+        }
+        (offset, per_axis)
+    }
+
     /// The buffer behind an operand that must be row-major.
-    fn contiguous(&self, graph: &Graph, mut id: NodeId) -> NodeId {
-        while !self.has_buffer(graph, id) {
-            match graph.node(id).operands.first() {
+    fn contiguous(&self, mut id: NodeId) -> NodeId {
+        while !self.has_buffer(id) {
+            match self.graph.node(id).operands.first() {
                 Some(&operand) => id = operand,
                 None => break,
             }
@@ -335,8 +311,10 @@ impl Plan {
         id
     }
 
-    /// The fused computation of an elementwise node, or of the terms of a reduction; with the buffers it reads, in order of binding.
-    fn expression(&self, graph: &Graph, root: NodeId) -> (Expression, Vec<NodeId>) {
+    /// The fused computation of an elementwise node, or of the terms of a reduction; with the buffers it reads, in order of binding. Where it is
+    /// applied to a matrix `product`, the index space is that of the product.
+    fn expression(&self, root: NodeId, product: Option<NodeId>) -> (Expression, Vec<NodeId>) {
+        let graph = self.graph;
         let node = graph.node(root);
         let (start, reduced): (NodeId, &[usize]) = match &node.op {
             Op::Sum(axes) | Op::Max(axes) => (node.operands[0], axes),
@@ -356,9 +334,9 @@ impl Plan {
             })
             .collect();
         let mut builder = Builder {
-            graph,
-            plan: self,
+            lowering: self,
             root,
+            product,
             axes: order.iter().map(|&d| shape[d]).collect(),
             steps: Vec::new(),
             known: HashMap::new(),
@@ -379,7 +357,9 @@ impl Plan {
             steps,
             integer,
         };
-        expression.merge_axes();
+        if product.is_none() {
+            expression.merge_axes();
+        }
         (expression, buffers)
     }
 }
@@ -469,9 +449,10 @@ type Key = (NodeId, Vec<Coordinate>, Vec<Range>);
 
 /// Builds an [`Expression`] from the root down.
 struct Builder<'a> {
-    graph: &'a Graph,
-    plan: &'a Plan,
+    lowering: &'a Lowering<'a>,
     root: NodeId,
+    /// The matrix product inside the kernel, if there is one.
+    product: Option<NodeId>,
     /// Sizes of the axes of the index space.
     axes: Vec<usize>,
     steps: Vec<Step>,
@@ -502,18 +483,25 @@ impl Builder<'_> {
             return step;
         }
         let (coordinates, inside) = (key.1.clone(), key.2.clone());
-        let (graph, plan) = (self.graph, self.plan);
+        let lowering = self.lowering;
+        let graph = lowering.graph;
         let node = graph.node(id);
-        let loads = id != self.root && plan.has_buffer(graph, id)
+        if self.product == Some(id) {
+            let step = self.push(Step::Product);
+            self.known.insert(key, step);
+            return step;
+        }
+        let loads = id != self.root && lowering.has_buffer(id)
             || node.op == Op::Reshape && !only_units(graph.shape(node.operands[0]), &node.shape);
         let step = if loads || node.op.is_leaf() {
             // A root that reshapes a buffer reads the buffer, not itself.
             let (buffer, offset, strides) = if id == self.root && !node.op.is_leaf() {
-                let operand = plan.contiguous(graph, node.operands[0]);
-                let (offset, strides) = linear_address(&coordinates, &node.shape, self.axes.len());
+                let operand = lowering.contiguous(node.operands[0]);
+                let (offset, strides) =
+                    lowering.linear_address(operand, &coordinates, id, self.axes.len());
                 (operand, offset, strides)
             } else {
-                plan.address(graph, id, &coordinates, self.axes.len())
+                lowering.address(id, &coordinates, self.axes.len())
             };
             let binding = self.binding(buffer, false);
             self.push(Step::Load {
@@ -542,7 +530,7 @@ impl Builder<'_> {
                 }
                 Op::OneHot => {
                     let (buffer, offset, strides) =
-                        plan.address(graph, node.operands[0], &coordinates[..1], self.axes.len());
+                        lowering.address(node.operands[0], &coordinates[..1], self.axes.len());
                     let binding = self.binding(buffer, true);
                     self.push(Step::OneHot {
                         binding,
@@ -584,19 +572,6 @@ impl Builder<'_> {
         self.known.insert(key, step);
         step
     }
-}
-
-/// Offset and stride per axis of the index space, for a row-major tensor of this shape.
-fn linear_address(coordinates: &[Coordinate], shape: &[usize], axes: usize) -> (isize, Vec<usize>) {
-    let mut offset = 0;
-    let mut per_axis = vec![0; axes];
-    for (coordinate, stride) in coordinates.iter().zip(strides(shape)) {
-        offset += coordinate.offset * stride as isize;
-        if let Some(axis) = coordinate.axis {
-            per_axis[axis] += stride;
-        }
-    }
-    (offset, per_axis)
 }
 
 /// How many buffers a kernel may read: one binding is the result. Eight, WebGPU's default, is enough; more are not used even where the device has

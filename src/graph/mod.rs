@@ -9,17 +9,21 @@
 //! 6. [`derivatives`]: gradient = transpose of the linearised loss; Hessian product = linearised gradient; Gauss-Newton product = transpose(J) H J.
 //! 7. [`per_example`]: sums of squared per-example gradients, from the same program stopped before the sum over the batch.
 //! 8. [`twin`]: the same graph evaluated in f64 on the CPU, the reference for every test.
-//! 9. [`lower`]: kernels for the GPU; [`executable`]: buffers and recordings.
+//! 9. [`batch`]: a linear part for a whole block of directions at once.
+//! 10. [`plan`]: which nodes get buffers; [`lower`]: kernels for the GPU; [`executable`]: buffers and recordings; [`listing`]: a program for reading.
 //!
 //! No derivative is written by hand above [`jvp`] and [`transpose`].
 
+pub mod batch;
 pub mod derivatives;
 pub mod executable;
 pub mod jvp;
+pub mod listing;
 pub mod lower;
 pub mod node;
 pub mod op;
 pub mod per_example;
+pub mod plan;
 pub mod tensor;
 pub mod transpose;
 pub mod twin;

@@ -1,5 +1,7 @@
 //! Face of `shaders/dot.wgsl`: the batched matrix product of two strided views.
 
+use super::expression::Expression;
+use super::store::Store;
 use super::template::{Kernel, fill};
 use crate::error::Result;
 
@@ -103,8 +105,15 @@ fn load(name: &str, view: &View, sizes: [usize; 3], names: [&str; 2]) -> (String
     }
 }
 
-/// The kernel of the product; operands are the left and the right one.
-pub(crate) fn kernel(sizes: Sizes, lhs: &View, rhs: &View) -> Result<Kernel> {
+/// The kernel of the product; operands are the left and the right one, then those of `finish`, which is applied to each element before it is
+/// stored. With a `pitch`, the matrices of the result are that many elements apart.
+pub(crate) fn kernel(
+    sizes: Sizes,
+    lhs: &View,
+    rhs: &View,
+    finish: Option<&Expression>,
+    pitch: Option<usize>,
+) -> Result<Kernel> {
     let Sizes { batch, m, n, k } = sizes;
     let (load_lhs, lhs_type) = load("lhs", lhs, [batch, m, k], ["row", "k"]);
     let (load_rhs, rhs_type) = load("rhs", rhs, [batch, k, n], ["k", "column"]);
@@ -124,28 +133,12 @@ pub(crate) fn kernel(sizes: Sizes, lhs: &View, rhs: &View) -> Result<Kernel> {
     } else {
         1
     };
-    let (store, result_type) = if n.is_multiple_of(4) {
-        (
-            "if (row < M) { result[((batch * M + row) * N + column) / 4u] = value; }",
-            "vec4<f32>",
-        )
-    } else {
-        (
-            "if (row < M) {
-        let at = (batch * M + row) * N + column;
-        if (column < N) { result[at] = value.x; }
-        if (column + 1u < N) { result[at + 1u] = value.y; }
-        if (column + 2u < N) { result[at + 2u] = value.z; }
-        if (column + 3u < N) { result[at + 3u] = value.w; }
-    }",
-            "f32",
-        )
-    };
+    let store = Store::new(sizes, finish, pitch)?;
     let constants = format!(
         "const M: u32 = {m}u;\nconst N: u32 = {n}u;\nconst K: u32 = {k}u;\nconst BATCH: u32 = {batch}u;\nconst BLOCKS: u32 = {blocks}u;\n\
-         @group(0) @binding(0) var<storage, read_write> result: array<{result_type}>;\n\
          @group(0) @binding(1) var<storage, read> lhs: array<{lhs_type}>;\n\
-         @group(0) @binding(2) var<storage, read> rhs: array<{rhs_type}>;"
+         @group(0) @binding(2) var<storage, read> rhs: array<{rhs_type}>;\n{}",
+        store.bindings
     );
     let text = fill(
         DOT,
@@ -153,13 +146,13 @@ pub(crate) fn kernel(sizes: Sizes, lhs: &View, rhs: &View) -> Result<Kernel> {
             ("constants", &constants),
             ("lhs", &load_lhs),
             ("rhs", &load_rhs),
-            ("store", store),
+            ("store", &store.text),
         ],
     )?;
     let invocations = batch * m.div_ceil(4 * blocks) * n.div_ceil(4);
     Ok(Kernel {
         label: "dot",
-        text,
+        text: store.functions + &text,
         workgroups: invocations.div_ceil(64),
     })
 }

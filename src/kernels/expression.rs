@@ -49,6 +49,8 @@ impl Coordinate {
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Constant(f32),
+    /// The element of a matrix product that is being stored, `product` in WGSL.
+    Product,
     /// An element of the operand bound at `binding`; where `inside` does not hold, any element.
     Load {
         binding: usize,
@@ -116,6 +118,13 @@ impl Step {
 }
 
 impl Expression {
+    /// Arithmetic operations per element of the index space; an elementwise function counts as one.
+    pub(crate) fn operations(&self) -> u64 {
+        let arithmetic =
+            |step: &&Step| matches!(step, Step::Unary(..) | Step::Binary(..) | Step::Select(..));
+        self.steps.iter().filter(arithmetic).count() as u64
+    }
+
     /// Merges neighbouring axes that every load walks as one.
     pub(crate) fn merge_axes(&mut self) {
         let mut axis = self.axes.len();
@@ -153,13 +162,17 @@ impl Expression {
     /// With it, which bindings are read as scalars because they repeat along that axis.
     pub(crate) fn vector_axis(&self) -> Option<(usize, Vec<bool>)> {
         let candidates = [self.axes.len().checked_sub(1), self.kept.checked_sub(1)];
-        candidates.into_iter().flatten().find_map(|axis| {
-            if self.vectorizes(axis) {
-                self.scalar_bindings(axis).map(|scalar| (axis, scalar))
-            } else {
-                None
-            }
-        })
+        candidates
+            .into_iter()
+            .flatten()
+            .find_map(|axis| Some((axis, self.vector_along(axis)?)))
+    }
+
+    /// If four neighbours along `axis` can be one vec4: which bindings are read as scalars because they repeat along it.
+    pub(crate) fn vector_along(&self, axis: usize) -> Option<Vec<bool>> {
+        self.vectorizes(axis)
+            .then(|| self.scalar_bindings(axis))
+            .flatten()
     }
 
     fn vectorizes(&self, last: usize) -> bool {
@@ -209,8 +222,8 @@ impl Expression {
         Some(scalar.into_iter().map(|s| s.unwrap_or(false)).collect())
     }
 
-    /// Declarations of the operands, from binding 1 on.
-    pub(crate) fn declarations(&self, scalar: Option<&[bool]>) -> String {
+    /// Declarations of the operands, from binding `first` on.
+    pub(crate) fn declarations(&self, first: usize, scalar: Option<&[bool]>) -> String {
         let mut out = String::new();
         for (i, integer) in self.integer.iter().enumerate() {
             let element = match (integer, scalar) {
@@ -221,7 +234,7 @@ impl Expression {
             let _ = writeln!(
                 out,
                 "@group(0) @binding({}) var<storage, read> in{i}: array<{element}>;",
-                i + 1
+                first + i
             );
         }
         out
@@ -298,6 +311,7 @@ impl Expression {
         for (i, step) in self.steps.iter().enumerate() {
             let text = match step {
                 Step::Constant(value) => format!("T({})", literal(*value)),
+                Step::Product => "product".to_string(),
                 Step::Load {
                     binding,
                     offset,

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::expression::Expression;
-use super::template::{Kernel, fill};
+use super::template::{Kernel, Rows, fill};
 use crate::error::Result;
 
 const FUNCTIONS: &str = include_str!("../../shaders/functions.wgsl");
@@ -22,7 +22,7 @@ const ENOUGH_OUTPUTS: usize = 2048;
 /// Terms up to which one invocation adds them faster than a workgroup with its barriers.
 const FEW_TERMS: usize = 32;
 
-fn functions(vector: bool) -> Result<String> {
+pub(crate) fn functions(vector: bool) -> Result<String> {
     fill(
         FUNCTIONS,
         &[(
@@ -36,14 +36,37 @@ fn functions(vector: bool) -> Result<String> {
     )
 }
 
+/// The axis of vec4s and the bindings read as scalars; only where no vec4 of the result spans two rows.
+fn vector_axis(expression: &Expression, rows: Option<Rows>) -> (Option<usize>, Option<Vec<bool>>) {
+    let fits =
+        |axis| axis >= expression.kept || rows.is_none_or(|rows| rows.elements.is_multiple_of(4));
+    expression
+        .vector_axis()
+        .filter(|&(axis, _)| fits(axis))
+        .unzip()
+}
+
+/// Where result `i` (of type `T`, `unit` elements each) lies.
+fn place(rows: Option<Rows>, unit: usize) -> String {
+    let at = match rows {
+        None => "i".to_string(),
+        Some(Rows { elements, pitch }) => {
+            let (elements, pitch) = (elements / unit, pitch / unit);
+            format!("(i / {elements}u) * {pitch}u + i % {elements}u")
+        }
+    };
+    format!("\nfn place(i: u32) -> u32 {{ return {at}; }}")
+}
+
 /// The kernel of an elementwise computation.
-pub(crate) fn pointwise(expression: &Expression) -> Result<Kernel> {
-    let (vector, scalar) = expression.vector_axis().unzip();
+pub(crate) fn pointwise(expression: &Expression, rows: Option<Rows>) -> Result<Kernel> {
+    let (vector, scalar) = vector_axis(expression, rows);
     let count = expression.axes.iter().product::<usize>() / if vector.is_some() { 4 } else { 1 };
     let mut bindings =
         String::from("@group(0) @binding(0) var<storage, read_write> result: array<T>;\n");
-    bindings += &expression.declarations(scalar.as_deref());
+    bindings += &expression.declarations(1, scalar.as_deref());
     let _ = write!(bindings, "const COUNT: u32 = {count}u;");
+    bindings += &place(rows, if vector.is_some() { 4 } else { 1 });
     let body = expression.unravel(0..expression.axes.len(), "i", vector) + &expression.body(vector);
     let kernel = fill(POINTWISE, &[("bindings", &bindings), ("body", &body)])?;
     Ok(Kernel {
@@ -54,9 +77,13 @@ pub(crate) fn pointwise(expression: &Expression) -> Result<Kernel> {
 }
 
 /// The kernel of a reduction over all axes from `expression.kept` on.
-pub(crate) fn reduce(expression: &Expression, reduction: Reduction) -> Result<Kernel> {
+pub(crate) fn reduce(
+    expression: &Expression,
+    reduction: Reduction,
+    rows: Option<Rows>,
+) -> Result<Kernel> {
     let kept = expression.kept;
-    let (vector, scalar) = expression.vector_axis().unzip();
+    let (vector, scalar) = vector_axis(expression, rows);
     // A vec4 along a reduced axis is folded at the end; along a kept one it is four results.
     let folds = vector.is_some_and(|axis| axis >= kept);
     let outputs: usize = expression.axes[..kept].iter().product();
@@ -78,13 +105,14 @@ pub(crate) fn reduce(expression: &Expression, reduction: Reduction) -> Result<Ke
     };
     let mut bindings =
         String::from("@group(0) @binding(0) var<storage, read_write> result: array<R>;\n");
-    bindings += &expression.declarations(scalar.as_deref());
+    bindings += &expression.declarations(1, scalar.as_deref());
     let result = if folds { "f32" } else { "T" };
     let _ = write!(
         bindings,
         "const OUTPUTS: u32 = {outputs}u;\nconst TERMS: u32 = {terms}u;\nconst LANES: u32 = {lanes}u;\n\
          const START: T = T({start});\nalias R = {result};"
     );
+    bindings += &place(rows, if vector.is_some() && !folds { 4 } else { 1 });
     let (combine, fold) = match reduction {
         Reduction::Sum => ("a + b", "(a.x + a.y) + (a.z + a.w)"),
         Reduction::Max => ("max(a, b)", "max(max(a.x, a.y), max(a.z, a.w))"),

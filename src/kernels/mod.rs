@@ -8,5 +8,6 @@ pub(crate) mod expression;
 pub mod function;
 pub(crate) mod gather;
 pub(crate) mod generated;
+pub(crate) mod store;
 pub(crate) mod template;
 pub(crate) mod vector;

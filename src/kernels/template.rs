@@ -15,6 +15,13 @@ pub(crate) struct Kernel {
     pub(crate) workgroups: usize,
 }
 
+/// Where the rows (axis 0) of a result lie, if not one after another: `elements` each, `pitch` elements apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rows {
+    pub(crate) elements: usize,
+    pub(crate) pitch: usize,
+}
+
 impl Kernel {
     /// Adds a run of the kernel to a recording.
     pub(crate) fn record(

@@ -3,16 +3,23 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::quadratic::{Curvature, LossProgram, Objective, Quadratic, QuadraticRequest};
+use super::quadratic::{
+    BlockProduct, Curvature, LossProgram, Objective, Quadratic, QuadraticRequest,
+};
 use crate::data::{Batch, Dataset, Targets};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recording, Slice};
+use crate::graph::batch::batched;
 use crate::graph::derivatives::{gauss_newton_product, gradient, hessian_product};
-use crate::graph::executable::DeviceLeaves;
+use crate::graph::executable::{BlockPart, BlockTargets, DeviceLeaves, Planned};
+use crate::graph::listing::Listing;
 use crate::graph::per_example::square_sums;
 use crate::graph::{Binary, DType, Executable, Graph, NodeId};
 use crate::nn::{Model, TargetShape, Traced};
-use crate::vector::{Layout, Vector};
+use crate::vector::{Block, Layout, Vector};
+
+/// Bytes that intermediate values may take before a block of products is computed in parts; see [`GraphObjective::with_block_memory`].
+const BLOCK_MEMORY: u64 = 512 << 20;
 
 /// Rows of the batches in which a whole data set is evaluated.
 const EVALUATION_ROWS: usize = 1000;
@@ -51,6 +58,7 @@ pub struct GraphObjective {
     model: Model,
     layout: Arc<Layout>,
     l2: f32,
+    block_memory: u64,
     inputs: HashMap<usize, Arc<Inputs>>,
     quadratics: Vec<Kept<QuadraticRequest, Quadratic>>,
     losses: Vec<Kept<(), LossProgram>>,
@@ -71,6 +79,13 @@ impl std::fmt::Debug for GraphObjective {
             .field("layout", &self.layout)
             .finish_non_exhaustive()
     }
+}
+
+/// The curvature products of a program.
+struct Products<'a> {
+    graph: &'a Graph,
+    directions: &'a [NodeId],
+    products: &'a [NodeId],
 }
 
 /// A model written out for a number of rows, with its weighted mean loss.
@@ -103,6 +118,7 @@ impl GraphObjective {
             model,
             layout,
             l2: 0.0,
+            block_memory: BLOCK_MEMORY,
             inputs: HashMap::new(),
             quadratics: Vec::new(),
             losses: Vec::new(),
@@ -124,6 +140,14 @@ impl GraphObjective {
         }
         self.l2 = l2;
         Ok(self)
+    }
+
+    /// Sets how many bytes the intermediate values of a program may take before a block of products is computed in parts. Default 512 MiB. A smaller
+    /// number changes no result: the bits are the same.
+    #[must_use]
+    pub fn with_block_memory(mut self, bytes: u64) -> Self {
+        self.block_memory = bytes;
+        self
     }
 
     /// The model.
@@ -360,35 +384,24 @@ impl GraphObjective {
         let graph = &mut program.traced.graph;
         let gradients = gradient(graph, loss, &parameters)?;
         let mut targets = vec![(loss, value.clone())];
-        targets.extend(
-            gradients
-                .iter()
-                .copied()
-                .zip(gradient_vector.parts().iter().cloned()),
-        );
+        targets.extend(pairs(&gradients, gradient_vector.parts()));
         let fisher_diagonal = if request.fisher_diagonal {
             let data_gradients = gradient(graph, program.data_loss, &parameters)?;
             let squares = square_sums(graph, &data_gradients, program.weights)?;
             let diagonal = new("empirical Fisher diagonal")?;
-            targets.extend(squares.into_iter().zip(diagonal.parts().iter().cloned()));
+            targets.extend(pairs(&squares, diagonal.parts()));
             Some(diagonal)
         } else {
             None
         };
+        let mut directions = Vec::new();
+        let mut products = Vec::new();
         if request.curvature != Curvature::None {
-            let directions: Vec<NodeId> = parameters
-                .iter()
-                .map(|&p| {
-                    let shape = graph.shape(p).clone();
-                    graph.direction(&shape)
-                })
-                .collect();
-            leaves.directions = directions
-                .iter()
-                .copied()
-                .zip(direction.parts().iter().cloned())
-                .collect();
-            let products = match request.curvature {
+            for &parameter in &parameters {
+                let shape = graph.shape(parameter).clone();
+                directions.push(graph.direction(&shape));
+            }
+            products = match request.curvature {
                 Curvature::GaussNewton => {
                     check_cut(graph, losses, outputs, &parameters)?;
                     let products = gauss_newton_product(
@@ -402,19 +415,90 @@ impl GraphObjective {
                 }
                 _ => hessian_product(graph, &gradients, &parameters, &directions)?,
             };
-            targets.extend(products.into_iter().zip(product.parts().iter().cloned()));
+            leaves.directions = pairs(&directions, direction.parts());
+            targets.extend(pairs(&products, product.parts()));
         }
-        let executable = Executable::new(&self.gpu, &program.traced.graph, &leaves, &targets)?;
-        Ok(Quadratic {
+        let base = &program.traced.graph;
+        let mut quadratic = Quadratic {
             value,
             gradient: gradient_vector,
             direction,
             product,
             fisher_diagonal,
-            linearize: executable.linearize,
-            multiply: executable.product,
+            linearize: Recording::new(),
+            multiply: Recording::new(),
+            block: None,
+            listing: Listing::default(),
             rows,
-        })
+        };
+        let executable = if request.block > 0 && !products.is_empty() {
+            let program = Products {
+                graph: base,
+                directions: &directions,
+                products: &products,
+            };
+            let (executable, block) =
+                self.with_block(&program, &leaves, &targets, request.block)?;
+            quadratic.block = Some(block);
+            executable
+        } else {
+            Executable::new(&self.gpu, base, &leaves, &targets)?
+        };
+        quadratic.linearize = executable.linearize;
+        quadratic.multiply = executable.product;
+        quadratic.listing = executable.listing;
+        Ok(quadratic)
+    }
+
+    /// Compiles a program that also multiplies blocks of `width` directions: all at once, or in as many parts as it takes to fit.
+    fn with_block(
+        &self,
+        program: &Products<'_>,
+        leaves: &DeviceLeaves,
+        targets: &[(NodeId, Slice)],
+        width: usize,
+    ) -> Result<(Executable, BlockProduct)> {
+        let gpu = &self.gpu;
+        let (nodes, slices): (Vec<NodeId>, Vec<Slice>) = targets.iter().cloned().unzip();
+        let directions = Block::new(gpu, "directions", &self.layout, width)?;
+        let products = Block::new(gpu, "products", &self.layout, width)?;
+        let binding = gpu.limits().max_storage_buffer_binding_size;
+        let mut at_once = width;
+        loop {
+            let mut graph = program.graph.clone();
+            let (wide_directions, wide_products) =
+                batched(&mut graph, program.products, program.directions, at_once)?;
+            let parts = (0..width).step_by(at_once).map(|first| {
+                // The last part repeats rows of the one before rather than be of another width.
+                let first = first.min(width - at_once);
+                Ok(BlockPart {
+                    directions: directions.tensors(first, at_once)?,
+                    targets: products.tensors(first, at_once)?,
+                })
+            });
+            let block = BlockTargets {
+                pitch: self.layout.len(),
+                directions: wide_directions,
+                targets: wide_products,
+                parts: parts.collect::<Result<_>>()?,
+            };
+            let planned = Planned::new(gpu, &graph, program.directions, &nodes, Some(&block))?;
+            let span = (at_once * self.layout.len()) as u64 * 4;
+            let fits = planned.bytes() <= self.block_memory
+                && planned.largest_buffer() <= binding
+                && span <= binding;
+            if fits || at_once == 1 {
+                let mut executable = planned.record(gpu, leaves, &slices, Some(&block))?;
+                let block = BlockProduct {
+                    directions,
+                    products,
+                    multiply: std::mem::take(&mut executable.block),
+                    width: at_once,
+                };
+                return Ok((executable, block));
+            }
+            at_once = at_once.div_ceil(2);
+        }
     }
 
     fn evaluator(
@@ -455,6 +539,10 @@ impl GraphObjective {
         });
         Ok(program)
     }
+}
+
+fn pairs(nodes: &[NodeId], slices: &[Slice]) -> Vec<(NodeId, Slice)> {
+    nodes.iter().copied().zip(slices.iter().cloned()).collect()
 }
 
 fn find<R: PartialEq, P>(

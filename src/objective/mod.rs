@@ -10,4 +10,4 @@ mod graph_objective;
 mod quadratic;
 
 pub use graph_objective::{Evaluation, GraphObjective};
-pub use quadratic::{Curvature, LossProgram, Objective, Quadratic, QuadraticRequest};
+pub use quadratic::{BlockProduct, Curvature, LossProgram, Objective, Quadratic, QuadraticRequest};

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::gpu::{Gpu, Recording, Slice};
-use crate::vector::{Layout, Vector};
+use crate::graph::listing::Listing;
+use crate::vector::{Block, Layout, Vector};
 
 /// The matrix of a quadratic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Curvature {
     /// None: value and gradient only.
+    #[default]
     None,
     /// The Hessian of the loss. Can be indefinite.
     Hessian,
@@ -18,12 +20,31 @@ pub enum Curvature {
 }
 
 /// What a quadratic must be able to answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct QuadraticRequest {
     /// Which matrix.
     pub curvature: Curvature,
     /// Also the diagonal of the empirical Fisher matrix, `sum_n w_n g_n * g_n` over the examples' gradients.
     pub fisher_diagonal: bool,
+    /// Directions in a block of products; 0: no blocks.
+    pub block: usize,
+}
+
+/// Products with several directions at once: `C [v_1 .. v_K]`.
+///
+/// Everything that does not depend on a direction, such as activations, is shared with single products and is there after
+/// [`Quadratic::linearize`]. Where the intermediate values of `K` directions are larger than the device's bindings or than the memory set aside for
+/// them, the recording goes through the directions in parts.
+#[derive(Debug)]
+pub struct BlockProduct {
+    /// `v_1 .. v_K`; write them before a product.
+    pub directions: Block,
+    /// `C v_1 .. C v_K` after a product.
+    pub products: Block,
+    /// Computes `products` from `directions`.
+    pub multiply: Recording,
+    /// Directions that are multiplied at once: `K`, or fewer where that does not fit.
+    pub width: usize,
 }
 
 /// The loss near one point on one mini-batch, on the device.
@@ -47,6 +68,10 @@ pub struct Quadratic {
     pub linearize: Recording,
     /// Computes `product` from `direction`.
     pub multiply: Recording,
+    /// Products with several directions at once, if asked for.
+    pub block: Option<BlockProduct>,
+    /// The kernels of the program, their costs, and its memory.
+    pub listing: Listing,
     /// Number of examples the program runs on, padding included.
     pub rows: usize,
 }

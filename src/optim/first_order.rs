@@ -215,6 +215,7 @@ impl FirstOrder {
         let request = QuadraticRequest {
             curvature: Curvature::None,
             fisher_diagonal: false,
+            ..QuadraticRequest::default()
         };
         let quadratic = objective.quadratic(theta, batch, request)?;
         let method = self.method;

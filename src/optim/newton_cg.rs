@@ -447,6 +447,7 @@ impl<O: Objective + ?Sized> Optimizer<O> for NewtonCg {
         let request = QuadraticRequest {
             curvature: self.options.curvature,
             fisher_diagonal,
+            ..QuadraticRequest::default()
         };
         let quadratic = objective.quadratic(theta, batch, request)?;
         let at = self.workspace(objective, theta, &quadratic)?;

@@ -20,7 +20,12 @@ impl Vector {
     /// # Errors
     /// [`Error::OverLimit`] when it is larger than one binding, [`Error::OutOfMemory`].
     pub fn new(gpu: &Gpu, label: &str, layout: &Arc<Layout>) -> Result<Self> {
-        let whole = gpu.buffer(label, layout.len())?;
+        Self::part_of(&gpu.buffer(label, layout.len())?, 0, layout)
+    }
+
+    /// The vector that starts at element `start` of a larger buffer.
+    pub(super) fn part_of(buffer: &Slice, start: usize, layout: &Arc<Layout>) -> Result<Self> {
+        let whole = buffer.slice(start..start + layout.len())?;
         let parts = layout
             .entries()
             .iter()
@@ -50,7 +55,7 @@ impl Vector {
 
     /// Whether both are handles of the same numbers.
     pub fn is_same(&self, other: &Vector) -> bool {
-        self.whole.buffer() == other.whole.buffer()
+        self.whole.buffer() == other.whole.buffer() && self.whole.offset() == other.whole.offset()
     }
 
     /// Writes all tensors.

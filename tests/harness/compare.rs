@@ -1,9 +1,12 @@
 //! A loss with all its derivatives, on a device and in the f64 twin.
 
+use std::ops::Range;
+
 use osculant::Result;
 use osculant::gpu::{Gpu, Recorder, Slice};
+use osculant::graph::batch::batched;
 use osculant::graph::derivatives::{gauss_newton_product, gradient, hessian_product};
-use osculant::graph::executable::DeviceLeaves;
+use osculant::graph::executable::{BlockPart, BlockTargets, DeviceLeaves, Planned};
 use osculant::graph::node::elements;
 use osculant::graph::tensor::Builder;
 use osculant::graph::twin::{Leaves, evaluate};
@@ -132,21 +135,30 @@ impl Problem {
         direction: &[Vec<f64>],
         wanted: &[NodeId],
     ) -> Result<Vec<Vec<f64>>> {
+        let leaves = Leaves {
+            parameters: parameters.to_vec(),
+            ..self.leaves(direction)
+        };
+        evaluate(&self.graph, &leaves, wanted)
+    }
+
+    /// Values of the leaves, in f64.
+    pub(crate) fn leaves(&self, direction: &[Vec<f64>]) -> Leaves {
         let inputs = self.inputs.iter().map(|input| match input {
             Input::Floats(values) => values.iter().copied().map(f64::from).collect(),
             Input::Indices(values) => values.iter().copied().map(f64::from).collect(),
         });
-        let leaves = Leaves {
-            parameters: parameters.to_vec(),
+        let directions = self.directions.iter().copied();
+        Leaves {
+            parameters: widen(&self.parameters),
             inputs: inputs.collect(),
-            directions: self
-                .directions
-                .iter()
-                .copied()
-                .zip(direction.to_vec())
-                .collect(),
-        };
-        evaluate(&self.graph, &leaves, wanted)
+            directions: directions.zip(direction.to_vec()).collect(),
+        }
+    }
+
+    /// The nodes of Hessian and Gauss-Newton products.
+    pub(crate) fn products(&self) -> Vec<NodeId> {
+        [self.hessian.as_slice(), &self.gauss_newton].concat()
     }
 
     /// All results with their names: the loss, the gradient and the products, one per parameter.
@@ -203,19 +215,7 @@ impl OnDevice {
     /// directions and results lie in one buffer each, as they do for the optimizers.
     pub(crate) fn new(gpu: &Gpu, problem: &Problem, wanted: &[NodeId]) -> Result<OnDevice> {
         let graph = &problem.graph;
-        let parameters = flat(gpu, "parameters", problem.parameters.iter().map(Vec::len))?;
-        for (slice, values) in parameters.iter().zip(&problem.parameters) {
-            gpu.upload(slice, 0, values)?;
-        }
-        let mut inputs = Vec::new();
-        for input in &problem.inputs {
-            let slice = gpu.buffer("input", input.len())?;
-            match input {
-                Input::Floats(values) => gpu.upload(&slice, 0, values)?,
-                Input::Indices(values) => gpu.upload(&slice, 0, values)?,
-            }
-            inputs.push(slice);
-        }
+        let leaves = upload(gpu, problem)?;
         let length = |&node: &NodeId| elements(graph.shape(node));
         let directions = flat(gpu, "directions", problem.directions.iter().map(length))?;
         let targets = flat(gpu, "results", wanted.iter().map(length))?;
@@ -223,9 +223,8 @@ impl OnDevice {
             nodes.iter().copied().zip(slices.iter().cloned()).collect()
         };
         let leaves = DeviceLeaves {
-            parameters,
-            inputs,
             directions: pairs(&problem.directions, &directions),
+            ..leaves
         };
         let executable = Executable::new(gpu, graph, &leaves, &pairs(wanted, &targets))?;
         Ok(OnDevice {
@@ -257,11 +256,123 @@ impl OnDevice {
     }
 }
 
+/// The program for a block of directions, with its buffers: one row per direction.
+pub(crate) struct BlockOnDevice {
+    executable: Executable,
+    pitch: usize,
+    direction_ranges: Vec<Range<usize>>,
+    target_ranges: Vec<Range<usize>>,
+    directions: Slice,
+    targets: Slice,
+}
+
+impl BlockOnDevice {
+    /// For `rows` directions, `width` at a time.
+    pub(crate) fn new(
+        gpu: &Gpu,
+        problem: &Problem,
+        wanted: &[NodeId],
+        rows: usize,
+        width: usize,
+    ) -> Result<BlockOnDevice> {
+        let length = |&node: &NodeId| elements(problem.graph.shape(node));
+        let (direction_ranges, end) = ranges(gpu, problem.directions.iter().map(length));
+        let (target_ranges, target_end) = ranges(gpu, wanted.iter().map(length));
+        let pitch = end.max(target_end).next_multiple_of(64);
+        let directions = gpu.buffer("directions", rows * pitch)?;
+        let targets = gpu.buffer("results", rows * pitch)?;
+        let mut graph = problem.graph.clone();
+        let (direction_nodes, target_nodes) =
+            batched(&mut graph, wanted, &problem.directions, width)?;
+        let part = |first: usize, whole: &Slice, ranges: &[Range<usize>]| {
+            let of = |range: &Range<usize>| {
+                let start = first * pitch + range.start;
+                whole.slice(start..start + (width - 1) * pitch + range.len())
+            };
+            ranges.iter().map(of).collect::<Result<Vec<Slice>>>()
+        };
+        let mut parts = Vec::new();
+        for first in (0..rows).step_by(width) {
+            let first = first.min(rows - width);
+            parts.push(BlockPart {
+                directions: part(first, &directions, &direction_ranges)?,
+                targets: part(first, &targets, &target_ranges)?,
+            });
+        }
+        let block = BlockTargets {
+            pitch,
+            directions: direction_nodes,
+            targets: target_nodes,
+            parts,
+        };
+        let leaves = upload(gpu, problem)?;
+        let planned = Planned::new(gpu, &graph, &[], &[], Some(&block))?;
+        let executable = planned.record(gpu, &leaves, &[], Some(&block))?;
+        Ok(BlockOnDevice {
+            executable,
+            pitch,
+            direction_ranges,
+            target_ranges,
+            directions,
+            targets,
+        })
+    }
+
+    /// For each direction, the wanted values.
+    pub(crate) fn run(
+        &self,
+        gpu: &Gpu,
+        directions: &[Vec<Vec<f32>>],
+    ) -> Result<Vec<Vec<Vec<f32>>>> {
+        for (row, direction) in directions.iter().enumerate() {
+            for (range, values) in self.direction_ranges.iter().zip(direction) {
+                gpu.upload(&self.directions, row * self.pitch + range.start, values)?;
+            }
+        }
+        let record = |recorder: &mut Recorder<'_>| {
+            recorder.replay(&self.executable.linearize);
+            recorder.replay(&self.executable.block);
+            Ok(())
+        };
+        let read = gpu.submit_and_read(record, &[&self.targets])?.concat();
+        let row = |row: usize| {
+            let values = self
+                .target_ranges
+                .iter()
+                .map(|range| read[row * self.pitch..][range.clone()].to_vec());
+            values.collect()
+        };
+        Ok((0..directions.len()).map(row).collect())
+    }
+}
+
+/// Parameters and inputs on the device.
+fn upload(gpu: &Gpu, problem: &Problem) -> Result<DeviceLeaves> {
+    let parameters = flat(gpu, "parameters", problem.parameters.iter().map(Vec::len))?;
+    for (slice, values) in parameters.iter().zip(&problem.parameters) {
+        gpu.upload(slice, 0, values)?;
+    }
+    let mut inputs = Vec::new();
+    for input in &problem.inputs {
+        let slice = gpu.buffer("input", input.len())?;
+        match input {
+            Input::Floats(values) => gpu.upload(&slice, 0, values)?,
+            Input::Indices(values) => gpu.upload(&slice, 0, values)?,
+        }
+        inputs.push(slice);
+    }
+    Ok(DeviceLeaves {
+        parameters,
+        inputs,
+        directions: Vec::new(),
+    })
+}
+
 /// The problems here compute with numbers of order one; a smaller result is a difference of those.
 const FLOOR: f64 = 1e-2;
 
-/// Slices of these lengths in one buffer, each starting where a binding may start.
-fn flat(gpu: &Gpu, label: &str, lengths: impl Iterator<Item = usize>) -> Result<Vec<Slice>> {
+/// Ranges of these lengths one after another, each starting where a binding may start; and the end of the last.
+fn ranges(gpu: &Gpu, lengths: impl Iterator<Item = usize>) -> (Vec<Range<usize>>, usize) {
     let mut ranges = Vec::new();
     let mut end = 0;
     for length in lengths {
@@ -269,6 +380,12 @@ fn flat(gpu: &Gpu, label: &str, lengths: impl Iterator<Item = usize>) -> Result<
         end = start + length;
         ranges.push(start..end);
     }
+    (ranges, end)
+}
+
+/// Slices of these lengths in one buffer, each starting where a binding may start.
+fn flat(gpu: &Gpu, label: &str, lengths: impl Iterator<Item = usize>) -> Result<Vec<Slice>> {
+    let (ranges, end) = ranges(gpu, lengths);
     if ranges.is_empty() {
         return Ok(Vec::new());
     }

@@ -199,6 +199,7 @@ pub(crate) fn on_device(
         let request = QuadraticRequest {
             curvature,
             fisher_diagonal: fisher_diagonal && curvature == Curvature::GaussNewton,
+            ..QuadraticRequest::default()
         };
         let quadratic = objective.quadratic(theta, batch, request)?;
         gpu.submit(|recorder| recorder.replay(&quadratic.linearize))?;

@@ -1,0 +1,80 @@
+//! A compiled program for reading: its kernels with what they compute, what they cost, and the memory.
+
+use serde::Serialize;
+
+use super::lower::Lowered;
+use super::node::{Graph, NodeId, elements};
+
+/// One kernel of a program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ListedKernel {
+    /// 0: once per quadratic; 1: once per product; 2: once per block of products.
+    pub phase: usize,
+    /// Kind of kernel; `product+` is a matrix product with what is elementwise in it.
+    pub kind: &'static str,
+    /// The node whose value it writes, as [`Graph::describe`] calls it.
+    pub result: String,
+    /// The nodes that it reads from buffers.
+    pub operands: Vec<String>,
+    /// Floating-point operations: two per term of a matrix product, one per elementwise function and per term of a reduction.
+    pub flops: u64,
+    /// Bytes of the operands and the result, each counted once.
+    pub bytes: u64,
+}
+
+/// The kernels of a program in order of execution, and its memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Listing {
+    /// The kernels.
+    pub kernels: Vec<ListedKernel>,
+    /// Bytes of each buffer for intermediate values.
+    pub buffers: Vec<u64>,
+    /// Bytes of all values in them, if each had a buffer of its own.
+    pub values: u64,
+}
+
+impl Listing {
+    /// The kernels of a phase.
+    pub fn phase(&self, phase: usize) -> impl Iterator<Item = &ListedKernel> {
+        self.kernels.iter().filter(move |k| k.phase == phase)
+    }
+
+    /// Floating-point operations of a phase.
+    pub fn flops(&self, phase: usize) -> u64 {
+        self.phase(phase).map(|k| k.flops).sum()
+    }
+
+    /// Bytes of all buffers for intermediate values: what the program holds while it exists, and its peak.
+    pub fn planned_bytes(&self) -> u64 {
+        self.buffers.iter().sum()
+    }
+}
+
+/// Lists kernels; `buffers` are the bytes of the buffers that were made for them.
+pub(crate) fn list(
+    graph: &Graph,
+    kernels: &[Lowered],
+    buffers: impl Iterator<Item = u64>,
+) -> Listing {
+    let bytes = |id: NodeId| 4 * elements(graph.shape(id)) as u64;
+    Listing {
+        kernels: kernels
+            .iter()
+            .map(|lowered| {
+                let mut read = lowered.operands.clone();
+                read.sort_unstable();
+                read.dedup();
+                ListedKernel {
+                    phase: lowered.phase,
+                    kind: lowered.kind(),
+                    result: graph.describe(lowered.root),
+                    operands: read.iter().map(|&id| graph.describe(id)).collect(),
+                    flops: lowered.flops(),
+                    bytes: bytes(lowered.root) + read.iter().map(|&id| bytes(id)).sum::<u64>(),
+                }
+            })
+            .collect(),
+        buffers: buffers.collect(),
+        values: kernels.iter().map(|lowered| bytes(lowered.root)).sum(),
+    }
+}

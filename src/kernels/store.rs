@@ -1,0 +1,79 @@
+//! The last step of every matrix product: bias, activation and whatever else is elementwise in it, and the store.
+
+use super::dot::Sizes;
+use super::expression::Expression;
+use super::generated::functions;
+use crate::error::Result;
+
+/// WGSL that stores four neighbouring columns of a row of a matrix product.
+pub(crate) struct Store {
+    /// Elementwise functions, to be put in front of the kernel.
+    pub(crate) functions: String,
+    /// The result at binding 0, the operands of the elementwise part from binding 3 on, and helpers.
+    pub(crate) bindings: String,
+    /// The body of `store(batch, row, column, value: vec4<f32>)`. Rows and columns beyond the edge are left out.
+    pub(crate) text: String,
+}
+
+impl Store {
+    /// For a product of these sizes. `finish` has the product's axes (those that are not of size 1) as its index space; with a `pitch`, the matrices of the
+    /// result are that many elements apart.
+    pub(crate) fn new(
+        sizes: Sizes,
+        finish: Option<&Expression>,
+        pitch: Option<usize>,
+    ) -> Result<Self> {
+        let Sizes { batch, m, n, .. } = sizes;
+        let pitch = pitch.unwrap_or(m * n);
+        let columns_axis = finish.and_then(|f| f.axes.len().checked_sub(1));
+        // Which bindings are scalars in the vec4 form; none without an elementwise part.
+        let vector = match (finish, columns_axis) {
+            _ if !n.is_multiple_of(4) || !pitch.is_multiple_of(4) => None,
+            (None, _) => Some(Vec::new()),
+            (Some(finish), Some(axis)) => finish.vector_along(axis),
+            (Some(_), None) => None,
+        };
+        let declarations =
+            |scalar: Option<&[bool]>| finish.map_or(String::new(), |f| f.declarations(3, scalar));
+        let result = |element: &str| {
+            format!("@group(0) @binding(0) var<storage, read_write> result: array<{element}>;\n")
+        };
+        let functions = |wide: bool| finish.map_or(Ok(String::new()), |_| functions(wide));
+        // The index along each axis of the index space.
+        let mut indices = String::new();
+        let sized = [(batch, "batch"), (m, "row"), (n, "column")];
+        for (axis, (_, name)) in sized.iter().filter(|(size, _)| *size != 1).enumerate() {
+            indices += &format!("    let x{axis} = {name};\n");
+        }
+        let body = |axis: Option<usize>| match finish {
+            None => "    let value = product;".to_string(),
+            Some(finish) => indices.clone() + &finish.body(axis),
+        };
+        let at = format!("batch * {pitch}u + row * {n}u + column");
+        Ok(match vector {
+            Some(scalar) => Self {
+                functions: functions(true)?,
+                bindings: result("vec4<f32>") + &declarations(Some(&scalar)),
+                text: format!(
+                    "if (row >= {m}u || column >= {n}u) {{ return; }}\n{}\n    result[({at}) / 4u] = value;",
+                    body(columns_axis)
+                ),
+            },
+            None => Self {
+                functions: functions(false)?,
+                bindings: result("f32")
+                    + &declarations(None)
+                    + &format!(
+                        "fn store_one(batch: u32, row: u32, column: u32, product: f32) {{\n    if (column >= {n}u) {{ return; }}\n{}\n    \
+                         result[{at}] = value;\n}}",
+                        body(None)
+                    ),
+                text: format!(
+                    "if (row >= {m}u) {{ return; }}\n    store_one(batch, row, column, product.x);\n    \
+                     store_one(batch, row, column + 1u, product.y);\n    store_one(batch, row, column + 2u, product.z);\n    \
+                     store_one(batch, row, column + 3u, product.w);"
+                ),
+            },
+        })
+    }
+}
