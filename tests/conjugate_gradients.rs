@@ -18,21 +18,19 @@ use reference::conjugate_gradients::{End, System};
 use reference::{batch_for, bits, dot, flat, no_data, relative_error, vector};
 
 fn main() -> ExitCode {
-    harness::main(
-        &gpu_tests![
-            iterates_are_those_of_f64,
-            preconditioned_iterates_are_those_of_f64,
-            warm_iterates_are_those_of_f64,
-            the_boundary_is_met_where_f64_meets_it,
-            negative_curvature_is_met_where_f64_meets_it,
-            a_great_first_step_is_not_the_last,
-            an_iteration_adds_one_kernel_or_two_to_its_product,
-            equal_solves_give_equal_bits,
-            few_iterations_come_after_the_stop,
-            a_newton_step_waits_once,
-        ],
-        &[],
-    )
+    let tests = gpu_tests![
+        iterates_are_those_of_f64,
+        preconditioned_iterates_are_those_of_f64,
+        warm_iterates_are_those_of_f64,
+        the_boundary_is_met_where_f64_meets_it,
+        negative_curvature_is_met_where_f64_meets_it,
+        a_great_first_step_is_not_the_last,
+        an_iteration_adds_one_kernel_or_two_to_its_product,
+        equal_solves_give_equal_bits,
+        few_iterations_come_after_the_stop,
+        a_newton_step_waits_once,
+    ];
+    harness::main(&tests, &[])
 }
 
 type Any = Box<dyn std::error::Error>;
@@ -226,7 +224,7 @@ fn iterates_are_those_of_f64(gpu: &Gpu) -> Outcome {
             .collect();
         let residual = (dot(&r, &r) / dot(&g, &g)).sqrt();
         let told = f64::from(report.relative_residual);
-        if !((told - residual).abs() <= 1e-2 * residual + 1e-6) {
+        if told.is_nan() || (told - residual).abs() > 1e-2 * residual + 1e-6 {
             return Err(format!("n = {n}: residual {told}, not {residual}").into());
         }
     }
@@ -360,7 +358,8 @@ fn a_great_first_step_is_not_the_last(gpu: &Gpu) -> Outcome {
 
 fn an_iteration_adds_one_kernel_or_two_to_its_product(gpu: &Gpu) -> Outcome {
     for (n, expected) in LENGTHS.into_iter().zip([1, 1, 2, 2]) {
-        for inverse in [None, Some(&vec![1.0; n][..])] {
+        let ones = vec![1.0; n];
+        for inverse in [None, Some(&ones[..])] {
             let solve = Solve::new(gpu, &Problem::random(n, 7), &only(3), inverse)?;
             let iteration = solve.cg.iteration();
             let more = iteration.dispatches() - solve.operator.multiply.dispatches();
