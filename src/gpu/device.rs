@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::adapter::{AdapterDescription, AdapterOptions};
@@ -30,6 +30,8 @@ pub(super) struct Shared {
     pub(super) pipelines: Mutex<HashMap<String, Arc<Pipeline>>>,
     pub(super) staging: StagingPool,
     pub(super) readbacks: AtomicU64,
+    pub(super) looks: AtomicU64,
+    pub(super) submissions: AtomicU64,
 }
 
 impl Gpu {
@@ -124,6 +126,8 @@ impl Gpu {
                 pipelines: Mutex::default(),
                 staging: StagingPool::default(),
                 readbacks: AtomicU64::new(0),
+                looks: AtomicU64::new(0),
+                submissions: AtomicU64::new(0),
             }),
         };
         gpu.check()?;
@@ -205,6 +209,7 @@ impl Gpu {
         });
         self.shared.health.check_reported()?;
         let outcome = outcome?;
+        self.shared.submissions.fetch_add(1, Ordering::Relaxed);
         match error {
             Some(error) => Err(device_error("submitted commands", &error)),
             None => Ok(outcome),

@@ -1,4 +1,4 @@
-//! The gpu layer: everything the crate asks of wgpu, behind one handle and four small types.
+//! The gpu layer: everything the crate asks of wgpu, behind one handle and five small types.
 //!
 //! * [`Gpu`] owns (or borrows, see [`Gpu::from_wgpu`]) a device and its queue. It allocates, uploads, compiles,
 //!   submits and reads back, and it turns every wgpu error into an [`Error`](crate::Error).
@@ -6,6 +6,7 @@
 //! * [`Pipeline`] is a compiled kernel, kept by the `Gpu` so that each kernel is compiled once.
 //! * [`Recording`] is a list of dispatches and copies as data. Its bind groups are made when a command is added,
 //!   so replaying it a thousand times creates nothing.
+//! * [`PendingRead`] is data on their way back, while more is submitted.
 //! * [`Recorder`] replays recordings into a command encoder: the crate's own in [`Gpu::submit`], or the caller's.
 //!
 //! ```
@@ -51,4 +52,5 @@ pub use adapter::{AdapterDescription, AdapterOptions, adapters};
 pub use buffer::Slice;
 pub use device::Gpu;
 pub use pipeline::Pipeline;
+pub use readback::PendingRead;
 pub use recording::{Command, Recorder, Recording, grid};

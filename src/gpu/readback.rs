@@ -37,6 +37,80 @@ impl StagingPool {
     }
 }
 
+/// Data on their way to the host, see [`Gpu::submit_and_read_later`]. Dropping it forgets them without waiting.
+#[derive(Debug)]
+pub struct PendingRead {
+    gpu: Gpu,
+    /// None where there is nothing to read, or nothing any more.
+    staged: Option<Staged>,
+    lengths: Vec<usize>,
+}
+
+/// A pooled buffer that a submission fills. It is mapped only when somebody waits: a buffer with a mapping under way could not go back to the pool.
+#[derive(Debug)]
+struct Staged {
+    buffer: wgpu::Buffer,
+    bytes: u64,
+    submission: wgpu::SubmissionIndex,
+    /// Submissions so far, this one included.
+    submissions: u64,
+}
+
+impl PendingRead {
+    /// Waits for the submission, but not for later ones, and gives the slices' contents in order.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`], [`Error::Gpu`], [`Error::DeviceLost`].
+    pub fn wait(self) -> Result<Vec<Vec<f32>>> {
+        self.fetch()
+    }
+
+    fn fetch<T: bytemuck::Pod>(mut self) -> Result<Vec<Vec<T>>> {
+        let gpu = self.gpu.clone();
+        let Some(staged) = self.staged.take() else {
+            return Ok(vec![Vec::new(); self.lengths.len()]);
+        };
+        let shared = &gpu.shared;
+        let followed = shared.submissions.load(Ordering::Relaxed) > staged.submissions;
+        gpu.map(&staged.buffer, staged.bytes, staged.submission)?;
+        let failed = |error: wgpu::MapRangeError| Error::Gpu {
+            what: "reading back".into(),
+            message: error.to_string(),
+        };
+        let mut result = Vec::with_capacity(self.lengths.len());
+        {
+            let view = staged
+                .buffer
+                .get_mapped_range(0..staged.bytes)
+                .map_err(failed)?;
+            let mut rest: &[u8] = &view;
+            for length in &self.lengths {
+                let (bytes, after) = rest.split_at(length * ELEMENT as usize);
+                result.push(bytemuck::pod_collect_to_vec(bytes));
+                rest = after;
+            }
+        }
+        staged.buffer.unmap();
+        shared.staging.give_back(staged.buffer);
+        let counter = if followed {
+            &shared.looks
+        } else {
+            &shared.readbacks
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        Ok(result)
+    }
+}
+
+impl Drop for PendingRead {
+    fn drop(&mut self) {
+        // Not mapped, so the next submission may fill it again.
+        if let Some(staged) = self.staged.take() {
+            self.gpu.shared.staging.give_back(staged.buffer);
+        }
+    }
+}
+
 impl Gpu {
     /// The slices' contents as `f32`, in order. Waits for everything submitted before.
     ///
@@ -67,24 +141,27 @@ impl Gpu {
         self.download(record, slices)
     }
 
-    /// How many times data was read back so far: each is a wait for the device.
-    #[must_use]
-    pub fn readbacks(&self) -> u64 {
-        self.shared.readbacks.load(Ordering::Relaxed)
-    }
-
-    fn download<T: bytemuck::Pod>(
+    /// Records commands and copies the slices after them, in the same submission, for [`PendingRead::wait`] to fetch. Until then nothing waits, so more
+    /// can be submitted meanwhile.
+    ///
+    /// # Errors
+    /// As [`try_submit`](Self::try_submit) and [`read`](Self::read).
+    pub fn submit_and_read_later(
         &self,
         record: impl FnOnce(&mut Recorder<'_>) -> Result<()>,
         slices: &[&Slice],
-    ) -> Result<Vec<Vec<T>>> {
+    ) -> Result<PendingRead> {
         let total = slices
             .iter()
             .map(|slice| slice.bytes())
             .fold(0, u64::saturating_add);
         if total == 0 {
             self.try_submit(record)?;
-            return Ok(Vec::new());
+            return Ok(PendingRead {
+                gpu: self.clone(),
+                staged: None,
+                lengths: slices.iter().map(|slice| slice.len()).collect(),
+            });
         }
         let staging = self.staging_buffer(total)?;
         let ((), submission) = self.submit_indexed(|recorder| {
@@ -104,25 +181,37 @@ impl Gpu {
             }
             Ok(())
         })?;
-        self.map(&staging, total, submission)?;
-        let failed = |error: wgpu::MapRangeError| Error::Gpu {
-            what: "reading back".into(),
-            message: error.to_string(),
-        };
-        let mut result = Vec::with_capacity(slices.len());
-        {
-            let view = staging.get_mapped_range(0..total).map_err(failed)?;
-            let mut rest: &[u8] = &view;
-            for slice in slices {
-                let (bytes, after) = rest.split_at(slice.len() * ELEMENT as usize);
-                result.push(bytemuck::pod_collect_to_vec(bytes));
-                rest = after;
-            }
-        }
-        staging.unmap();
-        self.shared.staging.give_back(staging);
-        self.shared.readbacks.fetch_add(1, Ordering::Relaxed);
-        Ok(result)
+        Ok(PendingRead {
+            gpu: self.clone(),
+            staged: Some(Staged {
+                buffer: staging,
+                bytes: total,
+                submission,
+                submissions: self.shared.submissions.load(Ordering::Relaxed),
+            }),
+            lengths: slices.iter().map(|slice| slice.len()).collect(),
+        })
+    }
+
+    /// How many times data was read back so far with nothing queued behind it: the device idles from the end of each until the host submits again.
+    /// See [`looks`](Self::looks) for the others.
+    #[must_use]
+    pub fn readbacks(&self) -> u64 {
+        self.shared.readbacks.load(Ordering::Relaxed)
+    }
+
+    /// How many times data was read back so far while something submitted later, through this `Gpu` or a clone, kept the device busy.
+    #[must_use]
+    pub fn looks(&self) -> u64 {
+        self.shared.looks.load(Ordering::Relaxed)
+    }
+
+    fn download<T: bytemuck::Pod>(
+        &self,
+        record: impl FnOnce(&mut Recorder<'_>) -> Result<()>,
+        slices: &[&Slice],
+    ) -> Result<Vec<Vec<T>>> {
+        self.submit_and_read_later(record, slices)?.fetch()
     }
 
     /// Maps the first `bytes` once `submission` has run.

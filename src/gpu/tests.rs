@@ -82,6 +82,25 @@ fn several_slices_are_read_in_one_readback() -> Result<()> {
 }
 
 #[test]
+fn reads_with_something_behind_them_are_looks() -> Result<()> {
+    let gpu = Gpu::new()?;
+    let x = gpu.buffer("x", 3)?;
+    let read = |value: f32| -> Result<PendingRead> {
+        gpu.upload(&x, 0, &[value; 3])?;
+        gpu.submit_and_read_later(|_| Ok(()), &[&x])
+    };
+    let first = read(1.0)?;
+    // Forgotten, and its buffer used again.
+    drop(read(2.0)?);
+    let last = read(3.0)?;
+    assert_eq!(first.wait()?, [[1.0; 3]]);
+    assert_eq!((gpu.readbacks(), gpu.looks()), (0, 1));
+    assert_eq!(last.wait()?, [[3.0; 3]]);
+    assert_eq!((gpu.readbacks(), gpu.looks()), (1, 1));
+    Ok(())
+}
+
+#[test]
 fn a_recording_replays_twice() -> Result<()> {
     let gpu = Gpu::new()?;
     let (x, y) = (gpu.buffer("x", 100)?, gpu.buffer("y", 100)?);

@@ -2,40 +2,50 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::vector::{reduction_groups, vec4s};
+use super::vector::vec4s;
 use crate::error::Result;
-use crate::gpu::{Gpu, Recording, Slice, grid};
+use crate::gpu::{Gpu, Recording, Slice};
 
 const STATE: &str = include_str!("../../shaders/cg/state.wgsl");
+const SUMS: &str = include_str!("../../shaders/cg/sums.wgsl");
 const START: &str = include_str!("../../shaders/cg/start.wgsl");
-const CURVATURE: &str = include_str!("../../shaders/cg/curvature.wgsl");
-const UPDATE: &str = include_str!("../../shaders/cg/update.wgsl");
-const DIRECTION: &str = include_str!("../../shaders/cg/direction.wgsl");
-const DECIDE: &str = include_str!("../../shaders/cg/decide.wgsl");
+const ITERATION: &str = include_str!("../../shaders/cg/iteration.wgsl");
+const ENDS: &str = include_str!("../../shaders/cg/ends.wgsl");
 
-/// The fixed part of `State` in `shaders/cg/state.wgsl`; the model values follow.
+/// Invocations of a workgroup, and the most workgroups of a solve.
+const WORKGROUP: usize = 256;
+/// Vectors of up to this many elements are left to one workgroup, and an iteration to one kernel.
+const ONE_WORKGROUP: usize = 16 * 1024;
+/// Least number of vec4s per invocation, where there are several workgroups.
+const VEC4S: usize = 4;
+
+/// `Scalars` in `shaders/cg/state.wgsl`: what an iteration changes.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C)]
-pub(crate) struct State {
+pub(crate) struct Scalars {
     pub(crate) stop: u32,
     pub(crate) iterations: u32,
-    pub(crate) pending: u32,
-    pub(crate) max_iterations: u32,
-    pub(crate) shift: f32,
-    pub(crate) residual_tolerance: f32,
-    pub(crate) progress_tolerance: f32,
-    pub(crate) radius: f32,
-    pub(crate) alpha: f32,
-    pub(crate) beta: f32,
-    pub(crate) rz: f32,
     pub(crate) rr: f32,
     pub(crate) gg: f32,
     pub(crate) curvature: f32,
     pub(crate) xx: f32,
     pub(crate) xp: f32,
-    pub(crate) pp: f32,
+    pub(crate) tail: f32,
+    pub(crate) phi: f32,
+}
+
+/// The fixed part of `State` in `shaders/cg/state.wgsl`; the model values follow.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct State {
+    pub(crate) max_iterations: u32,
     pub(crate) min_window: u32,
-    pub(crate) padding: [u32; 2],
+    pub(crate) shift: f32,
+    pub(crate) residual_tolerance: f32,
+    pub(crate) progress_tolerance: f32,
+    pub(crate) radius: f32,
+    pub(crate) now: Scalars,
+    pub(crate) next: Scalars,
 }
 
 /// Elements of the fixed part.
@@ -57,59 +67,88 @@ pub(crate) struct Operands<'a> {
     pub(crate) inverse: Option<&'a Slice>,
 }
 
-/// The number of workgroups of the reductions in a solve.
-pub(crate) fn partial_elements(len: usize) -> usize {
-    4 * reduction_groups(len / 4)
+/// Workgroups of a solve with vectors of `len` elements. Every workgroup of the step adds the partial sums of all, hence the upper bound.
+fn workgroups(len: usize) -> usize {
+    if len <= ONE_WORKGROUP {
+        1
+    } else {
+        len.div_ceil(4 * VEC4S * WORKGROUP).clamp(2, WORKGROUP)
+    }
 }
 
+/// Elements of the partial sums of a solve.
+pub(crate) fn partial_elements(len: usize) -> usize {
+    8 * workgroups(len)
+}
+
+/// The kernels of one solve.
 struct Faces<'a> {
     gpu: &'a Gpu,
     on: &'a Operands<'a>,
     count: usize,
+    groups: usize,
 }
 
-impl Faces<'_> {
+impl<'a> Faces<'a> {
+    fn new(gpu: &'a Gpu, on: &'a Operands<'a>) -> Result<Self> {
+        let count = vec4s(&[on.x, on.r, on.p, on.q, on.g, on.inverse.unwrap_or(on.g)])?;
+        let groups = workgroups(4 * count);
+        Ok(Self {
+            gpu,
+            on,
+            count,
+            groups,
+        })
+    }
+
     fn dispatch(
         &self,
         recording: &mut Recording,
-        label: &str,
-        text: &str,
+        (label, text): (&str, &str),
         constants: &[(&str, f64)],
         bindings: &[&Slice],
-        workgroups: [u32; 3],
+        groups: usize,
     ) -> Result<()> {
-        let pipeline = self
-            .gpu
-            .pipeline(label, &format!("{STATE}{text}"), constants)?;
-        recording.dispatch(self.gpu, &pipeline, bindings, workgroups)
+        let text = format!("{STATE}{SUMS}{text}");
+        let pipeline = self.gpu.pipeline(label, &text, constants)?;
+        recording.dispatch(self.gpu, &pipeline, bindings, [groups as u32, 1, 1])
     }
 
-    fn groups(&self) -> [u32; 3] {
-        [reduction_groups(self.count) as u32, 1, 1]
-    }
-
-    fn decide(&self, recording: &mut Recording, stage: u32) -> Result<()> {
-        let constants = [
-            ("GROUPS", f64::from(self.groups()[0])),
-            ("STAGE", f64::from(stage)),
-        ];
-        self.dispatch(
-            recording,
-            "cg decide",
-            DECIDE,
-            &constants,
-            &[self.on.state, self.on.partials],
-            [1, 1, 1],
+    fn preconditioned(&self) -> (&'static str, f64) {
+        (
+            "PRECONDITIONED",
+            f64::from(u8::from(self.on.inverse.is_some())),
         )
     }
-}
 
-fn faces<'a>(gpu: &'a Gpu, on: &'a Operands<'a>) -> Result<Faces<'a>> {
-    Ok(Faces {
-        gpu,
-        on,
-        count: vec4s(&[on.x, on.r, on.p, on.q, on.g, on.inverse.unwrap_or(on.g)])?,
-    })
+    fn half(&self, recording: &mut Recording, half: u8, always: bool) -> Result<()> {
+        let on = self.on;
+        let constants = [
+            ("COUNT", self.count as f64),
+            ("GROUPS", self.groups as f64),
+            ("HALF", f64::from(half)),
+            ("ALWAYS", f64::from(u8::from(always))),
+            self.preconditioned(),
+        ];
+        let inverse = on.inverse.unwrap_or(on.g);
+        let bindings = [on.state, on.partials, on.x, on.r, on.p, on.q, inverse];
+        self.dispatch(
+            recording,
+            ("cg iteration", ITERATION),
+            &constants,
+            &bindings,
+            self.groups,
+        )
+    }
+
+    fn ends(&self, recording: &mut Recording, close: bool) -> Result<()> {
+        let constants = [
+            ("GROUPS", self.groups as f64),
+            ("CLOSE", f64::from(u8::from(close))),
+        ];
+        let bindings = [self.on.state, self.on.partials];
+        self.dispatch(recording, ("cg ends", ENDS), &constants, &bindings, 1)
+    }
 }
 
 /// Records the start of a solve; with `warm`, x holds the first iterate and q its product.
@@ -119,11 +158,11 @@ pub(crate) fn start(
     on: &Operands<'_>,
     warm: bool,
 ) -> Result<()> {
-    let faces = faces(gpu, on)?;
+    let faces = Faces::new(gpu, on)?;
     let constants = [
         ("COUNT", faces.count as f64),
         ("WARM", f64::from(u8::from(warm))),
-        ("PRECONDITIONED", f64::from(u8::from(on.inverse.is_some()))),
+        faces.preconditioned(),
     ];
     let bindings = [
         on.state,
@@ -135,53 +174,30 @@ pub(crate) fn start(
         on.g,
         on.inverse.unwrap_or(on.g),
     ];
+    let groups = faces.groups;
     faces.dispatch(
         recording,
-        "cg start",
-        START,
+        ("cg start", START),
         &constants,
         &bindings,
-        faces.groups(),
+        groups,
     )?;
-    faces.decide(recording, 0)
+    faces.ends(recording, false)
 }
 
-/// Records what follows the product `q = C p` in an iteration.
+/// Records what follows the product `q = C p` in an iteration: one kernel for short vectors, two for long ones.
 pub(crate) fn iteration(gpu: &Gpu, recording: &mut Recording, on: &Operands<'_>) -> Result<()> {
-    let faces = faces(gpu, on)?;
-    let inverse = on.inverse.unwrap_or(on.g);
-    let count = ("COUNT", faces.count as f64);
-    let constants = [
-        count,
-        ("PRECONDITIONED", f64::from(u8::from(on.inverse.is_some()))),
-    ];
-    let bindings = [on.state, on.partials, on.p, on.q];
-    faces.dispatch(
-        recording,
-        "cg curvature",
-        CURVATURE,
-        &[count],
-        &bindings,
-        faces.groups(),
-    )?;
-    faces.decide(recording, 1)?;
-    let bindings = [on.state, on.partials, on.x, on.r, on.p, on.q, on.g, inverse];
-    faces.dispatch(
-        recording,
-        "cg update",
-        UPDATE,
-        &constants,
-        &bindings,
-        faces.groups(),
-    )?;
-    faces.decide(recording, 2)?;
-    let workgroups = grid(gpu.limits(), faces.count.div_ceil(64))?;
-    faces.dispatch(
-        recording,
-        "cg direction",
-        DIRECTION,
-        &constants,
-        &[on.state, on.p, on.r, inverse],
-        workgroups,
-    )
+    let faces = Faces::new(gpu, on)?;
+    if faces.groups == 1 {
+        return faces.half(recording, 0, false);
+    }
+    faces.half(recording, 1, false)?;
+    faces.half(recording, 2, false)
+}
+
+/// Records what makes the state complete before it is read: the residual of the last iterate.
+pub(crate) fn close(gpu: &Gpu, recording: &mut Recording, on: &Operands<'_>) -> Result<()> {
+    let faces = Faces::new(gpu, on)?;
+    faces.half(recording, 1, true)?;
+    faces.ends(recording, true)
 }

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Recording, Slice};
+use crate::gpu::{Gpu, PendingRead, Recorder, Recording, Slice};
 use crate::kernels::cg::{self, STATE_ELEMENTS, State};
 use crate::objective::Quadratic;
 use crate::vector::Vector;
 
-/// Iterations submitted before the first look at the stop flag: Martens' test needs more than ten.
-const FIRST_LOOK: usize = 11;
-/// Iterations between two later looks. A look costs a wait of about 0.1 ms, an iteration too many a product.
-const LATER_LOOKS: usize = 4;
+/// Iterations in the first submission: Martens' test needs more than ten.
+const FIRST: usize = 11;
+/// Iterations in each later one. Two products keep a device busy for longer than the host needs to look, and are little to waste: when a stop is
+/// seen, the next submission is queued already, so at most three iterations (and those of the first submission) come after it.
+const LATER: usize = 2;
 
 /// Radii of a trust region whose squares are well inside f32.
 const RADII: std::ops::RangeInclusive<f32> = 1e-15..=1e15;
@@ -159,6 +160,69 @@ pub struct CgReport {
     pub curvature: f32,
 }
 
+/// What a solve is about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct System {
+    pub(crate) shift: f32,
+    pub(crate) radius: Option<f32>,
+    pub(crate) warm: bool,
+}
+
+/// What is to be computed from the solution, in the submission that ends the solve.
+pub(crate) trait Afterword {
+    /// Gets ready for a solve that ends after iteration `end`. Where it goes along with the last iterations that is presumed: the solve may have
+    /// ended before.
+    fn prepare(&mut self, end: usize) -> Result<()>;
+    /// Records it.
+    fn record(&self, recorder: &mut Recorder<'_>);
+    /// What it wants to read.
+    fn reads(&self) -> Vec<&Slice>;
+}
+
+/// No afterword.
+struct Nothing;
+
+impl Afterword for Nothing {
+    fn prepare(&mut self, _: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn record(&self, _: &mut Recorder<'_>) {}
+
+    fn reads(&self) -> Vec<&Slice> {
+        Vec::new()
+    }
+}
+
+/// The report in a state, if the solve has stopped; `read` begins with the state.
+fn report(read: &[Vec<f32>], products: usize) -> Option<CgReport> {
+    let (fixed, model) = read.first()?.split_at_checked(STATE_ELEMENTS)?;
+    let state: State = bytemuck::pod_read_unaligned(bytemuck::cast_slice(fixed));
+    let last = state.next;
+    let stop = match last.stop {
+        1 => Stop::RelativeProgress,
+        2 => Stop::Residual,
+        3 => Stop::NegativeCurvature,
+        4 => Stop::Boundary,
+        5 => Stop::MaxIterations,
+        6 => Stop::NotFinite,
+        _ => return None,
+    };
+    let iterations = last.iterations as usize;
+    Some(CgReport {
+        stop,
+        iterations,
+        products,
+        model: model[..=iterations.min(model.len() - 1)].to_vec(),
+        relative_residual: if last.gg > 0.0 {
+            (last.rr / last.gg).sqrt()
+        } else {
+            0.0
+        },
+        curvature: last.curvature,
+    })
+}
+
 /// A solver of `(C + shift) x = -g` with buffers and recordings for one operator; made once, run often.
 #[derive(Debug)]
 pub struct ConjugateGradients {
@@ -171,6 +235,7 @@ pub struct ConjugateGradients {
     cold_start: Recording,
     warm_start: Recording,
     iteration: Recording,
+    close: Recording,
     /// Iterates kept, with the number of the iteration after which each was copied.
     stored: Vec<(usize, Vector)>,
     stores: Vec<Recording>,
@@ -216,6 +281,8 @@ impl ConjugateGradients {
         cg::start(gpu, &mut warm_start, &on, true)?;
         let mut iteration = operator.multiply.clone();
         cg::iteration(gpu, &mut iteration, &on)?;
+        let mut close = Recording::new();
+        cg::close(gpu, &mut close, &on)?;
         let mut stored = Vec::new();
         let mut stores = Vec::new();
         for &after in keep
@@ -238,6 +305,7 @@ impl ConjugateGradients {
             cold_start,
             warm_start,
             iteration,
+            close,
             stored,
             stores,
         })
@@ -248,6 +316,9 @@ impl ConjugateGradients {
     ///
     /// `before` is replayed first in the same submission, for what the operator and right-hand side depend on.
     ///
+    /// Up to 11 iterations go into one submission, which is waited for. Longer solves go on in submissions of two iterations, and the host
+    /// looks at the end of one while the next is queued.
+    ///
     /// # Errors
     /// [`Error::Option`] for a shift or radius out of range, or loss of the device.
     pub fn solve(
@@ -257,6 +328,112 @@ impl ConjugateGradients {
         radius: Option<f32>,
         warm: bool,
     ) -> Result<CgReport> {
+        let system = System {
+            shift,
+            radius,
+            warm,
+        };
+        let solved = self.run(
+            system,
+            |recorder| recorder.replay(before),
+            None::<&mut Nothing>,
+        )?;
+        Ok(solved.0)
+    }
+
+    /// As [`solve`](Self::solve), with what `before` records, and with an afterword in the one blocking readback that ends it. Gives what the
+    /// afterword reads.
+    pub(crate) fn solve_and<A: Afterword>(
+        &self,
+        system: System,
+        before: impl FnMut(&mut Recorder<'_>),
+        afterword: &mut A,
+    ) -> Result<(CgReport, Vec<Vec<f32>>)> {
+        self.run(system, before, Some(afterword))
+    }
+
+    fn run<A: Afterword>(
+        &self,
+        system: System,
+        mut before: impl FnMut(&mut Recorder<'_>),
+        mut afterword: Option<&mut A>,
+    ) -> Result<(CgReport, Vec<Vec<f32>>)> {
+        let most = self.options.max_iterations;
+        self.prepare(&system)?;
+        let mut submitted = 0;
+        let mut older: Option<PendingRead> = None;
+        loop {
+            let until = (submitted + if submitted == 0 { FIRST } else { LATER }).min(most);
+            let last = until == most;
+            let mut reads = vec![&self.state];
+            if let (true, Some(afterword)) = (last, &mut afterword) {
+                afterword.prepare(most)?;
+            }
+            let joined = afterword.as_deref().filter(|_| last);
+            if let Some(afterword) = joined {
+                reads.extend(afterword.reads());
+            }
+            let pending = self.gpu.submit_and_read_later(
+                |recorder| {
+                    if submitted == 0 {
+                        before(recorder);
+                        recorder.replay(if system.warm {
+                            &self.warm_start
+                        } else {
+                            &self.cold_start
+                        });
+                    }
+                    self.iterate(recorder, submitted + 1..=until);
+                    if let Some(afterword) = joined {
+                        afterword.record(recorder);
+                    }
+                    Ok(())
+                },
+                &reads,
+            )?;
+            submitted = until;
+            let products = submitted + usize::from(system.warm);
+            if let Some(look) = older.take()
+                && let Some(report) = report(&look.wait()?, products)
+            {
+                // What was queued meanwhile changes nothing, but may hold the afterword.
+                let read = match &mut afterword {
+                    None => Vec::new(),
+                    Some(_) if last => pending.wait()?.split_off(1),
+                    Some(afterword) => {
+                        afterword.prepare(report.iterations)?;
+                        self.gpu.submit_and_read(
+                            |recorder| {
+                                afterword.record(recorder);
+                                Ok(())
+                            },
+                            &afterword.reads(),
+                        )?
+                    }
+                };
+                return Ok((report, read));
+            }
+            if last {
+                let mut read = pending.wait()?;
+                let extra = read.split_off(1);
+                // At the cap the device always has a reason to stop.
+                let report = report(&read, products).ok_or_else(|| Error::Gpu {
+                    what: "conjugate gradients".into(),
+                    message: "the device left no reason for its stop".into(),
+                })?;
+                return Ok((report, extra));
+            }
+            older = Some(pending);
+        }
+    }
+
+    /// Checks the system and uploads a new state.
+    fn prepare(&self, system: &System) -> Result<()> {
+        let &System {
+            shift,
+            radius,
+            warm,
+        } = system;
         if !shift.is_finite() || shift < 0.0 {
             return Err(Error::Option {
                 option: "CG shift".into(),
@@ -277,86 +454,50 @@ impl ConjugateGradients {
         let options = &self.options;
         let state = State {
             max_iterations: options.max_iterations as u32,
+            min_window: options.min_window as u32,
             shift,
             residual_tolerance: options.residual_tolerance,
             progress_tolerance: options.progress_tolerance,
             radius: radius.unwrap_or(0.0),
-            min_window: options.min_window as u32,
             ..State::default()
         };
-        self.gpu
-            .upload(&self.state, 0, bytemuck::bytes_of(&state))?;
-        let mut submitted = 0;
-        loop {
-            let more = if submitted == 0 {
-                FIRST_LOOK
-            } else {
-                LATER_LOOKS
-            };
-            let until = (submitted + more).min(options.max_iterations);
-            let read = self.gpu.submit_and_read(
-                |recorder| {
-                    if submitted == 0 {
-                        recorder.replay(before);
-                        recorder.replay(if warm {
-                            &self.warm_start
-                        } else {
-                            &self.cold_start
-                        });
-                    }
-                    for iteration in submitted + 1..=until {
-                        recorder.replay(&self.iteration);
-                        if let Some(at) = self
-                            .stored
-                            .iter()
-                            .position(|(after, _)| *after == iteration)
-                        {
-                            recorder.replay(&self.stores[at]);
-                        }
-                    }
-                    Ok(())
-                },
-                &[&self.state],
-            )?;
-            submitted = until;
-            let (fixed, model) = read[0].split_at(STATE_ELEMENTS);
-            let state: State = bytemuck::pod_read_unaligned(bytemuck::cast_slice(fixed));
-            let stop = match state.stop {
-                1 => Stop::RelativeProgress,
-                2 => Stop::Residual,
-                3 => Stop::NegativeCurvature,
-                4 => Stop::Boundary,
-                5 => Stop::MaxIterations,
-                6 => Stop::NotFinite,
-                _ if submitted < options.max_iterations => continue,
-                _ => Stop::MaxIterations,
-            };
-            let iterations = state.iterations as usize;
-            return Ok(CgReport {
-                stop,
-                iterations,
-                products: submitted + usize::from(warm),
-                model: model[..=iterations.min(model.len() - 1)].to_vec(),
-                relative_residual: if state.gg > 0.0 {
-                    (state.rr / state.gg).sqrt()
-                } else {
-                    0.0
-                },
-                curvature: state.curvature,
-            });
+        self.gpu.upload(&self.state, 0, bytemuck::bytes_of(&state))
+    }
+
+    /// Iterations of one submission, with copies of the iterates to keep.
+    fn iterate(&self, recorder: &mut Recorder<'_>, numbers: std::ops::RangeInclusive<usize>) {
+        for number in numbers {
+            recorder.replay(&self.iteration);
+            if let Some(at) = self.stored.iter().position(|(after, _)| *after == number) {
+                recorder.replay(&self.stores[at]);
+            }
         }
+        recorder.replay(&self.close);
+    }
+
+    /// One iteration, its product included: what a submission repeats. After the product come one kernel for vectors that one workgroup manages, two
+    /// for longer ones.
+    pub fn iteration(&self) -> &Recording {
+        &self.iteration
     }
 
     /// The kept iterates of the last solve: number of the iteration and vector, ascending; only those before its end.
     pub fn kept(&self, report: &CgReport) -> impl DoubleEndedIterator<Item = (usize, &Vector)> {
-        let end = report.iterations;
+        self.kept_before(report.iterations)
+    }
+
+    /// The kept iterates of a solve that ends after iteration `end`.
+    pub(crate) fn kept_before(
+        &self,
+        end: usize,
+    ) -> impl DoubleEndedIterator<Item = (usize, &Vector)> {
         self.stored
             .iter()
             .filter(move |(after, _)| *after < end)
             .map(|(after, vector)| (*after, vector))
     }
 
-    /// The direction of the last iteration, which is one of negative curvature after [`Stop::NegativeCurvature`].
+    /// The direction of negative curvature after [`Stop::NegativeCurvature`]; after other stops, one that was or would have been next.
     pub fn last_direction(&self) -> &Vector {
         &self.input
     }

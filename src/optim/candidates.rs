@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::first_order::missing;
 use crate::error::Result;
-use crate::gpu::{Gpu, Recording, Slice};
+use crate::gpu::{Gpu, Recorder, Recording, Slice};
 use crate::kernels::vector::{combine, inner_products, partial_elements};
 use crate::objective::{LossProgram, Quadratic};
 use crate::vector::Vector;
@@ -39,6 +40,8 @@ pub(super) struct Candidates {
     losses: Slice,
     sums: Slice,
     recorded: Vec<Recorded>,
+    /// Places in `recorded` of what was prepared last.
+    chosen: Vec<usize>,
     /// Copies the trial point to the parameters.
     take: Recording,
 }
@@ -75,37 +78,44 @@ impl Candidates {
             losses: gpu.buffer("candidate losses", STRIDE * AT_ONCE)?,
             sums: gpu.buffer("candidate inner products", 3 * AT_ONCE)?,
             recorded: Vec::new(),
+            chosen: Vec::new(),
             take,
         })
     }
 
-    /// Loss at the quadratic's own point, and what is known of up to [`AT_ONCE`] candidates `(v, a)`; one wait.
-    pub(super) fn evaluate(
-        &mut self,
-        gpu: &Gpu,
-        candidates: &[(&Vector, f64)],
-    ) -> Result<(f64, Vec<Candidate>)> {
-        let candidates = &candidates[..candidates.len().min(AT_ONCE)];
-        let mut places = Vec::with_capacity(candidates.len());
+    /// Gets ready to compute up to [`AT_ONCE`] candidates `(v, a)`: what [`record`](Self::record) records next.
+    pub(super) fn prepare(&mut self, gpu: &Gpu, candidates: &[(&Vector, f64)]) -> Result<()> {
         let mut coefficients = Vec::with_capacity(2 * AT_ONCE);
-        for (slot, &(vector, factor)) in candidates.iter().enumerate() {
+        self.chosen.clear();
+        for (slot, &(vector, factor)) in candidates.iter().take(AT_ONCE).enumerate() {
             coefficients.extend([1.0f32, factor as f32]);
-            places.push(self.place(gpu, vector, slot)?);
+            let place = self.place(gpu, vector, slot)?;
+            self.chosen.push(place);
         }
-        gpu.upload(&self.coefficients, 0, &coefficients)?;
-        let read = gpu.submit_and_read(
-            |recorder| {
-                for &place in &places {
-                    recorder.replay(&self.recorded[place].trial);
-                    recorder.replay(&self.recorded[place].measure);
-                }
-                Ok(())
-            },
-            &[&self.base, &self.losses, &self.sums],
-        )?;
-        let results = (0..candidates.len()).map(|slot| {
-            let sum = |i: usize| f64::from(read[2][3 * slot + i]);
-            let loss = f64::from(read[1][STRIDE * slot]);
+        gpu.upload(&self.coefficients, 0, &coefficients)
+    }
+
+    /// Records the candidates prepared last.
+    pub(super) fn record(&self, recorder: &mut Recorder<'_>) {
+        for &place in &self.chosen {
+            recorder.replay(&self.recorded[place].trial);
+            recorder.replay(&self.recorded[place].measure);
+        }
+    }
+
+    /// What [`results`](Self::results) needs to be read.
+    pub(super) fn reads(&self) -> [&Slice; 3] {
+        [&self.base, &self.losses, &self.sums]
+    }
+
+    /// Loss at the quadratic's own point, and what is known of the candidates prepared last.
+    pub(super) fn results(&self, read: &[Vec<f32>]) -> Result<(f64, Vec<Candidate>)> {
+        let [base, losses, sums] = read else {
+            return Err(missing("candidate losses"));
+        };
+        let results = (0..self.chosen.len()).map(|slot| {
+            let sum = |i: usize| f64::from(sums[3 * slot + i]);
+            let loss = f64::from(losses[STRIDE * slot]);
             let loss = if loss.is_nan() { f64::INFINITY } else { loss };
             Candidate {
                 loss,
@@ -114,17 +124,37 @@ impl Candidates {
                 square: sum(2),
             }
         });
-        Ok((f64::from(read[0][0]), results.collect()))
+        Ok((f64::from(base[0]), results.collect()))
     }
 
-    /// Moves the parameters to `theta + a v`, by the very kernel that made the candidate.
-    pub(super) fn accept(&mut self, gpu: &Gpu, vector: &Vector, factor: f64) -> Result<()> {
-        let place = self.place(gpu, vector, 0)?;
-        gpu.upload(&self.coefficients, 0, &[1.0f32, factor as f32])?;
-        gpu.submit(|recorder| {
+    /// All of it for up to [`AT_ONCE`] candidates, in one readback.
+    pub(super) fn evaluate(
+        &mut self,
+        gpu: &Gpu,
+        candidates: &[(&Vector, f64)],
+    ) -> Result<Vec<Candidate>> {
+        self.prepare(gpu, candidates)?;
+        let read = gpu.submit_and_read(
+            |recorder| {
+                self.record(recorder);
+                Ok(())
+            },
+            &self.reads(),
+        )?;
+        Ok(self.results(&read)?.1)
+    }
+
+    /// Gets ready to move the parameters to `theta + a v`, by the very kernel that made the candidate; for [`record_move`](Self::record_move).
+    pub(super) fn prepare_move(&mut self, gpu: &Gpu, vector: &Vector, factor: f64) -> Result<()> {
+        self.prepare(gpu, &[(vector, factor)])
+    }
+
+    /// Records the move.
+    pub(super) fn record_move(&self, recorder: &mut Recorder<'_>) {
+        for &place in &self.chosen {
             recorder.replay(&self.recorded[place].trial);
             recorder.replay(&self.take);
-        })
+        }
     }
 
     fn place(&mut self, gpu: &Gpu, vector: &Vector, slot: usize) -> Result<usize> {

@@ -235,6 +235,7 @@ impl FirstOrder {
                 memory.steps.len() - 1
             }
         };
+        let (readbacks, looks) = (gpu.readbacks(), gpu.looks());
         gpu.upload(&memory.settings, 0, &settings)?;
         let recording = &memory.steps[at].2;
         let read = gpu.submit_and_read(
@@ -264,6 +265,8 @@ impl FirstOrder {
             gradient_norm: square.sqrt(),
             accepted: true,
             work: objective.examples(batch) as f64,
+            readbacks: gpu.readbacks() - readbacks,
+            looks: gpu.looks() - looks,
             seconds: start.elapsed().as_secs_f64(),
             ..StepReport::default()
         })

@@ -9,9 +9,9 @@ use super::first_order::missing;
 use super::optimizer::{Optimizer, OptimizerState};
 use super::report::StepReport;
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Recording, Slice};
+use crate::gpu::{Gpu, Recorder, Recording, Slice};
 use crate::kernels::vector::{combine, preconditioner};
-use crate::linalg::{CgOptions, CgReport, ConjugateGradients, Operator, Stop};
+use crate::linalg::{Afterword, CgOptions, CgReport, ConjugateGradients, Operator, Stop, System};
 use crate::objective::{Curvature, Objective, Quadratic, QuadraticRequest};
 use crate::vector::Vector;
 
@@ -318,9 +318,9 @@ impl NewtonCg {
         Ok(self.workspaces.len() - 1)
     }
 
-    /// Solves for the direction. The iterate that a warm start replaces must be finite, so a solve that overflows is an error.
-    fn solve(&self, gpu: &Gpu, at: usize) -> Result<CgReport> {
-        let (workspace, Some(memory)) = (&self.workspaces[at], &self.memory) else {
+    /// Solves for the direction, and computes the losses at the candidates that are likely to be wanted.
+    fn solve(&mut self, gpu: &Gpu, at: usize) -> Result<(CgReport, Known)> {
+        let (workspace, Some(memory)) = (&mut self.workspaces[at], &self.memory) else {
             return Err(missing("memory"));
         };
         let trust_region = self.options.curvature == Curvature::Hessian;
@@ -336,11 +336,79 @@ impl NewtonCg {
         let warm = !trust_region && self.has_previous && self.options.warm_start > 0.0;
         if warm {
             gpu.upload(&memory.recall, 0, &[self.options.warm_start, 0.0])?;
-            gpu.submit(|recorder| recorder.replay(&workspace.recall))?;
         }
-        let radius = trust_region.then_some(self.radius as f32);
-        workspace.cg.solve(&workspace.before, damping, radius, warm)
+        let system = System {
+            shift: damping,
+            radius: trust_region.then_some(self.radius as f32),
+            warm,
+        };
+        let Workspace {
+            cg,
+            candidates,
+            before,
+            recall,
+            ..
+        } = workspace;
+        let mut ends = Ends {
+            gpu,
+            cg,
+            candidates,
+            places: Vec::new(),
+        };
+        let before = |recorder: &mut Recorder<'_>| {
+            if warm {
+                recorder.replay(recall);
+            }
+            recorder.replay(before);
+        };
+        let (report, read) = cg.solve_and(system, before, &mut ends)?;
+        let places = ends.places;
+        let (base, candidates) = candidates.results(&read)?;
+        let known = Known {
+            base,
+            candidates: places.into_iter().zip(candidates).collect(),
+        };
+        Ok((report, known))
     }
+}
+
+/// The last iterates of a solve, whose losses are computed in its last submission.
+struct Ends<'a> {
+    gpu: &'a Gpu,
+    cg: &'a ConjugateGradients,
+    candidates: &'a mut Candidates,
+    /// Iterations that the candidates come from; none for the last.
+    places: Vec<Option<usize>>,
+}
+
+/// The last iterate and two before it usually settle how far to go back.
+const ENDS: usize = 3;
+
+impl Afterword for Ends<'_> {
+    fn prepare(&mut self, end: usize) -> Result<()> {
+        let mut list = vec![(None, &self.cg.solution)];
+        list.extend(self.cg.kept_before(end).rev().map(|(i, v)| (Some(i), v)));
+        list.truncate(ENDS);
+        self.places = list.iter().map(|(from, _)| *from).collect();
+        let vectors: Vec<(&Vector, f64)> = list.iter().map(|(_, v)| (*v, 1.0)).collect();
+        self.candidates.prepare(self.gpu, &vectors)
+    }
+
+    fn record(&self, recorder: &mut Recorder<'_>) {
+        self.candidates.record(recorder);
+    }
+
+    fn reads(&self) -> Vec<&Slice> {
+        self.candidates.reads().to_vec()
+    }
+}
+
+/// What the solve's readback tells of the loss.
+struct Known {
+    /// The loss before the step.
+    base: f64,
+    /// Candidates, with the iteration that they come from; none for the last. Those from after the end of the solve equal the last.
+    candidates: Vec<(Option<usize>, Candidate)>,
 }
 
 /// A step that was chosen: direction, factor, and what is known of them.
@@ -355,46 +423,51 @@ struct Choice {
 }
 
 impl Workspace {
-    /// Goes back over kept iterates while the loss falls. Returns the loss before the step, the choice, and the number of losses computed.
-    fn backtrack(&mut self, gpu: &Gpu, report: &CgReport) -> Result<(f64, Choice, usize)> {
+    /// Goes back over kept iterates while the loss falls. Returns the choice and the number of losses computed beyond those known.
+    fn backtrack(
+        &mut self,
+        gpu: &Gpu,
+        report: &CgReport,
+        known: &Known,
+    ) -> Result<(Choice, usize)> {
         let model = |iteration: usize| report.model.get(iteration).map_or(0.0, |&m| f64::from(m));
-        let mut list: Vec<(Vector, Option<usize>, f64)> =
-            vec![(self.cg.solution.clone(), None, model(report.iterations))];
+        let mut list = vec![(self.cg.solution.clone(), None, model(report.iterations))];
         list.extend(
             self.cg
                 .kept(report)
                 .rev()
                 .map(|(after, v)| (v.clone(), Some(after), model(after))),
         );
-        // The last iterate and two before it usually settle the matter in one submission.
         let mut losses = 0;
-        let mut base = f64::NAN;
+        let mut fresh: Vec<Candidate> = Vec::new();
         let mut best: Option<Choice> = None;
-        for chunk in list.chunks(3) {
-            let candidates: Vec<(&Vector, f64)> = chunk.iter().map(|(v, _, _)| (v, 1.0)).collect();
-            let (loss, known) = self.candidates.evaluate(gpu, &candidates)?;
-            base = loss;
-            losses += chunk.len();
-            for ((vector, from, model), at) in chunk.iter().zip(known) {
-                match &best {
-                    Some(choice) if at.loss >= choice.at.loss => {
-                        return best
-                            .map(|b| (base, b, losses))
-                            .ok_or_else(|| missing("candidate"));
+        for (position, (vector, from, model)) in list.iter().enumerate() {
+            let at = match known.candidates.iter().find(|(place, _)| place == from) {
+                Some((_, at)) => *at,
+                None => {
+                    if fresh.is_empty() {
+                        let more = &list[position..list.len().min(position + ENDS)];
+                        let vectors: Vec<(&Vector, f64)> =
+                            more.iter().map(|(v, _, _)| (v, 1.0)).collect();
+                        fresh = self.candidates.evaluate(gpu, &vectors)?;
+                        fresh.reverse();
+                        losses += more.len();
                     }
-                    _ => {
-                        best = Some(Choice {
-                            vector: vector.clone(),
-                            from: *from,
-                            model: *model,
-                            factor: 1.0,
-                            at,
-                        })
-                    }
+                    fresh.pop().ok_or_else(|| missing("candidate"))?
                 }
+            };
+            if best.as_ref().is_some_and(|best| at.loss >= best.at.loss) {
+                break;
             }
+            best = Some(Choice {
+                vector: vector.clone(),
+                from: *from,
+                model: *model,
+                factor: 1.0,
+                at,
+            });
         }
-        best.map(|b| (base, b, losses))
+        best.map(|b| (b, losses))
             .ok_or_else(|| missing("candidate"))
     }
 
@@ -420,7 +493,7 @@ impl Workspace {
                 .iter()
                 .map(|&factor| (&choice.vector, factor))
                 .collect();
-            let (_, known) = self.candidates.evaluate(gpu, &candidates)?;
+            let known = self.candidates.evaluate(gpu, &candidates)?;
             losses += chunk.len();
             if let Some((&factor, at)) = chunk
                 .iter()
@@ -452,9 +525,10 @@ impl<O: Objective + ?Sized> Optimizer<O> for NewtonCg {
         let quadratic = objective.quadratic(theta, batch, request)?;
         let at = self.workspace(objective, theta, &quadratic)?;
         let gpu = objective.gpu().clone();
-        let cg = self.solve(&gpu, at)?;
+        let (readbacks, looks) = (gpu.readbacks(), gpu.looks());
+        let (cg, known) = self.solve(&gpu, at)?;
         let workspace = &mut self.workspaces[at];
-        let (base, choice, mut losses) = workspace.backtrack(&gpu, &cg)?;
+        let base = known.base;
         if !base.is_finite() || cg.stop == Stop::NotFinite {
             self.has_previous = false;
             return Err(Error::NotFinite {
@@ -466,7 +540,8 @@ impl<O: Objective + ?Sized> Optimizer<O> for NewtonCg {
                 advice: "Use a larger damping, or check the data.",
             });
         }
-        gpu.submit(|recorder| recorder.replay(&workspace.remember))?;
+        let (choice, more) = workspace.backtrack(&gpu, &cg, &known)?;
+        let mut losses = known.candidates.len() + more;
         let trust_region = self.options.curvature == Curvature::Hessian;
         let first = (choice.at, choice.model, choice.from);
         let (chosen, more) = if trust_region {
@@ -502,11 +577,17 @@ impl<O: Objective + ?Sized> Optimizer<O> for NewtonCg {
         if let Some(choice) = &accepted {
             workspace
                 .candidates
-                .accept(&gpu, &choice.vector, choice.factor)?;
+                .prepare_move(&gpu, &choice.vector, choice.factor)?;
             report.step_norm = choice.factor * choice.at.square.sqrt();
             report.step_length = Some(choice.factor);
             report.backtracked_to = choice.from;
         }
+        gpu.submit(|recorder| {
+            recorder.replay(&workspace.remember);
+            if accepted.is_some() {
+                workspace.candidates.record_move(recorder);
+            }
+        })?;
         // With no gradient there is no step, and nothing is learnt about the model.
         let stationary = first.0.square == 0.0 && cg.stop == Stop::Residual;
         if stationary {
@@ -533,6 +614,8 @@ impl<O: Objective + ?Sized> Optimizer<O> for NewtonCg {
             + 2.0 * cg.products as f64
             + losses as f64 / 3.0;
         report.work = per_batch * objective.examples(batch) as f64;
+        report.readbacks = gpu.readbacks() - readbacks;
+        report.looks = gpu.looks() - looks;
         report.seconds = start.elapsed().as_secs_f64();
         Ok(report)
     }

@@ -33,6 +33,10 @@ pub struct StepReport {
     /// Work in examples: a gradient on n examples is n, a curvature product 2n, the empirical Fisher diagonal n, a loss n/3 (of the three matrix
     /// products per layer of a gradient, a loss has one). Everything computed counts, needed or not.
     pub work: f64,
+    /// Blocking readbacks in the step ([`Gpu::readbacks`](crate::gpu::Gpu::readbacks)); other users of the same `Gpu` at the same time count too.
+    pub readbacks: u64,
+    /// Reads in the step that left the device busy ([`Gpu::looks`](crate::gpu::Gpu::looks)).
+    pub looks: u64,
     /// Wall-clock time of the step.
     pub seconds: f64,
 }

@@ -5,6 +5,8 @@
 
 #![allow(dead_code, reason = "not every test target uses everything")]
 
+pub(crate) mod conjugate_gradients;
+
 use osculant::Result;
 use osculant::data::{Batch, Targets};
 use osculant::gpu::Gpu;
