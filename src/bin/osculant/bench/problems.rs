@@ -1,0 +1,74 @@
+//! The networks of the benchmark as data sets, models and initial parameters.
+
+use osculant::data::{Dataset, Targets};
+use osculant::nn::{Activation, Loss, Model, Sequential};
+
+use super::synthetic::{CLASSES, Hidden, NETWORKS, Network};
+
+/// A network that is timed, with its batch and its parameters.
+pub(crate) struct Problem {
+    /// Name in tables and in JSON.
+    pub(crate) name: &'static str,
+    /// Widths, from the inputs to the outputs.
+    pub(crate) sizes: &'static [usize],
+    /// Activation between the layers.
+    pub(crate) activation: Activation,
+    /// What is minimised.
+    pub(crate) loss: Loss,
+    /// Number of examples.
+    pub(crate) batch: usize,
+    /// The examples; the batch is all of them.
+    pub(crate) dataset: Dataset,
+    /// Weight and bias of each layer in turn, as [`osculant::vector::Vector::write`] takes them.
+    pub(crate) parameters: Vec<Vec<f32>>,
+}
+
+impl Problem {
+    /// The network with its loss.
+    pub(crate) fn model(&self) -> Model {
+        let layers = self.sizes.len() - 1;
+        let mut network = Sequential::new();
+        for (layer, &outputs) in self.sizes[1..].iter().enumerate() {
+            network = network.dense(outputs);
+            if layer + 1 < layers {
+                network = network.activation(self.activation);
+            }
+        }
+        if self.loss == Loss::MeanSquaredError {
+            network = network.activation(Activation::Sigmoid);
+        }
+        network.model(&self.dataset, self.loss)
+    }
+}
+
+/// All of them: `digits-mlp`, `fashion-mlp`, `mnist-autoencoder`, `wide-mlp`.
+pub(crate) fn problems() -> osculant::Result<Vec<Problem>> {
+    NETWORKS.iter().map(problem).collect()
+}
+
+fn problem(network: &Network) -> osculant::Result<Problem> {
+    let (targets, loss) = if network.is_autoencoder() {
+        (Targets::Inputs, Loss::MeanSquaredError)
+    } else {
+        let targets = Targets::Classes {
+            labels: network.labels(),
+            classes: CLASSES,
+        };
+        (targets, Loss::SoftmaxCrossEntropy)
+    };
+    let dataset = Dataset::new(network.name, network.features(), network.sizes[0], targets)?;
+    let activation = match network.hidden {
+        Hidden::Tanh => Activation::Tanh,
+        Hidden::Relu => Activation::Relu,
+        Hidden::Softplus => Activation::Softplus,
+    };
+    Ok(Problem {
+        name: network.name,
+        sizes: network.sizes,
+        activation,
+        loss,
+        batch: network.batch,
+        dataset,
+        parameters: network.parameters(),
+    })
+}
