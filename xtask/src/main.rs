@@ -33,7 +33,7 @@ Commands:
   peers [--rounds N] [--quick] [--burn-features LIST] [--burn-device KIND]
         Time osculant, PyTorch (with curvlinops and BackPACK) and burn on the same networks, in turn
         for N rounds (3), and write the section between the markers of docs/benchmarks.md; the JSON
-        of each round goes to out/peers. The first time it downloads about 3.1 GB for PyTorch and
+        of each round goes to out/peers. The first time it downloads about 2.8 GB for PyTorch and
         builds burn for a quarter of an hour. --quick: shorter runs, and the page stays as it is.
         LIST: fusion, autotune (neither by default); KIND: cpu (default), discrete-gpu, ...
   swiftshader

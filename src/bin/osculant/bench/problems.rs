@@ -72,3 +72,49 @@ fn problem(network: &Network) -> osculant::Result<Problem> {
         parameters: network.parameters(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use osculant::data::Targets;
+    use osculant::graph::twin::{Leaves, evaluate};
+
+    use super::problems;
+
+    /// Losses that PyTorch 2.15.0 gives for the same networks (`benches/peers/peers.py`), in f32. Five digits agree where weights, features, labels
+    /// and the meaning of the loss do.
+    #[test]
+    fn losses_are_those_of_pytorch() -> osculant::Result<()> {
+        let expected = [
+            ("digits-mlp", 2.491_786_7),
+            ("fashion-mlp", 2.575_283_5),
+            ("mnist-autoencoder", 0.086_558_42),
+            ("wide-mlp", 2.372_634_4),
+        ];
+        let problems = problems()?;
+        assert_eq!(problems.len(), expected.len());
+        for (problem, (name, expected)) in problems.iter().zip(expected) {
+            assert_eq!(problem.name, name);
+            let traced = problem.model().trace(problem.batch)?;
+            let mut inputs = vec![widened(problem.dataset.features())];
+            if let Targets::Classes { labels, .. } = problem.dataset.targets() {
+                inputs.push(labels.iter().map(|&label| f64::from(label)).collect());
+            }
+            let leaves = Leaves {
+                parameters: problem.parameters.iter().map(|p| widened(p)).collect(),
+                inputs,
+                directions: Vec::new(),
+            };
+            let losses = &evaluate(&traced.graph, &leaves, &[traced.losses])?[0];
+            let loss = losses.iter().sum::<f64>() / problem.batch as f64;
+            assert!(
+                (loss - expected).abs() < 1e-5 * expected,
+                "{name}: {loss} in place of {expected}"
+            );
+        }
+        Ok(())
+    }
+
+    fn widened(values: &[f32]) -> Vec<f64> {
+        values.iter().map(|&value| f64::from(value)).collect()
+    }
+}
