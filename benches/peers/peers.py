@@ -214,6 +214,7 @@ def main() -> None:
             "torch": torch.__version__,
             "curvlinops": version("curvlinops-for-pytorch"),
             "backpack": version("backpack-for-pytorch"),
+            "instructions": torch.backends.cpu.get_cpu_capability(),
             "blas": "MKL" if torch.backends.mkl.is_available() else "without MKL",
             "quick": quick,
         },

@@ -153,8 +153,8 @@ fn check_losses(round: &Round) -> Outcome {
                     "{name} gives no `loss` for {network}, so nothing shows that it has the same problem"
                 ));
             };
-            // Written so that a loss that is not a number fails as well.
-            if !((loss - expected).abs() <= SAME_LOSS * expected.abs()) {
+            let difference = (loss - expected).abs();
+            if difference.is_nan() || difference > SAME_LOSS * expected.abs() {
                 return Err(format!(
                     "{network}: {name} has the loss {loss}, PyTorch {expected}: not the same problem"
                 ));

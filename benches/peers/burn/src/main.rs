@@ -4,7 +4,6 @@
 
 mod network;
 #[path = "../../../../src/bin/osculant/bench/synthetic.rs"]
-#[expect(unreachable_pub, dead_code, reason = "written for another program")]
 mod synthetic;
 mod timer;
 
