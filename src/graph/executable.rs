@@ -7,6 +7,7 @@ use super::node::{Graph, NodeId, elements};
 use super::op::Op;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recording, Slice};
+use crate::kernels::tuning::Products;
 
 /// Where the leaves of a graph are on the device.
 #[derive(Clone, Debug, Default)]
@@ -57,10 +58,11 @@ impl Executable {
             .collect();
         let limit = operand_limit(gpu.limits().max_storage_buffers_per_shader_stage);
         let plan = plan(graph, &results, &directions, limit);
+        let products = Products::of(gpu);
         let mut kernels = Vec::with_capacity(plan.kernels.len());
         let mut reads: Vec<Vec<NodeId>> = Vec::with_capacity(plan.kernels.len());
         for &root in &plan.kernels {
-            let (kernel, operands) = plan.kernel(graph, root)?;
+            let (kernel, operands) = plan.kernel(graph, root, &products)?;
             kernels.push(kernel);
             reads.push(operands);
         }

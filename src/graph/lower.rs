@@ -16,6 +16,7 @@ use crate::kernels::dot::View;
 use crate::kernels::expression::{Coordinate, Expression, Range, Step, Within};
 use crate::kernels::generated::{Reduction, pointwise, reduce};
 use crate::kernels::template::Kernel;
+use crate::kernels::tuning::Products;
 use crate::kernels::{dot, gather};
 
 /// What a consumer asks of a node that it does not compute itself.
@@ -200,6 +201,16 @@ pub fn sources(
     targets: &[NodeId],
     directions: &[NodeId],
 ) -> Result<Vec<(NodeId, String)>> {
+    sources_for(graph, targets, directions, &Products::default())
+}
+
+/// As [`sources`], with this choice of kernels for matrix products.
+pub fn sources_for(
+    graph: &Graph,
+    targets: &[NodeId],
+    directions: &[NodeId],
+    products: &Products,
+) -> Result<Vec<(NodeId, String)>> {
     let results: Vec<NodeId> = targets
         .iter()
         .map(|&node| same_buffer(graph, node))
@@ -207,7 +218,7 @@ pub fn sources(
     let plan = plan(graph, &results, directions, operand_limit(8));
     plan.kernels
         .iter()
-        .map(|&root| Ok((root, plan.kernel(graph, root)?.0.text)))
+        .map(|&root| Ok((root, plan.kernel(graph, root, products)?.0.text)))
         .collect()
 }
 
@@ -225,7 +236,12 @@ impl Plan {
     }
 
     /// The kernel of a node, and the buffers it reads, in order of binding.
-    pub(crate) fn kernel(&self, graph: &Graph, root: NodeId) -> Result<(Kernel, Vec<NodeId>)> {
+    pub(crate) fn kernel(
+        &self,
+        graph: &Graph,
+        root: NodeId,
+        products: &Products,
+    ) -> Result<(Kernel, Vec<NodeId>)> {
         let node = graph.node(root);
         let shape_of = |position: usize| graph.shape(node.operands[position]);
         Ok(match node.op {
@@ -244,7 +260,8 @@ impl Plan {
                     n: node.shape[2],
                     k,
                 };
-                (dot::kernel(sizes, &lhs, &rhs)?, vec![left, right])
+                let family = products.family(sizes, &lhs, &rhs);
+                (dot::kernel(sizes, &lhs, &rhs, family)?, vec![left, right])
             }
             Op::Gather | Op::ScatterAdd => {
                 let scatter = node.op == Op::ScatterAdd;
