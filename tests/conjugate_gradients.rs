@@ -134,6 +134,7 @@ impl Solve {
         let request = QuadraticRequest {
             curvature: Curvature::Hessian,
             fisher_diagonal: false,
+            ..QuadraticRequest::default()
         };
         let quadratic = objective.quadratic(&theta, &no_data(), request)?;
         let inverse = match inverse {

@@ -12,11 +12,13 @@ use super::pipeline::Pipeline;
 use super::readback::StagingPool;
 use super::recording::Recorder;
 use crate::error::{Error, Result};
+use crate::kernels::tuning::{Capabilities, Tuning};
 
 /// A device with its queue, limits, compiled kernels and readback buffers. Cloning shares all of it.
 #[derive(Clone)]
 pub struct Gpu {
     pub(super) shared: Arc<Shared>,
+    tuning: Arc<Tuning>,
 }
 
 /// What the clones of a [`Gpu`] share.
@@ -49,13 +51,13 @@ impl Gpu {
     /// When several adapters fit and the best gives no device, the next is tried, with a warning in the log.
     ///
     /// # Errors
-    /// [`Error::Option`] for an unknown backend name, [`Error::NoAdapter`] when nothing fits,
+    /// [`Error::Option`] for an unknown backend name or a tuning that does not fit, [`Error::NoAdapter`] when nothing fits,
     /// [`Error::NoDevice`] when no adapter that fits gives a device.
     pub fn request(options: &AdapterOptions) -> Result<Self> {
         let mut first_error = None;
         for adapter in options.candidates()? {
             match Self::open(&adapter) {
-                Ok(gpu) => return Ok(gpu),
+                Ok(gpu) => return gpu.with_tuning_from_env(),
                 Err(error) => {
                     log::warn!("{error}");
                     first_error.get_or_insert(error);
@@ -96,9 +98,10 @@ impl Gpu {
     /// `on_uncaptured_error` and `set_device_lost_callback`.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] if the device cannot run compute shaders, [`Error::DeviceLost`] if it is gone.
+    /// [`Error::Unsupported`] if the device cannot run compute shaders, [`Error::Option`] for a tuning that does not fit,
+    /// [`Error::DeviceLost`] if the device is gone.
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Result<Self> {
-        Self::assemble(device, queue, Arc::default())
+        Self::assemble(device, queue, Arc::default())?.with_tuning_from_env()
     }
 
     fn assemble(device: wgpu::Device, queue: wgpu::Queue, health: Arc<Health>) -> Result<Self> {
@@ -129,9 +132,35 @@ impl Gpu {
                 looks: AtomicU64::new(0),
                 submissions: AtomicU64::new(0),
             }),
+            tuning: Arc::default(),
         };
         gpu.check()?;
         Ok(gpu)
+    }
+
+    /// The same device with this choice of kernels for matrix products; programs compiled before keep theirs.
+    ///
+    /// A new `Gpu` has the built-in rules, or what the environment variable `OSCULANT_TUNING` asks for: the name of a file that `osculant tune` wrote, or
+    /// `forced:` and the beginning of a kernel's name.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if the tuning was measured on another adapter.
+    pub fn with_tuning(&self, tuning: Tuning) -> Result<Self> {
+        tuning.check(self.info())?;
+        Ok(Self {
+            shared: Arc::clone(&self.shared),
+            tuning: Arc::new(tuning),
+        })
+    }
+
+    fn with_tuning_from_env(&self) -> Result<Self> {
+        self.with_tuning(Tuning::from_env(&Capabilities::of(self))?)
+    }
+
+    /// The choice of kernels for matrix products.
+    #[must_use]
+    pub fn tuning(&self) -> &Tuning {
+        &self.tuning
     }
 
     /// The wgpu device.

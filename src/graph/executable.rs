@@ -10,6 +10,7 @@ use super::plan::{Plan, same_buffer};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recording, Slice};
 use crate::kernels::template::Rows;
+use crate::kernels::tuning::Products;
 
 /// Where the leaves of a graph are on the device.
 #[derive(Clone, Debug, Default)]
@@ -110,7 +111,7 @@ impl<'g> Planned<'g> {
                 rows.insert(same_buffer(graph, target), result);
             }
         }
-        let (plan, kernels) = lower(graph, &all, &groups, limit, &pitches)?;
+        let (plan, kernels) = lower(graph, &all, &groups, limit, &pitches, &Products::of(gpu))?;
         let results: Vec<NodeId> = all.iter().map(|&node| same_buffer(graph, node)).collect();
         let direct: Vec<bool> = results
             .iter()

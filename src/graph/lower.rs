@@ -6,10 +6,12 @@ use super::node::{Graph, NodeId, elements};
 use super::op::Op;
 use super::plan::{Plan, only_units, plan, same_buffer};
 use crate::error::{Error, Result};
-use crate::kernels::dot::View;
+use crate::kernels::dot::{Family, View};
 use crate::kernels::expression::{Coordinate, Expression, Range, Step, Within};
 use crate::kernels::generated::{Reduction, pointwise, reduce};
+use crate::kernels::store::Store;
 use crate::kernels::template::{Kernel, Rows};
+use crate::kernels::tuning::Products;
 use crate::kernels::{dot, gather};
 
 /// What a kernel computes.
@@ -19,6 +21,7 @@ enum Computation {
         sizes: dot::Sizes,
         lhs: View,
         rhs: View,
+        family: Family,
         /// What is applied to each element of the product before it is stored; its loads are the operands after the first two.
         finish: Option<Expression>,
     },
@@ -48,8 +51,12 @@ impl Lowered {
                 sizes,
                 lhs,
                 rhs,
+                family,
                 finish,
-            } => dot::kernel(*sizes, lhs, rhs, finish.as_ref(), rows.map(|r| r.pitch)),
+            } => {
+                let store = Store::new(*sizes, finish.as_ref(), rows.map(|r| r.pitch))?;
+                dot::kernel(*sizes, lhs, rhs, *family, &store)
+            }
             Computation::Gather { scatter, sizes } => gather::kernel(*scatter, *sizes),
             Computation::Elementwise(expression) => pointwise(expression, rows),
             Computation::Reduction(expression, kind) => reduce(expression, *kind, rows),
@@ -104,6 +111,7 @@ pub(crate) fn lower(
     groups: &[Vec<NodeId>],
     max_operands: usize,
     pitches: &HashMap<NodeId, usize>,
+    products: &Products,
 ) -> Result<(Plan, Vec<Lowered>)> {
     let results: Vec<NodeId> = targets
         .iter()
@@ -114,6 +122,7 @@ pub(crate) fn lower(
         graph,
         plan: &plan,
         pitches,
+        products,
     };
     let kernels = plan
         .kernels
@@ -130,8 +139,23 @@ pub fn sources(
     targets: &[NodeId],
     directions: &[NodeId],
 ) -> Result<Vec<(NodeId, String)>> {
+    sources_for(graph, targets, directions, &Products::default())
+}
+
+/// As [`sources`], with this choice of kernels for matrix products.
+///
+/// # Errors
+/// What WGSL cannot express.
+pub fn sources_for(
+    graph: &Graph,
+    targets: &[NodeId],
+    directions: &[NodeId],
+    products: &Products,
+) -> Result<Vec<(NodeId, String)>> {
     let groups = [directions.to_vec()];
-    let (_, kernels) = lower(graph, targets, &groups, operand_limit(8), &HashMap::new())?;
+    let pitches = HashMap::new();
+    let limit = operand_limit(8);
+    let (_, kernels) = lower(graph, targets, &groups, limit, &pitches, products)?;
     kernels
         .iter()
         .map(|lowered| Ok((lowered.root, lowered.kernel(None)?.text)))
@@ -151,6 +175,7 @@ struct Lowering<'a> {
     graph: &'a Graph,
     plan: &'a Plan,
     pitches: &'a HashMap<NodeId, usize>,
+    products: &'a Products,
 }
 
 impl Lowering<'_> {
@@ -228,6 +253,7 @@ impl Lowering<'_> {
         };
         let computation = Computation::Product {
             sizes,
+            family: self.products.family(sizes, &lhs, &rhs),
             lhs,
             rhs,
             finish,

@@ -3,11 +3,12 @@
 //! A face checks shapes and limits and adds dispatches to a [`Recording`](crate::gpu::Recording). Nothing else in the crate names a binding.
 
 pub(crate) mod cg;
-pub(crate) mod dot;
+pub mod dot;
 pub(crate) mod expression;
 pub mod function;
 pub(crate) mod gather;
 pub(crate) mod generated;
 pub(crate) mod store;
 pub(crate) mod template;
+pub mod tuning;
 pub(crate) mod vector;

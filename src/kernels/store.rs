@@ -5,13 +5,16 @@ use super::expression::Expression;
 use super::generated::functions;
 use crate::error::Result;
 
-/// WGSL that stores four neighbouring columns of a row of a matrix product.
+/// The one way in which every family of matrix products writes its result.
 pub(crate) struct Store {
     /// Elementwise functions, to be put in front of the kernel.
     pub(crate) functions: String,
-    /// The result at binding 0, the operands of the elementwise part from binding 3 on, and helpers.
-    pub(crate) bindings: String,
-    /// The body of `store(batch, row, column, value: vec4<f32>)`. Rows and columns beyond the edge are left out.
+    /// Element type of the result's binding.
+    pub(crate) element: &'static str,
+    /// The operands of the elementwise part, from binding 3 on.
+    pub(crate) operands: String,
+    /// The function `store(batch, row, column, product: vec4<f32>)` for four neighbouring columns of a row, `column` a multiple of four. Rows and
+    /// columns beyond the edge are left out.
     pub(crate) text: String,
 }
 
@@ -35,9 +38,6 @@ impl Store {
         };
         let declarations =
             |scalar: Option<&[bool]>| finish.map_or(String::new(), |f| f.declarations(3, scalar));
-        let result = |element: &str| {
-            format!("@group(0) @binding(0) var<storage, read_write> result: array<{element}>;\n")
-        };
         let functions = |wide: bool| finish.map_or(Ok(String::new()), |_| functions(wide));
         // The index along each axis of the index space.
         let mut indices = String::new();
@@ -50,28 +50,28 @@ impl Store {
             Some(finish) => indices.clone() + &finish.body(axis),
         };
         let at = format!("batch * {pitch}u + row * {n}u + column");
+        let signature = "fn store(batch: u32, row: u32, column: u32, product: vec4<f32>)";
         Ok(match vector {
             Some(scalar) => Self {
                 functions: functions(true)?,
-                bindings: result("vec4<f32>") + &declarations(Some(&scalar)),
+                element: "vec4<f32>",
+                operands: declarations(Some(&scalar)),
                 text: format!(
-                    "if (row >= {m}u || column >= {n}u) {{ return; }}\n{}\n    result[({at}) / 4u] = value;",
+                    "{signature} {{\n    if (row >= {m}u || column >= {n}u) {{ return; }}\n{}\n    result[({at}) / 4u] = value;\n}}",
                     body(columns_axis)
                 ),
             },
             None => Self {
                 functions: functions(false)?,
-                bindings: result("f32")
-                    + &declarations(None)
-                    + &format!(
-                        "fn store_one(batch: u32, row: u32, column: u32, product: f32) {{\n    if (column >= {n}u) {{ return; }}\n{}\n    \
-                         result[{at}] = value;\n}}",
-                        body(None)
-                    ),
+                element: "f32",
+                operands: declarations(None),
                 text: format!(
-                    "if (row >= {m}u) {{ return; }}\n    store_one(batch, row, column, product.x);\n    \
+                    "fn store_one(batch: u32, row: u32, column: u32, product: f32) {{\n    if (column >= {n}u) {{ return; }}\n{}\n    \
+                     result[{at}] = value;\n}}\n\
+                     {signature} {{\n    if (row >= {m}u) {{ return; }}\n    store_one(batch, row, column, product.x);\n    \
                      store_one(batch, row, column + 1u, product.y);\n    store_one(batch, row, column + 2u, product.z);\n    \
-                     store_one(batch, row, column + 3u, product.w);"
+                     store_one(batch, row, column + 3u, product.w);\n}}",
+                    body(None)
                 ),
             },
         })

@@ -1,8 +1,8 @@
-// C[b, m, n] = sum over k of A[b, m, k] B[b, k, n]
+// C[b, m, n] = sum over k of A[b, m, k] B[b, k, n]: each invocation on its own
 //
-// Batched matrix product without shared memory. Each invocation keeps BLOCKS blocks of 4 rows x 4 columns of C in registers and walks k four at a
-// time: a 4 x 4 block of A (as four vectors along k) and one of B (as four vectors along n) are loaded per step, as vec4 where the layout is
-// aligned. Operands are views: transposed, sliced and broadcast ones are read in place through their strides.
+// Batched matrix product without shared memory or subgroups; runs everywhere. Each invocation keeps BLOCKS blocks of 4 rows x 4 columns of C in
+// registers and walks k four at a time: a 4 x 4 block of A (as four vectors along k) and one of B (as four vectors along n) are loaded per step, as
+// vec4 where the layout is aligned. Operands are views: transposed, sliced and broadcast ones are read in place through their strides.
 // 2 B M N K flops; reads A N/4 times and B M/(4 BLOCKS) times (from cache), writes C once.
 //
 // binding 0: C [B, M, N]; binding 1: A; binding 2: B. 64 invocations: neighbours share the rows and take neighbouring columns.
@@ -13,32 +13,26 @@ const N: u32 = 4u;
 const K: u32 = 4u;
 const BATCH: u32 = 1u;
 const BLOCKS: u32 = 2u;
-@group(0) @binding(0) var<storage, read_write> result: array<vec4<f32>>;
+@group(0) @binding(0) var<storage, read_write> result: array<f32>;
 @group(0) @binding(1) var<storage, read> lhs: array<f32>;
 @group(0) @binding(2) var<storage, read> rhs: array<f32>;
 //>
 
-// Column j of the returned matrix is row `row + j` of A at k .. k+3.
-fn load_lhs(batch: u32, row: u32, k: u32) -> mat4x4<f32> {
-    //<lhs
+// Column r of `left` is row `i + r` of A at k = j .. j+3; column r of `right` is row k = i + r of B at columns j .. j+3.
+//<loads
+fn left(batch: u32, i: u32, j: u32) -> mat4x4<f32> {
     return mat4x4<f32>();
-    //>
 }
-
-// Column j of the returned matrix is row `k + j` of B at n .. n+3.
-fn load_rhs(batch: u32, k: u32, column: u32) -> mat4x4<f32> {
-    //<rhs
+fn right(batch: u32, i: u32, j: u32) -> mat4x4<f32> {
     return mat4x4<f32>();
-    //>
 }
+//>
 
-// Four neighbouring columns of a row of the product, with what is elementwise in it.
+//<store
 fn store(batch: u32, row: u32, column: u32, product: vec4<f32>) {
-    //<store
-    if (row >= M || column >= N) { return; }
-    result[((batch * M + row) * N + column) / 4u] = product;
-    //>
+    result[(batch * M + row) * N + column] = product.x;
 }
+//>
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
@@ -56,10 +50,10 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     var c0 = mat4x4<f32>();
     var c1 = mat4x4<f32>();
     for (var k = 0u; k < K; k += 4u) {
-        let b = load_rhs(batch, k, column);
-        c0 += b * load_lhs(batch, row, k);
+        let b = right(batch, k, column);
+        c0 += b * left(batch, row, k);
         if (BLOCKS == 2u) {
-            c1 += b * load_lhs(batch, second, k);
+            c1 += b * left(batch, second, k);
         }
     }
     store(batch, row, column, c0[0]);

@@ -1,0 +1,169 @@
+//! The kernels that a product can be computed with, and what a device must have for them.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::gpu::Gpu;
+
+/// What matters of a device for the choice of a kernel. The default has nothing, and can run what runs everywhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Lanes of a subgroup, where the device has subgroup operations and one size only.
+    pub subgroup_size: Option<u32>,
+    /// Whether the device has 64-bit integers.
+    pub wide_loads: bool,
+    /// Whether it has workgroups of 256 invocations with 16 KiB of memory.
+    pub large_workgroups: bool,
+    /// Whether the device is a processor that plays the GPU.
+    pub software: bool,
+}
+
+impl Capabilities {
+    /// Those of a device.
+    #[must_use]
+    pub fn of(gpu: &Gpu) -> Self {
+        let info = gpu.info();
+        let fixed = info.subgroup_min_size == info.subgroup_max_size;
+        let usable =
+            (4..=128).contains(&info.subgroup_min_size) && info.subgroup_min_size.is_power_of_two();
+        let limits = gpu.limits();
+        Self {
+            subgroup_size: (gpu.features().contains(wgpu::Features::SUBGROUP) && fixed && usable)
+                .then_some(info.subgroup_min_size),
+            wide_loads: gpu.features().contains(wgpu::Features::SHADER_INT64),
+            large_workgroups: limits.max_compute_invocations_per_workgroup >= 256
+                && limits.max_compute_workgroup_size_x >= 256
+                && limits.max_compute_workgroup_storage_size >= 16384,
+            software: info.device_type == "cpu",
+        }
+    }
+}
+
+/// A kernel for products: a family and its variant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "family", rename_all = "kebab-case", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum Family {
+    /// `shaders/dot/registers.wgsl`: every invocation on its own; runs everywhere.
+    Registers {
+        /// Blocks of four rows per invocation, 1 or 2.
+        blocks: u32,
+        /// Loads two floats as one 64-bit integer.
+        wide: bool,
+    },
+    /// `shaders/dot/subgroup.wgsl`: a tile per subgroup, rows broadcast.
+    Subgroup(SubgroupTile),
+    /// `shaders/dot/shared.wgsl`: 64 x 64 tiles in workgroup memory.
+    Shared,
+}
+
+/// The tile of a subgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SubgroupTile {
+    /// Lanes; that of the device.
+    pub subgroup_size: u32,
+    /// Rows, a multiple of four.
+    pub rows: u32,
+    /// vec4 of columns per lane.
+    pub vectors: u32,
+    /// Exchanges the operands, so that the rows of the tile are columns of the result.
+    pub exchanged: bool,
+    /// Loads two floats as one 64-bit integer.
+    pub wide: bool,
+}
+
+/// Most accumulators of a lane, in vec4: beyond this compilers take seconds over a kernel.
+const MOST_ACCUMULATORS: u32 = 128;
+/// The same where accumulators are registers of a GPU; a lane has at most 255.
+const MOST_REGISTERS: u32 = 32;
+
+impl Family {
+    /// Every family and variant that a device can run.
+    #[must_use]
+    pub fn all(capabilities: &Capabilities) -> Vec<Family> {
+        let mut all = Vec::new();
+        let widths: &[bool] = if capabilities.wide_loads {
+            &[false, true]
+        } else {
+            &[false]
+        };
+        for &wide in widths {
+            for blocks in [1, 2] {
+                all.push(Family::Registers { blocks, wide });
+            }
+        }
+        if let Some(subgroup_size) = capabilities.subgroup_size {
+            for &wide in widths {
+                for (rows, vectors, exchanged) in [
+                    (8, 1, false),
+                    (16, 1, false),
+                    (32, 1, false),
+                    (64, 1, false),
+                    (16, 2, false),
+                    (32, 2, false),
+                    (64, 2, false),
+                    (16, 1, true),
+                    (16, 2, true),
+                    (32, 1, true),
+                ] {
+                    all.push(Family::Subgroup(SubgroupTile {
+                        subgroup_size,
+                        rows,
+                        vectors,
+                        exchanged,
+                        wide,
+                    }));
+                }
+            }
+        }
+        all.push(Family::Shared);
+        all.retain(|family| family.runs_on(capabilities));
+        all
+    }
+
+    /// Whether a device can run it. What nothing could run, such as a tile without rows, runs nowhere.
+    #[must_use]
+    pub fn runs_on(&self, capabilities: &Capabilities) -> bool {
+        match *self {
+            Family::Registers { blocks, wide } => {
+                (1..=2).contains(&blocks) && (!wide || capabilities.wide_loads)
+            }
+            Family::Subgroup(tile) => {
+                let most = if tile.subgroup_size < 16 {
+                    MOST_ACCUMULATORS
+                } else {
+                    MOST_REGISTERS
+                };
+                capabilities.subgroup_size == Some(tile.subgroup_size)
+                    && tile.rows > 0
+                    && tile.rows.is_multiple_of(4)
+                    && (1..=4).contains(&tile.vectors)
+                    && tile.rows.saturating_mul(tile.vectors) <= most
+                    && (!tile.wide || capabilities.wide_loads)
+            }
+            Family::Shared => capabilities.large_workgroups,
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let wide = |wide| if wide { " wide" } else { "" };
+        match *self {
+            Family::Registers { blocks, wide: w } => {
+                write!(formatter, "registers {}x4{}", 4 * blocks, wide(w))
+            }
+            Family::Subgroup(tile) => write!(
+                formatter,
+                "subgroup {}x{}{}{}",
+                tile.rows,
+                4 * tile.subgroup_size * tile.vectors,
+                if tile.exchanged { " exchanged" } else { "" },
+                wide(tile.wide)
+            ),
+            Family::Shared => formatter.write_str("shared 64x64"),
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The batched matrix product of two strided views: `C[b, m, n] = sum over k of A[b, m, k] B[b, k, n]`.
+//!
+//! There are several kernels for it, the [families](Family), each with a file here and one in `shaders/dot/`; which one runs is decided by
+//! [`tuning`](super::tuning). They share the loads of operands (`view.rs`) and the [store](super::store) of the result.
+
+mod family;
+mod registers;
+mod shared;
+mod subgroup;
+mod view;
+
+pub use family::{Capabilities, Family, SubgroupTile};
+pub(crate) use view::View;
+
+use super::store::Store;
+use super::template::Kernel;
+use crate::error::Result;
+
+/// Sizes of `[B, M, K] x [B, K, N]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sizes {
+    pub(crate) batch: usize,
+    pub(crate) m: usize,
+    pub(crate) n: usize,
+    pub(crate) k: usize,
+}
+
+impl Sizes {
+    /// Sizes of the left operand.
+    fn left(&self) -> [usize; 3] {
+        [self.batch, self.m, self.k]
+    }
+
+    /// Sizes of the right operand.
+    fn right(&self) -> [usize; 3] {
+        [self.batch, self.k, self.n]
+    }
+}
+
+/// The kernel of the product in this family; operands are the left and the right one, then those of the `store`.
+///
+/// The device must be able to run the family: see [`Family::runs_on`].
+pub(crate) fn kernel(
+    sizes: Sizes,
+    lhs: &View,
+    rhs: &View,
+    family: Family,
+    store: &Store,
+) -> Result<Kernel> {
+    match family {
+        Family::Registers { blocks, wide } => {
+            registers::kernel(sizes, lhs, rhs, blocks, wide, store)
+        }
+        Family::Subgroup(tile) => subgroup::kernel(sizes, lhs, rhs, tile, store),
+        Family::Shared => shared::kernel(sizes, lhs, rhs, store),
+    }
+}
+
+/// The bindings, with the element types of result, left and right operand; and what 64-bit loads need.
+fn bindings(types: [&str; 3], store: &Store) -> String {
+    let [result, lhs, rhs] = types;
+    let floats = if [lhs, rhs].contains(&"vec2<u64>") {
+        view::FLOATS
+    } else {
+        ""
+    };
+    format!(
+        "@group(0) @binding(0) var<storage, read_write> result: array<{result}>;\n\
+         @group(0) @binding(1) var<storage, read> lhs: array<{lhs}>;\n\
+         @group(0) @binding(2) var<storage, read> rhs: array<{rhs}>;\n{}{floats}",
+        store.operands
+    )
+}
+
+/// The sizes as WGSL constants.
+fn constants(sizes: Sizes) -> String {
+    let Sizes { batch, m, n, k } = sizes;
+    format!(
+        "const M: u32 = {m}u;\nconst N: u32 = {n}u;\nconst K: u32 = {k}u;\nconst BATCH: u32 = {batch}u;\n"
+    )
+}
+
+/// The WGSL of every family and variant for sizes that stand for what networks need, each with a name: for reading, and for statistics of compilers
+/// without a device.
+///
+/// # Errors
+/// A defect of this crate: a template without a region.
+pub fn catalogue() -> Result<Vec<(String, String)>> {
+    // Batch, rows, columns, terms.
+    const SHAPES: [[usize; 4]; 5] = [
+        [1, 512, 512, 512],
+        [1, 256, 128, 784],
+        [1, 64, 32, 64],
+        [1, 256, 10, 128],
+        [32, 33, 7, 9],
+    ];
+    let capabilities = Capabilities {
+        subgroup_size: Some(32),
+        wide_loads: true,
+        ..Capabilities::default()
+    };
+    let mut all = Vec::new();
+    for [batch, m, n, k] in SHAPES {
+        let sizes = Sizes { batch, m, n, k };
+        for (layout, transpose_lhs, transpose_rhs) in [
+            ("nn", false, false),
+            ("nt", false, true),
+            ("tn", true, false),
+        ] {
+            let view = |[_, rows, columns]: [usize; 3], transpose: bool| {
+                let batch = rows * columns;
+                let strides = if transpose {
+                    [batch, 1, rows]
+                } else {
+                    [batch, columns, 1]
+                };
+                View { offset: 0, strides }
+            };
+            let lhs = view(sizes.left(), transpose_lhs);
+            let rhs = view(sizes.right(), transpose_rhs);
+            for family in Family::all(&capabilities) {
+                all.push((
+                    format!("dot {family} {layout} {batch}x{m}x{n}x{k}"),
+                    kernel(sizes, &lhs, &rhs, family, &Store::new(sizes, None, None)?)?.text,
+                ));
+            }
+        }
+    }
+    Ok(all)
+}

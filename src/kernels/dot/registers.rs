@@ -1,0 +1,58 @@
+//! Face of `shaders/dot/registers.wgsl`.
+
+use super::view::{Access, Load, View};
+use super::{Sizes, bindings, constants};
+use crate::error::Result;
+use crate::kernels::store::Store;
+use crate::kernels::template::{Kernel, fill};
+
+const REGISTERS: &str = include_str!("../../../shaders/dot/registers.wgsl");
+
+/// The product with `blocks` (1 or 2) blocks of four rows per invocation: two halve the loads of B.
+pub(super) fn kernel(
+    sizes: Sizes,
+    lhs: &View,
+    rhs: &View,
+    blocks: u32,
+    wide: bool,
+    store: &Store,
+) -> Result<Kernel> {
+    let (left, lhs_type) = Load {
+        name: "left",
+        binding: "lhs",
+        view: lhs,
+        sizes: sizes.left(),
+        access: Access::Block,
+        // Terms beyond K must be zero on one side; clamped loads would add the last one again.
+        zero_beyond: true,
+        wide,
+    }
+    .text();
+    let (right, rhs_type) = Load {
+        name: "right",
+        binding: "rhs",
+        view: rhs,
+        sizes: sizes.right(),
+        access: Access::Block,
+        zero_beyond: false,
+        wide,
+    }
+    .text();
+    let constants = constants(sizes)
+        + &format!("const BLOCKS: u32 = {blocks}u;\n")
+        + &bindings([store.element, lhs_type, rhs_type], store);
+    let text = fill(
+        REGISTERS,
+        &[
+            ("constants", &constants),
+            ("loads", &(left + &right)),
+            ("store", &store.text),
+        ],
+    )?;
+    let invocations = sizes.batch * sizes.m.div_ceil(4 * blocks as usize) * sizes.n.div_ceil(4);
+    Ok(Kernel {
+        label: "dot, registers",
+        text: store.functions.clone() + &text,
+        workgroups: invocations.div_ceil(64),
+    })
+}

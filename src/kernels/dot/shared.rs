@@ -1,0 +1,63 @@
+//! Face of `shaders/dot/shared.wgsl`.
+
+use super::view::{Access, Load, View};
+use super::{Sizes, bindings, constants};
+use crate::error::Result;
+use crate::kernels::store::Store;
+use crate::kernels::template::{Kernel, fill};
+
+const SHARED: &str = include_str!("../../../shaders/dot/shared.wgsl");
+/// Rows and columns of the tile of a workgroup.
+const TILE: usize = 64;
+
+/// The product with tiles in workgroup memory. Operands are loaded along the axis in which they are contiguous.
+pub(super) fn kernel(sizes: Sizes, lhs: &View, rhs: &View, store: &Store) -> Result<Kernel> {
+    let left_along_k = lhs.strides[2] == 1 || lhs.strides[1] != 1;
+    let right_along_k = rhs.strides[1] == 1 && rhs.strides[2] != 1;
+    let load = |name, binding, view: &View, sizes: [usize; 3], transpose: bool, zero_beyond| {
+        let [b, i, j] = sizes;
+        let (view, sizes) = if transpose {
+            (view.transposed(), [b, j, i])
+        } else {
+            (view.clone(), sizes)
+        };
+        Load {
+            name,
+            binding,
+            view: &view,
+            sizes,
+            access: Access::Row,
+            zero_beyond,
+            wide: false,
+        }
+        .text()
+    };
+    // Terms beyond K are zero in the tile of A.
+    let (left, lhs_type) = load(
+        "left",
+        "lhs",
+        lhs,
+        sizes.left(),
+        !left_along_k,
+        left_along_k,
+    );
+    let (right, rhs_type) = load("right", "rhs", rhs, sizes.right(), right_along_k, false);
+    let constants = constants(sizes)
+        + &format!(
+            "const LEFT_ALONG_K: bool = {left_along_k};\nconst RIGHT_ALONG_K: bool = {right_along_k};\n"
+        )
+        + &bindings([store.element, lhs_type, rhs_type], store);
+    let text = fill(
+        SHARED,
+        &[
+            ("constants", &constants),
+            ("loads", &(left + &right)),
+            ("store", &store.text),
+        ],
+    )?;
+    Ok(Kernel {
+        label: "dot, shared",
+        text: store.functions.clone() + &text,
+        workgroups: sizes.batch * sizes.m.div_ceil(TILE) * sizes.n.div_ceil(TILE),
+    })
+}

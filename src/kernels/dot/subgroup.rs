@@ -1,0 +1,208 @@
+//! Face of `shaders/dot/subgroup.wgsl`, whose unrolled parts are written here.
+
+use std::fmt::Write as _;
+
+use super::family::SubgroupTile;
+use super::view::{Access, Load, View};
+use super::{Sizes, bindings, constants};
+use crate::error::Result;
+use crate::kernels::store::Store;
+use crate::kernels::template::{Kernel, fill};
+
+const SUBGROUP: &str = include_str!("../../../shaders/dot/subgroup.wgsl");
+/// Invocations of a workgroup where subgroups are large.
+const WORKGROUP: usize = 128;
+
+/// The product with a tile per subgroup.
+pub(super) fn kernel(
+    sizes: Sizes,
+    lhs: &View,
+    rhs: &View,
+    tile: SubgroupTile,
+    store: &Store,
+) -> Result<Kernel> {
+    let Sizes { batch, m, n, k } = sizes;
+    let lanes = tile.subgroup_size as usize;
+    let vectors = tile.vectors as usize;
+    // The product that the tiles see: rows are unrolled, columns are spread over the lanes.
+    let (row_count, column_count) = if tile.exchanged { (n, m) } else { (m, n) };
+    let rows = (tile.rows as usize).min(row_count.next_multiple_of(4));
+    let columns = 4 * lanes * vectors;
+    let exchange = |view: &View| {
+        if tile.exchanged {
+            view.transposed()
+        } else {
+            view.clone()
+        }
+    };
+    let (row_operand, row_binding, column_operand, column_binding) = if tile.exchanged {
+        (rhs, "rhs", lhs, "lhs")
+    } else {
+        (lhs, "lhs", rhs, "rhs")
+    };
+    let (row_operand, column_operand) = (exchange(row_operand), exchange(column_operand));
+    let row_sizes = [batch, row_count, k];
+    // An operand that is contiguous along rows is loaded in blocks of four rows, if there are rows for more than half of the lanes.
+    let by_blocks =
+        !row_operand.aligned(2, row_sizes) && row_operand.aligned(1, row_sizes) && rows > 2 * lanes;
+    let (left, row_type) = Load {
+        name: "left",
+        binding: row_binding,
+        view: &row_operand,
+        sizes: row_sizes,
+        access: if by_blocks {
+            Access::Block
+        } else {
+            Access::Row
+        },
+        zero_beyond: true,
+        wide: tile.wide,
+    }
+    .text();
+    let (right, column_type) = Load {
+        name: "right",
+        binding: column_binding,
+        view: &column_operand,
+        sizes: [batch, k, column_count],
+        access: Access::Block,
+        zero_beyond: false,
+        wide: tile.wide,
+    }
+    .text();
+    let types = if tile.exchanged {
+        [store.element, column_type, row_type]
+    } else {
+        [store.element, row_type, column_type]
+    };
+    let (down, across) = (row_count.div_ceil(rows), column_count.div_ceil(columns));
+    let tiles = batch * down * across;
+    let subgroups = if lanes < 32 {
+        1
+    } else {
+        (WORKGROUP / lanes).max(1)
+    };
+    let constants = constants(sizes)
+        + &format!(
+            "const SUBGROUP: u32 = {lanes}u;\nconst SUBGROUPS: u32 = {subgroups}u;\n\
+             const TILE_ROWS: u32 = {rows}u;\nconst TILE_COLUMNS: u32 = {columns}u;\n\
+             const TILES_DOWN: u32 = {down}u;\nconst TILES_ACROSS: u32 = {across}u;\nconst TILES: u32 = {tiles}u;\n"
+        )
+        + &bindings(types, store);
+    let text = fill(
+        SUBGROUP,
+        &[
+            ("constants", &constants),
+            ("loads", &(left + &right)),
+            ("store", &store.text),
+            ("accumulators", &accumulators(rows, vectors)),
+            (
+                "step",
+                &step(rows, lanes, vectors, by_blocks, row_count, column_count),
+            ),
+            ("results", &results(rows, lanes, vectors, tile.exchanged)),
+        ],
+    )?;
+    Ok(Kernel {
+        label: "dot, subgroup",
+        text: store.functions.clone() + &text,
+        workgroups: tiles.div_ceil(subgroups),
+    })
+}
+
+/// `c<row>_<vector>`: four neighbouring columns of a row, of this lane.
+fn accumulators(rows: usize, vectors: usize) -> String {
+    let mut text = String::new();
+    for row in 0..rows {
+        for vector in 0..vectors {
+            // Writing to a `String` cannot fail.
+            let _ = writeln!(text, "    var c{row}_{vector} = vec4<f32>();");
+        }
+    }
+    text
+}
+
+/// Loads and multiply-adds of four k.
+fn step(
+    rows: usize,
+    lanes: usize,
+    vectors: usize,
+    by_blocks: bool,
+    row_count: usize,
+    column_count: usize,
+) -> String {
+    let mut text = String::new();
+    // Rows that one load of all lanes covers, and where a load may start at most.
+    let (covered, per_lane, last) = if by_blocks {
+        (4 * lanes, 4, (row_count - 1) / 4 * 4)
+    } else {
+        (lanes, 1, row_count - 1)
+    };
+    let clamped = |at: String, overrun: bool, last: usize| {
+        if overrun {
+            format!("min({at}, {last}u)")
+        } else {
+            at
+        }
+    };
+    let loads = rows.div_ceil(covered);
+    for load in 0..loads {
+        let at = format!("row + {}u + lane * {per_lane}u", load * covered);
+        // Tiles start at multiples of `rows`; the last may end beyond the last row, and so may the lanes of the last load.
+        let overrun = !row_count.is_multiple_of(rows) || !rows.is_multiple_of(covered);
+        let at = clamped(at, overrun, last);
+        let _ = writeln!(text, "        let a{load} = left(batch, {at}, k);");
+    }
+    for vector in 0..vectors {
+        let at = format!("column + {}u + lane * 4u", vector * 4 * lanes);
+        let overrun = !column_count.is_multiple_of(4 * lanes * vectors);
+        let at = clamped(at, overrun, (column_count - 1) / 4 * 4);
+        let _ = writeln!(text, "        let b{vector} = right(batch, k, {at});");
+    }
+    for row in 0..rows {
+        let (load, within) = (row / covered, row % covered);
+        let (lane, part) = if by_blocks {
+            (within / 4, format!("[{}]", within % 4))
+        } else {
+            (within, String::new())
+        };
+        // A term's rounding follows those before it: the order of k is that of the loop.
+        for vector in 0..vectors {
+            let sum = format!("c{row}_{vector}");
+            for (q, component) in ["x", "y", "z", "w"].into_iter().enumerate() {
+                let _ = writeln!(
+                    text,
+                    "        {sum} = fma(vec4<f32>(subgroupBroadcast(a{load}{part}.{component}, {lane}u)), b{vector}[{q}], {sum});"
+                );
+            }
+        }
+    }
+    text
+}
+
+/// The accumulators go to the result; those of exchanged operands four rows at a time, which are neighbouring columns of the result.
+fn results(rows: usize, lanes: usize, vectors: usize, exchanged: bool) -> String {
+    let mut text = String::new();
+    for vector in 0..vectors {
+        let column = format!("column + {}u + lane * 4u", vector * 4 * lanes);
+        if exchanged {
+            for row in (0..rows).step_by(4) {
+                for (q, component) in ["x", "y", "z", "w"].into_iter().enumerate() {
+                    let [a, b, c, d] =
+                        [0, 1, 2, 3].map(|r| format!("c{}_{vector}.{component}", row + r));
+                    let _ = writeln!(
+                        text,
+                        "    store(batch, {column} + {q}u, row + {row}u, vec4<f32>({a}, {b}, {c}, {d}));"
+                    );
+                }
+            }
+        } else {
+            for row in 0..rows {
+                let _ = writeln!(
+                    text,
+                    "    store(batch, row + {row}u, {column}, c{row}_{vector});"
+                );
+            }
+        }
+    }
+    text
+}

@@ -1,0 +1,153 @@
+//! Operands of a product that are read in place, and the WGSL that loads them.
+
+/// An operand read in place: element `[b, i, j]` is at `offset + b*strides[0] + i*strides[1] + j*strides[2]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct View {
+    pub(crate) offset: usize,
+    pub(crate) strides: [usize; 3],
+}
+
+/// How much one call of a load function returns.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// `fn name(batch, i, j) -> vec4<f32>`: elements `(i, j .. j+3)`.
+    Row,
+    /// `fn name(batch, i, j) -> mat4x4<f32>`: column `r` holds the elements `(i + r, j .. j+3)`.
+    Block,
+}
+
+/// What the text of a load function depends on. `j` must be a multiple of four, and for blocks `i` too; both below their sizes.
+pub(super) struct Load<'a> {
+    /// Name of the function.
+    pub(super) name: &'a str,
+    /// Name of the binding.
+    pub(super) binding: &'a str,
+    pub(super) view: &'a View,
+    /// Sizes of the view: `[B, I, J]`.
+    pub(super) sizes: [usize; 3],
+    pub(super) access: Access,
+    /// Elements beyond the end of axis `j` are zero; otherwise they repeat the last one.
+    pub(super) zero_beyond: bool,
+    /// Load two floats as one 64-bit integer where addresses allow it.
+    pub(super) wide: bool,
+}
+
+impl View {
+    /// The view with its last two axes exchanged.
+    pub(crate) fn transposed(&self) -> View {
+        let [b, i, j] = self.strides;
+        View {
+            offset: self.offset,
+            strides: [b, j, i],
+        }
+    }
+
+    /// vec4 loads along the axis of stride 1 need every address they start at to be a multiple of 4.
+    pub(super) fn aligned(&self, along: usize, sizes: [usize; 3]) -> bool {
+        let other = 3 - along;
+        self.strides[along] == 1
+            && sizes[along].is_multiple_of(4)
+            && self.offset.is_multiple_of(4)
+            && (sizes[0] == 1 || self.strides[0].is_multiple_of(4))
+            && (sizes[other] == 1 || self.strides[other].is_multiple_of(4))
+    }
+}
+
+impl Load<'_> {
+    /// The function, and the element type of the binding.
+    pub(super) fn text(&self) -> (String, &'static str) {
+        let View {
+            offset,
+            strides: [sb, si, sj],
+        } = *self.view;
+        let base = format!("batch * {sb}u + {offset}u");
+        let rows = if self.access == Access::Block { 4 } else { 1 };
+        // Where an edge cannot occur nothing is clamped. A row is never beyond its edge, a block can be.
+        let clamp = |variable: &str, delta: usize, size: usize| match (delta, size % 4) {
+            (0, _) => variable.to_string(),
+            (_, 0) => format!("{variable} + {delta}u"),
+            _ => format!("min({variable} + {delta}u, {}u)", size - 1),
+        };
+        let [_, size_i, size_j] = self.sizes;
+        let (i, j) = (
+            |delta| clamp("i", delta, size_i),
+            |delta| clamp("j", delta, size_j),
+        );
+        let vector = |at: String| {
+            let element = format!("{}[({at}) / 4u]", self.binding);
+            if self.wide {
+                format!("floats({element})")
+            } else {
+                element
+            }
+        };
+        let vector_type = if self.wide { "vec2<u64>" } else { "vec4<f32>" };
+        let along_j = self.view.aligned(2, self.sizes);
+        let along_i = self.access == Access::Block && self.view.aligned(1, self.sizes);
+        let mut vectors: Vec<String> = Vec::new();
+        for r in 0..rows {
+            vectors.push(if along_j {
+                vector(format!("{base} + ({}) * {si}u + j", i(r)))
+            } else if along_i {
+                vector(format!("{base} + i + ({}) * {sj}u", j(r)))
+            } else {
+                let element = |q: usize| {
+                    format!(
+                        "{}[{base} + ({}) * {si}u + ({}) * {sj}u]",
+                        self.binding,
+                        i(r),
+                        j(q)
+                    )
+                };
+                let elements: Vec<String> = (0..4).map(element).collect();
+                format!("vec4<f32>({})", elements.join(", "))
+            });
+        }
+        let (returned, value) = match self.access {
+            Access::Row => ("vec4<f32>", vectors.concat()),
+            Access::Block => {
+                let block = format!("mat4x4<f32>({})", vectors.join(",\n        "));
+                let transposed = along_i && !along_j;
+                (
+                    "mat4x4<f32>",
+                    if transposed {
+                        format!("transpose({block})")
+                    } else {
+                        block
+                    },
+                )
+            }
+        };
+        let body = if self.zero_beyond && !size_j.is_multiple_of(4) {
+            let masked = match self.access {
+                Access::Row => "values * inside",
+                Access::Block => {
+                    "mat4x4<f32>(values[0] * inside, values[1] * inside, values[2] * inside, values[3] * inside)"
+                }
+            };
+            format!(
+                "let values = {value};\n    \
+                 let inside = vec4<f32>(select(vec4(0.0), vec4(1.0), vec4(j, j + 1u, j + 2u, j + 3u) < vec4({size_j}u)));\n    \
+                 return {masked};"
+            )
+        } else {
+            format!("return {value};")
+        };
+        let name = self.name;
+        let text =
+            format!("fn {name}(batch: u32, i: u32, j: u32) -> {returned} {{\n    {body}\n}}\n");
+        let element = if along_j || along_i {
+            vector_type
+        } else {
+            "f32"
+        };
+        (text, element)
+    }
+}
+
+/// Four floats from two 64-bit integers, as they lie in memory on a little-endian machine, which every GPU is.
+pub(super) const FLOATS: &str = "\
+fn floats(x: vec2<u64>) -> vec4<f32> {
+    return vec4<f32>(bitcast<f32>(u32(x.x)), bitcast<f32>(u32(x.x >> 32u)), bitcast<f32>(u32(x.y)), bitcast<f32>(u32(x.y >> 32u)));
+}
+";
