@@ -250,6 +250,13 @@ impl Tuning {
         rhs: &View,
     ) -> Family {
         let class = Class::new(sizes.batch, sizes.m, sizes.n, sizes.k, Layout::of(lhs, rhs));
+        self.choose(capabilities, class)
+            .unwrap_or_else(|| builtin(capabilities, sizes))
+    }
+
+    /// The kernel that a table or a forced choice has for a class; none where the built-in rules decide.
+    #[must_use]
+    pub fn choose(&self, capabilities: &Capabilities, class: Class) -> Option<Family> {
         let wanted = match &self.rule {
             Rule::Builtin => None,
             Rule::Forced(family) => Some(*family),
@@ -264,9 +271,7 @@ impl Tuning {
                 })
                 .map(|entry| entry.kernel),
         };
-        wanted
-            .filter(|family| family.runs_on(capabilities))
-            .unwrap_or_else(|| builtin(capabilities, sizes))
+        wanted.filter(|family| family.runs_on(capabilities))
     }
 }
 

@@ -16,6 +16,7 @@ mod table;
 mod train;
 mod training;
 mod tune;
+mod tune_kernels;
 
 use std::process::ExitCode;
 
@@ -50,5 +51,6 @@ fn dispatch(command: Command) -> Outcome {
         Command::Devices { json } => devices::run(json),
         Command::Train(arguments) => train::run(&arguments),
         Command::Compare(arguments) => compare::run(&arguments),
+        Command::Tune(arguments) => tune_kernels::run(&arguments),
     }
 }
