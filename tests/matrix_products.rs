@@ -49,8 +49,8 @@ struct Shape {
     k: usize,
     lhs: Batch,
     rhs: Batch,
-    /// Whether every kernel computes this product, or only every third, beginning with another one for each shape and layout: compilers take
-    /// long over large tiles, and all kernels share their loads and stores.
+    /// Whether every kernel computes this product, in one layout. Else every eighth of those with small tiles does, beginning with another one for each
+    /// shape and layout: compilers take long over large tiles, and all kernels share their loads and stores.
     all: bool,
 }
 
@@ -269,7 +269,14 @@ fn check_families(gpu: &Gpu, index: usize) -> Outcome {
     {
         let product = product(shape, transpose_lhs, transpose_rhs)?;
         for (number, &family) in families.iter().enumerate() {
-            if (number + index + layout) % 3 != 0 && !(shape.all && layout == index % 4) {
+            let chosen = if shape.all {
+                layout == index / 2 % 4
+            } else {
+                let large =
+                    matches!(family, Family::Subgroup(tile) if tile.rows * tile.vectors > 32);
+                !large && (number + 3 * index + layout).is_multiple_of(8)
+            };
+            if !chosen {
                 continue;
             }
             let found = product.run(&gpu.with_tuning(Tuning::forced(family))?)?;
