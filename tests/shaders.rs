@@ -12,8 +12,10 @@ use naga::ShaderStage::Compute;
 use naga::back::{glsl, hlsl, msl, spv};
 use naga::proc::BoundsCheckPolicies;
 use naga::valid::{Capabilities, ValidationFlags, Validator};
-use osculant::graph::NodeId;
-use osculant::graph::lower::sources;
+use osculant::graph::lower::{sources, sources_for};
+use osculant::graph::{DType, Graph, NodeId};
+use osculant::kernels::dot::catalogue;
+use osculant::kernels::tuning::{Capabilities as DeviceCapabilities, Family, Products, Tuning};
 use proptest::test_runner::TestCaseError;
 
 type Outcome = std::result::Result<(), Box<dyn std::error::Error>>;
@@ -24,17 +26,57 @@ fn check(problem: &Problem, seen: &mut HashSet<String>) -> Outcome {
     for (node, text) in sources(&problem.graph, &targets, &problem.directions)? {
         if !seen.contains(&text) {
             let describe = |error| format!("{}: {error}\n{text}", problem.graph.describe(node));
-            translate(&text).map_err(describe)?;
+            translate(&text, Needs::NOTHING).map_err(describe)?;
             seen.insert(text);
         }
     }
     Ok(())
 }
 
+/// What a kernel asks of the languages it is translated to.
+#[derive(Clone, Copy)]
+struct Needs {
+    extensions: Capabilities,
+    spirv: (u8, u8),
+    metal: (u8, u8),
+    shader_model: hlsl::ShaderModel,
+    /// None where the language has no way to say it.
+    opengl: Option<glsl::Version>,
+}
+
+impl Needs {
+    /// No extension: the old compiler of Direct3D 12, and OpenGL ES 3.1, the first with compute shaders.
+    const NOTHING: Needs = Needs {
+        extensions: Capabilities::empty(),
+        spirv: (1, 0),
+        metal: (2, 0),
+        shader_model: hlsl::ShaderModel::V5_1,
+        opengl: Some(glsl::Version::new_gles(310)),
+    };
+
+    fn of(text: &str) -> Needs {
+        let mut needs = Self::NOTHING;
+        if text.contains("subgroup_invocation_id") {
+            needs.extensions |= Capabilities::SUBGROUP;
+            needs.spirv = (1, 3);
+            needs.metal = (2, 1);
+            needs.shader_model = hlsl::ShaderModel::V6_0;
+        }
+        if text.contains("u64") {
+            needs.extensions |= Capabilities::SHADER_INT64;
+            needs.metal = (2, 3);
+            needs.shader_model = hlsl::ShaderModel::V6_0;
+            // Has no 64-bit integers.
+            needs.opengl = None;
+        }
+        needs
+    }
+}
+
 /// The first of naga's complaints.
-fn translate(text: &str) -> std::result::Result<(), String> {
+fn translate(text: &str, needs: Needs) -> std::result::Result<(), String> {
     let module = naga::front::wgsl::parse_str(text).map_err(|error| error.emit_to_string(text))?;
-    let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
+    let info = Validator::new(ValidationFlags::all(), needs.extensions)
         .validate(&module)
         .map_err(|error| error.emit_to_string(text))?;
 
@@ -43,20 +85,24 @@ fn translate(text: &str) -> std::result::Result<(), String> {
         shader_stage: Compute,
         entry_point: "main".into(),
     };
-    spv::write_vec(&module, &info, &spv::Options::default(), Some(&pipeline))
+    let options = spv::Options {
+        lang_version: needs.spirv,
+        ..spv::Options::default()
+    };
+    spv::write_vec(&module, &info, &options, Some(&pipeline))
         .map_err(|error| format!("SPIR-V: {error}"))?;
 
     // Metal
     let options = msl::Options {
-        lang_version: (2, 0),
+        lang_version: needs.metal,
         ..msl::Options::default()
     };
     msl::write_string(&module, &info, &options, &msl::PipelineOptions::default())
         .map_err(|error| format!("MSL: {error}"))?;
 
-    // Direct3D 12, with its old compiler
+    // Direct3D 12
     let options = hlsl::Options {
-        shader_model: hlsl::ShaderModel::V5_1,
+        shader_model: needs.shader_model,
         ..hlsl::Options::default()
     };
     let mut written = String::new();
@@ -64,8 +110,14 @@ fn translate(text: &str) -> std::result::Result<(), String> {
         .write(&module, &info, None)
         .map_err(|error| format!("HLSL: {error}"))?;
 
-    // OpenGL ES 3.1, the first with compute shaders
-    let options = glsl::Options::default();
+    // OpenGL
+    let Some(version) = needs.opengl else {
+        return Ok(());
+    };
+    let options = glsl::Options {
+        version,
+        ..glsl::Options::default()
+    };
     let pipeline = glsl::PipelineOptions {
         shader_stage: Compute,
         entry_point: "main".into(),
@@ -139,5 +191,48 @@ fn kernels_of_random_graphs_translate_for_every_backend() -> Outcome {
             .and_then(|problem| check(&problem, &mut seen.borrow_mut()))
             .map_err(|error| TestCaseError::fail(error.to_string()))
     })?;
+    Ok(())
+}
+
+#[test]
+fn every_kernel_for_products_translates() -> Outcome {
+    let all = catalogue()?;
+    for family in ["registers", "subgroup", "shared"] {
+        assert!(
+            all.iter().any(|(name, _)| name.contains(family)),
+            "{family}"
+        );
+    }
+    for (name, text) in all {
+        translate(&text, Needs::of(&text)).map_err(|error| format!("{name}: {error}\n{text}"))?;
+    }
+    Ok(())
+}
+
+/// The kernels of a program can be listed for a device that is not here.
+#[test]
+fn programs_are_written_with_the_kernel_that_is_asked_for() -> Outcome {
+    let capabilities = DeviceCapabilities {
+        subgroup_size: Some(16),
+        wide_loads: true,
+        large_workgroups: true,
+        ..DeviceCapabilities::default()
+    };
+    let mut graph = Graph::new();
+    let a = graph.input("a", &[2, 40, 12], DType::F32)?;
+    let b = graph.input("b", &[2, 12, 36], DType::F32)?;
+    let dot = graph.dot(a, b, false, false)?;
+    let mut seen = HashSet::new();
+    for family in Family::all(&capabilities) {
+        let products = Products {
+            capabilities,
+            tuning: Tuning::forced(family),
+        };
+        for (_, text) in sources_for(&graph, &[dot], &[], &products)? {
+            translate(&text, Needs::of(&text))
+                .map_err(|error| format!("{family}: {error}\n{text}"))?;
+            assert!(seen.insert(text), "{family} is the same as another");
+        }
+    }
     Ok(())
 }

@@ -54,10 +54,23 @@ impl Gpu {
     /// [`Error::Option`] for an unknown backend name or a tuning that does not fit, [`Error::NoAdapter`] when nothing fits,
     /// [`Error::NoDevice`] when no adapter that fits gives a device.
     pub fn request(options: &AdapterOptions) -> Result<Self> {
+        Self::first(options)?.with_tuning_from_env()
+    }
+
+    /// As [`request`](Self::request), with this choice of kernels for matrix products whatever `OSCULANT_TUNING` says; see
+    /// [`with_tuning`](Self::with_tuning).
+    ///
+    /// # Errors
+    /// Those of [`request`](Self::request) and [`with_tuning`](Self::with_tuning).
+    pub fn request_tuned(options: &AdapterOptions, tuning: Tuning) -> Result<Self> {
+        Self::first(options)?.with_tuning(tuning)
+    }
+
+    fn first(options: &AdapterOptions) -> Result<Self> {
         let mut first_error = None;
         for adapter in options.candidates()? {
             match Self::open(&adapter) {
-                Ok(gpu) => return gpu.with_tuning_from_env(),
+                Ok(gpu) => return Ok(gpu),
                 Err(error) => {
                     log::warn!("{error}");
                     first_error.get_or_insert(error);

@@ -2,6 +2,7 @@
 //!
 //! A face checks shapes and limits and adds dispatches to a [`Recording`](crate::gpu::Recording). Nothing else in the crate names a binding.
 
+pub mod autotune;
 pub(crate) mod cg;
 pub mod dot;
 pub(crate) mod expression;

@@ -250,6 +250,13 @@ impl Tuning {
         rhs: &View,
     ) -> Family {
         let class = Class::new(sizes.batch, sizes.m, sizes.n, sizes.k, Layout::of(lhs, rhs));
+        self.choose(capabilities, class)
+            .unwrap_or_else(|| builtin(capabilities, sizes))
+    }
+
+    /// The kernel that a table or a forced choice has for a class; none where the built-in rules decide.
+    #[must_use]
+    pub fn choose(&self, capabilities: &Capabilities, class: Class) -> Option<Family> {
         let wanted = match &self.rule {
             Rule::Builtin => None,
             Rule::Forced(family) => Some(*family),
@@ -264,9 +271,7 @@ impl Tuning {
                 })
                 .map(|entry| entry.kernel),
         };
-        wanted
-            .filter(|family| family.runs_on(capabilities))
-            .unwrap_or_else(|| builtin(capabilities, sizes))
+        wanted.filter(|family| family.runs_on(capabilities))
     }
 }
 
@@ -359,9 +364,11 @@ fn builtin(capabilities: &Capabilities, sizes: Sizes) -> Family {
     }
 }
 
-/// Software with subgroups: loads are what costs (see `shaders/dot/subgroup.wgsl`), so the tile is as large as the product fills.
+/// Software with subgroups: loads are what costs (see `shaders/dot/subgroup.wgsl`), so the tile is as large as the product fills and as the time to
+/// compile it is worth. On lavapipe (8 lanes) a 32 x 32 tile takes half a second to compile, a 64 x 64 tile two and a half.
 fn software(capabilities: &Capabilities, subgroup_size: u32, sizes: Sizes) -> Family {
-    let Sizes { m, n, .. } = sizes;
+    let Sizes { batch, m, n, k } = sizes;
+    let terms = (batch * m * n) as f64 * k as f64;
     let tile = |rows, vectors, exchanged| {
         Family::Subgroup(SubgroupTile {
             subgroup_size,
@@ -371,14 +378,21 @@ fn software(capabilities: &Capabilities, subgroup_size: u32, sizes: Sizes) -> Fa
             wide: capabilities.wide_loads,
         })
     };
+    let fills = |columns: u32| n >= (4 * subgroup_size * columns) as usize * 3 / 4;
     // Few columns leave lanes idle unless they become the rows.
     if n <= 16 && m > n {
-        tile(16, 1, true)
-    } else if m >= 64 && n >= 64 {
+        let two = m >= 8 * subgroup_size as usize;
+        tile(16, if two { 2 } else { 1 }, true)
+    } else if m >= 48 && fills(2) && terms >= SECONDS_TO_COMPILE {
         tile(64, 2, false)
-    } else if n >= 64 {
+    } else if m >= 24 && fills(2) && terms >= HALF_SECONDS_TO_COMPILE {
         tile(32, 2, false)
     } else {
-        tile(32, 1, false)
+        tile(if m > 16 { 32 } else { 16 }, 1, false)
     }
 }
+
+/// Terms of a product that runs long enough, thousands of times in a training, to be worth the longest compilation: 256 x 128 x 512.
+const SECONDS_TO_COMPILE: f64 = 16_777_216.0;
+/// The same for the longer half: 64 x 64 x 256.
+const HALF_SECONDS_TO_COMPILE: f64 = 1_048_576.0;

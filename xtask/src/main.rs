@@ -23,7 +23,8 @@ Commands:
         Build the release binary and compare sgd, adam and newton-cg on `digits-mlp`; the report
         goes to out/demo. --quick: one seed and a tenth of the work, as in continuous integration.
   test [--swiftshader] [CARGO TEST ARGUMENTS]
-        Run every test of the workspace, documentation tests included, on every adapter found.
+        Run every test of the workspace, documentation tests included, on every adapter found; without
+        arguments also those of whole programs with each family of kernels for matrix products.
         --swiftshader fetches SwiftShader first. What follows is passed on to `cargo test`:
           cargo xtask test --test optimizers -- --nocapture
   data NAME

@@ -4,16 +4,12 @@ use crate::shell::{self, Outcome};
 use crate::{adapter, swiftshader};
 use std::ffi::OsString;
 use std::path::Path;
+use std::process::Command;
 
 pub(crate) fn run(arguments: &[String]) -> Outcome {
     let (with_swiftshader, arguments) = take_option(arguments, "--swiftshader");
     adapter::ensure()?;
 
-    let mut tests = shell::cargo();
-    tests
-        .args(["test", "--workspace", "--all-features", "--no-fail-fast"])
-        .args(arguments);
-    shell::with_runtime_folder(&mut tests)?;
     let manifest = if with_swiftshader {
         Some(swiftshader::fetch()?)
     } else if adapter::chosen_drivers().is_none() {
@@ -27,14 +23,41 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
             "SwiftShader is among the Vulkan drivers: {}",
             manifest.display()
         );
-        let drivers = drivers_with(&manifest)?;
-        // The first name is the present one, the second is read by loaders before 1.3.207.
-        tests
-            .env("VK_DRIVER_FILES", &drivers)
-            .env("VK_ICD_FILENAMES", &drivers);
     }
-    shell::stream(&mut tests)
+    let drivers = manifest
+        .map(|manifest| drivers_with(&manifest))
+        .transpose()?;
+    let command = |arguments: &[&str]| -> Outcome<Command> {
+        let mut tests = shell::cargo();
+        tests
+            .args(["test", "--all-features", "--no-fail-fast"])
+            .args(arguments);
+        shell::with_runtime_folder(&mut tests)?;
+        if let Some(drivers) = &drivers {
+            // The first name is the present one, the second is read by loaders before 1.3.207.
+            tests
+                .env("VK_DRIVER_FILES", drivers)
+                .env("VK_ICD_FILENAMES", drivers);
+        }
+        Ok(tests)
+    };
+    shell::stream(command(&["--workspace"])?.args(&arguments))?;
+    if arguments.is_empty() {
+        // What is computed may not depend on which kernel multiplies matrices. A device that lacks one repeats the first run.
+        for family in FAMILIES {
+            println!("\nWith '{family}' as the kernel of every matrix product:");
+            let targets = SUITES.iter().flat_map(|suite| ["--test", suite]);
+            let mut tests = command(&targets.collect::<Vec<_>>())?;
+            shell::stream(tests.env("OSCULANT_TUNING", format!("forced:{family}")))?;
+        }
+    }
+    Ok(())
 }
+
+/// Beginnings of the names of kernels for matrix products, one for each family.
+const FAMILIES: [&str; 3] = ["registers", "subgroup 16", "shared"];
+/// The tests that compare whole programs with other implementations.
+const SUITES: [&str; 3] = ["primitives", "models", "fixtures"];
 
 /// Every driver that the loader would use, and one more.
 fn drivers_with(manifest: &Path) -> Outcome<OsString> {

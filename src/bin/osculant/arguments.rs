@@ -17,7 +17,8 @@ Examples:
 
 Environment:
   OSCULANT_ADAPTER   part of the name of the adapter to take
-  OSCULANT_BACKEND   vulkan, metal, dx12 or gl";
+  OSCULANT_BACKEND   vulkan, metal, dx12 or gl
+  OSCULANT_TUNING    file written by `osculant tune`";
 
 const OPTIONS: &str = "\
 Options of the optimizers (--set KEY=VALUE):
@@ -62,7 +63,19 @@ pub(crate) enum Command {
     /// Compare optimizers on a problem and write a report
     #[command(after_help = format!("{OPTIONS}\n\n{COMPARE_EXAMPLES}"))]
     Compare(Compare),
+    /// Measure which kernels for matrix products are fastest on an adapter
+    #[command(after_help = TUNE_EXAMPLES)]
+    Tune(TuneKernels),
 }
+
+const TUNE_EXAMPLES: &str = "\
+Examples:
+  osculant tune --quick
+  osculant tune --out tuning.json
+  osculant train digits-mlp --optimizer newton-cg --tuning tuning.json
+
+The file holds for this adapter, this driver and this version of osculant. With the same file a
+program has the same bits every time; another file may round differently.";
 
 const TRAIN_EXAMPLES: &str = "\
 Examples:
@@ -93,6 +106,23 @@ pub(crate) struct Place {
     /// Part of the name of the adapter to take; see `osculant devices`
     #[arg(long, value_name = "NAME")]
     pub(crate) adapter: Option<String>,
+    /// Kernels for matrix products, as `osculant tune` measured them [default: rules for the kind of adapter]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tuning: Option<PathBuf>,
+}
+
+/// `osculant tune`.
+#[derive(Args, Debug)]
+pub(crate) struct TuneKernels {
+    /// Fewer products and fewer runs
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Part of the name of the adapter to take; see `osculant devices`
+    #[arg(long, value_name = "NAME")]
+    pub(crate) adapter: Option<String>,
+    /// The file to write
+    #[arg(long, value_name = "FILE", default_value = "tuning.json")]
+    pub(crate) out: PathBuf,
 }
 
 /// `osculant train`.

@@ -18,6 +18,7 @@ mod table;
 mod train;
 mod training;
 mod tune;
+mod tune_kernels;
 
 use std::process::ExitCode;
 
@@ -52,5 +53,6 @@ fn dispatch(command: Command) -> Outcome {
         Command::Devices { json } => devices::run(json),
         Command::Train(arguments) => train::run(&arguments),
         Command::Compare(arguments) => compare::run(&arguments),
+        Command::Tune(arguments) => tune_kernels::run(&arguments),
     }
 }

@@ -1,6 +1,7 @@
 //! What both kinds of training need before they start: the device, and a sensible amount of work.
 
 use osculant::gpu::{AdapterOptions, Gpu};
+use osculant::kernels::tuning::Tuning;
 
 use crate::arguments::Place;
 use crate::failure::{Failure, Outcome};
@@ -13,7 +14,10 @@ impl Place {
         if let Some(name) = &self.adapter {
             options = options.with_name(name);
         }
-        Ok(Gpu::request(&options)?)
+        Ok(match &self.tuning {
+            Some(path) => Gpu::request_tuned(&options, Tuning::read(path)?)?,
+            None => Gpu::request(&options)?,
+        })
     }
 
     /// The work budget in epochs.

@@ -97,6 +97,7 @@ pub fn catalogue() -> Result<Vec<(String, String)>> {
     let capabilities = Capabilities {
         subgroup_size: Some(32),
         wide_loads: true,
+        large_workgroups: true,
         ..Capabilities::default()
     };
     let mut all = Vec::new();

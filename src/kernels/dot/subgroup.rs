@@ -179,30 +179,41 @@ fn step(
     text
 }
 
-/// The accumulators go to the result; those of exchanged operands four rows at a time, which are neighbouring columns of the result.
+/// The accumulators go to the result, through an array and a loop: the store, with all that is elementwise in it, is in the text once, however large
+/// the tile. Those of exchanged operands go four rows at a time, which are neighbouring columns of the result.
 fn results(rows: usize, lanes: usize, vectors: usize, exchanged: bool) -> String {
     let mut text = String::new();
     for vector in 0..vectors {
         let column = format!("column + {}u + lane * 4u", vector * 4 * lanes);
-        if exchanged {
-            for row in (0..rows).step_by(4) {
-                for (q, component) in ["x", "y", "z", "w"].into_iter().enumerate() {
-                    let [a, b, c, d] =
-                        [0, 1, 2, 3].map(|r| format!("c{}_{vector}.{component}", row + r));
-                    let _ = writeln!(
-                        text,
-                        "    store(batch, {column} + {q}u, row + {row}u, vec4<f32>({a}, {b}, {c}, {d}));"
-                    );
-                }
-            }
+        let (count, list, body) = if exchanged {
+            let list: Vec<String> = (0..rows)
+                .step_by(4)
+                .flat_map(|row| {
+                    ["x", "y", "z", "w"].map(|component| {
+                        let [a, b, c, d] =
+                            [0, 1, 2, 3].map(|r| format!("c{}_{vector}.{component}", row + r));
+                        format!("vec4<f32>({a}, {b}, {c}, {d})")
+                    })
+                })
+                .collect();
+            let body =
+                format!("store(batch, {column} + i % 4u, row + i / 4u * 4u, tile{vector}[i]);");
+            (rows, list, body)
         } else {
-            for row in 0..rows {
-                let _ = writeln!(
-                    text,
-                    "    store(batch, row + {row}u, {column}, c{row}_{vector});"
-                );
-            }
-        }
+            let list = (0..rows).map(|row| format!("c{row}_{vector}")).collect();
+            (
+                rows,
+                list,
+                format!("store(batch, row + i, {column}, tile{vector}[i]);"),
+            )
+        };
+        // Writing to a `String` cannot fail.
+        let _ = write!(
+            text,
+            "    var tile{vector} = array<vec4<f32>, {count}>(\n        {}\n    );\n    \
+             for (var i = 0u; i < {count}u; i += 1u) {{\n        {body}\n    }}\n",
+            list.join(",\n        ")
+        );
     }
     text
 }
