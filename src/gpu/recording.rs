@@ -204,6 +204,14 @@ impl Recording {
         &self.commands
     }
 
+    /// The commands in `range` alone, for example to time one kernel.
+    #[must_use]
+    pub fn part(&self, range: std::ops::Range<usize>) -> Self {
+        Self {
+            commands: self.commands.get(range).unwrap_or_default().to_vec(),
+        }
+    }
+
     /// Number of kernel runs.
     #[must_use]
     pub fn dispatches(&self) -> usize {
