@@ -1,7 +1,7 @@
 // out[o] = sum or max over r of f(in_1[..o, r..], ..)
 //
 // A reduction with the elementwise chain before it fused into the loop. LANES invocations of a workgroup share one result: 1 where there are many
-// results or few terms, else 64. Each adds up every LANES-th term; a tree in fixed order adds the lanes, so that the bits repeat.
+// results or few terms, else 64. Each adds up every LANES-th term, in chunks; the lanes are added in fixed order, so that the bits repeat.
 // OUTPUTS results of TERMS terms each; reads each operand once per term.
 //
 // binding 0: the result, contiguous or in rows at a pitch (`place`). bindings 1..: operands.
@@ -21,7 +21,7 @@ var<workgroup> partial: array<T, 64>;
 
 //<combine
 fn combine(a: T, b: T) -> T { return a + b; }
-fn finish(a: T) -> R { return a; }
+fn finish(o: u32, a: T) -> R { return a; }
 //>
 
 fn term(o: u32, r: u32) -> T {
@@ -29,6 +29,19 @@ fn term(o: u32, r: u32) -> T {
     let value = T(0.0);
     //>
     return value;
+}
+
+// Every `stride`-th term from `first` on, in chunks of 64, so that rounding errors grow with 64 + TERMS / (64 stride) and not with TERMS.
+fn chunks(o: u32, first: u32, stride: u32) -> T {
+    var total = START;
+    for (var chunk = first; chunk < TERMS; chunk += 64u * stride) {
+        var part = START;
+        for (var r = chunk; r < min(TERMS, chunk + 64u * stride); r += stride) {
+            part = combine(part, term(o, r));
+        }
+        total = combine(total, part);
+    }
+    return total;
 }
 
 @compute @workgroup_size(64)
@@ -41,29 +54,28 @@ fn main(
     if (LANES == 1u) {
         let o = group_index * 64u + local.x;
         if (o < OUTPUTS) {
-            var total = START;
-            for (var r = 0u; r < TERMS; r += 1u) {
-                total = combine(total, term(o, r));
-            }
-            result[place(o)] = finish(total);
+            result[place(o)] = finish(o, chunks(o, 0u, 1u));
         }
     } else {
         // The same for the whole workgroup, so that the barriers below are uniform.
         let o = min(group_index, OUTPUTS - 1u);
-        var total = START;
-        for (var r = local.x; r < TERMS; r += 64u) {
-            total = combine(total, term(o, r));
-        }
-        partial[local.x] = total;
+        partial[local.x] = chunks(o, local.x, 64u);
         workgroupBarrier();
-        for (var width = 32u; width > 0u; width /= 2u) {
-            if (local.x < width) {
-                partial[local.x] = combine(partial[local.x], partial[local.x + width]);
+        // Two levels of eight: fewer barriers than halving six times.
+        if (local.x < 8u) {
+            var total = partial[8u * local.x];
+            for (var i = 1u; i < 8u; i += 1u) {
+                total = combine(total, partial[8u * local.x + i]);
             }
-            workgroupBarrier();
+            partial[8u * local.x] = total;
         }
+        workgroupBarrier();
         if (local.x == 0u && group_index < OUTPUTS) {
-            result[place(o)] = finish(partial[0]);
+            var total = partial[0];
+            for (var i = 8u; i < 64u; i += 8u) {
+                total = combine(total, partial[i]);
+            }
+            result[place(o)] = finish(o, total);
         }
     }
 }

@@ -41,8 +41,8 @@ fn right(batch: u32, i: u32, j: u32) -> vec4<f32> {
 //>
 
 //<store
-fn store(batch: u32, row: u32, column: u32, product: vec4<f32>) {
-    result[(batch * M + row) * N + column] = product.x;
+fn store(batch: u32, row: u32, column: u32, inner: vec4<f32>) {
+    result[(batch * M + row) * N + column] = inner.x;
 }
 //>
 

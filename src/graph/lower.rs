@@ -8,7 +8,7 @@ use super::plan::{Plan, only_units, plan, same_buffer};
 use crate::error::{Error, Result};
 use crate::kernels::dot::{Family, View};
 use crate::kernels::expression::{Coordinate, Expression, Range, Step, Within};
-use crate::kernels::generated::{Reduction, pointwise, reduce};
+use crate::kernels::generated::{Reduce, Reduction, pointwise};
 use crate::kernels::store::Store;
 use crate::kernels::template::{Kernel, Rows};
 use crate::kernels::tuning::Products;
@@ -30,7 +30,7 @@ enum Computation {
         sizes: gather::Sizes,
     },
     Elementwise(Expression),
-    Reduction(Expression, Reduction),
+    Reduction(Reduce),
 }
 
 /// A node with the kernel that computes it.
@@ -59,7 +59,7 @@ impl Lowered {
             }
             Computation::Gather { scatter, sizes } => gather::kernel(*scatter, *sizes),
             Computation::Elementwise(expression) => pointwise(expression, rows),
-            Computation::Reduction(expression, kind) => reduce(expression, *kind, rows),
+            Computation::Reduction(reduce) => reduce.kernel(rows),
         }
     }
 
@@ -68,7 +68,7 @@ impl Lowered {
         match &self.computation {
             Computation::Product { sizes, .. } => sizes.batch == count,
             Computation::Gather { .. } => false,
-            Computation::Elementwise(_) | Computation::Reduction(..) => true,
+            Computation::Elementwise(_) | Computation::Reduction(_) => true,
         }
     }
 
@@ -84,8 +84,11 @@ impl Lowered {
             Computation::Elementwise(expression) => {
                 elements(&expression.axes) as u64 * expression.operations()
             }
-            Computation::Reduction(expression, _) => {
-                elements(&expression.axes) as u64 * (1 + expression.operations())
+            Computation::Reduction(Reduce { terms, finish, .. }) => {
+                let finish = finish
+                    .as_ref()
+                    .map_or(0, |f| elements(&f.axes) as u64 * f.operations());
+                elements(&terms.axes) as u64 * (1 + terms.operations()) + finish
             }
         }
     }
@@ -98,8 +101,12 @@ impl Lowered {
             Computation::Gather { scatter: false, .. } => "gather",
             Computation::Gather { .. } => "scatter-add",
             Computation::Elementwise(_) => "elementwise",
-            Computation::Reduction(_, Reduction::Sum) => "sum",
-            Computation::Reduction(_, Reduction::Max) => "max",
+            Computation::Reduction(reduce) => match (reduce.kind, &reduce.finish) {
+                (Reduction::Sum, None) => "sum",
+                (Reduction::Sum, _) => "sum+",
+                (Reduction::Max, None) => "max",
+                (Reduction::Max, _) => "max+",
+            },
         }
     }
 }
@@ -204,22 +211,20 @@ impl Lowering<'_> {
                 let operands = node.operands.iter().map(|&o| self.contiguous(o)).collect();
                 (Computation::Gather { scatter, sizes }, operands)
             }
+            Op::Sum(_) | Op::Max(_) => self.reduction(root, None)?,
             _ => {
-                let inside = self.plan.product_inside[root.0];
+                let inside = self.plan.inside[root.0];
                 let (expression, operands) = self.expression(root, inside);
                 check_expressible(graph, root, &expression)?;
-                match (&node.op, inside) {
-                    (_, Some(product)) => {
-                        let (computation, factors) = self.product(product, Some(expression));
-                        (computation, [factors, operands].concat())
+                match inside {
+                    Some(inner) => {
+                        let (computation, first) = match graph.node(inner).op {
+                            Op::Dot { .. } => self.product(inner, Some(expression)),
+                            _ => self.reduction(inner, Some(expression))?,
+                        };
+                        (computation, [first, operands].concat())
                     }
-                    (Op::Sum(_), _) => {
-                        (Computation::Reduction(expression, Reduction::Sum), operands)
-                    }
-                    (Op::Max(_), _) => {
-                        (Computation::Reduction(expression, Reduction::Max), operands)
-                    }
-                    _ => (Computation::Elementwise(expression), operands),
+                    None => (Computation::Elementwise(expression), operands),
                 }
             }
         };
@@ -229,6 +234,27 @@ impl Lowering<'_> {
             operands,
             computation,
         })
+    }
+
+    /// The reduction of a `sum` or `max` node, with the buffers that its terms read.
+    fn reduction(
+        &self,
+        id: NodeId,
+        finish: Option<Expression>,
+    ) -> Result<(Computation, Vec<NodeId>)> {
+        let (terms, operands) = self.expression(id, None);
+        check_expressible(self.graph, id, &terms)?;
+        let kind = match self.graph.node(id).op {
+            Op::Max(_) => Reduction::Max,
+            _ => Reduction::Sum,
+        };
+        let reduce = Reduce {
+            terms,
+            kind,
+            finish,
+            software: self.products.capabilities.software,
+        };
+        Ok((Computation::Reduction(reduce), operands))
     }
 
     /// The matrix product of a `dot` node, with the buffers of its two operands.
@@ -338,8 +364,8 @@ impl Lowering<'_> {
     }
 
     /// The fused computation of an elementwise node, or of the terms of a reduction; with the buffers it reads, in order of binding. Where it is
-    /// applied to a matrix `product`, the index space is that of the product.
-    fn expression(&self, root: NodeId, product: Option<NodeId>) -> (Expression, Vec<NodeId>) {
+    /// applied to the results of a product or reduction `inner`, the index space is theirs.
+    fn expression(&self, root: NodeId, inner: Option<NodeId>) -> (Expression, Vec<NodeId>) {
         let graph = self.graph;
         let node = graph.node(root);
         let (start, reduced): (NodeId, &[usize]) = match &node.op {
@@ -362,7 +388,7 @@ impl Lowering<'_> {
         let mut builder = Builder {
             lowering: self,
             root,
-            product,
+            inner,
             axes: order.iter().map(|&d| shape[d]).collect(),
             steps: Vec::new(),
             known: HashMap::new(),
@@ -383,7 +409,8 @@ impl Lowering<'_> {
             steps,
             integer,
         };
-        if product.is_none() {
+        // A product hands over one index per axis.
+        if !inner.is_some_and(|inner| matches!(graph.node(inner).op, Op::Dot { .. })) {
             expression.merge_axes();
         }
         (expression, buffers)
@@ -477,8 +504,8 @@ type Key = (NodeId, Vec<Coordinate>, Vec<Range>);
 struct Builder<'a> {
     lowering: &'a Lowering<'a>,
     root: NodeId,
-    /// The matrix product inside the kernel, if there is one.
-    product: Option<NodeId>,
+    /// The matrix product or reduction inside the kernel, if there is one.
+    inner: Option<NodeId>,
     /// Sizes of the axes of the index space.
     axes: Vec<usize>,
     steps: Vec<Step>,
@@ -512,8 +539,8 @@ impl Builder<'_> {
         let lowering = self.lowering;
         let graph = lowering.graph;
         let node = graph.node(id);
-        if self.product == Some(id) {
-            let step = self.push(Step::Product);
+        if self.inner == Some(id) {
+            let step = self.push(Step::Inner);
             self.known.insert(key, step);
             return step;
         }

@@ -6,8 +6,8 @@
 //!
 //! A node gets a buffer if it is a result, if it is not elementwise, if a kernel needs it as a buffer (operands of `dot`), if it crosses the
 //! phases, if two kernels would compute it twice, or if its consumer's kernel would read too many buffers or become too long. Everything else is
-//! fused into its consumer; and a matrix product whose only reader is elementwise in it is fused into that, so that its bias and activation are
-//! applied before the first store.
+//! fused into its consumer; and a matrix product or reduction whose only reader is elementwise in it is fused into that: biases and activations
+//! are applied before the first store.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -32,8 +32,8 @@ pub struct Plan {
     pub(crate) in_buffer: Vec<bool>,
     /// For each node, the phase in which it is known: 0, or one more than the group of directions it depends on.
     pub(crate) phase: Vec<usize>,
-    /// For each node, the matrix product that is computed inside its kernel.
-    pub(crate) product_inside: Vec<Option<NodeId>>,
+    /// For each node, the matrix product or reduction that is computed inside its kernel.
+    pub(crate) inside: Vec<Option<NodeId>>,
     /// Nodes with a kernel of their own: phase 0 first, in topological order within a phase.
     pub(crate) kernels: Vec<NodeId>,
 }
@@ -123,7 +123,7 @@ pub(crate) fn plan(
         }
     }
     limit_kernels(graph, &needed, &mut in_buffer, max_operands);
-    let product_inside = fuse_products(
+    let inside = fuse_into_readers(
         graph,
         targets,
         &needed,
@@ -139,7 +139,7 @@ pub(crate) fn plan(
     Plan {
         in_buffer,
         phase,
-        product_inside,
+        inside,
         kernels,
     }
 }
@@ -161,8 +161,9 @@ fn buffers_read(graph: &Graph, needed: &[bool], in_buffer: &[bool]) -> Vec<BTree
     reads
 }
 
-/// Finds matrix products with a single reader that is elementwise in them, and takes their buffers away: the reader's kernel computes the product.
-fn fuse_products(
+/// Finds matrix products and reductions with a single reader that is elementwise in them, and takes their buffers away: the reader's kernel computes
+/// them.
+fn fuse_into_readers(
     graph: &Graph,
     targets: &[NodeId],
     needed: &[bool],
@@ -180,13 +181,17 @@ fn fuse_products(
     let mut inside = vec![None; needed.len()];
     for index in 0..needed.len() {
         let product = NodeId(index);
-        let (Op::Dot { .. }, &[reader]) = (&graph.node(product).op, readers[index].as_slice())
-        else {
+        let (operation, &[reader]) = (&graph.node(product).op, readers[index].as_slice()) else {
             continue;
         };
+        // What is computed inside has bindings of its own for what it reads.
+        let own = match operation {
+            Op::Dot { .. } => 2,
+            Op::Sum(_) | Op::Max(_) => reads[index].len(),
+            _ => continue,
+        };
         let consumer = NodeId(reader);
-        // The product's two operands have bindings of their own.
-        let operands = reads[reader].len() + 1;
+        let operands = own + reads[reader].len() - 1;
         let fits = in_buffer[index]
             && needed[index]
             && !targets.contains(&product)

@@ -49,8 +49,8 @@ impl Coordinate {
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Constant(f32),
-    /// The element of a matrix product that is being stored, `product` in WGSL.
-    Product,
+    /// The element of a matrix product or of a reduction that is about to be stored, `inner` in WGSL.
+    Inner,
     /// An element of the operand bound at `binding`; where `inside` does not hold, any element.
     Load {
         binding: usize,
@@ -222,7 +222,13 @@ impl Expression {
         Some(scalar.into_iter().map(|s| s.unwrap_or(false)).collect())
     }
 
-    /// Declarations of the operands, from binding `first` on.
+    /// Whether it calls functions of `shaders/functions.wgsl`, which are made for one type.
+    pub(crate) fn calls_functions(&self) -> bool {
+        let own = |step: &Step| matches!(step, Step::Unary(f, _) if f.is_own());
+        self.steps.iter().any(own)
+    }
+
+    /// Declarations of the operands, from binding `first` on; the variables are numbered like the bindings.
     pub(crate) fn declarations(&self, first: usize, scalar: Option<&[bool]>) -> String {
         let mut out = String::new();
         for (i, integer) in self.integer.iter().enumerate() {
@@ -233,8 +239,8 @@ impl Expression {
             };
             let _ = writeln!(
                 out,
-                "@group(0) @binding({}) var<storage, read> in{i}: array<{element}>;",
-                first + i
+                "@group(0) @binding({at}) var<storage, read> in{at}: array<{element}>;",
+                at = first + i
             );
         }
         out
@@ -305,13 +311,13 @@ impl Expression {
         parts.join(" && ")
     }
 
-    /// Statements that end with `let value = ..;`, for indices `x0, x1, ..`.
-    pub(crate) fn body(&self, vector: Option<usize>) -> String {
+    /// Statements that end with `let value = ..;`, for indices `x0, x1, ..` and operands from binding `first` on, in numbers of this WGSL type.
+    pub(crate) fn body(&self, vector: Option<usize>, first: usize, kind: &str) -> String {
         let mut out = String::new();
         for (i, step) in self.steps.iter().enumerate() {
             let text = match step {
-                Step::Constant(value) => format!("T({})", literal(*value)),
-                Step::Product => "product".to_string(),
+                Step::Constant(value) => format!("{kind}({})", literal(*value)),
+                Step::Inner => "inner".to_string(),
                 Step::Load {
                     binding,
                     offset,
@@ -320,13 +326,13 @@ impl Expression {
                 } => {
                     let wide = vector.is_some_and(|axis| strides[axis] == 1);
                     let address = Self::address(*offset, strides, inside, if wide { 4 } else { 1 });
-                    format!("T(in{binding}[{address}])")
+                    format!("{kind}(in{}[{address}])", first + binding)
                 }
-                Step::Unary(f, x) => f.wgsl(&format!("v{x}")),
+                Step::Unary(f, x) => f.wgsl(&format!("v{x}"), kind),
                 Step::Binary(f, a, b) => f.wgsl(&format!("v{a}"), &format!("v{b}")),
-                Step::Select(c, a, b) => format!("select(v{b}, v{a}, v{c} > T(0.0))"),
+                Step::Select(c, a, b) => format!("select(v{b}, v{a}, v{c} > {kind}(0.0))"),
                 Step::Inside(x, ranges) => {
-                    format!("select(T(0.0), v{x}, {})", Self::condition(ranges))
+                    format!("select({kind}(0.0), v{x}, {})", Self::condition(ranges))
                 }
                 Step::OneHot {
                     binding,
@@ -336,7 +342,8 @@ impl Expression {
                     class,
                 } => {
                     let label = format!(
-                        "in{binding}[{}]",
+                        "in{}[{}]",
+                        first + binding,
                         Self::address(*offset, strides, inside, 1)
                     );
                     let base = match class.axis {
@@ -345,10 +352,10 @@ impl Expression {
                     };
                     if vector.is_some() && class.axis == vector {
                         format!(
-                            "select(T(0.0), T(1.0), vec4<u32>({label}) == {base} + vec4<u32>(0u, 1u, 2u, 3u))"
+                            "select({kind}(0.0), {kind}(1.0), vec4<u32>({label}) == {base} + vec4<u32>(0u, 1u, 2u, 3u))"
                         )
                     } else {
-                        format!("select(T(0.0), T(1.0), {label} == {base})")
+                        format!("select({kind}(0.0), {kind}(1.0), {label} == {base})")
                     }
                 }
             };

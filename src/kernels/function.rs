@@ -68,8 +68,8 @@ impl Unary {
         }
     }
 
-    /// The WGSL expression, where `x` is an expression of type `T` (f32 or vec4<f32>; see `shaders/functions.wgsl`).
-    pub(crate) fn wgsl(self, x: &str) -> String {
+    /// The WGSL expression, where `x` is an expression of type `kind` (f32 or vec4<f32>, or a name for one; see `shaders/functions.wgsl`).
+    pub(crate) fn wgsl(self, x: &str, kind: &str) -> String {
         let function = match self {
             Unary::Neg => return format!("-({x})"),
             Unary::Exp => "exp",
@@ -80,12 +80,20 @@ impl Unary {
             Unary::Sin => "sine",
             Unary::Cos => "cosine",
             Unary::Sqrt => "sqrt",
-            Unary::Reciprocal => return format!("T(1.0) / ({x})"),
+            Unary::Reciprocal => return format!("{kind}(1.0) / ({x})"),
             Unary::Erf => "erf",
-            Unary::Relu => return format!("max({x}, T(0.0))"),
-            Unary::Step => return format!("select(T(0.0), T(1.0), ({x}) > T(0.0))"),
+            Unary::Relu => return format!("max({x}, {kind}(0.0))"),
+            Unary::Step => return format!("select({kind}(0.0), {kind}(1.0), ({x}) > {kind}(0.0))"),
         };
         format!("{function}({x})")
+    }
+
+    /// Whether it is a function of `shaders/functions.wgsl`.
+    pub(crate) fn is_own(self) -> bool {
+        matches!(
+            self,
+            Unary::Tanh | Unary::Logistic | Unary::Softplus | Unary::Sin | Unary::Cos | Unary::Erf
+        )
     }
 
     /// Whether evaluating it again costs more than loading its value.

@@ -17,10 +17,10 @@ pub(crate) enum Reduction {
     Max,
 }
 
-/// Results (or, for sums over few terms, invocations) from which one invocation per result keeps a device busy.
-const ENOUGH_OUTPUTS: usize = 2048;
-/// Terms up to which one invocation adds them faster than a workgroup with its barriers.
-const FEW_TERMS: usize = 32;
+/// Results from which one invocation per result keeps a GPU busy, and a software adapter with its few cores.
+const ENOUGH_OUTPUTS: [usize; 2] = [2048, 16];
+/// Terms up to which one invocation adds them faster than a workgroup with its barriers; which are dear in software.
+const FEW_TERMS: [usize; 2] = [32, 256];
 
 pub(crate) fn functions(vector: bool) -> Result<String> {
     fill(
@@ -67,7 +67,8 @@ pub(crate) fn pointwise(expression: &Expression, rows: Option<Rows>) -> Result<K
     bindings += &expression.declarations(1, scalar.as_deref());
     let _ = write!(bindings, "const COUNT: u32 = {count}u;");
     bindings += &place(rows, if vector.is_some() { 4 } else { 1 });
-    let body = expression.unravel(0..expression.axes.len(), "i", vector) + &expression.body(vector);
+    let body = expression.unravel(0..expression.axes.len(), "i", vector)
+        + &expression.body(vector, 1, "T");
     let kernel = fill(POINTWISE, &[("bindings", &bindings), ("body", &body)])?;
     Ok(Kernel {
         label: "pointwise",
@@ -76,72 +77,112 @@ pub(crate) fn pointwise(expression: &Expression, rows: Option<Rows>) -> Result<K
     })
 }
 
-/// The kernel of a reduction over all axes from `expression.kept` on.
-pub(crate) fn reduce(
-    expression: &Expression,
-    reduction: Reduction,
-    rows: Option<Rows>,
-) -> Result<Kernel> {
-    let kept = expression.kept;
-    let (vector, scalar) = vector_axis(expression, rows);
-    // A vec4 along a reduced axis is folded at the end; along a kept one it is four results.
-    let folds = vector.is_some_and(|axis| axis >= kept);
-    let outputs: usize = expression.axes[..kept].iter().product();
-    let outputs = if vector.is_some() && !folds {
-        outputs / 4
-    } else {
-        outputs
-    };
-    let terms: usize = expression.axes[kept..].iter().product();
-    let terms = if folds { terms / 4 } else { terms };
-    let lanes = if terms <= FEW_TERMS || outputs >= ENOUGH_OUTPUTS {
-        1
-    } else {
-        64
-    };
-    let start = match reduction {
-        Reduction::Sum => "0.0",
-        Reduction::Max => "-3.4028235e38",
-    };
-    let mut bindings =
-        String::from("@group(0) @binding(0) var<storage, read_write> result: array<R>;\n");
-    bindings += &expression.declarations(1, scalar.as_deref());
-    let result = if folds { "f32" } else { "T" };
-    let _ = write!(
-        bindings,
-        "const OUTPUTS: u32 = {outputs}u;\nconst TERMS: u32 = {terms}u;\nconst LANES: u32 = {lanes}u;\n\
-         const START: T = T({start});\nalias R = {result};"
-    );
-    bindings += &place(rows, if vector.is_some() && !folds { 4 } else { 1 });
-    let (combine, fold) = match reduction {
-        Reduction::Sum => ("a + b", "(a.x + a.y) + (a.z + a.w)"),
-        Reduction::Max => ("max(a, b)", "max(max(a.x, a.y), max(a.z, a.w))"),
-    };
-    let finish = if folds { fold } else { "a" };
-    let combine = format!(
-        "fn combine(a: T, b: T) -> T {{ return {combine}; }}\nfn finish(a: T) -> R {{ return {finish}; }}"
-    );
-    let body = expression.unravel(0..kept, "o", vector)
-        + &expression.unravel(kept..expression.axes.len(), "r", vector)
-        + &expression.body(vector);
-    let kernel = fill(
-        REDUCE,
-        &[
-            ("bindings", &bindings),
-            ("combine", &combine),
-            ("body", &body),
-        ],
-    )?;
-    Ok(Kernel {
-        label: match reduction {
-            Reduction::Sum => "sum",
-            Reduction::Max => "max",
-        },
-        text: functions(vector.is_some())? + &kernel,
-        workgroups: if lanes == 1 {
-            outputs.div_ceil(64)
+/// A reduction over all axes of `terms` from `terms.kept` on, and what is elementwise in its results.
+#[derive(Clone, Debug)]
+pub(crate) struct Reduce {
+    pub(crate) terms: Expression,
+    pub(crate) kind: Reduction,
+    /// Applied to each result before it is stored; its loads are the operands after those of the terms.
+    pub(crate) finish: Option<Expression>,
+    /// Whether the device is a software adapter.
+    pub(crate) software: bool,
+}
+
+impl Reduce {
+    /// The axis of vec4s, the bindings of the terms read as scalars, and those of the finish. A vec4 along a reduced axis is folded into one result.
+    fn vector_axis(&self, rows: Option<Rows>) -> Option<(usize, Vec<bool>, Option<Vec<bool>>)> {
+        let (Some(axis), Some(scalar)) = vector_axis(&self.terms, rows) else {
+            return None;
+        };
+        let finish = match &self.finish {
+            None => None,
+            // One result: the functions are there for vec4s alone.
+            Some(finish) if axis >= self.terms.kept => {
+                return (!finish.calls_functions()).then_some((axis, scalar, None));
+            }
+            // Four neighbouring results: also for the finish, whose last axis they lie along.
+            Some(finish) => Some(finish.vector_along(finish.axes.len().checked_sub(1)?)?),
+        };
+        Some((axis, scalar, finish))
+    }
+
+    /// The kernel, with its results one after another or in rows at a pitch.
+    pub(crate) fn kernel(&self, rows: Option<Rows>) -> Result<Kernel> {
+        let (terms, kept) = (&self.terms, self.terms.kept);
+        let choice = self.vector_axis(rows);
+        let vector = choice.as_ref().map(|(axis, _, _)| *axis);
+        let scalar = choice.as_ref().map(|(_, scalar, _)| scalar.as_slice());
+        let finish_scalar = choice.as_ref().and_then(|(_, _, finish)| finish.as_deref());
+        let folds = vector.is_some_and(|axis| axis >= kept);
+        let unit = if vector.is_some() && !folds { 4 } else { 1 };
+        let outputs = terms.axes[..kept].iter().product::<usize>() / unit;
+        let count = terms.axes[kept..].iter().product::<usize>() / if folds { 4 } else { 1 };
+        let kind = usize::from(self.software);
+        let lanes = if count <= FEW_TERMS[kind] || outputs >= ENOUGH_OUTPUTS[kind] {
+            1
         } else {
-            outputs
-        },
-    })
+            64
+        };
+        let (start, combine, fold) = match self.kind {
+            Reduction::Sum => ("0.0", "a + b", "(a.x + a.y) + (a.z + a.w)"),
+            Reduction::Max => (
+                "-3.40282346e38",
+                "max(a, b)",
+                "max(max(a.x, a.y), max(a.z, a.w))",
+            ),
+        };
+        let mut bindings =
+            String::from("@group(0) @binding(0) var<storage, read_write> result: array<R>;\n");
+        bindings += &terms.declarations(1, scalar);
+        let first = 1 + terms.integer.len();
+        if let Some(finish) = &self.finish {
+            bindings += &finish.declarations(first, finish_scalar);
+        }
+        let result = if folds { "f32" } else { "T" };
+        let _ = write!(
+            bindings,
+            "const OUTPUTS: u32 = {outputs}u;\nconst TERMS: u32 = {count}u;\nconst LANES: u32 = {lanes}u;\n\
+             const START: T = T({start});\nalias R = {result};"
+        );
+        bindings += &place(rows, unit);
+        let inner = if folds { fold } else { "a" };
+        let finish = match &self.finish {
+            None => format!("    return {inner};"),
+            Some(finish) => {
+                let axes = finish.axes.len();
+                let along = if unit == 4 { axes.checked_sub(1) } else { None };
+                format!(
+                    "    let inner = {inner};\n{}{}\n    return value;",
+                    finish.unravel(0..axes, "o", along),
+                    finish.body(along, first, "R")
+                )
+            }
+        };
+        let combine = format!(
+            "fn combine(a: T, b: T) -> T {{ return {combine}; }}\nfn finish(o: u32, a: T) -> R {{\n{finish}\n}}"
+        );
+        let body = terms.unravel(0..kept, "o", vector)
+            + &terms.unravel(kept..terms.axes.len(), "r", vector)
+            + &terms.body(vector, 1, "T");
+        let kernel = fill(
+            REDUCE,
+            &[
+                ("bindings", &bindings),
+                ("combine", &combine),
+                ("body", &body),
+            ],
+        )?;
+        Ok(Kernel {
+            label: match self.kind {
+                Reduction::Sum => "sum",
+                Reduction::Max => "max",
+            },
+            text: functions(vector.is_some())? + &kernel,
+            workgroups: if lanes == 1 {
+                outputs.div_ceil(64)
+            } else {
+                outputs
+            },
+        })
+    }
 }

@@ -13,7 +13,7 @@ pub(crate) struct Store {
     pub(crate) element: &'static str,
     /// The operands of the elementwise part, from binding 3 on.
     pub(crate) operands: String,
-    /// The function `store(batch, row, column, product: vec4<f32>)` for four neighbouring columns of a row, `column` a multiple of four. Rows and
+    /// The function `store(batch, row, column, inner: vec4<f32>)` for four neighbouring columns of a row, `column` a multiple of four. Rows and
     /// columns beyond the edge are left out.
     pub(crate) text: String,
 }
@@ -46,11 +46,11 @@ impl Store {
             indices += &format!("    let x{axis} = {name};\n");
         }
         let body = |axis: Option<usize>| match finish {
-            None => "    let value = product;".to_string(),
-            Some(finish) => indices.clone() + &finish.body(axis),
+            None => "    let value = inner;".to_string(),
+            Some(finish) => indices.clone() + &finish.body(axis, 3, "T"),
         };
         let at = format!("batch * {pitch}u + row * {n}u + column");
-        let signature = "fn store(batch: u32, row: u32, column: u32, product: vec4<f32>)";
+        let signature = "fn store(batch: u32, row: u32, column: u32, inner: vec4<f32>)";
         Ok(match vector {
             Some(scalar) => Self {
                 functions: functions(true)?,
@@ -66,11 +66,11 @@ impl Store {
                 element: "f32",
                 operands: declarations(None),
                 text: format!(
-                    "fn store_one(batch: u32, row: u32, column: u32, product: f32) {{\n    if (column >= {n}u) {{ return; }}\n{}\n    \
+                    "fn store_one(batch: u32, row: u32, column: u32, inner: f32) {{\n    if (column >= {n}u) {{ return; }}\n{}\n    \
                      result[{at}] = value;\n}}\n\
-                     {signature} {{\n    if (row >= {m}u) {{ return; }}\n    store_one(batch, row, column, product.x);\n    \
-                     store_one(batch, row, column + 1u, product.y);\n    store_one(batch, row, column + 2u, product.z);\n    \
-                     store_one(batch, row, column + 3u, product.w);\n}}",
+                     {signature} {{\n    if (row >= {m}u) {{ return; }}\n    store_one(batch, row, column, inner.x);\n    \
+                     store_one(batch, row, column + 1u, inner.y);\n    store_one(batch, row, column + 2u, inner.z);\n    \
+                     store_one(batch, row, column + 3u, inner.w);\n}}",
                     body(None)
                 ),
             },
