@@ -16,7 +16,12 @@ pub(crate) struct Store {
     /// The function `store(batch, row, column, inner: vec4<f32>)` for four neighbouring columns of a row, `column` a multiple of four. Rows and
     /// columns beyond the edge are left out.
     pub(crate) text: String,
+    /// Whether `store` is too long to be in a kernel many times.
+    pub(crate) expensive: bool,
 }
+
+/// Operations of an elementwise part from which on it is expensive, as is any with a function of its own.
+const MANY_OPERATIONS: u64 = 4;
 
 impl Store {
     /// For a product of these sizes. `finish` has the product's axes (those that are not of size 1) as its index space; with a `pitch`, the matrices of the
@@ -50,6 +55,8 @@ impl Store {
             Some(finish) => indices.clone() + &finish.body(axis, 3, "T"),
         };
         let at = format!("batch * {pitch}u + row * {n}u + column");
+        let expensive =
+            finish.is_some_and(|f| f.calls_functions() || f.operations() > MANY_OPERATIONS);
         let signature = "fn store(batch: u32, row: u32, column: u32, inner: vec4<f32>)";
         Ok(match vector {
             Some(scalar) => Self {
@@ -60,6 +67,7 @@ impl Store {
                     "{signature} {{\n    if (row >= {m}u || column >= {n}u) {{ return; }}\n{}\n    result[({at}) / 4u] = value;\n}}",
                     body(columns_axis)
                 ),
+                expensive,
             },
             None => Self {
                 functions: functions(false)?,
@@ -73,6 +81,7 @@ impl Store {
                      store_one(batch, row, column + 3u, inner.w);\n}}",
                     body(None)
                 ),
+                expensive,
             },
         })
     }

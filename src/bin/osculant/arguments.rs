@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::optimizers::Method;
 use crate::problems::Problem;
@@ -14,6 +14,7 @@ Examples:
   osculant train fashion-mlp --optimizer adam --set learning-rate=0.002 --checkpoint adam.safetensors
   osculant train fashion-mlp --resume adam.safetensors --work 20 --checkpoint adam.safetensors
   osculant compare digits-mlp --optimizers sgd,adam,newton-cg --seeds 3 --tune --out out/digits
+  osculant show digits-mlp --phase hvp
 
 Environment:
   OSCULANT_ADAPTER   part of the name of the adapter to take
@@ -63,10 +64,18 @@ pub(crate) enum Command {
     /// Compare optimizers on a problem and write a report
     #[command(after_help = format!("{OPTIONS}\n\n{COMPARE_EXAMPLES}"))]
     Compare(Compare),
+    /// Print the kernels of a program: what they compute, what they cost, and the memory
+    #[command(after_help = SHOW_EXAMPLES)]
+    Show(Show),
     /// Measure which kernels for matrix products are fastest on an adapter
     #[command(after_help = TUNE_EXAMPLES)]
     Tune(TuneKernels),
 }
+
+const SHOW_EXAMPLES: &str = "\
+Examples:
+  osculant show digits-mlp --phase hvp
+  osculant show fashion-mlp --phase block --width 32 --time";
 
 const TUNE_EXAMPLES: &str = "\
 Examples:
@@ -109,6 +118,64 @@ pub(crate) struct Place {
     /// Kernels for matrix products, as `osculant tune` measured them [default: rules for the kind of adapter]
     #[arg(long, value_name = "FILE")]
     pub(crate) tuning: Option<PathBuf>,
+}
+
+/// A part of a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Phase {
+    /// Loss and gradient
+    Gradient,
+    /// Loss, gradient, and everything that products need
+    Linearize,
+    /// One Hessian-vector product
+    Hvp,
+    /// One Gauss-Newton-vector product
+    Ggn,
+    /// Products with several directions at once
+    Block,
+}
+
+/// A matrix of second derivatives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Matrix {
+    /// The Hessian
+    Hessian,
+    /// The generalized Gauss-Newton matrix
+    Ggn,
+}
+
+impl From<Matrix> for osculant::objective::Curvature {
+    fn from(matrix: Matrix) -> Self {
+        match matrix {
+            Matrix::Hessian => Self::Hessian,
+            Matrix::Ggn => Self::GaussNewton,
+        }
+    }
+}
+
+/// `osculant show`.
+#[derive(Args, Debug)]
+pub(crate) struct Show {
+    /// A network of `osculant bench`: digits-mlp, fashion-mlp, mnist-autoencoder or wide-mlp
+    pub(crate) problem: String,
+    /// The part to print
+    #[arg(long, value_enum, default_value = "hvp")]
+    pub(crate) phase: Phase,
+    /// The matrix, for linearize and block
+    #[arg(long, value_enum, default_value = "ggn")]
+    pub(crate) curvature: Matrix,
+    /// Directions in a block
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) width: u32,
+    /// Also time each kernel alone
+    #[arg(long)]
+    pub(crate) time: bool,
+    /// As JSON, all phases
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Part of the name of the adapter to take; see `osculant devices`
+    #[arg(long, value_name = "NAME")]
+    pub(crate) adapter: Option<String>,
 }
 
 /// `osculant tune`.

@@ -1,7 +1,6 @@
 //! The binary `osculant`: lists adapters, trains networks, compares optimizers.
 
 mod arguments;
-#[cfg(test)]
 mod bench;
 mod compare;
 mod devices;
@@ -13,6 +12,7 @@ mod plots;
 mod problems;
 mod progress;
 mod report;
+mod show;
 mod statistics;
 mod table;
 mod train;
@@ -53,6 +53,7 @@ fn dispatch(command: Command) -> Outcome {
         Command::Devices { json } => devices::run(json),
         Command::Train(arguments) => train::run(&arguments),
         Command::Compare(arguments) => compare::run(&arguments),
+        Command::Show(arguments) => show::run(&arguments),
         Command::Tune(arguments) => tune_kernels::run(&arguments),
     }
 }

@@ -99,7 +99,10 @@ pub(super) fn kernel(
                 "step",
                 &step(rows, lanes, vectors, by_blocks, row_count, column_count),
             ),
-            ("results", &results(rows, lanes, vectors, tile.exchanged)),
+            (
+                "results",
+                &results(rows, lanes, vectors, tile.exchanged, store.expensive),
+            ),
         ],
     )?;
     Ok(Kernel {
@@ -179,41 +182,46 @@ fn step(
     text
 }
 
-/// The accumulators go to the result, through an array and a loop: the store, with all that is elementwise in it, is in the text once, however large
-/// the tile. Those of exchanged operands go four rows at a time, which are neighbouring columns of the result.
-fn results(rows: usize, lanes: usize, vectors: usize, exchanged: bool) -> String {
+/// The accumulators go to the result. Those of exchanged operands go four rows at a time, which are neighbouring columns of the result.
+///
+/// With an expensive elementwise part they go through an array and a loop, so that its text is there once: compilers take long over 64 copies of
+/// a tanh, and run time is lost to the array's loads only where there is much else to compute.
+fn results(rows: usize, lanes: usize, vectors: usize, exchanged: bool, expensive: bool) -> String {
     let mut text = String::new();
     for vector in 0..vectors {
         let column = format!("column + {}u + lane * 4u", vector * 4 * lanes);
-        let (count, list, body) = if exchanged {
-            let list: Vec<String> = (0..rows)
-                .step_by(4)
-                .flat_map(|row| {
-                    ["x", "y", "z", "w"].map(|component| {
-                        let [a, b, c, d] =
-                            [0, 1, 2, 3].map(|r| format!("c{}_{vector}.{component}", row + r));
-                        format!("vec4<f32>({a}, {b}, {c}, {d})")
-                    })
-                })
-                .collect();
-            let body =
-                format!("store(batch, {column} + i % 4u, row + i / 4u * 4u, tile{vector}[i]);");
-            (rows, list, body)
-        } else {
-            let list = (0..rows).map(|row| format!("c{row}_{vector}")).collect();
-            (
-                rows,
-                list,
-                format!("store(batch, row + i, {column}, tile{vector}[i]);"),
-            )
+        let value = |index: usize| {
+            if exchanged {
+                let component = ["x", "y", "z", "w"][index % 4];
+                let [a, b, c, d] =
+                    [0, 1, 2, 3].map(|r| format!("c{}_{vector}.{component}", index / 4 * 4 + r));
+                format!("vec4<f32>({a}, {b}, {c}, {d})")
+            } else {
+                format!("c{index}_{vector}")
+            }
+        };
+        let store = |index: &str, value: &str| {
+            if exchanged {
+                format!("store(batch, {column} + {index} % 4u, row + {index} / 4u * 4u, {value});")
+            } else {
+                format!("store(batch, row + {index}, {column}, {value});")
+            }
         };
         // Writing to a `String` cannot fail.
-        let _ = write!(
-            text,
-            "    var tile{vector} = array<vec4<f32>, {count}>(\n        {}\n    );\n    \
-             for (var i = 0u; i < {count}u; i += 1u) {{\n        {body}\n    }}\n",
-            list.join(",\n        ")
-        );
+        if expensive {
+            let values: Vec<String> = (0..rows).map(value).collect();
+            let _ = write!(
+                text,
+                "    var tile{vector} = array<vec4<f32>, {rows}>(\n        {}\n    );\n    \
+                 for (var i = 0u; i < {rows}u; i += 1u) {{\n        {}\n    }}\n",
+                values.join(",\n        "),
+                store("i", &format!("tile{vector}[i]"))
+            );
+        } else {
+            for row in 0..rows {
+                let _ = writeln!(text, "    {}", store(&format!("{row}u"), &value(row)));
+            }
+        }
     }
     text
 }

@@ -1,0 +1,160 @@
+//! `osculant show`: a compiled program, kernel by kernel.
+
+use std::time::Instant;
+
+use comfy_table::{ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
+use osculant::gpu::{AdapterOptions, Gpu, Recording};
+use osculant::objective::{Curvature, GraphObjective, Objective, Quadratic, QuadraticRequest};
+
+use crate::arguments::{Phase, Show};
+use crate::bench::problems::{Problem, problems};
+use crate::failure::{Failure, Outcome};
+
+/// Runs of a kernel in one submission when it is timed, and submissions.
+const RUNS: usize = 20;
+const SUBMISSIONS: usize = 5;
+
+/// Compiles the program and prints it.
+pub(crate) fn run(arguments: &Show) -> Outcome {
+    let mut options = AdapterOptions::from_env();
+    if let Some(name) = &arguments.adapter {
+        options = options.with_name(name);
+    }
+    let all = problems()?;
+    let names: Vec<&str> = all.iter().map(|problem| problem.name).collect();
+    let Some(problem) = all.iter().find(|p| p.name == arguments.problem) else {
+        return Err(
+            Failure::new(format!("there is no network '{}'", arguments.problem))
+                .hint(format!("take one of {}", names.join(", "))),
+        );
+    };
+    let gpu = Gpu::request(&options)?;
+    let quadratic = quadratic(&gpu, problem, arguments)?;
+    let (number, recording) = match arguments.phase {
+        Phase::Gradient | Phase::Linearize => (0, &quadratic.linearize),
+        Phase::Hvp | Phase::Ggn => (1, &quadratic.multiply),
+        Phase::Block => match &quadratic.block {
+            Some(block) => (2, &block.multiply),
+            None => return Err(Failure::new("the program has no block".to_owned())),
+        },
+    };
+    let milliseconds = if arguments.time {
+        gpu.submit(|recorder| recorder.replay(&quadratic.linearize))?;
+        Some(times(
+            &gpu,
+            recording,
+            quadratic.listing.phase(number).count(),
+        )?)
+    } else {
+        None
+    };
+    if arguments.json {
+        let text = serde_json::to_string_pretty(&quadratic.listing)
+            .map_err(|error| Failure::new(error.to_string()))?;
+        println!("{text}");
+        return Ok(());
+    }
+    println!("{}", table(&quadratic, number, milliseconds.as_deref()));
+    println!("{}", summary(&quadratic, problem, number, recording));
+    Ok(())
+}
+
+fn quadratic(gpu: &Gpu, problem: &Problem, arguments: &Show) -> Outcome<std::sync::Arc<Quadratic>> {
+    let mut objective = GraphObjective::new(gpu, problem.model())?;
+    let theta = objective.initial_parameters(0)?;
+    theta.write(gpu, &problem.parameters)?;
+    let curvature = match arguments.phase {
+        Phase::Gradient => Curvature::None,
+        Phase::Ggn => Curvature::GaussNewton,
+        Phase::Hvp => Curvature::Hessian,
+        Phase::Linearize | Phase::Block => arguments.curvature.into(),
+    };
+    let request = QuadraticRequest {
+        curvature,
+        block: if arguments.phase == Phase::Block {
+            arguments.width as usize
+        } else {
+            0
+        },
+        ..QuadraticRequest::default()
+    };
+    Ok(objective.quadratic(&theta, &problem.dataset.full_batch(), request)?)
+}
+
+/// Milliseconds of each kernel: the least of several submissions of many runs.
+fn times(gpu: &Gpu, recording: &Recording, kernels: usize) -> Outcome<Vec<f64>> {
+    (0..kernels)
+        .map(|index| {
+            let mut many = Recording::new();
+            for _ in 0..RUNS {
+                many.append(recording.part(index..index + 1));
+            }
+            let mut least = f64::INFINITY;
+            for _ in 0..=SUBMISSIONS {
+                let start = Instant::now();
+                gpu.submit(|recorder| recorder.replay(&many))?;
+                gpu.wait()?;
+                least = least.min(start.elapsed().as_secs_f64() * 1e3 / RUNS as f64);
+            }
+            Ok(least)
+        })
+        .collect()
+}
+
+fn table(quadratic: &Quadratic, phase: usize, milliseconds: Option<&[f64]>) -> Table {
+    let mut table = Table::new();
+    let mut header = vec!["#", "kernel", "writes", "reads", "flops", "bytes"];
+    if milliseconds.is_some() {
+        header.extend(["ms", "GFLOP/s", "GB/s"]);
+    }
+    table
+        .load_style(UTF8_FULL_CONDENSED)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(header);
+    for (index, kernel) in quadratic.listing.phase(phase).enumerate() {
+        let mut row = vec![
+            index.to_string(),
+            kernel.kind.to_owned(),
+            kernel.result.clone(),
+            kernel.operands.join("\n"),
+            kernel.flops.to_string(),
+            kernel.bytes.to_string(),
+        ];
+        if let Some(&ms) = milliseconds.and_then(|times| times.get(index)) {
+            row.push(format!("{ms:.4}"));
+            row.push(format!("{:.2}", kernel.flops as f64 / ms * 1e-6));
+            row.push(format!("{:.2}", kernel.bytes as f64 / ms * 1e-6));
+        }
+        table.add_row(row);
+    }
+    table
+}
+
+fn summary(
+    quadratic: &Quadratic,
+    problem: &Problem,
+    phase: usize,
+    recording: &Recording,
+) -> String {
+    let listing = &quadratic.listing;
+    let parts = quadratic.block.as_ref().map_or(String::new(), |block| {
+        format!(
+            "Directions: {}, {} at once.\n",
+            block.directions.width(),
+            block.width
+        )
+    });
+    format!(
+        "{}, batch {}: {} kernels in this phase, {} dispatches, {} flops.\n{parts}\
+         Memory for intermediate values of all phases: {} bytes in {} buffers, planned and allocated (each value in a buffer of its own: {} bytes).\n\
+         `product+` and `sum+` compute what is elementwise in their results before they store them.",
+        problem.name,
+        problem.batch,
+        listing.phase(phase).count(),
+        recording.dispatches(),
+        listing.flops(phase),
+        listing.planned_bytes(),
+        listing.buffers.len(),
+        listing.values,
+    )
+}
