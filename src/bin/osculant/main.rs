@@ -1,7 +1,6 @@
-//! The binary `osculant`: lists adapters, trains networks, compares optimizers.
+//! The binary `osculant`: lists adapters, trains networks, compares optimizers, measures speed.
 
 mod arguments;
-#[cfg(test)]
 mod bench;
 mod compare;
 mod devices;
@@ -54,5 +53,6 @@ fn dispatch(command: Command) -> Outcome {
         Command::Train(arguments) => train::run(&arguments),
         Command::Compare(arguments) => compare::run(&arguments),
         Command::Tune(arguments) => tune_kernels::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
     }
 }
