@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::dot::{Sizes, View, kernel};
 use super::store::Store;
-use super::tuning::{Capabilities, Class, Entry, Family, Layout, Tuning};
+use super::tuning::{Capabilities, Class, Entry, Family, Layout, Products, Tuning};
 use crate::error::Result;
 use crate::gpu::{Gpu, Recording, Slice};
 
@@ -37,6 +37,32 @@ impl Product {
             n: self.n,
             k: self.k,
         }
+    }
+
+    /// How the operands are stored.
+    fn views(&self) -> [View; 2] {
+        let Product {
+            m, n, k, layout, ..
+        } = *self;
+        let view = |rows: usize, columns: usize, along_columns: bool| View {
+            offset: 0,
+            strides: if along_columns {
+                [rows * columns, 1, rows]
+            } else {
+                [rows * columns, columns, 1]
+            },
+        };
+        [
+            view(m, k, matches!(layout, Layout::Tn | Layout::Tt)),
+            view(k, n, matches!(layout, Layout::Nt | Layout::Tt)),
+        ]
+    }
+
+    /// The kernel that programs on this device take for the product.
+    #[must_use]
+    pub fn chosen(&self, gpu: &Gpu) -> Family {
+        let [lhs, rhs] = self.views();
+        Products::of(gpu).family(self.sizes(), &lhs, &rhs)
     }
 }
 
@@ -154,19 +180,7 @@ impl Bench {
     /// # Errors
     /// Refused shaders and limits of the device.
     pub fn record(&self, gpu: &Gpu, family: Family) -> Result<(Recording, usize)> {
-        let Product {
-            m, n, k, layout, ..
-        } = self.product;
-        let view = |rows: usize, columns: usize, along_columns: bool| View {
-            offset: 0,
-            strides: if along_columns {
-                [rows * columns, 1, rows]
-            } else {
-                [rows * columns, columns, 1]
-            },
-        };
-        let lhs = view(m, k, matches!(layout, Layout::Tn | Layout::Tt));
-        let rhs = view(k, n, matches!(layout, Layout::Nt | Layout::Tt));
+        let [lhs, rhs] = self.product.views();
         let sizes = self.product.sizes();
         let kernel = kernel(sizes, &lhs, &rhs, family, &Store::new(sizes, None, None)?)?;
         let together = (TOGETHER_FLOPS / self.product.flops()).clamp(1.0, 64.0) as usize;

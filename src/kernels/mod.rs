@@ -12,4 +12,4 @@ pub(crate) mod generated;
 pub(crate) mod store;
 pub(crate) mod template;
 pub mod tuning;
-pub(crate) mod vector;
+pub mod vector;

@@ -33,7 +33,10 @@ pub(crate) fn reduction_groups(count: usize) -> usize {
 }
 
 /// Records `out = a x + b y` with `(a, b) = coefficients[slot..slot + 2]`; `out` must be another buffer than `x` and `y`.
-pub(crate) fn combine(
+///
+/// # Errors
+/// [`Error::Length`] unless the vectors have one length, a multiple of 4; limits of the device.
+pub fn combine(
     gpu: &Gpu,
     recording: &mut Recording,
     out: &Slice,
@@ -56,12 +59,17 @@ pub(crate) fn combine(
 }
 
 /// Elements that [`inner_products`] needs for its partial sums.
-pub(crate) fn partial_elements(vector: &Slice) -> usize {
+#[must_use]
+pub fn partial_elements(vector: &Slice) -> usize {
     4 * reduction_groups(vector.len() / 4)
 }
 
-/// Records `result[first..first + 3] = (x.y, x.x, y.y)`.
-pub(crate) fn inner_products(
+/// Records `result[first..first + 3] = (x.y, x.x, y.y)`, summed in an order that depends on nothing but the length; `partials` has the elements that
+/// [`partial_elements`] says.
+///
+/// # Errors
+/// As [`combine`].
+pub fn inner_products(
     gpu: &Gpu,
     recording: &mut Recording,
     (result, first): (&Slice, usize),

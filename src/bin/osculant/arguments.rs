@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::bench::synthetic::NETWORKS;
 use crate::optimizers::Method;
 use crate::problems::Problem;
 
@@ -15,6 +17,7 @@ Examples:
   osculant train fashion-mlp --resume adam.safetensors --work 20 --checkpoint adam.safetensors
   osculant compare digits-mlp --optimizers sgd,adam,newton-cg --seeds 3 --tune --out out/digits
   osculant show digits-mlp --phase hvp
+  osculant bench --quick
 
 Environment:
   OSCULANT_ADAPTER   part of the name of the adapter to take
@@ -70,12 +73,31 @@ pub(crate) enum Command {
     /// Measure which kernels for matrix products are fastest on an adapter
     #[command(after_help = TUNE_EXAMPLES)]
     Tune(TuneKernels),
+    /// Measure gradients and curvature products against what the adapter can do
+    #[command(after_help = BENCH_EXAMPLES)]
+    Bench(Bench),
 }
 
 const SHOW_EXAMPLES: &str = "\
 Examples:
   osculant show digits-mlp --phase hvp
   osculant show fashion-mlp --phase block --width 32 --time";
+
+const BENCH_EXAMPLES: &str = "\
+Examples:
+  osculant bench --quick
+  osculant bench --out out/bench
+  osculant bench --problem digits-mlp --problem wide-mlp --tuning tuning.json
+
+What is measured: the adapter's own limits (multiply-adds, copies), matrix products and vector
+operations as fractions of them, and for each network a gradient, Hessian and Gauss-Newton products,
+blocks of 32 products, and what conjugate gradients add to a product.
+
+Times are the host's, from submission to the end of the wait, as medians; what is compared takes turns.
+Short work is repeated within a submission, so that what a submission costs is a small part. Other work
+on the machine shows in the spread (interquartile range over median): repeat where it is large.
+
+Written to the folder of --out: bench.json, with all figures and their spreads.";
 
 const TUNE_EXAMPLES: &str = "\
 Examples:
@@ -156,7 +178,8 @@ impl From<Matrix> for osculant::objective::Curvature {
 /// `osculant show`.
 #[derive(Args, Debug)]
 pub(crate) struct Show {
-    /// A network of `osculant bench`: digits-mlp, fashion-mlp, mnist-autoencoder or wide-mlp
+    /// A network of `osculant bench`
+    #[arg(value_parser = PossibleValuesParser::new(NETWORKS.map(|network| network.name)))]
     pub(crate) problem: String,
     /// The part to print
     #[arg(long, value_enum, default_value = "hvp")]
@@ -176,6 +199,9 @@ pub(crate) struct Show {
     /// Part of the name of the adapter to take; see `osculant devices`
     #[arg(long, value_name = "NAME")]
     pub(crate) adapter: Option<String>,
+    /// Kernels for matrix products, as `osculant tune` measured them [default: rules for the kind of adapter]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tuning: Option<PathBuf>,
 }
 
 /// `osculant tune`.
@@ -190,6 +216,26 @@ pub(crate) struct TuneKernels {
     /// The file to write
     #[arg(long, value_name = "FILE", default_value = "tuning.json")]
     pub(crate) out: PathBuf,
+}
+
+/// `osculant bench`.
+#[derive(Args, Debug)]
+pub(crate) struct Bench {
+    /// Fewer repetitions, and of the widest network only what is short: under a minute
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// A network to measure; may be repeated [default: all]
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(NETWORKS.map(|network| network.name)))]
+    pub(crate) problem: Vec<String>,
+    /// Part of the name of the adapter to take; see `osculant devices`
+    #[arg(long, value_name = "NAME")]
+    pub(crate) adapter: Option<String>,
+    /// Kernels for matrix products, as `osculant tune` measured them [default: rules for the kind of adapter]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tuning: Option<PathBuf>,
+    /// Write bench.json into this folder
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 /// `osculant train`.

@@ -1,4 +1,4 @@
-//! The binary `osculant`: lists adapters, trains networks, compares optimizers.
+//! The binary `osculant`: lists adapters, trains networks, compares optimizers, measures speed.
 
 mod arguments;
 mod bench;
@@ -55,5 +55,6 @@ fn dispatch(command: Command) -> Outcome {
         Command::Compare(arguments) => compare::run(&arguments),
         Command::Show(arguments) => show::run(&arguments),
         Command::Tune(arguments) => tune_kernels::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
     }
 }

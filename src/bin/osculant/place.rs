@@ -1,4 +1,6 @@
-//! What both kinds of training need before they start: the device, and a sensible amount of work.
+//! What commands need before they start: the device, and for training a sensible amount of work.
+
+use std::path::Path;
 
 use osculant::gpu::{AdapterOptions, Gpu};
 use osculant::kernels::tuning::Tuning;
@@ -7,17 +9,22 @@ use crate::arguments::Place;
 use crate::failure::{Failure, Outcome};
 use crate::problems::Problem;
 
+/// The device of the adapter whose name has this part, or the best one, with a tuning file or the built-in rules.
+pub(crate) fn device(adapter: Option<&str>, tuning: Option<&Path>) -> Outcome<Gpu> {
+    let mut options = AdapterOptions::from_env();
+    if let Some(name) = adapter {
+        options = options.with_name(name);
+    }
+    Ok(match tuning {
+        Some(path) => Gpu::request_tuned(&options, Tuning::read(path)?)?,
+        None => Gpu::request(&options)?,
+    })
+}
+
 impl Place {
     /// The device that was asked for, or the best one.
     pub(crate) fn gpu(&self) -> Outcome<Gpu> {
-        let mut options = AdapterOptions::from_env();
-        if let Some(name) = &self.adapter {
-            options = options.with_name(name);
-        }
-        Ok(match &self.tuning {
-            Some(path) => Gpu::request_tuned(&options, Tuning::read(path)?)?,
-            None => Gpu::request(&options)?,
-        })
+        device(self.adapter.as_deref(), self.tuning.as_deref())
     }
 
     /// The work budget in epochs.

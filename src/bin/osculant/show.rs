@@ -3,12 +3,13 @@
 use std::time::Instant;
 
 use comfy_table::{ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
-use osculant::gpu::{AdapterOptions, Gpu, Recording};
+use osculant::gpu::{Gpu, Recording};
 use osculant::objective::{Curvature, GraphObjective, Objective, Quadratic, QuadraticRequest};
 
 use crate::arguments::{Phase, Show};
 use crate::bench::problems::{Problem, problems};
 use crate::failure::{Failure, Outcome};
+use crate::place;
 
 /// Runs of a kernel in one submission when it is timed, and submissions.
 const RUNS: usize = 20;
@@ -16,19 +17,12 @@ const SUBMISSIONS: usize = 5;
 
 /// Compiles the program and prints it.
 pub(crate) fn run(arguments: &Show) -> Outcome {
-    let mut options = AdapterOptions::from_env();
-    if let Some(name) = &arguments.adapter {
-        options = options.with_name(name);
-    }
     let all = problems()?;
-    let names: Vec<&str> = all.iter().map(|problem| problem.name).collect();
     let Some(problem) = all.iter().find(|p| p.name == arguments.problem) else {
-        return Err(
-            Failure::new(format!("there is no network '{}'", arguments.problem))
-                .hint(format!("take one of {}", names.join(", "))),
-        );
+        let message = format!("there is no network '{}'", arguments.problem);
+        return Err(Failure::new(message));
     };
-    let gpu = Gpu::request(&options)?;
+    let gpu = place::device(arguments.adapter.as_deref(), arguments.tuning.as_deref())?;
     let quadratic = quadratic(&gpu, problem, arguments)?;
     let (number, recording) = match arguments.phase {
         Phase::Gradient | Phase::Linearize => (0, &quadratic.linearize),
