@@ -96,10 +96,11 @@ class Timer:
 
     def milliseconds(self, label: str, function) -> dict:
         """Median, least and greatest time of a call."""
+        function()
         began = time.perf_counter()
         calls = 0
-        # Three calls and at least this long, but what takes seconds is warm after two.
-        while calls < 3 and time.perf_counter() - began < 4 or time.perf_counter() - began < self.warm_up:
+        # At least this long; three calls at least, unless they take seconds.
+        while (elapsed := time.perf_counter() - began) < self.warm_up or (calls < 3 and elapsed < 4):
             function()
             calls += 1
         times = []
@@ -171,10 +172,9 @@ def time_gemm(timer: Timer) -> list:
         for transpose, left, right in [("NN", a, b), ("NT", a, b.t()), ("TN", a.t(), b)]:
             result = timer.milliseconds(f"gemm {size} {transpose}", lambda: torch.mm(left, right, out=c))
             gflops = lambda key: 2e-6 * size**3 / result[key]
-            rows.append({
-                "m": size, "n": size, "k": size, "transpose": transpose,
-                "gflops": gflops("median"), "gflops_max": gflops("min"), "gflops_min": gflops("max"), "samples": result["samples"],
-            })  # fmt: skip
+            shape = {"m": size, "n": size, "k": size, "transpose": transpose}
+            rates = {"gflops": gflops("median"), "gflops_max": gflops("min"), "gflops_min": gflops("max")}
+            rows.append({**shape, **rates, "samples": result["samples"]})
     return rows
 
 

@@ -59,10 +59,11 @@ pub(crate) fn section(command: &str, rounds: &[Round]) -> Outcome<String> {
     let mut text = format!("{BEGIN}\n");
     text += "<!-- `cargo xtask peers` replaces everything down to the closing marker. -->\n\n";
     text += &format!(
-        "Made by `{command}`: {} rounds, each running ours, PyTorch and burn one after another. Times and rates are medians over the rounds of each \
+        "Made by `{command}`: {} round{}, each running ours, PyTorch and burn one after another. Times and rates are medians over the rounds of each \
          round's median. A ratio is taken within each round: the median over the rounds, in brackets the least and the greatest. All three had the \
          same losses to five digits. `benches/peers/README.md` says what each figure includes.\n\n",
-        rounds.len()
+        rounds.len(),
+        if rounds.len() == 1 { "" } else { "s" }
     );
     text += "| program | environment |\n|---|---|\n";
     for (name, json) in [
