@@ -4,11 +4,14 @@ mod adapter;
 mod apt;
 mod data;
 mod demo;
+mod example;
+mod kernel_statistics;
 mod shell;
 mod swiftshader;
 mod test;
 
 use shell::Outcome;
+use std::path::Path;
 use std::process::ExitCode;
 
 const HELP: &str = "\
@@ -31,6 +34,11 @@ Commands:
   swiftshader
         Fetch SwiftShader, a second software Vulkan driver with limits near WebGPU's defaults,
         into target/swiftshader; from then on `cargo xtask test` runs on it as well.
+  kernel-statistics [--out FILE]
+        Compile every kernel with Mesa's compilers for AMD and Intel GPUs, which need no such GPU,
+        and put registers, spills, occupancy and instructions into FILE, by default
+        docs/kernel-statistics.md. Downloads the drivers (Debian 12 backports) and builds a shim
+        below target/kernel-statistics; installs nothing.
   help
         Print this text.
 
@@ -82,7 +90,11 @@ fn dispatch(arguments: &[String]) -> Outcome {
             "no data set `{name}`: there are `fashion-mnist` and `mnist`"
         )),
         ("swiftshader", []) => swiftshader::fetch().map(drop),
-        ("demo" | "swiftshader", [unknown, ..]) => Err(format!(
+        ("kernel-statistics", []) => {
+            kernel_statistics::run(&shell::root().join(kernel_statistics::PAGE))
+        }
+        ("kernel-statistics", ["--out", file]) => kernel_statistics::run(Path::new(file)),
+        ("demo" | "swiftshader" | "kernel-statistics", [unknown, ..]) => Err(format!(
             "`cargo xtask {command}` does not know `{unknown}`; see `cargo xtask help`"
         )),
         _ => Err(format!("no command `{command}`; see `cargo xtask help`")),

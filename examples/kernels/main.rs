@@ -1,0 +1,98 @@
+//! Compiles every kernel of the crate on an adapter and runs none, so that a driver can print what its compiler made of each.
+//!
+//! On an AMD GPU with Mesa's driver, for example:
+//!
+//! ```text
+//! RADV_DEBUG=shaderstats MESA_SHADER_CACHE_DISABLE=1 cargo run --example kernels
+//! ```
+//!
+//! Before each compilation a line `@@ kernel FAMILY | INVOCATIONS | NAME` goes to standard error, where drivers print as well. The kernels are those of `shaders/`
+//! with every choice that their `override` constants offer, and those of the gradients and curvature products of four networks. With
+//! `--out FOLDER` nothing is compiled: the texts go to `FOLDER/N.wgsl` with an index `FOLDER/kernels.json`, for other compilers.
+
+mod hand_written;
+mod listed;
+mod networks;
+
+use std::error::Error;
+use std::path::Path;
+use std::process::ExitCode;
+
+use listed::Listed;
+use osculant::gpu::Gpu;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match arguments.as_slice() {
+        [] => compile(),
+        ["--out", folder] => write(Path::new(folder)),
+        _ => Err("usage: kernels [--out FOLDER]".into()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Every kernel once: the same text may come from several places.
+fn all() -> Result<Vec<Listed>, Box<dyn Error>> {
+    let mut kernels = hand_written::all()?;
+    kernels.extend(networks::all()?);
+    Ok(listed::distinct(kernels))
+}
+
+fn compile() -> Result<(), Box<dyn Error>> {
+    let kernels = all()?;
+    let gpu = Gpu::new()?;
+    let info = gpu.info();
+    eprintln!(
+        "@@ adapter {}; {} {}",
+        info.name, info.driver, info.driver_info
+    );
+    for kernel in &kernels {
+        eprintln!(
+            "@@ kernel {} | {} | {}",
+            kernel.family,
+            kernel.invocations()?,
+            kernel.name
+        );
+        let constants: Vec<(&str, f64)> = kernel
+            .constants
+            .iter()
+            .map(|(name, value)| (name.as_str(), *value))
+            .collect();
+        gpu.pipeline(&kernel.name, &kernel.text, &constants)?;
+    }
+    eprintln!("@@ end {} kernels", kernels.len());
+    Ok(())
+}
+
+fn write(folder: &Path) -> Result<(), Box<dyn Error>> {
+    std::fs::create_dir_all(folder)?;
+    let mut index = Vec::new();
+    for (number, kernel) in all()?.iter().enumerate() {
+        let file = format!("{number}.wgsl");
+        std::fs::write(folder.join(&file), &kernel.text)?;
+        let constants: serde_json::Map<String, serde_json::Value> = kernel
+            .constants
+            .iter()
+            .map(|(name, value)| (name.clone(), (*value).into()))
+            .collect();
+        index.push(serde_json::json!({
+            "file": file,
+            "family": kernel.family,
+            "name": kernel.name,
+            "constants": constants,
+        }));
+    }
+    std::fs::write(
+        folder.join("kernels.json"),
+        serde_json::to_string_pretty(&index)?,
+    )?;
+    println!("{} kernels in {}", index.len(), folder.display());
+    Ok(())
+}
