@@ -1,7 +1,11 @@
-//! Every generated kernel is WGSL without extensions, and translates to what each backend of wgpu
-//! compiles. The files in `shaders/` are checked by the build.
+//! Every kernel, from a file in `shaders/` or generated, is WGSL without extensions and translates to what each backend of wgpu
+//! compiles.
 
+#[path = "../examples/kernels/hand_written.rs"]
+mod hand_written;
 mod harness;
+#[path = "../examples/kernels/listed.rs"]
+mod listed;
 
 use std::collections::HashSet;
 
@@ -9,6 +13,7 @@ use harness::cases;
 use harness::compare::Problem;
 use harness::random_graph::{random_graph, recipes, runner};
 use naga::ShaderStage::Compute;
+use naga::back::pipeline_constants::process_overrides;
 use naga::back::{glsl, hlsl, msl, spv};
 use naga::proc::BoundsCheckPolicies;
 use naga::valid::{Capabilities, ValidationFlags, Validator};
@@ -24,19 +29,23 @@ fn check(problem: &Problem, seen: &mut HashSet<String>) -> Outcome {
     for (node, text) in sources(&problem.graph, &targets, &problem.directions)? {
         if !seen.contains(&text) {
             let describe = |error| format!("{}: {error}\n{text}", problem.graph.describe(node));
-            translate(&text).map_err(describe)?;
+            translate(&text, &[]).map_err(describe)?;
             seen.insert(text);
         }
     }
     Ok(())
 }
 
-/// The first of naga's complaints.
-fn translate(text: &str) -> std::result::Result<(), String> {
+/// The first of naga's complaints about a text with these values for its `override` constants.
+fn translate(text: &str, constants: &[(String, f64)]) -> std::result::Result<(), String> {
     let module = naga::front::wgsl::parse_str(text).map_err(|error| error.emit_to_string(text))?;
     let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
         .validate(&module)
         .map_err(|error| error.emit_to_string(text))?;
+    let constants = constants.iter().cloned().collect();
+    let entry_point = Some((Compute, "main"));
+    let (module, info) = process_overrides(&module, &info, entry_point, &constants)
+        .map_err(|error| format!("constants: {error}"))?;
 
     // Vulkan
     let pipeline = spv::PipelineOptions {
@@ -117,6 +126,18 @@ fn products_evaluate_no_function() -> Outcome {
             }
         }
     }
+    Ok(())
+}
+
+#[test]
+fn kernels_in_files_translate_for_every_backend() -> Outcome {
+    let kernels = hand_written::all()?;
+    for kernel in &kernels {
+        translate(&kernel.text, &kernel.constants)
+            .map_err(|error| format!("{} {}: {error}", kernel.family, kernel.name))?;
+    }
+    let families: HashSet<&str> = kernels.iter().map(|k| k.family.as_str()).collect();
+    assert!(families.contains("first_order") && families.len() > 10);
     Ok(())
 }
 

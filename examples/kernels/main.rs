@@ -14,6 +14,7 @@ mod hand_written;
 mod listed;
 mod networks;
 
+use std::collections::HashSet;
 use std::error::Error;
 use std::path::Path;
 use std::process::ExitCode;
@@ -42,7 +43,18 @@ fn main() -> ExitCode {
 fn all() -> Result<Vec<Listed>, Box<dyn Error>> {
     let mut kernels = hand_written::all()?;
     kernels.extend(networks::all()?);
-    Ok(listed::distinct(kernels))
+    let mut seen = HashSet::new();
+    kernels.retain(|kernel| seen.insert(format!("{:?}{}", kernel.constants, kernel.text)));
+    Ok(kernels)
+}
+
+/// Invocations of a workgroup.
+fn invocations(kernel: &Listed) -> Result<u32, Box<dyn Error>> {
+    let module = naga::front::wgsl::parse_str(&kernel.text)
+        .map_err(|error| error.emit_to_string(&kernel.text))?;
+    let entry = module.entry_points.first();
+    let entry = entry.ok_or_else(|| format!("{} has no entry point", kernel.family))?;
+    Ok(entry.workgroup_size.iter().product())
 }
 
 fn compile() -> Result<(), Box<dyn Error>> {
@@ -57,7 +69,7 @@ fn compile() -> Result<(), Box<dyn Error>> {
         eprintln!(
             "@@ kernel {} | {} | {}",
             kernel.family,
-            kernel.invocations()?,
+            invocations(kernel)?,
             kernel.name
         );
         let constants: Vec<(&str, f64)> = kernel
@@ -65,7 +77,11 @@ fn compile() -> Result<(), Box<dyn Error>> {
             .iter()
             .map(|(name, value)| (name.as_str(), *value))
             .collect();
-        gpu.pipeline(&kernel.name, &kernel.text, &constants)?;
+        // Some need what not every device has; that is for the reader of the statistics to judge.
+        if let Err(error) = gpu.pipeline(&kernel.name, &kernel.text, &constants) {
+            let message = error.to_string();
+            eprintln!("@@ refused {}", message.lines().next().unwrap_or_default());
+        }
     }
     eprintln!("@@ end {} kernels", kernels.len());
     Ok(())

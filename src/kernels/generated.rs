@@ -74,7 +74,8 @@ pub(crate) fn reduce(expression: &Expression, reduction: Reduction) -> Result<Ke
     };
     let start = match reduction {
         Reduction::Sum => "0.0",
-        Reduction::Max => "-3.4028235e38",
+        // The least f32, rounded towards zero: Tint refuses a literal beyond it that would round to it.
+        Reduction::Max => "-3.40282346e38",
     };
     let mut bindings =
         String::from("@group(0) @binding(0) var<storage, read_write> result: array<R>;\n");

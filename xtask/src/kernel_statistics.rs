@@ -25,6 +25,13 @@ struct Compiled<'a> {
     output: &'a str,
 }
 
+impl Compiled<'_> {
+    /// Whether the device has not what the kernel needs.
+    fn is_refused(&self) -> bool {
+        self.output.contains("@@ refused ")
+    }
+}
+
 /// As the example `kernels` announces it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Kernel {
@@ -121,6 +128,15 @@ fn compile(
     ))
 }
 
+/// The kernels that the device cannot run.
+fn refused(compiled: &[Compiled<'_>]) -> Vec<Kernel> {
+    compiled
+        .iter()
+        .filter(|one| one.is_refused())
+        .map(|one| one.kernel.clone())
+        .collect()
+}
+
 /// Name and driver of the adapter.
 fn adapter_line(printed: &str) -> Outcome<&str> {
     printed
@@ -168,6 +184,10 @@ mod tests {
         assert_eq!(kernels[0].kernel.name, "[4, 4] k 8");
         assert_eq!(kernels[1].kernel.workgroup, 128);
         assert_eq!(kernels[1].output, "VGPRs: 24\n");
+        assert!(!kernels[1].is_refused());
+        let refused = PRINTED.replace("VGPRs: 24", "@@ refused no 64-bit integers");
+        let refused = compiled(&refused).unwrap_or_default();
+        assert!(!refused[0].is_refused() && refused[1].is_refused());
         assert_eq!(adapter_line(PRINTED), Ok("RADV NAVI31; radv Mesa 25.0.7"));
     }
 

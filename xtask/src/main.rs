@@ -9,6 +9,7 @@ mod kernel_statistics;
 mod shell;
 mod swiftshader;
 mod test;
+mod tint;
 
 use shell::Outcome;
 use std::path::Path;
@@ -39,6 +40,9 @@ Commands:
         and put registers, spills, occupancy and instructions into FILE, by default
         docs/kernel-statistics.md. Downloads the drivers (Debian 12 backports) and builds a shim
         below target/kernel-statistics; installs nothing.
+  tint
+        Validate every kernel with Tint, the WGSL compiler of Chromium, which refuses some texts
+        that naga accepts. Needs Node.js; downloads the npm package webgpu into target/tint.
   help
         Print this text.
 
@@ -94,7 +98,8 @@ fn dispatch(arguments: &[String]) -> Outcome {
             kernel_statistics::run(&shell::root().join(kernel_statistics::PAGE))
         }
         ("kernel-statistics", ["--out", file]) => kernel_statistics::run(Path::new(file)),
-        ("demo" | "swiftshader" | "kernel-statistics", [unknown, ..]) => Err(format!(
+        ("tint", []) => tint::run(),
+        ("demo" | "swiftshader" | "kernel-statistics" | "tint", [unknown, ..]) => Err(format!(
             "`cargo xtask {command}` does not know `{unknown}`; see `cargo xtask help`"
         )),
         _ => Err(format!("no command `{command}`; see `cargo xtask help`")),

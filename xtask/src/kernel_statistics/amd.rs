@@ -95,7 +95,8 @@ pub(crate) fn section(
     compiled: &[Compiled<'_>],
 ) -> Outcome<Section> {
     let mut rows = Vec::new();
-    for Compiled { kernel, output } in compiled {
+    for one in compiled.iter().filter(|one| !one.is_refused()) {
+        let Compiled { kernel, output } = one;
         let statistics = parse(output).ok_or_else(|| {
             format!(
                 "{}: no statistics of {} {}:\n{output}",
@@ -107,6 +108,7 @@ pub(crate) fn section(
     Ok(Section {
         title: target.title.into(),
         adapter: adapter.into(),
+        refused: super::refused(compiled),
         measure: "waves per SIMD",
         full: target.waves,
         columns: &[

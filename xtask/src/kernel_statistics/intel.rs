@@ -53,7 +53,8 @@ pub(crate) fn section(
     compiled: &[Compiled<'_>],
 ) -> Outcome<Section> {
     let mut rows = Vec::new();
-    for Compiled { kernel, output } in compiled {
+    for one in compiled.iter().filter(|one| !one.is_refused()) {
+        let Compiled { kernel, output } = one;
         let statistics = parse(output).ok_or_else(|| {
             format!(
                 "{}: no statistics of {} {}",
@@ -65,6 +66,7 @@ pub(crate) fn section(
     Ok(Section {
         title: target.title.into(),
         adapter: adapter.into(),
+        refused: super::refused(compiled),
         measure: "lanes per thread",
         full: target.lanes,
         columns: &["instructions", "loops", "cycles", "sends"],

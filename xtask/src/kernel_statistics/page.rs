@@ -19,6 +19,8 @@ pub(crate) struct Section {
     pub(crate) full: u32,
     pub(crate) columns: &'static [&'static str],
     pub(crate) rows: Vec<Row>,
+    /// What the device cannot run.
+    pub(crate) refused: Vec<Kernel>,
 }
 
 /// One kernel on one GPU.
@@ -54,7 +56,7 @@ pub(crate) fn generated(sections: &[Section]) -> String {
             section.title,
             section.adapter,
             families(section),
-            limited(section)
+            limited(section) + &refused(section)
         );
     }
     text
@@ -72,9 +74,10 @@ pub(crate) fn summary(sections: &[Section]) -> String {
                 .map(|row| format!("{} {}", row.kernel.family, row.kernel.name))
                 .collect();
             format!(
-                "{}: {} kernels, {} at full level, spilling: {}",
+                "{}: {} kernels ({} more not for this GPU), {} at full level, spilling: {}",
                 section.title,
                 section.rows.len(),
+                section.refused.len(),
                 section
                     .rows
                     .iter()
@@ -197,6 +200,22 @@ fn limited(section: &Section) -> String {
     text
 }
 
+/// What has no statistics.
+fn refused(section: &Section) -> String {
+    if section.refused.is_empty() {
+        return String::new();
+    }
+    let names: Vec<String> = section
+        .refused
+        .iter()
+        .map(|kernel| format!("{} {}", kernel.family, kernel.name))
+        .collect();
+    format!(
+        "\nNot compiled, because the device has not what they need: {}.\n",
+        names.join("; ")
+    )
+}
+
 fn header(first: &[&str], then: &[&str]) -> String {
     let all: Vec<&str> = first.iter().chain(then).copied().collect();
     format!("| {} |\n|{}\n", all.join(" | "), "---|".repeat(all.len()))
@@ -246,6 +265,7 @@ mod tests {
                 row("slow", 8, "96 VGPRs", 0),
                 row("bad", 12, "64 VGPRs", 3),
             ],
+            refused: vec![row("absent", 0, "", 0).kernel],
         }
     }
 
@@ -266,6 +286,7 @@ mod tests {
         let at = |name: &str| text.find(&format!("| dot | {name} |"));
         assert!(at("bad").is_some() && at("bad") < at("slow"));
         assert_eq!(at("good"), None);
+        assert!(text.contains("what they need: dot absent."));
         assert!(text.contains("| A GPU | 3 | 1 | waves per SIMD | 16 | 1 | 8 | dot: 96 VGPRs |"));
         assert!(text.contains("| dot | 3 | 3 | 8 to 16 | 80 to 160 |"));
     }
