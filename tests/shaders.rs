@@ -1,5 +1,5 @@
-//! Every kernel, from a file in `shaders/` or generated, is WGSL without extensions and translates to what each backend of wgpu
-//! compiles.
+//! Every kernel, from a file in `shaders/` or generated, translates to what each backend of wgpu compiles. Only kernels of matrix products use
+//! extensions of WGSL, and they are given only to devices that have them.
 
 #[path = "../examples/kernels/hand_written.rs"]
 mod hand_written;
@@ -16,9 +16,10 @@ use naga::ShaderStage::Compute;
 use naga::back::pipeline_constants::process_overrides;
 use naga::back::{glsl, hlsl, msl, spv};
 use naga::proc::BoundsCheckPolicies;
-use naga::valid::{Capabilities, ValidationFlags, Validator};
+use naga::valid::{Capabilities, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
 use osculant::graph::NodeId;
 use osculant::graph::lower::sources;
+use osculant::kernels::dot::catalogue;
 use proptest::test_runner::TestCaseError;
 
 type Outcome = std::result::Result<(), Box<dyn std::error::Error>>;
@@ -29,17 +30,32 @@ fn check(problem: &Problem, seen: &mut HashSet<String>) -> Outcome {
     for (node, text) in sources(&problem.graph, &targets, &problem.directions)? {
         if !seen.contains(&text) {
             let describe = |error| format!("{}: {error}\n{text}", problem.graph.describe(node));
-            translate(&text, &[]).map_err(describe)?;
+            translate(&text, &[], Capabilities::empty()).map_err(describe)?;
             seen.insert(text);
         }
     }
     Ok(())
 }
 
+/// The extensions that a text uses.
+fn extensions(text: &str) -> Capabilities {
+    let mut extensions = Capabilities::empty();
+    extensions.set(Capabilities::SUBGROUP, text.contains("subgroup"));
+    extensions.set(Capabilities::SHADER_INT64, text.contains("u64"));
+    extensions
+}
+
 /// The first of naga's complaints about a text with these values for its `override` constants.
-fn translate(text: &str, constants: &[(String, f64)]) -> std::result::Result<(), String> {
+fn translate(
+    text: &str,
+    constants: &[(String, f64)],
+    extensions: Capabilities,
+) -> std::result::Result<(), String> {
+    let plain = extensions.is_empty();
     let module = naga::front::wgsl::parse_str(text).map_err(|error| error.emit_to_string(text))?;
-    let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
+    let info = Validator::new(ValidationFlags::all(), extensions)
+        .subgroup_stages(ShaderStages::COMPUTE)
+        .subgroup_operations(SubgroupOperationSet::all())
         .validate(&module)
         .map_err(|error| error.emit_to_string(text))?;
     let constants = constants.iter().cloned().collect();
@@ -48,24 +64,32 @@ fn translate(text: &str, constants: &[(String, f64)]) -> std::result::Result<(),
         .map_err(|error| format!("constants: {error}"))?;
 
     // Vulkan
+    let options = spv::Options {
+        lang_version: if plain { (1, 0) } else { (1, 3) },
+        ..spv::Options::default()
+    };
     let pipeline = spv::PipelineOptions {
         shader_stage: Compute,
         entry_point: "main".into(),
     };
-    spv::write_vec(&module, &info, &spv::Options::default(), Some(&pipeline))
+    spv::write_vec(&module, &info, &options, Some(&pipeline))
         .map_err(|error| format!("SPIR-V: {error}"))?;
 
     // Metal
     let options = msl::Options {
-        lang_version: (2, 0),
+        lang_version: if plain { (2, 0) } else { (2, 3) },
         ..msl::Options::default()
     };
     msl::write_string(&module, &info, &options, &msl::PipelineOptions::default())
         .map_err(|error| format!("MSL: {error}"))?;
 
-    // Direct3D 12, with its old compiler
+    // Direct3D 12, with its old compiler; the new one has the extensions
     let options = hlsl::Options {
-        shader_model: hlsl::ShaderModel::V5_1,
+        shader_model: if plain {
+            hlsl::ShaderModel::V5_1
+        } else {
+            hlsl::ShaderModel::V6_0
+        },
         ..hlsl::Options::default()
     };
     let mut written = String::new();
@@ -73,7 +97,10 @@ fn translate(text: &str, constants: &[(String, f64)]) -> std::result::Result<(),
         .write(&module, &info, None)
         .map_err(|error| format!("HLSL: {error}"))?;
 
-    // OpenGL ES 3.1, the first with compute shaders
+    // OpenGL ES 3.1, the first with compute shaders; it has none of the extensions
+    if !plain {
+        return Ok(());
+    }
     let options = glsl::Options::default();
     let pipeline = glsl::PipelineOptions {
         shader_stage: Compute,
@@ -133,11 +160,49 @@ fn products_evaluate_no_function() -> Outcome {
 fn kernels_in_files_translate_for_every_backend() -> Outcome {
     let kernels = hand_written::all()?;
     for kernel in &kernels {
-        translate(&kernel.text, &kernel.constants)
+        let extensions = if kernel.family.starts_with("dot/") {
+            extensions(&kernel.text)
+        } else {
+            Capabilities::empty()
+        };
+        translate(&kernel.text, &kernel.constants, extensions)
             .map_err(|error| format!("{} {}: {error}", kernel.family, kernel.name))?;
     }
     let families: HashSet<&str> = kernels.iter().map(|k| k.family.as_str()).collect();
     assert!(families.contains("first_order") && families.len() > 10);
+    Ok(())
+}
+
+#[test]
+fn kernels_of_every_family_of_products_translate() -> Outcome {
+    for subgroup_size in [
+        None,
+        Some(4),
+        Some(8),
+        Some(16),
+        Some(32),
+        Some(64),
+        Some(128),
+    ] {
+        for wide_loads in [false, true] {
+            let device = osculant::kernels::dot::Capabilities {
+                subgroup_size,
+                wide_loads,
+                large_workgroups: true,
+                software: false,
+            };
+            for (family, name, text) in catalogue(&device)? {
+                let extensions = extensions(&text);
+                let allowed =
+                    subgroup_size.is_some() || !extensions.contains(Capabilities::SUBGROUP);
+                assert!(allowed, "{family} {name} uses subgroups");
+                let allowed = wide_loads || !extensions.contains(Capabilities::SHADER_INT64);
+                assert!(allowed, "{family} {name} uses 64-bit integers");
+                translate(&text, &[], extensions)
+                    .map_err(|error| format!("{family} {name}: {error}\n{text}"))?;
+            }
+        }
+    }
     Ok(())
 }
 

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Before each compilation a line `@@ kernel FAMILY | INVOCATIONS | NAME` goes to standard error, where drivers print as well. The kernels are those of `shaders/`
-//! with every choice that their `override` constants offer, and those of the gradients and curvature products of four networks. With
+//! with every choice that their `override` constants offer, those of the gradients and curvature products of four networks, and those that the device
+//! could use for matrix products of several sizes. With
 //! `--out FOLDER` nothing is compiled: the texts go to `FOLDER/N.wgsl` with an index `FOLDER/kernels.json`, for other compilers.
 
 mod hand_written;
@@ -21,6 +22,8 @@ use std::process::ExitCode;
 
 use listed::Listed;
 use osculant::gpu::Gpu;
+use osculant::kernels::dot;
+use osculant::kernels::tuning::{Capabilities, Products};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -40,9 +43,19 @@ fn main() -> ExitCode {
 }
 
 /// Every kernel once: the same text may come from several places.
-fn all() -> Result<Vec<Listed>, Box<dyn Error>> {
+fn all(capabilities: &Capabilities, products: &Products) -> Result<Vec<Listed>, Box<dyn Error>> {
     let mut kernels = hand_written::all()?;
-    kernels.extend(networks::all()?);
+    kernels.extend(networks::all(products)?);
+    kernels.extend(
+        dot::catalogue(capabilities)?
+            .into_iter()
+            .map(|(family, name, text)| Listed {
+                family: format!("dot {family}"),
+                name,
+                text,
+                constants: Vec::new(),
+            }),
+    );
     let mut seen = HashSet::new();
     kernels.retain(|kernel| seen.insert(format!("{:?}{}", kernel.constants, kernel.text)));
     Ok(kernels)
@@ -58,8 +71,8 @@ fn invocations(kernel: &Listed) -> Result<u32, Box<dyn Error>> {
 }
 
 fn compile() -> Result<(), Box<dyn Error>> {
-    let kernels = all()?;
     let gpu = Gpu::new()?;
+    let kernels = all(&Capabilities::of(&gpu), &Products::of(&gpu))?;
     let info = gpu.info();
     eprintln!(
         "@@ adapter {}; {} {}",
@@ -90,7 +103,13 @@ fn compile() -> Result<(), Box<dyn Error>> {
 fn write(folder: &Path) -> Result<(), Box<dyn Error>> {
     std::fs::create_dir_all(folder)?;
     let mut index = Vec::new();
-    for (number, kernel) in all()?.iter().enumerate() {
+    // A device that has what most have; 32 lanes are those of NVIDIA's.
+    let capabilities = Capabilities {
+        subgroup_size: Some(32),
+        large_workgroups: true,
+        ..Capabilities::default()
+    };
+    for (number, kernel) in all(&capabilities, &Products::default())?.iter().enumerate() {
         let file = format!("{number}.wgsl");
         std::fs::write(folder.join(&file), &kernel.text)?;
         let constants: serde_json::Map<String, serde_json::Value> = kernel

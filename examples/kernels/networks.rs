@@ -2,15 +2,16 @@
 
 use osculant::Result;
 use osculant::graph::derivatives::{gauss_newton_product, gradient, hessian_product};
-use osculant::graph::lower::sources;
+use osculant::graph::lower::sources_for;
 use osculant::graph::op::Op;
 use osculant::graph::{Binary, DType, Graph, NodeId};
+use osculant::kernels::tuning::Products;
 use osculant::nn::{Activation, DataShape, Loss, Model, Sequential, TargetShape, autoencoder};
 
 use crate::listed::Listed;
 
-/// Every kernel of every network; many occur more than once.
-pub(crate) fn all() -> Result<Vec<Listed>> {
+/// Every kernel of every network, with this choice of kernels for matrix products; many occur more than once.
+pub(crate) fn all(products: &Products) -> Result<Vec<Listed>> {
     let mut kernels = Vec::new();
     for (name, rows, model) in [
         ("64-32-10", 64, classifier(&[64, 32, 10], Activation::Tanh)),
@@ -36,7 +37,7 @@ pub(crate) fn all() -> Result<Vec<Listed>> {
             Derivative::Hessian,
             Derivative::GaussNewton,
         ] {
-            kernels.extend(program(name, &model, rows, derivative)?);
+            kernels.extend(program(name, &model, rows, derivative, products)?);
         }
     }
     Ok(kernels)
@@ -71,6 +72,7 @@ fn program(
     model: &Model,
     rows: usize,
     derivative: Derivative,
+    products: &Products,
 ) -> Result<Vec<Listed>> {
     let traced = model.trace(rows)?;
     let mut graph = traced.graph;
@@ -96,7 +98,7 @@ fn program(
         }
     });
     let moves = graph.depends_on(&directions);
-    let kernels = sources(&graph, &targets, &directions)?;
+    let kernels = sources_for(&graph, &targets, &directions, products)?;
     Ok(kernels
         .into_iter()
         .map(|(node, text)| {
@@ -117,7 +119,7 @@ fn program(
 
 fn family(graph: &Graph, node: NodeId) -> &'static str {
     match graph.node(node).op {
-        Op::Dot { .. } => "dot",
+        Op::Dot { .. } => "dot, as networks use it",
         Op::Sum(_) | Op::Max(_) => "reduce",
         Op::Gather | Op::ScatterAdd => "gather",
         _ => "pointwise",

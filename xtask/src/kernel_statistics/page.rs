@@ -1,6 +1,7 @@
 //! The tables of `docs/kernel-statistics.md`.
 
 use super::Kernel;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -152,47 +153,58 @@ fn families(section: &Section) -> String {
     text
 }
 
-/// The kernels below the full level or with spills, worst first.
+/// What is below the full level or spills, worst first: one line for all kernels of a family with the same reason, with the figures of the
+/// longest of them.
 fn limited(section: &Section) -> String {
-    let mut rows: Vec<&Row> = section
-        .rows
-        .iter()
-        .filter(|row| !row.reason.is_empty() || row.spills > 0)
-        .collect();
-    if rows.is_empty() {
+    type Key<'a> = (Reverse<bool>, u32, &'a str, &'a str);
+    let mut groups: BTreeMap<Key<'_>, Vec<&Row>> = BTreeMap::new();
+    for row in &section.rows {
+        if !row.reason.is_empty() || row.spills > 0 {
+            let key = (
+                Reverse(row.spills > 0),
+                row.level,
+                row.kernel.family.as_str(),
+                row.reason.as_str(),
+            );
+            groups.entry(key).or_default().push(row);
+        }
+    }
+    if groups.is_empty() {
         return format!("Every kernel has {} {}.\n", section.full, section.measure);
     }
-    rows.sort_by_key(|row| (std::cmp::Reverse(row.spills), row.level));
+    let first = [
+        section.measure,
+        "limited by",
+        "spills",
+        "family",
+        "kernels",
+        "the longest of them",
+        "workgroup",
+    ];
     let mut text = format!(
-        "Kernels with fewer than {} {}, worst first:\n\n{}",
+        "Kernels with fewer than {} {}, or with spills, worst first:\n\n{}",
         section.full,
         section.measure,
-        header(
-            &[
-                "family",
-                "kernel",
-                "workgroup",
-                section.measure,
-                "limited by",
-                "spills"
-            ],
-            section.columns,
-        )
+        header(&first, section.columns)
     );
-    for row in rows {
-        let Row {
-            kernel,
-            level,
-            reason,
-            spills,
-            values,
-        } = row;
+    let instructions = section
+        .columns
+        .iter()
+        .position(|&name| name == "instructions")
+        .unwrap_or_default();
+    for ((_, level, family, reason), rows) in groups {
+        let Some(longest) = rows.iter().max_by_key(|row| row.values[instructions]) else {
+            continue;
+        };
         let _ = write!(
             text,
-            "| {} | {} | {} | {level} | {reason} | {spills} |",
-            kernel.family, kernel.name, kernel.workgroup
+            "| {level} | {reason} | {} | {family} | {} | {} | {} |",
+            range(rows.iter().map(|row| row.spills)),
+            rows.len(),
+            longest.kernel.name,
+            longest.kernel.workgroup
         );
-        for value in values {
+        for value in &longest.values {
             let _ = write!(text, " {value} |");
         }
         text.push('\n');
@@ -263,6 +275,10 @@ mod tests {
             rows: vec![
                 row("good", 16, "", 0),
                 row("slow", 8, "96 VGPRs", 0),
+                Row {
+                    values: vec![90],
+                    ..row("slower", 8, "96 VGPRs", 0)
+                },
                 row("bad", 12, "64 VGPRs", 3),
             ],
             refused: vec![row("absent", 0, "", 0).kernel],
@@ -283,12 +299,13 @@ mod tests {
     #[test]
     fn spilling_kernels_come_first_and_good_ones_not_at_all() {
         let text = generated(&[section()]);
-        let at = |name: &str| text.find(&format!("| dot | {name} |"));
-        assert!(at("bad").is_some() && at("bad") < at("slow"));
-        assert_eq!(at("good"), None);
+        let bad = text.find("| 12 | 64 VGPRs | 3 | dot | 1 | bad | 64 | 120 |");
+        let slow = text.find("| 8 | 96 VGPRs | 0 | dot | 2 | slower | 64 | 90 |");
+        assert!(bad.is_some() && bad < slow, "{text}");
+        assert!(!text.contains("good"));
         assert!(text.contains("what they need: dot absent."));
-        assert!(text.contains("| A GPU | 3 | 1 | waves per SIMD | 16 | 1 | 8 | dot: 96 VGPRs |"));
-        assert!(text.contains("| dot | 3 | 3 | 8 to 16 | 80 to 160 |"));
+        assert!(text.contains("| A GPU | 4 | 1 | waves per SIMD | 16 | 1 | 8 | dot: 96 VGPRs |"));
+        assert!(text.contains("| dot | 4 | 3 | 8 to 16 | 80 to 160 |"));
     }
 
     #[test]
