@@ -77,8 +77,8 @@ pub(crate) fn section(
 fn row(target: &Target, kernel: &Kernel, statistics: &Statistics) -> Row {
     let reason = if statistics.lanes >= target.lanes {
         String::new()
-    } else if statistics.given_up.is_empty() {
-        format!("{} invocations fit", kernel.workgroup)
+    } else if kernel.workgroup <= statistics.lanes {
+        format!("workgroups of {}", kernel.workgroup)
     } else {
         "registers".into()
     };

@@ -132,6 +132,8 @@ impl Mesa {
                 "-Dtools=drm-shim,intel",
                 "-Dbuildtype=release",
                 "-Dopengl=false",
+                "-Dc_args=-w",
+                "-Dcpp_args=-w",
             ])
             .args(off.map(|option| format!("-D{option}=disabled")))
             .args(empty.map(|option| format!("-D{option}=")));
