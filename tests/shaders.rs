@@ -39,9 +39,16 @@ fn check(problem: &Problem, seen: &mut HashSet<String>) -> Outcome {
 
 /// The extensions that a text uses.
 fn extensions(text: &str) -> Capabilities {
+    let uses = |word: &str| {
+        text.lines().any(|line| {
+            line.split("//")
+                .next()
+                .is_some_and(|code| code.contains(word))
+        })
+    };
     let mut extensions = Capabilities::empty();
-    extensions.set(Capabilities::SUBGROUP, text.contains("subgroup"));
-    extensions.set(Capabilities::SHADER_INT64, text.contains("u64"));
+    extensions.set(Capabilities::SUBGROUP, uses("subgroup"));
+    extensions.set(Capabilities::SHADER_INT64, uses("u64"));
     extensions
 }
 

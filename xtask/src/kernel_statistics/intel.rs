@@ -42,8 +42,6 @@ struct Statistics {
     spills: u32,
     fills: u32,
     sends: u32,
-    /// Widths that were given up because the registers do not suffice without spilling.
-    given_up: Vec<u32>,
 }
 
 /// The table of one GPU.
@@ -99,16 +97,10 @@ fn row(target: &Target, kernel: &Kernel, statistics: &Statistics) -> Row {
 /// The lines `SIMD16 shader: 337 instructions. 1 loops. 42504 cycles. 0:0 spills:fills, 47 sends, ...` of one kernel; where there are
 /// several, the one that the driver will run: the widest that does not spill, else the widest.
 fn parse(output: &str) -> Option<Statistics> {
-    let variants: Vec<Statistics> = output.lines().filter_map(variant).collect();
-    let given_up = output
+    output
         .lines()
-        .filter(|line| line.contains("CS compile failed: Failure to register allocate"))
-        .filter_map(|line| leading(line.trim_start().strip_prefix("SIMD")?))
-        .collect();
-    let chosen = variants
-        .into_iter()
-        .max_by_key(|variant| (variant.spills == 0, variant.lanes))?;
-    Some(Statistics { given_up, ..chosen })
+        .filter_map(variant)
+        .max_by_key(|variant| (variant.spills == 0, variant.lanes))
 }
 
 fn variant(line: &str) -> Option<Statistics> {
@@ -128,14 +120,7 @@ fn variant(line: &str) -> Option<Statistics> {
         spills: spills.split(' ').next_back()?.parse().ok()?,
         fills: before(" spills:fills")?,
         sends: before(" sends")?,
-        given_up: Vec::new(),
     })
-}
-
-/// The number that a text begins with.
-fn leading(text: &str) -> Option<u32> {
-    let end = text.find(|c: char| !c.is_ascii_digit())?;
-    text[..end].parse().ok()
 }
 
 #[cfg(test)]
@@ -162,7 +147,6 @@ and(1)          g54<1>UD        g0<0,1,0>UD     0xffffffc0UD    { align1 WE_all 
             spills: 0,
             fills: 0,
             sends: 27,
-            given_up: vec![16],
         };
         assert_eq!(parse(PRINTED), Some(expected));
         assert_eq!(parse("nothing"), None);
@@ -191,5 +175,11 @@ and(1)          g54<1>UD        g0<0,1,0>UD     0xffffffc0UD    { align1 WE_all 
         assert_eq!(reason(PRINTED).as_deref(), Some("registers"));
         let wide = PRINTED.replace("SIMD8 shader", "SIMD16 shader");
         assert_eq!(reason(&wide).as_deref(), Some(""));
+        let small = Kernel {
+            workgroup: 8,
+            ..kernel.clone()
+        };
+        let small = parse(PRINTED).map(|read| row(TARGETS[0], &small, &read).reason);
+        assert_eq!(small.as_deref(), Some("workgroups of 8"));
     }
 }
