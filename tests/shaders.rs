@@ -1,7 +1,11 @@
-//! Every generated kernel is WGSL without extensions, and translates to what each backend of wgpu
-//! compiles. The files in `shaders/` are checked by the build.
+//! Every kernel, from a file in `shaders/` or generated, translates to what each backend of wgpu compiles. Only kernels of matrix products use
+//! extensions of WGSL, and they are given only to devices that have them.
 
+#[path = "../examples/kernels/hand_written.rs"]
+mod hand_written;
 mod harness;
+#[path = "../examples/kernels/listed.rs"]
+mod listed;
 
 use std::collections::HashSet;
 
@@ -9,13 +13,13 @@ use harness::cases;
 use harness::compare::Problem;
 use harness::random_graph::{random_graph, recipes, runner};
 use naga::ShaderStage::Compute;
+use naga::back::pipeline_constants::process_overrides;
 use naga::back::{glsl, hlsl, msl, spv};
 use naga::proc::BoundsCheckPolicies;
-use naga::valid::{Capabilities, ValidationFlags, Validator};
-use osculant::graph::lower::{sources, sources_for};
-use osculant::graph::{DType, Graph, NodeId};
+use naga::valid::{Capabilities, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
+use osculant::graph::NodeId;
+use osculant::graph::lower::sources;
 use osculant::kernels::dot::catalogue;
-use osculant::kernels::tuning::{Capabilities as DeviceCapabilities, Family, Products, Tuning};
 use proptest::test_runner::TestCaseError;
 
 type Outcome = std::result::Result<(), Box<dyn std::error::Error>>;
@@ -26,83 +30,73 @@ fn check(problem: &Problem, seen: &mut HashSet<String>) -> Outcome {
     for (node, text) in sources(&problem.graph, &targets, &problem.directions)? {
         if !seen.contains(&text) {
             let describe = |error| format!("{}: {error}\n{text}", problem.graph.describe(node));
-            translate(&text, Needs::NOTHING).map_err(describe)?;
+            translate(&text, &[], Capabilities::empty()).map_err(describe)?;
             seen.insert(text);
         }
     }
     Ok(())
 }
 
-/// What a kernel asks of the languages it is translated to.
-#[derive(Clone, Copy)]
-struct Needs {
-    extensions: Capabilities,
-    spirv: (u8, u8),
-    metal: (u8, u8),
-    shader_model: hlsl::ShaderModel,
-    /// None where the language has no way to say it.
-    opengl: Option<glsl::Version>,
-}
-
-impl Needs {
-    /// No extension: the old compiler of Direct3D 12, and OpenGL ES 3.1, the first with compute shaders.
-    const NOTHING: Needs = Needs {
-        extensions: Capabilities::empty(),
-        spirv: (1, 0),
-        metal: (2, 0),
-        shader_model: hlsl::ShaderModel::V5_1,
-        opengl: Some(glsl::Version::new_gles(310)),
+/// The extensions that a text uses.
+fn extensions(text: &str) -> Capabilities {
+    let uses = |word: &str| {
+        text.lines().any(|line| {
+            line.split("//")
+                .next()
+                .is_some_and(|code| code.contains(word))
+        })
     };
-
-    fn of(text: &str) -> Needs {
-        let mut needs = Self::NOTHING;
-        if text.contains("subgroup_invocation_id") {
-            needs.extensions |= Capabilities::SUBGROUP;
-            needs.spirv = (1, 3);
-            needs.metal = (2, 1);
-            needs.shader_model = hlsl::ShaderModel::V6_0;
-        }
-        if text.contains("u64") {
-            needs.extensions |= Capabilities::SHADER_INT64;
-            needs.metal = (2, 3);
-            needs.shader_model = hlsl::ShaderModel::V6_0;
-            // Has no 64-bit integers.
-            needs.opengl = None;
-        }
-        needs
-    }
+    let mut extensions = Capabilities::empty();
+    extensions.set(Capabilities::SUBGROUP, uses("subgroup"));
+    extensions.set(Capabilities::SHADER_INT64, uses("u64"));
+    extensions
 }
 
-/// The first of naga's complaints.
-fn translate(text: &str, needs: Needs) -> std::result::Result<(), String> {
+/// The first of naga's complaints about a text with these values for its `override` constants.
+fn translate(
+    text: &str,
+    constants: &[(String, f64)],
+    extensions: Capabilities,
+) -> std::result::Result<(), String> {
+    let plain = extensions.is_empty();
     let module = naga::front::wgsl::parse_str(text).map_err(|error| error.emit_to_string(text))?;
-    let info = Validator::new(ValidationFlags::all(), needs.extensions)
+    let info = Validator::new(ValidationFlags::all(), extensions)
+        .subgroup_stages(ShaderStages::COMPUTE)
+        .subgroup_operations(SubgroupOperationSet::all())
         .validate(&module)
         .map_err(|error| error.emit_to_string(text))?;
+    let constants = constants.iter().cloned().collect();
+    let entry_point = Some((Compute, "main"));
+    let (module, info) = process_overrides(&module, &info, entry_point, &constants)
+        .map_err(|error| format!("constants: {error}"))?;
 
     // Vulkan
+    let options = spv::Options {
+        lang_version: if plain { (1, 0) } else { (1, 3) },
+        ..spv::Options::default()
+    };
     let pipeline = spv::PipelineOptions {
         shader_stage: Compute,
         entry_point: "main".into(),
-    };
-    let options = spv::Options {
-        lang_version: needs.spirv,
-        ..spv::Options::default()
     };
     spv::write_vec(&module, &info, &options, Some(&pipeline))
         .map_err(|error| format!("SPIR-V: {error}"))?;
 
     // Metal
     let options = msl::Options {
-        lang_version: needs.metal,
+        lang_version: if plain { (2, 0) } else { (2, 3) },
         ..msl::Options::default()
     };
     msl::write_string(&module, &info, &options, &msl::PipelineOptions::default())
         .map_err(|error| format!("MSL: {error}"))?;
 
-    // Direct3D 12
+    // Direct3D 12, with its old compiler; the new one has the extensions
     let options = hlsl::Options {
-        shader_model: needs.shader_model,
+        shader_model: if plain {
+            hlsl::ShaderModel::V5_1
+        } else {
+            hlsl::ShaderModel::V6_0
+        },
         ..hlsl::Options::default()
     };
     let mut written = String::new();
@@ -110,14 +104,11 @@ fn translate(text: &str, needs: Needs) -> std::result::Result<(), String> {
         .write(&module, &info, None)
         .map_err(|error| format!("HLSL: {error}"))?;
 
-    // OpenGL
-    let Some(version) = needs.opengl else {
+    // OpenGL ES 3.1, the first with compute shaders; it has none of the extensions
+    if !plain {
         return Ok(());
-    };
-    let options = glsl::Options {
-        version,
-        ..glsl::Options::default()
-    };
+    }
+    let options = glsl::Options::default();
     let pipeline = glsl::PipelineOptions {
         shader_stage: Compute,
         entry_point: "main".into(),
@@ -173,6 +164,56 @@ fn products_evaluate_no_function() -> Outcome {
 }
 
 #[test]
+fn kernels_in_files_translate_for_every_backend() -> Outcome {
+    let kernels = hand_written::all()?;
+    for kernel in &kernels {
+        let extensions = if kernel.family.starts_with("dot/") {
+            extensions(&kernel.text)
+        } else {
+            Capabilities::empty()
+        };
+        translate(&kernel.text, &kernel.constants, extensions)
+            .map_err(|error| format!("{} {}: {error}", kernel.family, kernel.name))?;
+    }
+    let families: HashSet<&str> = kernels.iter().map(|k| k.family.as_str()).collect();
+    assert!(families.contains("first_order") && families.len() > 10);
+    Ok(())
+}
+
+#[test]
+fn kernels_of_every_family_of_products_translate() -> Outcome {
+    for subgroup_size in [
+        None,
+        Some(4),
+        Some(8),
+        Some(16),
+        Some(32),
+        Some(64),
+        Some(128),
+    ] {
+        for wide_loads in [false, true] {
+            let device = osculant::kernels::dot::Capabilities {
+                subgroup_size,
+                wide_loads,
+                large_workgroups: true,
+                software: false,
+            };
+            for (family, name, text) in catalogue(&device)? {
+                let extensions = extensions(&text);
+                let allowed =
+                    subgroup_size.is_some() || !extensions.contains(Capabilities::SUBGROUP);
+                assert!(allowed, "{family} {name} uses subgroups");
+                let allowed = wide_loads || !extensions.contains(Capabilities::SHADER_INT64);
+                assert!(allowed, "{family} {name} uses 64-bit integers");
+                translate(&text, &[], extensions)
+                    .map_err(|error| format!("{family} {name}: {error}\n{text}"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn kernels_of_every_primitive_translate_for_every_backend() -> Outcome {
     let mut seen = HashSet::new();
     for case in cases::ALL {
@@ -191,48 +232,5 @@ fn kernels_of_random_graphs_translate_for_every_backend() -> Outcome {
             .and_then(|problem| check(&problem, &mut seen.borrow_mut()))
             .map_err(|error| TestCaseError::fail(error.to_string()))
     })?;
-    Ok(())
-}
-
-#[test]
-fn every_kernel_for_products_translates() -> Outcome {
-    let all = catalogue()?;
-    for family in ["registers", "subgroup", "shared"] {
-        assert!(
-            all.iter().any(|(name, _)| name.contains(family)),
-            "{family}"
-        );
-    }
-    for (name, text) in all {
-        translate(&text, Needs::of(&text)).map_err(|error| format!("{name}: {error}\n{text}"))?;
-    }
-    Ok(())
-}
-
-/// The kernels of a program can be listed for a device that is not here.
-#[test]
-fn programs_are_written_with_the_kernel_that_is_asked_for() -> Outcome {
-    let capabilities = DeviceCapabilities {
-        subgroup_size: Some(16),
-        wide_loads: true,
-        large_workgroups: true,
-        ..DeviceCapabilities::default()
-    };
-    let mut graph = Graph::new();
-    let a = graph.input("a", &[2, 40, 12], DType::F32)?;
-    let b = graph.input("b", &[2, 12, 36], DType::F32)?;
-    let dot = graph.dot(a, b, false, false)?;
-    let mut seen = HashSet::new();
-    for family in Family::all(&capabilities) {
-        let products = Products {
-            capabilities,
-            tuning: Tuning::forced(family),
-        };
-        for (_, text) in sources_for(&graph, &[dot], &[], &products)? {
-            translate(&text, Needs::of(&text))
-                .map_err(|error| format!("{family}: {error}\n{text}"))?;
-            assert!(seen.insert(text), "{family} is the same as another");
-        }
-    }
     Ok(())
 }

@@ -77,7 +77,9 @@ fn main(
     var c1 = vec4<f32>();
     var c2 = vec4<f32>();
     var c3 = vec4<f32>();
-    for (var k = 0u; k < K; k += 16u) {
+    // groups.z is 1, which compilers cannot know: they would write two steps (K up to 32) out in full, for 192 and more registers on AMD's GPUs and
+    // spills on Intel's (docs/kernel-statistics.md).
+    for (var k = 0u; k < K * groups.z; k += 16u) {
         if (LEFT_ALONG_K) {
             var a = left(batch, min(row + slow, M - 1u), min(k + fast, last(K)));
             if (k + fast >= K) {

@@ -50,6 +50,88 @@ pub(crate) fn unpack(archive: &Path, folder: &Path) -> Outcome {
     shell::capture(Command::new("dpkg-deb").arg("-x").arg(archive).arg(folder)).map(drop)
 }
 
+/// Package lists of our own that include the backports of a release, whatever the system's lists say.
+pub(crate) struct Backports {
+    options: Vec<String>,
+}
+
+impl Backports {
+    /// The backports of the release with this code name, which must be the system's; lists are kept in `folder`.
+    pub(crate) fn of(release: &str, folder: &Path) -> Outcome<Self> {
+        let system = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+        if !system
+            .lines()
+            .any(|line| line == format!("VERSION_CODENAME={release}"))
+        {
+            return Err(format!(
+                "this takes packages from the backports of Debian {release}; run it there, for example in a container"
+            ));
+        }
+        // The system's own choice of mirror, which the backports share.
+        let mirrors = shell::capture(Command::new("apt-get").args([
+            "indextargets",
+            "--format",
+            "$(REPO_URI)",
+            "Created-By: Packages",
+            &format!("Codename: {release}"),
+        ]))?;
+        let mirror = String::from_utf8_lossy(&mirrors)
+            .lines()
+            .next()
+            .map(str::to_owned)
+            .ok_or_else(|| {
+                format!("apt knows no source of Debian {release}; run apt-get update")
+            })?;
+        let lists = folder.join("sources.list");
+        let entries: String = [("deb", ""), ("deb", "-backports"), ("deb-src", "-backports")]
+            .map(|(kind, suite)| {
+                format!(
+                    "{kind} [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {mirror} {release}{suite} main\n"
+                )
+            })
+            .concat();
+        shell::make_folder(&folder.join("none"))?;
+        std::fs::write(&lists, entries).map_err(|error| shell::about(&lists, &error))?;
+        let mut options = private_state(folder)?;
+        for (setting, path) in [
+            ("Dir::Etc::SourceList", lists),
+            ("Dir::Etc::SourceParts", folder.join("none")),
+        ] {
+            options.push("-o".into());
+            options.push(format!("{setting}={}", path.display()));
+        }
+        let backports = Self { options };
+        shell::capture(backports.apt_get()?.arg("update"))?;
+        Ok(backports)
+    }
+
+    /// Downloads packages, each `NAME` or `NAME/SUITE`, into `folder`.
+    pub(crate) fn download(&self, packages: &[String], folder: &Path) -> Outcome {
+        shell::capture(
+            self.apt_get()?
+                .current_dir(folder)
+                .arg("download")
+                .args(packages),
+        )
+        .map(drop)
+    }
+
+    /// Downloads the original source archive of a package into `folder`.
+    pub(crate) fn download_source(&self, package: &str, folder: &Path) -> Outcome {
+        shell::capture(self.apt_get()?.current_dir(folder).args([
+            "source",
+            "--download-only",
+            "--tar-only",
+            package,
+        ]))
+        .map(drop)
+    }
+
+    fn apt_get(&self) -> Outcome<Command> {
+        apt_get(&self.options)
+    }
+}
+
 fn apt_get(options: &[String]) -> Outcome<Command> {
     let mut command = Command::new("apt-get");
     command.arg("-q").args(options);
@@ -65,15 +147,19 @@ fn lists_of_our_own() -> Outcome<Vec<String>> {
     if shell::is_root() {
         return Ok(Vec::new());
     }
-    let base = shell::root().join("target").join("xtask").join("apt");
+    private_state(&shell::root().join("target").join("xtask").join("apt"))
+}
+
+/// Options that make apt keep its lists and downloads in `folder`.
+fn private_state(folder: &Path) -> Outcome<Vec<String>> {
     let mut options = Vec::new();
     for (setting, name, partial) in [
         ("Dir::State::Lists", "lists", "lists/partial"),
         ("Dir::Cache", "cache", "cache/archives/partial"),
     ] {
-        shell::make_folder(&base.join(partial))?;
+        shell::make_folder(&folder.join(partial))?;
         options.push("-o".into());
-        options.push(format!("{setting}={}", base.join(name).display()));
+        options.push(format!("{setting}={}", folder.join(name).display()));
     }
     Ok(options)
 }

@@ -4,13 +4,17 @@ mod adapter;
 mod apt;
 mod data;
 mod demo;
+mod example;
 mod json;
+mod kernel_statistics;
 mod peers;
 mod shell;
 mod swiftshader;
 mod test;
+mod tint;
 
 use shell::Outcome;
+use std::path::Path;
 use std::process::ExitCode;
 
 const HELP: &str = "\
@@ -40,6 +44,14 @@ Commands:
   swiftshader
         Fetch SwiftShader, a second software Vulkan driver with limits near WebGPU's defaults,
         into target/swiftshader; from then on `cargo xtask test` runs on it as well.
+  kernel-statistics [--out FILE]
+        Compile every kernel with Mesa's compilers for AMD and Intel GPUs, which need no such GPU,
+        and put registers, spills, occupancy and instructions into FILE, by default
+        docs/kernel-statistics.md. Downloads the drivers (Debian 12 backports) and builds a shim
+        below target/kernel-statistics; installs nothing.
+  tint
+        Validate every kernel with Tint, the WGSL compiler of Chromium, which refuses some texts
+        that naga accepts. Needs Node.js; downloads the npm package webgpu into target/tint.
   help
         Print this text.
 
@@ -92,7 +104,12 @@ fn dispatch(arguments: &[String]) -> Outcome {
         )),
         ("peers", _) => peers::run(rest),
         ("swiftshader", []) => swiftshader::fetch().map(drop),
-        ("demo" | "swiftshader", [unknown, ..]) => Err(format!(
+        ("kernel-statistics", []) => {
+            kernel_statistics::run(&shell::root().join(kernel_statistics::PAGE))
+        }
+        ("kernel-statistics", ["--out", file]) => kernel_statistics::run(Path::new(file)),
+        ("tint", []) => tint::run(),
+        ("demo" | "swiftshader" | "kernel-statistics" | "tint", [unknown, ..]) => Err(format!(
             "`cargo xtask {command}` does not know `{unknown}`; see `cargo xtask help`"
         )),
         _ => Err(format!("no command `{command}`; see `cargo xtask help`")),

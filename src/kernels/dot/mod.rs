@@ -80,12 +80,12 @@ fn constants(sizes: Sizes) -> String {
     )
 }
 
-/// The WGSL of every family and variant for sizes that stand for what networks need, each with a name: for reading, and for statistics of compilers
-/// without a device.
+/// The WGSL of every family and variant that a device can run, for sizes that stand for what networks need, each with a name: for reading, and for
+/// statistics of compilers.
 ///
 /// # Errors
 /// A defect of this crate: a template without a region.
-pub fn catalogue() -> Result<Vec<(String, String)>> {
+pub fn catalogue(capabilities: &Capabilities) -> Result<Vec<(Family, String, String)>> {
     // Batch, rows, columns, terms.
     const SHAPES: [[usize; 4]; 5] = [
         [1, 512, 512, 512],
@@ -94,12 +94,6 @@ pub fn catalogue() -> Result<Vec<(String, String)>> {
         [1, 256, 10, 128],
         [32, 33, 7, 9],
     ];
-    let capabilities = Capabilities {
-        subgroup_size: Some(32),
-        wide_loads: true,
-        large_workgroups: true,
-        ..Capabilities::default()
-    };
     let mut all = Vec::new();
     for [batch, m, n, k] in SHAPES {
         let sizes = Sizes { batch, m, n, k };
@@ -119,9 +113,10 @@ pub fn catalogue() -> Result<Vec<(String, String)>> {
             };
             let lhs = view(sizes.left(), transpose_lhs);
             let rhs = view(sizes.right(), transpose_rhs);
-            for family in Family::all(&capabilities) {
+            for family in Family::all(capabilities) {
                 all.push((
-                    format!("dot {family} {layout} {batch}x{m}x{n}x{k}"),
+                    family,
+                    format!("{layout} {batch}x{m}x{n}x{k}"),
                     kernel(sizes, &lhs, &rhs, family, &Store::new(sizes, None, None)?)?.text,
                 ));
             }
