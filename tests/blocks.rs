@@ -102,7 +102,8 @@ fn on_device(gpu: &Gpu, problem: &Problem) -> Outcome {
     for (column, direction) in directions.iter().enumerate() {
         let expected = problem.evaluate(direction, &products)?;
         for ((&product, found), expected) in products.iter().zip(&found[column]).zip(&expected) {
-            let error = relative_error(&widen(&[found.clone()]).concat(), expected, 1e-2);
+            let error =
+                relative_error(&widen(std::slice::from_ref(found)).concat(), expected, 1e-2);
             if error.is_nan() || error > cases::TOLERANCE {
                 let what = problem.graph.describe(product);
                 return Err(format!("{what}, column {column}: relative error {error:.2e}").into());

@@ -18,7 +18,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
         // The user has named the drivers to test on.
         None
     };
-    if let Some(manifest) = manifest {
+    if let Some(manifest) = &manifest {
         println!(
             "SwiftShader is among the Vulkan drivers: {}",
             manifest.display()

@@ -1,7 +1,7 @@
 //! The batched matrix product of two strided views: `C[b, m, n] = sum over k of A[b, m, k] B[b, k, n]`.
 //!
 //! There are several kernels for it, the [families](Family), each with a file here and one in `shaders/dot/`; which one runs is decided by
-//! [`tuning`](super::tuning). They share the loads of operands (`view.rs`) and the [store](super::store) of the result.
+//! [`tuning`](super::tuning). They share the loads of operands (`view.rs`) and the store of the result (`kernels/store.rs`).
 
 mod family;
 mod registers;
