@@ -14,7 +14,8 @@ pub(crate) struct Store {
     /// The operands of the elementwise part, from binding 3 on.
     pub(crate) operands: String,
     /// The function `store(batch, row, column, inner: vec4<f32>)` for four neighbouring columns of a row, `column` a multiple of four. Rows and
-    /// columns beyond the edge are left out.
+    /// columns beyond the edge are left out, by conditions and never by `return`: kernels call it a hundred times, and compilers that inline the calls
+    /// nest what follows a return into it.
     pub(crate) text: String,
     /// Whether `store` is too long to be in a kernel many times.
     pub(crate) expensive: bool,
@@ -64,7 +65,7 @@ impl Store {
                 element: "vec4<f32>",
                 operands: declarations(Some(&scalar)),
                 text: format!(
-                    "{signature} {{\n    if (row >= {m}u || column >= {n}u) {{ return; }}\n{}\n    result[({at}) / 4u] = value;\n}}",
+                    "{signature} {{\n    if (row < {m}u && column < {n}u) {{\n{}\n    result[({at}) / 4u] = value;\n    }}\n}}",
                     body(columns_axis)
                 ),
                 expensive,
@@ -74,9 +75,9 @@ impl Store {
                 element: "f32",
                 operands: declarations(None),
                 text: format!(
-                    "fn store_one(batch: u32, row: u32, column: u32, inner: f32) {{\n    if (column >= {n}u) {{ return; }}\n{}\n    \
-                     result[{at}] = value;\n}}\n\
-                     {signature} {{\n    if (row >= {m}u) {{ return; }}\n    store_one(batch, row, column, inner.x);\n    \
+                    "fn store_one(batch: u32, row: u32, column: u32, inner: f32) {{\n    if (row < {m}u && column < {n}u) {{\n{}\n    \
+                     result[{at}] = value;\n    }}\n}}\n\
+                     {signature} {{\n    store_one(batch, row, column, inner.x);\n    \
                      store_one(batch, row, column + 1u, inner.y);\n    store_one(batch, row, column + 2u, inner.z);\n    \
                      store_one(batch, row, column + 3u, inner.w);\n}}",
                     body(None)

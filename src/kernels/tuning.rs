@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-pub use super::dot::{Capabilities, Family, SubgroupTile};
+pub use super::dot::{Capabilities, Family, Loads, SubgroupTile};
 use super::dot::{Sizes, View};
 use crate::error::{Error, Result};
 use crate::gpu::{AdapterDescription, Gpu};
@@ -289,6 +289,7 @@ fn forced_by_name(name: &str, capabilities: &Capabilities) -> Result<Tuning> {
         find(&Capabilities {
             subgroup_size: Some(1 << log),
             wide_loads: true,
+            textures: true,
             large_workgroups: true,
             software: true,
         })
@@ -369,13 +370,20 @@ fn builtin(capabilities: &Capabilities, sizes: Sizes) -> Family {
 fn software(capabilities: &Capabilities, subgroup_size: u32, sizes: Sizes) -> Family {
     let Sizes { batch, m, n, k } = sizes;
     let terms = (batch * m * n) as f64 * k as f64;
+    let loads = if capabilities.textures && terms >= WORTH_A_COPY {
+        Loads::Texture
+    } else if capabilities.wide_loads {
+        Loads::Wide
+    } else {
+        Loads::Plain
+    };
     let tile = |rows, vectors, exchanged| {
         Family::Subgroup(SubgroupTile {
             subgroup_size,
             rows,
             vectors,
             exchanged,
-            wide: capabilities.wide_loads,
+            loads,
         })
     };
     let fills = |columns: u32| n >= (4 * subgroup_size * columns) as usize * 3 / 4;
@@ -383,7 +391,7 @@ fn software(capabilities: &Capabilities, subgroup_size: u32, sizes: Sizes) -> Fa
     if n <= 16 && m > n {
         let two = m >= 8 * subgroup_size as usize;
         tile(16, if two { 2 } else { 1 }, true)
-    } else if m >= 48 && fills(2) && terms >= SECONDS_TO_COMPILE {
+    } else if loads != Loads::Texture && m >= 48 && fills(2) && terms >= SECONDS_TO_COMPILE {
         tile(64, 2, false)
     } else if m >= 24 && fills(2) && terms >= HALF_SECONDS_TO_COMPILE {
         tile(32, 2, false)
@@ -392,6 +400,8 @@ fn software(capabilities: &Capabilities, subgroup_size: u32, sizes: Sizes) -> Fa
     }
 }
 
+/// Terms of a product from which on copying its operands to textures costs less than it saves: 64 x 64 x 64.
+const WORTH_A_COPY: f64 = 262_144.0;
 /// Terms of a product that runs long enough, thousands of times in a training, to be worth the longest compilation: 256 x 128 x 512.
 const SECONDS_TO_COMPILE: f64 = 16_777_216.0;
 /// The same for the longer half: 64 x 64 x 256.
