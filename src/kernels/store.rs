@@ -14,8 +14,7 @@ pub(crate) struct Store {
     /// The operands of the elementwise part, from binding 3 on.
     pub(crate) operands: String,
     /// The function `store(batch, row, column, inner: vec4<f32>)` for four neighbouring columns of a row, `column` a multiple of four. Rows and
-    /// columns beyond the edge are left out, by conditions and never by `return`: kernels call it a hundred times, and compilers that inline the calls
-    /// nest what follows a return into it.
+    /// columns beyond the edge are left out.
     pub(crate) text: String,
     /// Whether `store` is too long to be in a kernel many times.
     pub(crate) expensive: bool,
