@@ -9,6 +9,9 @@
 // kernel, which compilers take more than linear time over. For products with few columns the two operands change places (C' = B' A'), so that the
 // few columns are the unrolled rows and no lane idles; the face writes the accumulators back transposed.
 //
+// On the same drivers textures are read several times faster than buffers. With texture loads the host copies the operands to textures of four floats per
+// texel first (4 bytes per element read and written), and `left` and `right` load texels.
+//
 // 2 B M N K flops; reads A N/(4 S VECTORS) times and B M/ROWS times, writes C once.
 // The subgroup size is a constant of the text: the kernel is only made for devices on which it cannot vary.
 // binding 0: C [B, M, N]; binding 1: A; binding 2: B. A workgroup has SUBGROUPS subgroups, with neighbouring tiles: one where subgroups are small

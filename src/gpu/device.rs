@@ -31,6 +31,8 @@ pub(super) struct Shared {
     health: Arc<Health>,
     pub(super) pipelines: Mutex<HashMap<String, Arc<Pipeline>>>,
     pub(super) staging: StagingPool,
+    /// Textures by place among the operands of a kernel and by number of rows.
+    pub(super) texels: Mutex<HashMap<(usize, u32), wgpu::Texture>>,
     pub(super) readbacks: AtomicU64,
     pub(super) looks: AtomicU64,
     pub(super) submissions: AtomicU64,
@@ -141,6 +143,7 @@ impl Gpu {
                 health,
                 pipelines: Mutex::default(),
                 staging: StagingPool::default(),
+                texels: Mutex::default(),
                 readbacks: AtomicU64::new(0),
                 looks: AtomicU64::new(0),
                 submissions: AtomicU64::new(0),

@@ -47,10 +47,14 @@ mod readback;
 mod recording;
 #[cfg(test)]
 mod tests;
+mod texels;
 
 pub use adapter::{AdapterDescription, AdapterOptions, adapters};
 pub use buffer::Slice;
 pub use device::Gpu;
 pub use pipeline::Pipeline;
 pub use readback::PendingRead;
+pub(crate) use recording::Binding;
 pub use recording::{Command, Recorder, Recording, grid};
+pub use texels::Texels;
+pub(crate) use texels::{TEXELS_PER_ROW, TEXTURE_ELEMENTS};

@@ -6,6 +6,7 @@ use super::buffer::{ELEMENT, Slice};
 use super::device::Gpu;
 use super::health::{device_error, scoped};
 use super::pipeline::Pipeline;
+use super::texels::Texels;
 use crate::error::{Error, Result};
 
 /// One command of a [`Recording`].
@@ -21,6 +22,8 @@ pub enum Command {
         /// Number of workgroups in each dimension.
         workgroups: [u32; 3],
     },
+    /// Copy the beginning of a slice to a texture.
+    Texels(Texels),
     /// Copy elements of a slice to another.
     Copy {
         /// From here.
@@ -34,6 +37,12 @@ pub enum Command {
         /// So many elements.
         elements: usize,
     },
+}
+
+/// What a kernel reads or writes.
+pub(crate) enum Binding<'a> {
+    Slice(&'a Slice),
+    Texels(Texels),
 }
 
 /// A list of commands that can be replayed any number of times; nothing is created when it is.
@@ -64,6 +73,19 @@ impl Recording {
         bindings: &[&Slice],
         workgroups: [u32; 3],
     ) -> Result<()> {
+        let bindings: Vec<Binding<'_>> =
+            bindings.iter().map(|slice| Binding::Slice(slice)).collect();
+        self.dispatch_bindings(gpu, pipeline, &bindings, workgroups)
+    }
+
+    /// As [`dispatch`](Self::dispatch), where bindings may also be textures. Those are copied right before.
+    pub(crate) fn dispatch_bindings(
+        &mut self,
+        gpu: &Gpu,
+        pipeline: &Arc<Pipeline>,
+        bindings: &[Binding<'_>],
+        workgroups: [u32; 3],
+    ) -> Result<()> {
         gpu.check()?;
         let limits = gpu.limits();
         if let Some(&most) = workgroups.iter().max()
@@ -77,7 +99,10 @@ impl Recording {
                 advice: "spread the workgroups over two dimensions (see osculant::gpu::grid)",
             });
         }
-        for slice in bindings {
+        for binding in bindings {
+            let Binding::Slice(slice) = binding else {
+                continue;
+            };
             if slice.bytes() > limits.max_storage_buffer_binding_size {
                 return Err(Error::OverLimit {
                     what: format!(
@@ -94,9 +119,12 @@ impl Recording {
         }
         let entries: Vec<_> = (0u32..)
             .zip(bindings)
-            .map(|(binding, slice)| wgpu::BindGroupEntry {
-                binding,
-                resource: slice.binding(),
+            .map(|(number, binding)| wgpu::BindGroupEntry {
+                binding: number,
+                resource: match binding {
+                    Binding::Slice(slice) => slice.binding(),
+                    Binding::Texels(texels) => texels.binding(),
+                },
             })
             .collect();
         let (bind_group, error) = scoped(gpu.device(), || {
@@ -113,6 +141,11 @@ impl Recording {
             ));
         }
         if workgroups.iter().all(|&count| count > 0) {
+            for binding in bindings {
+                if let Binding::Texels(texels) = binding {
+                    self.commands.push(Command::Texels(texels.clone()));
+                }
+            }
             self.commands.push(Command::Dispatch {
                 pipeline: Arc::clone(pipeline),
                 bind_group,
@@ -269,6 +302,7 @@ impl<'e> Recorder<'e> {
                     open.pass.set_bind_group(0, bind_group, &[]);
                     open.pass.dispatch_workgroups(*x, *y, *z);
                 }
+                Command::Texels(texels) => texels.update(self.encoder()),
                 Command::Copy {
                     source,
                     source_start,

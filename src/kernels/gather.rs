@@ -22,6 +22,7 @@ pub(crate) fn kernel(scatter: bool, sizes: Sizes) -> Result<Kernel> {
     let invocations = if scatter { rows } else { count } * width;
     Ok(Kernel {
         label: if scatter { "scatter_add" } else { "gather" },
+        textures: Vec::new(),
         text: fill(GATHER, &[("constants", &constants)])?,
         workgroups: invocations.div_ceil(64),
     })

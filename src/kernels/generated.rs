@@ -72,6 +72,7 @@ pub(crate) fn pointwise(expression: &Expression, rows: Option<Rows>) -> Result<K
     let kernel = fill(POINTWISE, &[("bindings", &bindings), ("body", &body)])?;
     Ok(Kernel {
         label: "pointwise",
+        textures: Vec::new(),
         text: functions(vector.is_some())? + &kernel,
         workgroups: count.div_ceil(64),
     })
@@ -173,6 +174,7 @@ impl Reduce {
             ],
         )?;
         Ok(Kernel {
+            textures: Vec::new(),
             label: match self.kind {
                 Reduction::Sum => "sum",
                 Reduction::Max => "max",

@@ -64,7 +64,7 @@ impl Store {
                 element: "vec4<f32>",
                 operands: declarations(Some(&scalar)),
                 text: format!(
-                    "{signature} {{\n    if (row >= {m}u || column >= {n}u) {{ return; }}\n{}\n    result[({at}) / 4u] = value;\n}}",
+                    "{signature} {{\n    if (row < {m}u && column < {n}u) {{\n{}\n    result[({at}) / 4u] = value;\n    }}\n}}",
                     body(columns_axis)
                 ),
                 expensive,
@@ -74,9 +74,9 @@ impl Store {
                 element: "f32",
                 operands: declarations(None),
                 text: format!(
-                    "fn store_one(batch: u32, row: u32, column: u32, inner: f32) {{\n    if (column >= {n}u) {{ return; }}\n{}\n    \
-                     result[{at}] = value;\n}}\n\
-                     {signature} {{\n    if (row >= {m}u) {{ return; }}\n    store_one(batch, row, column, inner.x);\n    \
+                    "fn store_one(batch: u32, row: u32, column: u32, inner: f32) {{\n    if (row < {m}u && column < {n}u) {{\n{}\n    \
+                     result[{at}] = value;\n    }}\n}}\n\
+                     {signature} {{\n    store_one(batch, row, column, inner.x);\n    \
                      store_one(batch, row, column + 1u, inner.y);\n    store_one(batch, row, column + 2u, inner.z);\n    \
                      store_one(batch, row, column + 3u, inner.w);\n}}",
                     body(None)

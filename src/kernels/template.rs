@@ -4,7 +4,7 @@
 //! default that a generated kernel replaces.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Recording, Slice, grid};
+use crate::gpu::{Binding, Gpu, Recording, Slice, grid};
 
 /// A generated kernel: entry point `main`, binding 0 the result, bindings 1.. the operands.
 #[derive(Clone, Debug)]
@@ -13,6 +13,8 @@ pub(crate) struct Kernel {
     pub(crate) text: String,
     /// Workgroups of 64 invocations; how many of them in which dimension does not matter.
     pub(crate) workgroups: usize,
+    /// Operands that are read as textures: number of the binding, and how many of its elements are read, a multiple of four.
+    pub(crate) textures: Vec<(usize, usize)>,
 }
 
 /// Where the rows (axis 0) of a result lie, if not one after another: `elements` each, `pitch` elements apart.
@@ -31,10 +33,18 @@ impl Kernel {
         bindings: &[&Slice],
     ) -> Result<()> {
         let pipeline = gpu.pipeline(self.label, &self.text, &[])?;
-        recording.dispatch(
+        let mut resources = Vec::with_capacity(bindings.len());
+        for (number, &slice) in bindings.iter().enumerate() {
+            let texture = self.textures.iter().find(|(binding, _)| *binding == number);
+            resources.push(match texture {
+                Some(&(_, elements)) => Binding::Texels(gpu.texels(slice, number, elements)?),
+                None => Binding::Slice(slice),
+            });
+        }
+        recording.dispatch_bindings(
             gpu,
             &pipeline,
-            bindings,
+            &resources,
             grid(gpu.limits(), self.workgroups)?,
         )
     }

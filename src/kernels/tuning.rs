@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-pub use super::dot::{Capabilities, Family, SubgroupTile};
+pub use super::dot::{Capabilities, Family, Loads, SubgroupTile};
 use super::dot::{Sizes, View};
 use crate::error::{Error, Result};
 use crate::gpu::{AdapterDescription, Gpu};
@@ -289,6 +289,7 @@ fn forced_by_name(name: &str, capabilities: &Capabilities) -> Result<Tuning> {
         find(&Capabilities {
             subgroup_size: Some(1 << log),
             wide_loads: true,
+            textures: true,
             large_workgroups: true,
             software: true,
         })
@@ -364,35 +365,44 @@ fn builtin(capabilities: &Capabilities, sizes: Sizes) -> Family {
     }
 }
 
-/// Software with subgroups: loads are what costs (see `shaders/dot/subgroup.wgsl`), so the tile is as large as the product fills and as the time to
-/// compile it is worth. On lavapipe (8 lanes) a 32 x 32 tile takes half a second to compile, a 64 x 64 tile two and a half.
+/// Software with subgroups: loads are what costs (see `shaders/dot/subgroup.wgsl`), so operands are read from textures where the product is worth the
+/// copy, and the tile is as large as the product fills and as the time to compile it is worth. On lavapipe (8 lanes) a 32 x 32 tile takes half a second to
+/// compile, 32 x 64 one, 64 x 64 two and a half.
 fn software(capabilities: &Capabilities, subgroup_size: u32, sizes: Sizes) -> Family {
     let Sizes { batch, m, n, k } = sizes;
     let terms = (batch * m * n) as f64 * k as f64;
+    let textures = capabilities.textures && terms >= WORTH_A_COPY;
     let tile = |rows, vectors, exchanged| {
         Family::Subgroup(SubgroupTile {
             subgroup_size,
             rows,
             vectors,
             exchanged,
-            wide: capabilities.wide_loads,
+            loads: if textures {
+                Loads::Texture
+            } else if capabilities.wide_loads {
+                Loads::Wide
+            } else {
+                Loads::Plain
+            },
         })
     };
-    let fills = |columns: u32| n >= (4 * subgroup_size * columns) as usize * 3 / 4;
+    let fills_two = n >= 6 * subgroup_size as usize;
+    let large = terms >= WORTH_COMPILING;
     // Few columns leave lanes idle unless they become the rows.
     if n <= 16 && m > n {
         let two = m >= 8 * subgroup_size as usize;
         tile(16, if two { 2 } else { 1 }, true)
-    } else if m >= 48 && fills(2) && terms >= SECONDS_TO_COMPILE {
+    } else if !textures && large && fills_two && m >= 48 {
         tile(64, 2, false)
-    } else if m >= 24 && fills(2) && terms >= HALF_SECONDS_TO_COMPILE {
+    } else if large && fills_two && m > 16 {
         tile(32, 2, false)
     } else {
         tile(if m > 16 { 32 } else { 16 }, 1, false)
     }
 }
 
-/// Terms of a product that runs long enough, thousands of times in a training, to be worth the longest compilation: 256 x 128 x 512.
-const SECONDS_TO_COMPILE: f64 = 16_777_216.0;
-/// The same for the longer half: 64 x 64 x 256.
-const HALF_SECONDS_TO_COMPILE: f64 = 1_048_576.0;
+/// Terms of a product from which on copying its operands to textures saves more than it costs: 64 x 64 x 64.
+const WORTH_A_COPY: f64 = 262_144.0;
+/// Terms of a product that runs long enough, thousands of times in a training, to be worth a longer compilation: 256 x 128 x 512.
+const WORTH_COMPILING: f64 = 16_777_216.0;

@@ -13,6 +13,8 @@ pub struct Capabilities {
     pub subgroup_size: Option<u32>,
     /// Whether the device has 64-bit integers.
     pub wide_loads: bool,
+    /// Whether its buffers can be copied to textures of four floats per texel.
+    pub textures: bool,
     /// Whether it has workgroups of 256 invocations with 16 KiB of memory.
     pub large_workgroups: bool,
     /// Whether the device is a processor that plays the GPU.
@@ -32,6 +34,11 @@ impl Capabilities {
             subgroup_size: (gpu.features().contains(wgpu::Features::SUBGROUP) && fixed && usable)
                 .then_some(info.subgroup_min_size),
             wide_loads: gpu.features().contains(wgpu::Features::SHADER_INT64),
+            // A binding may start anywhere that is aligned; a copy must start at a texel.
+            textures: limits.max_texture_dimension_2d >= 8192
+                && limits
+                    .min_storage_buffer_offset_alignment
+                    .is_multiple_of(16),
             large_workgroups: limits.max_compute_invocations_per_workgroup >= 256
                 && limits.max_compute_workgroup_size_x >= 256
                 && limits.max_compute_workgroup_storage_size >= 16384,
@@ -70,8 +77,31 @@ pub struct SubgroupTile {
     pub vectors: u32,
     /// Exchanges the operands, so that the rows of the tile are columns of the result.
     pub exchanged: bool,
-    /// Loads two floats as one 64-bit integer.
-    pub wide: bool,
+    /// How operands are loaded.
+    pub loads: Loads,
+}
+
+/// How four neighbouring elements of an operand are loaded; those that are no neighbours, or start where a vec4 cannot, are always loaded one by one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Loads {
+    /// As a vec4 from the buffer.
+    Plain,
+    /// As two 64-bit integers from the buffer.
+    Wide,
+    /// As a texel of a texture, to which the operand is copied before.
+    Texture,
+}
+
+impl Loads {
+    fn run_on(self, capabilities: &Capabilities) -> bool {
+        match self {
+            Loads::Plain => true,
+            Loads::Wide => capabilities.wide_loads,
+            Loads::Texture => capabilities.textures,
+        }
+    }
 }
 
 /// Most accumulators of a lane, in vec4: beyond this compilers take seconds over a kernel.
@@ -95,7 +125,7 @@ impl Family {
             }
         }
         if let Some(subgroup_size) = capabilities.subgroup_size {
-            for &wide in widths {
+            for loads in [Loads::Plain, Loads::Wide, Loads::Texture] {
                 for (rows, vectors, exchanged) in [
                     (8, 1, false),
                     (16, 1, false),
@@ -113,7 +143,7 @@ impl Family {
                         rows,
                         vectors,
                         exchanged,
-                        wide,
+                        loads,
                     }));
                 }
             }
@@ -141,7 +171,7 @@ impl Family {
                     && tile.rows.is_multiple_of(4)
                     && (1..=4).contains(&tile.vectors)
                     && tile.rows.saturating_mul(tile.vectors) <= most
-                    && (!tile.wide || capabilities.wide_loads)
+                    && tile.loads.run_on(capabilities)
             }
             Family::Shared => capabilities.large_workgroups,
         }
@@ -161,7 +191,11 @@ impl fmt::Display for Family {
                 tile.rows,
                 4 * tile.subgroup_size * tile.vectors,
                 if tile.exchanged { " exchanged" } else { "" },
-                wide(tile.wide)
+                match tile.loads {
+                    Loads::Plain => "",
+                    Loads::Wide => " wide",
+                    Loads::Texture => " texture",
+                }
             ),
             Family::Shared => formatter.write_str("shared 64x64"),
         }

@@ -9,7 +9,7 @@ mod shared;
 mod subgroup;
 mod view;
 
-pub use family::{Capabilities, Family, SubgroupTile};
+pub use family::{Capabilities, Family, Loads, SubgroupTile};
 pub(crate) use view::View;
 
 use super::store::Store;
@@ -66,10 +66,19 @@ fn bindings(types: [&str; 3], store: &Store) -> String {
     };
     format!(
         "@group(0) @binding(0) var<storage, read_write> result: array<{result}>;\n\
-         @group(0) @binding(1) var<storage, read> lhs: array<{lhs}>;\n\
-         @group(0) @binding(2) var<storage, read> rhs: array<{rhs}>;\n{}{floats}",
+         {}{}{}{floats}",
+        operand(1, "lhs", lhs),
+        operand(2, "rhs", rhs),
         store.operands
     )
+}
+
+fn operand(binding: usize, name: &str, element: &str) -> String {
+    if element == view::TEXTURE {
+        format!("@group(0) @binding({binding}) var {name}: {element};\n")
+    } else {
+        format!("@group(0) @binding({binding}) var<storage, read> {name}: array<{element}>;\n")
+    }
 }
 
 /// The sizes as WGSL constants.

@@ -1,5 +1,6 @@
 //! Face of `shaders/dot/registers.wgsl`.
 
+use super::family::Loads;
 use super::view::{Access, Load, View};
 use super::{Sizes, bindings, constants};
 use crate::error::Result;
@@ -17,6 +18,7 @@ pub(super) fn kernel(
     wide: bool,
     store: &Store,
 ) -> Result<Kernel> {
+    let loads = if wide { Loads::Wide } else { Loads::Plain };
     let (left, lhs_type) = Load {
         name: "left",
         binding: "lhs",
@@ -25,7 +27,7 @@ pub(super) fn kernel(
         access: Access::Block,
         // Terms beyond K must be zero on one side; clamped loads would add the last one again.
         zero_beyond: true,
-        wide,
+        loads,
     }
     .text();
     let (right, rhs_type) = Load {
@@ -35,7 +37,7 @@ pub(super) fn kernel(
         sizes: sizes.right(),
         access: Access::Block,
         zero_beyond: false,
-        wide,
+        loads,
     }
     .text();
     let constants = constants(sizes)
@@ -52,6 +54,7 @@ pub(super) fn kernel(
     let invocations = sizes.batch * sizes.m.div_ceil(4 * blocks as usize) * sizes.n.div_ceil(4);
     Ok(Kernel {
         label: "dot, registers",
+        textures: Vec::new(),
         text: store.functions.clone() + &text,
         workgroups: invocations.div_ceil(64),
     })

@@ -1,5 +1,6 @@
 //! Face of `shaders/dot/shared.wgsl`.
 
+use super::family::Loads;
 use super::view::{Access, Load, View};
 use super::{Sizes, bindings, constants};
 use crate::error::Result;
@@ -28,7 +29,7 @@ pub(super) fn kernel(sizes: Sizes, lhs: &View, rhs: &View, store: &Store) -> Res
             sizes,
             access: Access::Row,
             zero_beyond,
-            wide: false,
+            loads: Loads::Plain,
         }
         .text()
     };
@@ -57,6 +58,7 @@ pub(super) fn kernel(sizes: Sizes, lhs: &View, rhs: &View, store: &Store) -> Res
     )?;
     Ok(Kernel {
         label: "dot, shared",
+        textures: Vec::new(),
         text: store.functions.clone() + &text,
         workgroups: sizes.batch * sizes.m.div_ceil(TILE) * sizes.n.div_ceil(TILE),
     })

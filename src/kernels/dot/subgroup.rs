@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::family::SubgroupTile;
-use super::view::{Access, Load, View};
+use super::family::{Loads, SubgroupTile};
+use super::view::{Access, Load, TEXTURE, View};
 use super::{Sizes, bindings, constants};
 use crate::error::Result;
+use crate::gpu::TEXTURE_ELEMENTS;
 use crate::kernels::store::Store;
 use crate::kernels::template::{Kernel, fill};
 
@@ -45,6 +46,12 @@ pub(super) fn kernel(
     // An operand that is contiguous along rows is loaded in blocks of four rows, if there are rows for more than half of the lanes.
     let by_blocks =
         !row_operand.aligned(2, row_sizes) && row_operand.aligned(1, row_sizes) && rows > 2 * lanes;
+    let column_sizes = [batch, k, column_count];
+    // What is larger than a texture is loaded from its buffer.
+    let loads = |view: &View, sizes| match tile.loads {
+        Loads::Texture if view.end(sizes) > TEXTURE_ELEMENTS => Loads::Plain,
+        loads => loads,
+    };
     let (left, row_type) = Load {
         name: "left",
         binding: row_binding,
@@ -56,17 +63,17 @@ pub(super) fn kernel(
             Access::Row
         },
         zero_beyond: true,
-        wide: tile.wide,
+        loads: loads(&row_operand, row_sizes),
     }
     .text();
     let (right, column_type) = Load {
         name: "right",
         binding: column_binding,
         view: &column_operand,
-        sizes: [batch, k, column_count],
+        sizes: column_sizes,
         access: Access::Block,
         zero_beyond: false,
-        wide: tile.wide,
+        loads: loads(&column_operand, column_sizes),
     }
     .text();
     let types = if tile.exchanged {
@@ -74,6 +81,15 @@ pub(super) fn kernel(
     } else {
         [store.element, row_type, column_type]
     };
+    let ends = if tile.exchanged {
+        [column_operand.end(column_sizes), row_operand.end(row_sizes)]
+    } else {
+        [row_operand.end(row_sizes), column_operand.end(column_sizes)]
+    };
+    let textures = (1..3)
+        .filter(|&binding| types[binding] == TEXTURE)
+        .map(|binding| (binding, ends[binding - 1].next_multiple_of(4)))
+        .collect();
     let (down, across) = (row_count.div_ceil(rows), column_count.div_ceil(columns));
     let tiles = batch * down * across;
     let subgroups = if lanes < 32 {
@@ -107,6 +123,7 @@ pub(super) fn kernel(
     )?;
     Ok(Kernel {
         label: "dot, subgroup",
+        textures,
         text: store.functions.clone() + &text,
         workgroups: tiles.div_ceil(subgroups),
     })

@@ -1,5 +1,8 @@
 //! Operands of a product that are read in place, and the WGSL that loads them.
 
+use super::family::Loads;
+use crate::gpu::TEXELS_PER_ROW;
+
 /// An operand read in place: element `[b, i, j]` is at `offset + b*strides[0] + i*strides[1] + j*strides[2]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct View {
@@ -28,8 +31,8 @@ pub(super) struct Load<'a> {
     pub(super) access: Access,
     /// Elements beyond the end of axis `j` are zero; otherwise they repeat the last one.
     pub(super) zero_beyond: bool,
-    /// Load two floats as one 64-bit integer where addresses allow it.
-    pub(super) wide: bool,
+    /// How four neighbours are loaded where addresses allow it.
+    pub(super) loads: Loads,
 }
 
 impl View {
@@ -40,6 +43,15 @@ impl View {
             offset: self.offset,
             strides: [b, j, i],
         }
+    }
+
+    /// One more than the largest address of an element.
+    pub(super) fn end(&self, sizes: [usize; 3]) -> usize {
+        let last = sizes
+            .iter()
+            .zip(self.strides)
+            .map(|(size, stride)| (size - 1) * stride);
+        self.offset + last.sum::<usize>() + 1
     }
 
     /// vec4 loads along the axis of stride 1 need every address they start at to be a multiple of 4.
@@ -75,13 +87,17 @@ impl Load<'_> {
         );
         let vector = |at: String| {
             let element = format!("{}[({at}) / 4u]", self.binding);
-            if self.wide {
-                format!("floats({element})")
-            } else {
-                element
+            match self.loads {
+                Loads::Plain => element,
+                Loads::Wide => format!("floats({element})"),
+                Loads::Texture => format!("{}_texel(({at}) / 4u)", self.binding),
             }
         };
-        let vector_type = if self.wide { "vec2<u64>" } else { "vec4<f32>" };
+        let vector_type = match self.loads {
+            Loads::Plain => "vec4<f32>",
+            Loads::Wide => "vec2<u64>",
+            Loads::Texture => TEXTURE,
+        };
         let along_j = self.view.aligned(2, self.sizes);
         let along_i = self.access == Access::Block && self.view.aligned(1, self.sizes);
         let mut vectors: Vec<String> = Vec::new();
@@ -141,9 +157,21 @@ impl Load<'_> {
         } else {
             "f32"
         };
-        (text, element)
+        let texel = if element == TEXTURE {
+            let binding = self.binding;
+            format!(
+                "fn {binding}_texel(i: u32) -> vec4<f32> {{\n    \
+                 return textureLoad({binding}, vec2<u32>(i % {TEXELS_PER_ROW}u, i / {TEXELS_PER_ROW}u), 0);\n}}\n"
+            )
+        } else {
+            String::new()
+        };
+        (texel + &text, element)
     }
 }
+
+/// The type of a binding that is a texture.
+pub(super) const TEXTURE: &str = "texture_2d<f32>";
 
 /// Four floats from two 64-bit integers, as they lie in memory on a little-endian machine, which every GPU is.
 pub(super) const FLOATS: &str = "\
