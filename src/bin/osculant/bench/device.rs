@@ -47,7 +47,7 @@ pub(crate) fn fma_peak(gpu: &Gpu, effort: Effort) -> osculant::Result<(Figure, S
             variants.push((pairs, fused, recording));
         }
     }
-    // Doubled until the fastest variant takes long enough; variants far behind it need not be timed well.
+    // More rounds until the fastest variant takes long enough; those far behind it are dropped on the way.
     let mut count = 1u32;
     loop {
         gpu.upload(&rounds, 0, &[count])?;
@@ -57,9 +57,11 @@ pub(crate) fn fma_peak(gpu: &Gpu, effort: Effort) -> osculant::Result<(Figure, S
             seconds.push(best / f64::from(*pairs));
         }
         let fastest = seconds.iter().copied().fold(f64::INFINITY, f64::min);
-        if fastest >= FMA_SECONDS / 8.0 || count >= MOST_FMA_ROUNDS {
+        if fastest > FMA_SECONDS / 256.0 {
             let mut seconds = seconds.into_iter();
             variants.retain(|_| seconds.next().is_some_and(|each| each < 2.0 * fastest));
+        }
+        if fastest >= FMA_SECONDS / 8.0 || count >= MOST_FMA_ROUNDS {
             break;
         }
         count *= 2;

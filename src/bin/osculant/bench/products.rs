@@ -39,8 +39,12 @@ impl Measured {
     }
 }
 
-/// Times all of them.
-pub(crate) fn measure(gpu: &Gpu, effort: Effort) -> osculant::Result<Vec<Measured>> {
+/// Times all of them; `next` hears which comes next.
+pub(crate) fn measure(
+    gpu: &Gpu,
+    effort: Effort,
+    mut next: impl FnMut(&str),
+) -> osculant::Result<Vec<Measured>> {
     let mut all = Vec::new();
     for (m, n, k, layout) in PRODUCTS {
         let product = Product {
@@ -51,6 +55,7 @@ pub(crate) fn measure(gpu: &Gpu, effort: Effort) -> osculant::Result<Vec<Measure
             layout,
         };
         let family = product.chosen(gpu);
+        next(&format!("matrix product {m}x{n}x{k} {layout}"));
         let (recording, repeats) = Bench::new(gpu, product)?.record(gpu, family)?;
         let times = Times::take(gpu, &[&recording], effort)?;
         all.push(Measured {
