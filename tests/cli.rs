@@ -433,3 +433,65 @@ fn a_resumed_run_ends_with_the_bits_of_one_that_was_never_interrupted() {
         &["digits-mlp"],
     );
 }
+
+#[test]
+fn a_benchmark_writes_its_figures() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("new/bench");
+    let arguments = ["bench", "--quick", "--problem", "digits-mlp", "--out"];
+    let text = success(&[&arguments[..], &[out.to_str().unwrap()]].concat());
+    assert!(text.contains("digits-mlp"), "{text}");
+    let bench = json(&out.join("bench.json"));
+    let positive = |value: &Value, key: &str| {
+        let number = value[key].as_f64().unwrap_or(0.0);
+        assert!(number > 0.0, "{key}: {}", value[key]);
+    };
+    for key in ["adapter", "driver", "limits", "versions"] {
+        assert!(!bench["environment"][key].is_null(), "no {key}");
+    }
+    for key in ["fma_peak_gflops", "copy_gbps"] {
+        positive(&bench["device"], key);
+    }
+    for key in ["axpy_fraction", "dot_fraction", "axpy_gbps"] {
+        positive(&bench["vector"], key);
+    }
+    let gemm = bench["gemm"].as_array().unwrap();
+    for transpose in ["NN", "NT", "TN"] {
+        assert!(gemm.iter().any(|row| row["transpose"] == transpose));
+    }
+    for row in gemm {
+        assert!(row["family"].is_string());
+        for key in ["m", "n", "k", "gflops", "fraction"] {
+            positive(row, key);
+        }
+    }
+    assert_eq!(keys(&bench["problems"]), ["digits-mlp"]);
+    let problem = &bench["problems"]["digits-mlp"];
+    for key in [
+        "gradient_ms",
+        "hvp_ms",
+        "ggn_ms",
+        "ggn_block_32_ms",
+        "linearize_over_gradient",
+        "hvp_over_gradient",
+        "ggn_over_gradient",
+        "block_gain_32",
+        "readbacks_per_step",
+        "planned_bytes",
+        "peak_bytes",
+    ] {
+        positive(problem, key);
+    }
+    // An overhead can come out negative where other work disturbs it.
+    assert!(problem["cg_overhead"].is_number());
+    for key in ["gradient", "hvp", "ggn"] {
+        positive(&problem["flops"], key);
+    }
+    for key in ["hvp", "ggn", "ggn_block"] {
+        positive(&problem["dispatches_per_product"], key);
+    }
+    // What PyTorch gives for the same numbers (`benches/peers/peers.py`).
+    let loss = problem["loss"].as_f64().unwrap();
+    assert!((loss - 2.491_786_7).abs() < 1e-5 * loss, "{loss}");
+    failure(&["bench", "--problem", "no-such-network"], &["digits-mlp"]);
+}

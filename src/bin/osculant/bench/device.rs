@@ -15,6 +15,8 @@ const WORKGROUP: usize = 64;
 const FMA_GROUPS: usize = 4096;
 /// Rounds are doubled until they take this long.
 const FMA_SECONDS: f64 = 1e-2;
+/// Rounds that take this long are enough in any case.
+const MOST_FMA_SECONDS: f64 = 0.1;
 /// Most rounds, where the clock does not get there.
 const MOST_FMA_ROUNDS: u32 = 1 << 20;
 
@@ -47,8 +49,10 @@ pub(crate) fn fma_peak(gpu: &Gpu, effort: Effort) -> osculant::Result<(Figure, S
             variants.push((pairs, fused, recording));
         }
     }
-    // Doubled until the fastest variant takes long enough; variants far behind it need not be timed well.
+    // More rounds until the fastest variant takes long enough, and until twice the rounds take twice the time: few of them would measure what it
+    // costs to start workgroups. Variants far behind are dropped on the way.
     let mut count = 1u32;
+    let mut before = f64::INFINITY;
     loop {
         gpu.upload(&rounds, 0, &[count])?;
         let mut seconds = Vec::new();
@@ -57,11 +61,15 @@ pub(crate) fn fma_peak(gpu: &Gpu, effort: Effort) -> osculant::Result<(Figure, S
             seconds.push(best / f64::from(*pairs));
         }
         let fastest = seconds.iter().copied().fold(f64::INFINITY, f64::min);
-        if fastest >= FMA_SECONDS / 8.0 || count >= MOST_FMA_ROUNDS {
+        if fastest > FMA_SECONDS / 256.0 {
             let mut seconds = seconds.into_iter();
             variants.retain(|_| seconds.next().is_some_and(|each| each < 2.0 * fastest));
+        }
+        let steady = fastest >= FMA_SECONDS / 8.0 && fastest >= 1.9 * before;
+        if steady || fastest >= MOST_FMA_SECONDS || count >= MOST_FMA_ROUNDS {
             break;
         }
+        before = fastest;
         count *= 2;
     }
     let recordings: Vec<&Recording> = variants.iter().map(|variant| &variant.2).collect();

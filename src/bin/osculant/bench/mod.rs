@@ -42,8 +42,7 @@ pub(crate) fn run(arguments: &Bench) -> Outcome {
     let (fma_peak, fma_kernel) = device::fma_peak(&gpu, effort)?;
     let (copy, copy_kernel) = device::copy(&gpu, effort)?;
     steps.done();
-    steps.next("matrix products");
-    let products = products::measure(&gpu, effort)?;
+    let products = products::measure(&gpu, effort, arguments.quick, |what| steps.next(what))?;
     steps.done();
     steps.next("vectors");
     let vectors = vectors::measure(&gpu, effort)?;

@@ -39,10 +39,21 @@ impl Measured {
     }
 }
 
-/// Times all of them.
-pub(crate) fn measure(gpu: &Gpu, effort: Effort) -> osculant::Result<Vec<Measured>> {
+/// Products with more terms are left out of a quick run: software adapters take half a minute to compile a kernel for one.
+const QUICK_TERMS: usize = 1 << 28;
+
+/// Times all of them; `next` hears which comes next.
+pub(crate) fn measure(
+    gpu: &Gpu,
+    effort: Effort,
+    quick: bool,
+    mut next: impl FnMut(&str),
+) -> osculant::Result<Vec<Measured>> {
     let mut all = Vec::new();
     for (m, n, k, layout) in PRODUCTS {
+        if quick && m * n * k > QUICK_TERMS {
+            continue;
+        }
         let product = Product {
             batch: 1,
             m,
@@ -51,6 +62,7 @@ pub(crate) fn measure(gpu: &Gpu, effort: Effort) -> osculant::Result<Vec<Measure
             layout,
         };
         let family = product.chosen(gpu);
+        next(&format!("matrix product {m}x{n}x{k} {layout}"));
         let (recording, repeats) = Bench::new(gpu, product)?.record(gpu, family)?;
         let times = Times::take(gpu, &[&recording], effort)?;
         all.push(Measured {
