@@ -191,10 +191,11 @@ fn kernels_of_every_family_of_products_translate() -> Outcome {
         Some(64),
         Some(128),
     ] {
-        for wide_loads in [false, true] {
+        for (wide_loads, textures) in [(false, false), (true, false), (false, true)] {
             let device = osculant::kernels::dot::Capabilities {
                 subgroup_size,
                 wide_loads,
+                textures,
                 large_workgroups: true,
                 software: false,
             };

@@ -40,6 +40,10 @@ pub enum Command {
 }
 
 /// What a kernel reads or writes.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a few are made when a dispatch is recorded, and none is kept"
+)]
 pub(crate) enum Binding<'a> {
     Slice(&'a Slice),
     Texels(Texels),
