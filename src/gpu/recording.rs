@@ -241,12 +241,16 @@ impl Recording {
         &self.commands
     }
 
-    /// The commands in `range` alone, for example to time one kernel.
+    /// Each kernel run by itself, with the copies right before it: to time them one by one.
     #[must_use]
-    pub fn part(&self, range: std::ops::Range<usize>) -> Self {
-        Self {
-            commands: self.commands.get(range).unwrap_or_default().to_vec(),
-        }
+    pub fn kernel_runs(&self) -> Vec<Self> {
+        self.commands
+            .split_inclusive(|command| matches!(command, Command::Dispatch { .. }))
+            .map(|commands| Self {
+                commands: commands.to_vec(),
+            })
+            .filter(|run| run.dispatches() == 1)
+            .collect()
     }
 
     /// Number of kernel runs.

@@ -34,11 +34,7 @@ pub(crate) fn run(arguments: &Show) -> Outcome {
     };
     let milliseconds = if arguments.time {
         gpu.submit(|recorder| recorder.replay(&quadratic.linearize))?;
-        Some(times(
-            &gpu,
-            recording,
-            quadratic.listing.phase(number).count(),
-        )?)
+        Some(times(&gpu, recording)?)
     } else {
         None
     };
@@ -75,13 +71,14 @@ fn quadratic(gpu: &Gpu, problem: &Problem, arguments: &Show) -> Outcome<std::syn
     Ok(objective.quadratic(&theta, &problem.dataset.full_batch(), request)?)
 }
 
-/// Milliseconds of each kernel: the least of several submissions of many runs.
-fn times(gpu: &Gpu, recording: &Recording, kernels: usize) -> Outcome<Vec<f64>> {
-    (0..kernels)
-        .map(|index| {
+/// Milliseconds of each kernel, with the copies of its operands to textures: the least of several submissions of many runs.
+fn times(gpu: &Gpu, recording: &Recording) -> Outcome<Vec<f64>> {
+    let runs = recording.kernel_runs();
+    runs.iter()
+        .map(|run| {
             let mut many = Recording::new();
             for _ in 0..RUNS {
-                many.append(recording.part(index..index + 1));
+                many.append(run.clone());
             }
             let mut least = f64::INFINITY;
             for _ in 0..=SUBMISSIONS {
