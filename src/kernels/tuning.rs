@@ -351,7 +351,8 @@ fn builtin(capabilities: &Capabilities, sizes: Sizes) -> Family {
         wide: capabilities.software && capabilities.wide_loads,
     };
     let choice = match capabilities.subgroup_size {
-        Some(subgroup_size) if capabilities.software => {
+        // A vector times a matrix fills no tile.
+        Some(subgroup_size) if capabilities.software && m >= 4 && n >= 4 => {
             software(capabilities, subgroup_size, sizes)
         }
         // Below half a tile most of the work would be thrown away.
