@@ -3,10 +3,11 @@
 //     sums      (p.q', p.r, r.r, r.z), (z.q', q'.M^-1 q')
 //     alpha     -p.r / p.q', the minimiser along p whatever p is
 //     x += alpha p;   r += alpha q'
-//     beta      (r.z + 2 alpha z.q' + alpha^2 q'.M^-1 q') / r.z;   the numerator is r.z of the new r
+//     beta      r.z of the new r / r.z;   for long vectors the numerator is predicted: r.z + 2 alpha z.q' + alpha^2 q'.M^-1 q'
 //     p         -M^-1 r + beta p
 //
-// Because beta needs no sum over the new r, the whole is one reduction and one pass. All sums are taken anew from the vectors in each iteration, so
+// A short vector is summed a second time, over the new r, which one workgroup can do within the kernel. For long ones the prediction saves that
+// reduction, so that the whole is one reduction and one pass. All sums are taken anew from the vectors in each iteration, so
 // an error of the predicted numerator does not accumulate: it makes directions a little less conjugate, no more. Where cancellation leaves
 // nothing of it but noise (below NOISE of its terms) beta = 0 disturbs less: the direction then starts anew.
 //
@@ -131,13 +132,27 @@ fn decide(s: Scalars, sum: Sums, phi_earlier: f32) -> Decision {
     d.moves = true;
     d.turns = d.next.stop == 0u;
     d.alpha = alpha;
-    d.beta = beta;
     d.next.iterations = i;
     d.next.phi = phi;
     d.next.xx = reach;
-    d.next.xp = beta * (s.xp + alpha * pp);
-    d.next.tail = beta * beta * pp;
+    turn(&d, s, rz, predicted);
     return d;
+}
+
+// The next direction, from r.z before and after the step.
+fn turn(d: ptr<function, Decision>, s: Scalars, rz: f32, rz_after: f32) {
+    let pp = rz + s.tail;
+    let beta = rz_after / rz;
+    (*d).beta = beta;
+    (*d).next.xp = beta * (s.xp + (*d).alpha * pp);
+    (*d).next.tail = beta * beta * pp;
+}
+
+fn preconditioned(i: u32, v: vec4<f32>) -> vec4<f32> {
+    if (PRECONDITIONED) {
+        return inverse[i] * v;
+    }
+    return v;
 }
 
 @compute @workgroup_size(256)
@@ -171,12 +186,8 @@ fn main(
             let pi = p[i];
             let ri = r[i];
             let qi = q[i] + state.shift * pi;
-            var zi = ri;
-            var wi = qi;
-            if (PRECONDITIONED) {
-                zi = inverse[i] * ri;
-                wi = inverse[i] * qi;
-            }
+            let zi = preconditioned(i, ri);
+            let wi = preconditioned(i, qi);
             term.a += vec4<f32>(dot(pi, qi), dot(pi, ri), dot(ri, ri), dot(ri, zi));
             term.b += vec2<f32>(dot(zi, qi), dot(qi, wi));
         }
@@ -192,21 +203,30 @@ fn main(
         }
         return;
     }
-    let decision = decide(before, sum, phi_then);
+    var decision = decide(before, sum, phi_then);
+    let alpha = decision.alpha;
+    var after = Sums();
     if (decision.moves) {
-        let alpha = decision.alpha;
-        let beta = decision.beta;
         for (var i = first; i < COUNT; i += stride) {
             let pi = p[i];
             let ri = r[i] + alpha * (q[i] + state.shift * pi);
             x[i] += alpha * pi;
             r[i] = ri;
-            if (decision.turns) {
-                var zi = ri;
-                if (PRECONDITIONED) {
-                    zi = inverse[i] * ri;
-                }
-                p[i] = beta * pi - zi;
+            if (HALF == 0u) {
+                after.a.w += dot(ri, preconditioned(i, ri));
+            } else if (decision.turns) {
+                p[i] = decision.beta * pi - preconditioned(i, ri);
+            }
+        }
+    }
+    if (HALF == 0u) {
+        // The first sums have been read by all.
+        workgroupBarrier();
+        after = over_workgroup(after, local.x);
+        if (decision.turns) {
+            turn(&decision, before, sum.a.w, after.a.w);
+            for (var i = first; i < COUNT; i += stride) {
+                p[i] = decision.beta * p[i] - preconditioned(i, r[i]);
             }
         }
     }

@@ -1,5 +1,5 @@
 // Six sums over the 256 invocations of a workgroup, in fixed order and with two barriers: sixteen invocations add sixteen numbers each, then every
-// invocation adds those sixteen. 6.4 KiB of workgroup memory. To be called once in a kernel.
+// invocation adds those sixteen. 6.4 KiB of workgroup memory. A barrier must be between two calls.
 
 struct Sums {
     a: vec4<f32>,
