@@ -4,19 +4,20 @@
 // another buffer than x and y, which may be the same.
 //
 // binding 0: out [4 COUNT]; 1: x; 2: y; 3: coefficients.
+//#include four.wgsl
 
 override COUNT: u32 = 1u;
 override SLOT: u32 = 0u;
 
-@group(0) @binding(0) var<storage, read_write> result: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> y: array<vec4<f32>>;
+@group(0) @binding(0) var<storage, read_write> result: array<Four>;
+@group(0) @binding(1) var<storage, read> x: array<Four>;
+@group(0) @binding(2) var<storage, read> y: array<Four>;
 @group(0) @binding(3) var<storage, read> coefficients: array<f32>;
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     let i = id.x + id.y * groups.x * 64u;
     if (i < COUNT) {
-        result[i] = coefficients[SLOT] * x[i] + coefficients[SLOT + 1u] * y[i];
+        result[i] = stored(coefficients[SLOT] * floats(x[i]) + coefficients[SLOT + 1u] * floats(y[i]));
     }
 }

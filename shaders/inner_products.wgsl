@@ -6,12 +6,13 @@
 // 6 flops and 8 bytes per element.
 //
 // binding 0: partial [3 workgroups]; 1: x [4 COUNT]; 2: y.
+//#include four.wgsl
 
 override COUNT: u32 = 1u;
 
 @group(0) @binding(0) var<storage, read_write> partials: array<f32>;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> y: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> x: array<Four>;
+@group(0) @binding(2) var<storage, read> y: array<Four>;
 
 var<workgroup> sums: array<vec3<f32>, 64>;
 
@@ -25,8 +26,8 @@ fn main(
     var xx = vec4<f32>();
     var yy = vec4<f32>();
     for (var i = group.x * 64u + local.x; i < COUNT; i += groups.x * 64u) {
-        let a = x[i];
-        let b = y[i];
+        let a = floats(x[i]);
+        let b = floats(y[i]);
         xy += a * b;
         xx += a * a;
         yy += b * b;

@@ -23,5 +23,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     //<body
     let value = T(0.0);
     //>
-    result[place(i)] = value;
+    let at = place(i);
+    //<store
+    result[at] = value;
+    //>
 }

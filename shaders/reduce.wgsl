@@ -22,6 +22,7 @@ var<workgroup> partial: array<T, 64>;
 //<combine
 fn combine(a: T, b: T) -> T { return a + b; }
 fn finish(o: u32, a: T) -> R { return a; }
+fn store(at: u32, value: R) { result[at] = value; }
 //>
 
 fn term(o: u32, r: u32) -> T {
@@ -54,7 +55,7 @@ fn main(
     if (LANES == 1u) {
         let o = group_index * 64u + local.x;
         if (o < OUTPUTS) {
-            result[place(o)] = finish(o, chunks(o, 0u, 1u));
+            store(place(o), finish(o, chunks(o, 0u, 1u)));
         }
     } else {
         // The same for the whole workgroup, so that the barriers below are uniform.
@@ -75,7 +76,7 @@ fn main(
             for (var i = 8u; i < 64u; i += 8u) {
                 total = combine(total, partial[i]);
             }
-            result[place(o)] = finish(o, total);
+            store(place(o), finish(o, total));
         }
     }
 }

@@ -36,7 +36,7 @@ fn main() -> ExitCode {
 type Any = Box<dyn std::error::Error>;
 
 /// Lengths on both sides of what is left to one workgroup, padded and not.
-const LENGTHS: [usize; 4] = [37, 5_000, 20_001, 70_016];
+const LENGTHS: [usize; 4] = [37, 4_000, 20_001, 70_016];
 
 /// `A = diag(d) + u u^T + v v^T` and `g`, all in f32 numbers.
 struct Problem {
@@ -173,7 +173,7 @@ fn only(iterations: usize) -> CgOptions {
 
 /// Compares a solve with the one in f64. In f32 conjugacy is lost as the two far eigenvalues converge, most with short vectors: on forty such problems
 /// of 37 elements, textbook conjugate gradients in f32 are off by up to 3e-5 after 13 iterations, those with the predicted beta by up to
-/// 5e-5, and the device by 9e-5 here. The tolerance is 3e-4.
+/// 5e-5. The tolerance is 1e-4.
 fn same(
     what: &str,
     solve: &Solve,
@@ -201,7 +201,7 @@ fn same(
         }
     }
     let error = relative_error(&solve.solution()?, &expected.x);
-    if error.is_nan() || error > 3e-4 {
+    if error.is_nan() || error > 1e-4 {
         return Err(format!("{what}: the iterate is off by {error:.2e}").into());
     }
     Ok(())

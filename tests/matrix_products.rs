@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         tables_of_other_adapters_and_versions_are_refused,
         what_a_device_cannot_run_falls_back,
         same_tuning_same_bits,
+        sums_in_parts,
     ];
     tests.extend(
         SHAPES
@@ -374,5 +375,41 @@ fn same_tuning_same_bits(gpu: &Gpu) -> Outcome {
     let product = product(SHAPES[3], true, false)?;
     let gpu = gpu.with_tuning(Tuning::builtin())?;
     assert_eq!(product.run(&gpu)?, product.run(&gpu)?);
+    Ok(())
+}
+
+/// Products with their terms in parts: two kernels instead of one, and the result within the bound. Where the terms cannot be divided, the built-in kernel.
+fn sums_in_parts(gpu: &Gpu) -> Outcome {
+    let shapes = [
+        ([1, 12, 16, 512], Own, true),
+        ([1, 37, 10, 256], Own, true),
+        ([1, 66, 70, 64], AlignedSlice, true),
+        ([1, 9, 7, 128], Slice, true),
+        ([1, 12, 16, 500], Own, false),
+        ([2, 12, 16, 512], Own, false),
+    ];
+    let splits = Family::all(&Capabilities::of(gpu))
+        .into_iter()
+        .filter(|family| matches!(family, Family::Split { .. }));
+    for family in splits.collect::<Vec<_>>() {
+        for (index, (sizes, place, divides)) in shapes.into_iter().enumerate() {
+            let product = product(
+                shape("in parts", sizes, place, place, false),
+                index % 2 == 0,
+                index % 3 == 0,
+            )?;
+            let forced = gpu.with_tuning(Tuning::forced(family))?;
+            let device = OnDevice::new(&forced, &product.problem, &[product.node])?;
+            let kernels = device.executable.linearize.dispatches();
+            let divided = divides && sizes[3] % 64 == 0;
+            if kernels != if divided { 2 } else { 1 } {
+                return Err(format!("{family}: {kernels} kernels for {sizes:?}").into());
+            }
+            let found = device.run(&forced, &[], true)?.concat();
+            product
+                .check(&found, sizes[3])
+                .map_err(|message| format!("{family}, {sizes:?}: {message}"))?;
+        }
+    }
     Ok(())
 }

@@ -167,11 +167,12 @@ fn products_evaluate_no_function() -> Outcome {
 fn kernels_in_files_translate_for_every_backend() -> Outcome {
     let kernels = hand_written::all()?;
     for kernel in &kernels {
-        let extensions = if kernel.family.starts_with("dot/") {
-            extensions(&kernel.text)
-        } else {
-            Capabilities::empty()
-        };
+        let extensions =
+            if kernel.family.starts_with("dot/") || kernel.name.ends_with("64-bit loads") {
+                extensions(&kernel.text)
+            } else {
+                Capabilities::empty()
+            };
         translate(&kernel.text, &kernel.constants, extensions)
             .map_err(|error| format!("{} {}: {error}", kernel.family, kernel.name))?;
     }

@@ -11,7 +11,7 @@ use crate::listed::Listed;
 /// Values for the constants that are sizes: those of a network 784-128-10, whose parameters fill 25,456 vec4s.
 const SIZES: [(&str, f64); 2] = [("COUNT", 25_456.0), ("GROUPS", 100.0)];
 /// The number of choices behind the constants that choose.
-const CHOICES: [(&str, u32); 2] = [("METHOD", 2), ("STAGE", 3)];
+const CHOICES: [(&str, u32); 2] = [("METHOD", 2), ("HALF", 3)];
 
 /// Every file with an entry point, once for each combination of its choices.
 pub(crate) fn all() -> Result<Vec<Listed>, Box<dyn Error>> {
@@ -29,7 +29,17 @@ pub(crate) fn all() -> Result<Vec<Listed>, Box<dyn Error>> {
             .with_extension("")
             .to_string_lossy()
             .replace('\\', "/");
+        let plain = fs::read_to_string(folder.join("four.wgsl"))?;
+        let wide = fs::read_to_string(folder.join("four_wide.wgsl"))?;
         for (name, constants) in combinations(&module) {
+            if text.contains(&plain) {
+                kernels.push(Listed {
+                    family: family.clone(),
+                    name: format!("{name} 64-bit loads").trim_start().into(),
+                    text: text.replace(&plain, &wide),
+                    constants: constants.clone(),
+                });
+            }
             kernels.push(Listed {
                 family: family.clone(),
                 name: if name.is_empty() {

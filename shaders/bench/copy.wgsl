@@ -4,12 +4,13 @@
 // workgroups, GPUs many, so several lengths are tried. 32 bytes per vec4.
 //
 // binding 0: b [4 COUNT]; 1: a [4 COUNT].
+//#include four.wgsl
 
 override COUNT: u32 = 1u;
 override PER: u32 = 1u;
 
-@group(0) @binding(0) var<storage, read_write> b: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> a: array<vec4<f32>>;
+@group(0) @binding(0) var<storage, read_write> b: array<Four>;
+@group(0) @binding(1) var<storage, read> a: array<Four>;
 
 @compute @workgroup_size(64)
 fn main(

@@ -1,25 +1,20 @@
-// The scalars at the two ends of a run of iterations, in one workgroup: adds up to 256 partial sums, one per invocation.
+// The scalars at the two ends of a run of iterations, in one workgroup: adds the partial sums of up to 256 workgroups.
 //
 // CLOSE false, after start.wgsl: a new state with phi(x0).
-// CLOSE true, after the sums of iteration.wgsl: r.r of the last iterate, and the stop that follows from it. A small residual goes before
+// CLOSE true, after the sums of long.wgsl: r.r of the last iterate, and the stop that follows from it. A small residual goes before
 // the cap on iterations and the lack of progress.
 //
 // binding 0: state; 1: partial [8 GROUPS].
 //#include cg/state.wgsl
 //#include cg/sums.wgsl
+//#include cg/partials.wgsl
 
-override GROUPS: u32 = 1u;
 override CLOSE: bool = false;
 
-@group(0) @binding(1) var<storage, read> partials: array<vec4<f32>>;
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(LANES)
 fn main(@builtin(local_invocation_id) local: vec3<u32>) {
-    var term = Sums();
-    if (local.x < GROUPS) {
-        term.a = partials[2u * local.x];
-    }
-    let sum = over_workgroup(term, local.x).a;
+    let sum = over_partials(local.x).a;
     if (local.x != 0u) {
         return;
     }

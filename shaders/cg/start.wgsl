@@ -1,9 +1,10 @@
 // r = C x + shift x + g;  p = -M^-1 r;  partial sums of (r.r, x.(r + g), g.g)
 //
-// First kernel of a solve; ends.wgsl follows. With WARM, x is given and q = C x; else x = 0 is written and q is not read. Workgroups of 256, at most
-// 256 of them. 15 flops and 28 bytes per element.
+// First kernel of a solve; ends.wgsl follows. With WARM, x is given and q = C x; else x = 0 is written and q is not read. At most LANES
+// workgroups. 15 flops and 28 bytes per element.
 // binding 0: state; 1: partial [8 workgroups]; 2: x [4 COUNT]; 3: r; 4: p; 5: q; 6: g; 7: inverse of the diagonal preconditioner (read with
 // PRECONDITIONED only).
+//#include four.wgsl
 //#include cg/state.wgsl
 //#include cg/sums.wgsl
 
@@ -12,36 +13,42 @@ override WARM: bool = false;
 override PRECONDITIONED: bool = false;
 
 @group(0) @binding(1) var<storage, read_write> partials: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> x: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> r: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> p: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read> q: array<vec4<f32>>;
-@group(0) @binding(6) var<storage, read> g: array<vec4<f32>>;
-@group(0) @binding(7) var<storage, read> inverse: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> x: array<Four>;
+@group(0) @binding(3) var<storage, read_write> r: array<Four>;
+@group(0) @binding(4) var<storage, read_write> p: array<Four>;
+@group(0) @binding(5) var<storage, read> q: array<Four>;
+@group(0) @binding(6) var<storage, read> g: array<Four>;
+@group(0) @binding(7) var<storage, read> inverse: array<Four>;
 
-@compute @workgroup_size(256)
+var<workgroup> shift: f32;
+
+@compute @workgroup_size(LANES)
 fn main(
     @builtin(local_invocation_id) local: vec3<u32>,
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
 ) {
+    if (local.x == 0u) {
+        shift = state.shift;
+    }
+    workgroupBarrier();
     var term = Sums();
-    for (var i = group.x * 256u + local.x; i < COUNT; i += groups.x * 256u) {
-        let gi = g[i];
+    for (var i = group.x * LANES + local.x; i < COUNT; i += groups.x * LANES) {
+        let gi = floats(g[i]);
         var xi = vec4<f32>();
         var ri = gi;
         if (WARM) {
-            xi = x[i];
-            ri = q[i] + state.shift * xi + gi;
+            xi = floats(x[i]);
+            ri = floats(q[i]) + shift * xi + gi;
         } else {
-            x[i] = xi;
+            x[i] = stored(xi);
         }
         var zi = ri;
         if (PRECONDITIONED) {
-            zi = inverse[i] * ri;
+            zi = floats(inverse[i]) * ri;
         }
-        r[i] = ri;
-        p[i] = -zi;
+        r[i] = stored(ri);
+        p[i] = stored(-zi);
         term.a += vec4<f32>(dot(ri, ri), dot(xi, ri + gi), dot(gi, gi), 0.0);
     }
     let sum = over_workgroup(term, local.x);

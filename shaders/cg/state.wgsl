@@ -23,7 +23,7 @@ struct State {
     residual_tolerance: f32,  // stop when |r| <= tolerance |g|
     progress_tolerance: f32,  // stop when the relative progress over k iterations is below k times this
     radius: f32,              // of the trust region; 0: none
-    now: Scalars,             // what the second half of an iteration reads, see iteration.wgsl
+    now: Scalars,             // what the second half of an iteration reads, see long.wgsl
     next: Scalars,            // what it leaves; the one that the host reads
     phi: array<f32>,          // model value before the first iteration and after each
 }

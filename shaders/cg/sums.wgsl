@@ -1,13 +1,17 @@
-// Six sums over the 256 invocations of a workgroup, in fixed order and with two barriers: sixteen invocations add sixteen numbers each, then every
-// invocation adds those sixteen. 6.4 KiB of workgroup memory. A barrier must be between two calls.
+// Six sums over the LANES invocations of a workgroup, in fixed order: sixteen invocations add every sixteenth number each, then invocation 0 adds
+// those sixteen and alone has the result. Two barriers; a barrier must be between two calls. Workgroup memory: 24 (LANES + 16) bytes.
+
+//<lanes
+const LANES: u32 = 256u;
+//>
 
 struct Sums {
     a: vec4<f32>,
     b: vec2<f32>,
 }
 
-var<workgroup> all_a: array<vec4<f32>, 256>;
-var<workgroup> all_b: array<vec2<f32>, 256>;
+var<workgroup> all_a: array<vec4<f32>, LANES>;
+var<workgroup> all_b: array<vec2<f32>, LANES>;
 var<workgroup> few_a: array<vec4<f32>, 16>;
 var<workgroup> few_b: array<vec2<f32>, 16>;
 
@@ -17,7 +21,7 @@ fn over_workgroup(term: Sums, local: u32) -> Sums {
     workgroupBarrier();
     if (local < 16u) {
         var sum = Sums();
-        for (var k = local; k < 256u; k += 16u) {
+        for (var k = local; k < LANES; k += 16u) {
             sum.a += all_a[k];
             sum.b += all_b[k];
         }
@@ -25,10 +29,16 @@ fn over_workgroup(term: Sums, local: u32) -> Sums {
         few_b[local] = sum.b;
     }
     workgroupBarrier();
+    return over_few(local);
+}
+
+fn over_few(local: u32) -> Sums {
     var sum = Sums();
-    for (var k = 0u; k < 16u; k++) {
-        sum.a += few_a[k];
-        sum.b += few_b[k];
+    if (local == 0u) {
+        for (var k = 0u; k < 16u; k++) {
+            sum.a += few_a[k];
+            sum.b += few_b[k];
+        }
     }
     return sum;
 }

@@ -157,7 +157,8 @@ impl<'g> Planned<'g> {
 
     /// Bytes of the buffers for intermediate values.
     pub fn bytes(&self) -> u64 {
-        self.slots.iter().map(|&size| size as u64 * 4).sum()
+        let slots: usize = self.slots.iter().sum();
+        4 * (slots + self.scratch_elements()) as u64
     }
 
     /// Bytes of the largest of them.
@@ -184,6 +185,7 @@ impl<'g> Planned<'g> {
         block: Option<&BlockTargets>,
     ) -> Result<Executable> {
         let graph = self.graph;
+        check_leaves(graph, leaves, &self.results, targets)?;
         let mut places = place_leaves(gpu, graph, leaves, &self.results)?;
         let buffers: Vec<Slice> = self
             .slots
@@ -197,10 +199,15 @@ impl<'g> Planned<'g> {
         for ((&result, _), slice) in single.clone().filter(|((_, direct), _)| **direct) {
             places.insert(result, slice.clone());
         }
+        let scratch = match self.scratch_elements() {
+            0 => None,
+            elements => Some(gpu.buffer("parts of products", elements)?),
+        };
+        let scratch = scratch.as_ref();
         let mut linearize = Recording::new();
-        self.phase(gpu, 0, &places, &mut linearize)?;
+        self.phase(gpu, 0, &places, scratch, &mut linearize)?;
         let mut product = Recording::new();
-        self.phase(gpu, 1, &places, &mut product)?;
+        self.phase(gpu, 1, &places, scratch, &mut product)?;
         for ((&result, _), destination) in single.filter(|((_, direct), _)| !**direct) {
             let source = place(&places, graph, result)?;
             let source = source.slice(0..destination.len())?;
@@ -213,15 +220,35 @@ impl<'g> Planned<'g> {
         let mut wide = Recording::new();
         if let Some(block) = block {
             for part in &block.parts {
-                self.block_part(gpu, block, part, targets.len(), &mut places, &mut wide)?;
+                self.block_part(
+                    gpu,
+                    block,
+                    part,
+                    targets.len(),
+                    (&mut places, scratch),
+                    &mut wide,
+                )?;
             }
         }
         Ok(Executable {
-            listing: list(graph, &self.kernels, buffers.iter().map(Slice::bytes)),
+            listing: list(
+                graph,
+                &self.kernels,
+                buffers.iter().chain(scratch).map(Slice::bytes),
+            ),
             linearize,
             product,
             block: wide,
         })
+    }
+
+    /// Elements for the parts of a product, which all products of the program share.
+    fn scratch_elements(&self) -> usize {
+        self.kernels
+            .iter()
+            .map(Lowered::scratch_elements)
+            .max()
+            .unwrap_or(0)
     }
 
     fn phase(
@@ -229,16 +256,18 @@ impl<'g> Planned<'g> {
         gpu: &Gpu,
         phase: usize,
         places: &HashMap<NodeId, Slice>,
+        scratch: Option<&Slice>,
         recording: &mut Recording,
     ) -> Result<()> {
         for lowered in self.kernels.iter().filter(|k| k.phase == phase) {
             let bindings = std::iter::once(&lowered.root)
                 .chain(&lowered.operands)
+                .chain(&lowered.also)
                 .map(|&node| place(places, self.graph, node))
                 .collect::<Result<Vec<&Slice>>>()?;
             lowered
                 .kernel(self.rows(lowered.root))?
-                .record(gpu, recording, &bindings)?;
+                .record(gpu, recording, &bindings, scratch)?;
         }
         Ok(())
     }
@@ -249,7 +278,7 @@ impl<'g> Planned<'g> {
         block: &BlockTargets,
         part: &BlockPart,
         first: usize,
-        places: &mut HashMap<NodeId, Slice>,
+        (places, scratch): (&mut HashMap<NodeId, Slice>, Option<&Slice>),
         recording: &mut Recording,
     ) -> Result<()> {
         let graph = self.graph;
@@ -264,7 +293,7 @@ impl<'g> Planned<'g> {
         {
             places.insert(result, slice.clone());
         }
-        self.phase(gpu, 2, places, recording)?;
+        self.phase(gpu, 2, places, scratch, recording)?;
         for (((&result, _), destination), &target) in wanted
             .zip(&part.targets)
             .zip(&block.targets)
@@ -295,14 +324,18 @@ impl Executable {
         leaves: &DeviceLeaves,
         targets: &[(NodeId, Slice)],
     ) -> Result<Self> {
-        check_leaves(graph, leaves, targets)?;
         let directions: Vec<NodeId> = leaves.directions.iter().map(|&(node, _)| node).collect();
         let (nodes, slices): (Vec<NodeId>, Vec<Slice>) = targets.iter().cloned().unzip();
         Planned::new(gpu, graph, &directions, &nodes, None)?.record(gpu, leaves, &slices, None)
     }
 }
 
-fn check_leaves(graph: &Graph, leaves: &DeviceLeaves, targets: &[(NodeId, Slice)]) -> Result<()> {
+fn check_leaves(
+    graph: &Graph,
+    leaves: &DeviceLeaves,
+    results: &[NodeId],
+    targets: &[Slice],
+) -> Result<()> {
     let check = |node: NodeId, slice: Option<&Slice>| -> Result<()> {
         let (found, expected) = (slice.map_or(0, Slice::len), elements(graph.shape(node)));
         if found == expected {
@@ -321,8 +354,11 @@ fn check_leaves(graph: &Graph, leaves: &DeviceLeaves, targets: &[(NodeId, Slice)
     for (i, leaf) in graph.inputs().iter().enumerate() {
         check(leaf.node, leaves.inputs.get(i))?;
     }
-    for (node, slice) in leaves.directions.iter().chain(targets) {
+    for (node, slice) in &leaves.directions {
         check(*node, Some(slice))?;
+    }
+    for (&node, slice) in results.iter().zip(targets) {
+        check(node, Some(slice))?;
     }
     Ok(())
 }
@@ -376,7 +412,13 @@ fn assign_slots(
     }
     let mut slots: Vec<Slot> = Vec::new();
     let mut assigned = Vec::new();
-    for (kernel, &root) in plan.kernels.iter().enumerate() {
+    let stored = |lowered: &Lowered| [&[lowered.root], lowered.also.as_slice()].concat();
+    for (kernel, root) in kernels
+        .iter()
+        .map(stored)
+        .enumerate()
+        .flat_map(|(kernel, stored)| stored.into_iter().map(move |root| (kernel, root)))
+    {
         if placed.contains(&root) {
             continue;
         }

@@ -14,11 +14,13 @@ pub struct ListedKernel {
     pub kind: &'static str,
     /// The node whose value it writes, as [`Graph::describe`] calls it.
     pub result: String,
+    /// The other nodes whose values it writes.
+    pub also: Vec<String>,
     /// The nodes that it reads from buffers.
     pub operands: Vec<String>,
     /// Floating-point operations: two per term of a matrix product, one per elementwise function and per term of a reduction.
     pub flops: u64,
-    /// Bytes of the operands and the result, each counted once.
+    /// Bytes of the operands and the results, each counted once.
     pub bytes: u64,
 }
 
@@ -68,13 +70,20 @@ pub(crate) fn list(
                     phase: lowered.phase,
                     kind: lowered.kind(),
                     result: graph.describe(lowered.root),
+                    also: lowered.also.iter().map(|&id| graph.describe(id)).collect(),
                     operands: read.iter().map(|&id| graph.describe(id)).collect(),
                     flops: lowered.flops(),
-                    bytes: bytes(lowered.root) + read.iter().map(|&id| bytes(id)).sum::<u64>(),
+                    bytes: bytes(lowered.root)
+                        + lowered.also.iter().map(|&id| bytes(id)).sum::<u64>()
+                        + read.iter().map(|&id| bytes(id)).sum::<u64>(),
                 }
             })
             .collect(),
         buffers: buffers.collect(),
-        values: kernels.iter().map(|lowered| bytes(lowered.root)).sum(),
+        values: kernels
+            .iter()
+            .flat_map(|lowered| std::iter::once(&lowered.root).chain(&lowered.also))
+            .map(|&id| bytes(id))
+            .sum(),
     }
 }

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 
+use super::fused::{Builder, through_view};
 use super::node::{Graph, NodeId, elements};
 use super::op::Op;
 use super::plan::{Plan, only_units, plan, same_buffer};
 use crate::error::{Error, Result};
 use crate::kernels::dot::{Family, View};
-use crate::kernels::expression::{Coordinate, Expression, Range, Step, Within};
+use crate::kernels::expression::{Coordinate, Expression, Step};
 use crate::kernels::generated::{Reduce, Reduction, pointwise};
 use crate::kernels::store::Store;
 use crate::kernels::template::{Kernel, Rows};
@@ -40,6 +41,8 @@ pub(crate) struct Lowered {
     pub(crate) phase: usize,
     /// The buffers it reads, in order of binding.
     pub(crate) operands: Vec<NodeId>,
+    /// The other nodes whose values it stores; their bindings come last.
+    pub(crate) also: Vec<NodeId>,
     computation: Computation,
 }
 
@@ -60,6 +63,18 @@ impl Lowered {
             Computation::Gather { scatter, sizes } => gather::kernel(*scatter, *sizes),
             Computation::Elementwise(expression) => pointwise(expression, rows),
             Computation::Reduction(reduce) => reduce.kernel(rows),
+        }
+    }
+
+    /// Elements that it needs for the parts of a product.
+    pub(crate) fn scratch_elements(&self) -> usize {
+        match &self.computation {
+            Computation::Product {
+                sizes,
+                family: Family::Split { parts, .. },
+                ..
+            } => *parts as usize * sizes.m * sizes.n,
+            _ => 0,
         }
     }
 
@@ -165,7 +180,12 @@ pub fn sources_for(
     let (_, kernels) = lower(graph, targets, &groups, limit, &pitches, products)?;
     kernels
         .iter()
-        .map(|lowered| Ok((lowered.root, lowered.kernel(None)?.text)))
+        .map(|lowered| {
+            Ok((
+                lowered.root,
+                lowered.kernel(None)?.source(&products.capabilities),
+            ))
+        })
         .collect()
 }
 
@@ -178,23 +198,34 @@ fn strides(shape: &[usize]) -> Vec<usize> {
 }
 
 /// Lowers the nodes of one plan.
-struct Lowering<'a> {
-    graph: &'a Graph,
+pub(super) struct Lowering<'a> {
+    pub(super) graph: &'a Graph,
     plan: &'a Plan,
     pitches: &'a HashMap<NodeId, usize>,
     products: &'a Products,
 }
 
 impl Lowering<'_> {
-    fn has_buffer(&self, id: NodeId) -> bool {
+    pub(super) fn has_buffer(&self, id: NodeId) -> bool {
         self.plan.in_buffer[id.0] || self.graph.node(id).op.is_leaf()
+    }
+
+    /// The other nodes whose values the kernel of `root` stores.
+    fn also(&self, root: NodeId) -> &[NodeId] {
+        self.plan.also.get(&root).map_or(&[], Vec::as_slice)
     }
 
     fn kernel(&self, root: NodeId) -> Result<Lowered> {
         let graph = self.graph;
         let node = graph.node(root);
         let (computation, operands) = match node.op {
-            Op::Dot { .. } => self.product(root, None),
+            Op::Dot { .. } if self.also(root).is_empty() => self.product(root, None),
+            // The product itself is stored, and what is elementwise in it.
+            Op::Dot { .. } => {
+                let (expression, operands) = self.expression(root, Some(root));
+                let (computation, first) = self.product(root, Some(expression));
+                (computation, [first, operands].concat())
+            }
             Op::Gather | Op::ScatterAdd => {
                 let shape_of = |position: usize| graph.shape(node.operands[position]);
                 let scatter = node.op == Op::ScatterAdd;
@@ -232,6 +263,7 @@ impl Lowering<'_> {
             root,
             phase: self.plan.phase[root.0],
             operands,
+            also: self.also(root).to_vec(),
             computation,
         })
     }
@@ -307,7 +339,7 @@ impl Lowering<'_> {
     }
 
     /// Address of an element behind views: the buffer's node, offset and stride per axis of the index space.
-    fn address(
+    pub(super) fn address(
         &self,
         mut id: NodeId,
         coordinates: &[Coordinate],
@@ -330,7 +362,7 @@ impl Lowering<'_> {
     }
 
     /// Offset and stride per axis of the index space of an element of `id`, which is `buffer` or a reshape of it.
-    fn linear_address(
+    pub(super) fn linear_address(
         &self,
         buffer: NodeId,
         coordinates: &[Coordinate],
@@ -353,7 +385,7 @@ impl Lowering<'_> {
     }
 
     /// The buffer behind an operand that must be row-major.
-    fn contiguous(&self, mut id: NodeId) -> NodeId {
+    pub(super) fn contiguous(&self, mut id: NodeId) -> NodeId {
         while !self.has_buffer(id) {
             match self.graph.node(id).operands.first() {
                 Some(&operand) => id = operand,
@@ -385,9 +417,16 @@ impl Lowering<'_> {
                 offset: 0,
             })
             .collect();
+        // A reduction within a kernel is not what the kernel stores.
+        let also = if reduced.is_empty() {
+            self.also(root)
+        } else {
+            &[]
+        };
         let mut builder = Builder {
             lowering: self,
             root,
+            also,
             inner,
             axes: order.iter().map(|&d| shape[d]).collect(),
             steps: Vec::new(),
@@ -395,7 +434,20 @@ impl Lowering<'_> {
             buffers: Vec::new(),
             integer: Vec::new(),
         };
-        builder.visit(start, coordinates, Vec::new());
+        let value = builder.visit(start, coordinates, Vec::new());
+        // Sizes of axes agree, up to axes of size 1.
+        let stored = also
+            .iter()
+            .map(|&node| {
+                let mut axis = 0..;
+                let of = |&size: &usize| Coordinate {
+                    axis: if size == 1 { None } else { axis.next() },
+                    offset: 0,
+                };
+                let coordinates = graph.shape(node).iter().map(of).collect();
+                builder.visit(node, coordinates, Vec::new())
+            })
+            .collect();
         let Builder {
             axes,
             steps,
@@ -408,6 +460,8 @@ impl Lowering<'_> {
             kept,
             steps,
             integer,
+            value,
+            also: stored,
         };
         // A product hands over one index per axis.
         if !inner.is_some_and(|inner| matches!(graph.node(inner).op, Op::Dot { .. })) {
@@ -440,191 +494,6 @@ fn check_expressible(graph: &Graph, root: NodeId, expression: &Expression) -> Re
         });
     }
     Ok(())
-}
-
-/// Coordinates in the operand of a view from coordinates in the view.
-fn through_view(graph: &Graph, id: NodeId, coordinates: &[Coordinate]) -> Vec<Coordinate> {
-    const ORIGIN: Coordinate = Coordinate {
-        axis: None,
-        offset: 0,
-    };
-    let node = graph.node(id);
-    let from = graph.shape(node.operands[0]);
-    match &node.op {
-        Op::Broadcast => (0..from.len())
-            .map(|d| if from[d] == 1 { ORIGIN } else { coordinates[d] })
-            .collect(),
-        Op::Permute(p) => {
-            let mut out = vec![ORIGIN; from.len()];
-            for (d, &source) in p.iter().enumerate() {
-                out[source] = coordinates[d];
-            }
-            out
-        }
-        Op::Slice(starts) => coordinates
-            .iter()
-            .zip(starts)
-            .map(|(c, &s)| Coordinate {
-                axis: c.axis,
-                offset: c.offset + s as isize,
-            })
-            .collect(),
-        Op::Pad(before) => coordinates
-            .iter()
-            .zip(before)
-            .map(|(c, &b)| Coordinate {
-                axis: c.axis,
-                offset: c.offset - b as isize,
-            })
-            .collect(),
-        // Axes of size 1 come and go; the others keep their order.
-        Op::Reshape => {
-            let mut rest = coordinates
-                .iter()
-                .zip(&node.shape)
-                .filter(|&(_, &s)| s != 1)
-                .map(|(c, _)| *c);
-            from.iter()
-                .map(|&s| {
-                    if s == 1 {
-                        ORIGIN
-                    } else {
-                        rest.next().unwrap_or(ORIGIN)
-                    }
-                })
-                .collect()
-        }
-        _ => coordinates.to_vec(),
-    }
-}
-
-type Key = (NodeId, Vec<Coordinate>, Vec<Range>);
-
-/// Builds an [`Expression`] from the root down.
-struct Builder<'a> {
-    lowering: &'a Lowering<'a>,
-    root: NodeId,
-    /// The matrix product or reduction inside the kernel, if there is one.
-    inner: Option<NodeId>,
-    /// Sizes of the axes of the index space.
-    axes: Vec<usize>,
-    steps: Vec<Step>,
-    known: HashMap<Key, usize>,
-    buffers: Vec<NodeId>,
-    integer: Vec<bool>,
-}
-
-impl Builder<'_> {
-    fn binding(&mut self, buffer: NodeId, integer: bool) -> usize {
-        if let Some(position) = self.buffers.iter().position(|&b| b == buffer) {
-            return position;
-        }
-        self.buffers.push(buffer);
-        self.integer.push(integer);
-        self.buffers.len() - 1
-    }
-
-    fn push(&mut self, step: Step) -> usize {
-        self.steps.push(step);
-        self.steps.len() - 1
-    }
-
-    /// The step that holds the value of `id` at these coordinates; only valid where `inside` holds.
-    fn visit(&mut self, id: NodeId, coordinates: Vec<Coordinate>, inside: Vec<Range>) -> usize {
-        let key = (id, coordinates, inside);
-        if let Some(&step) = self.known.get(&key) {
-            return step;
-        }
-        let (coordinates, inside) = (key.1.clone(), key.2.clone());
-        let lowering = self.lowering;
-        let graph = lowering.graph;
-        let node = graph.node(id);
-        if self.inner == Some(id) {
-            let step = self.push(Step::Inner);
-            self.known.insert(key, step);
-            return step;
-        }
-        let loads = id != self.root && lowering.has_buffer(id)
-            || node.op == Op::Reshape && !only_units(graph.shape(node.operands[0]), &node.shape);
-        let step = if loads || node.op.is_leaf() {
-            // A root that reshapes a buffer reads the buffer, not itself.
-            let (buffer, offset, strides) = if id == self.root && !node.op.is_leaf() {
-                let operand = lowering.contiguous(node.operands[0]);
-                let (offset, strides) =
-                    lowering.linear_address(operand, &coordinates, id, self.axes.len());
-                (operand, offset, strides)
-            } else {
-                lowering.address(id, &coordinates, self.axes.len())
-            };
-            let binding = self.binding(buffer, false);
-            self.push(Step::Load {
-                binding,
-                offset,
-                strides,
-                inside,
-            })
-        } else {
-            match &node.op {
-                Op::Constant(bits) => self.push(Step::Constant(f32::from_bits(*bits))),
-                Op::Unary(f) => {
-                    let x = self.visit(node.operands[0], coordinates, inside);
-                    self.push(Step::Unary(*f, x))
-                }
-                Op::Binary(f) => {
-                    let a = self.visit(node.operands[0], coordinates.clone(), inside.clone());
-                    let b = self.visit(node.operands[1], coordinates, inside);
-                    self.push(Step::Binary(*f, a, b))
-                }
-                Op::Select => {
-                    let c = self.visit(node.operands[0], coordinates.clone(), inside.clone());
-                    let a = self.visit(node.operands[1], coordinates.clone(), inside.clone());
-                    let b = self.visit(node.operands[2], coordinates, inside);
-                    self.push(Step::Select(c, a, b))
-                }
-                Op::OneHot => {
-                    let (buffer, offset, strides) =
-                        lowering.address(node.operands[0], &coordinates[..1], self.axes.len());
-                    let binding = self.binding(buffer, true);
-                    self.push(Step::OneHot {
-                        binding,
-                        offset,
-                        strides,
-                        inside,
-                        class: coordinates[1],
-                    })
-                }
-                Op::Pad(_) => {
-                    let moved = through_view(graph, id, &coordinates);
-                    let mut ranges: Vec<Range> = Vec::new();
-                    let mut never = false;
-                    for (coordinate, &size) in moved.iter().zip(graph.shape(node.operands[0])) {
-                        match coordinate.within(size, &self.axes) {
-                            Within::Always => {}
-                            Within::Never => never = true,
-                            Within::Where(range) => ranges.push(range),
-                        }
-                    }
-                    if never {
-                        self.push(Step::Constant(0.0))
-                    } else {
-                        let x =
-                            self.visit(node.operands[0], moved, [inside, ranges.clone()].concat());
-                        if ranges.is_empty() {
-                            x
-                        } else {
-                            self.push(Step::Inside(x, ranges))
-                        }
-                    }
-                }
-                _ => {
-                    let moved = through_view(graph, id, &coordinates);
-                    self.visit(node.operands[0], moved, inside)
-                }
-            }
-        };
-        self.known.insert(key, step);
-        step
-    }
 }
 
 /// How many buffers a kernel may read: one binding is the result. Eight, WebGPU's default, is enough; more are not used even where the device has

@@ -7,7 +7,8 @@
 //! A node gets a buffer if it is a result, if it is not elementwise, if a kernel needs it as a buffer (operands of `dot`), if it crosses the
 //! phases, if two kernels would compute it twice, or if its consumer's kernel would read too many buffers or become too long. Everything else is
 //! fused into its consumer; and a matrix product or reduction whose only reader is elementwise in it is fused into that: biases and activations
-//! are applied before the first store.
+//! are applied before the first store. Last, elementwise kernels over the same elements of which one reads the other become one kernel with several
+//! results.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -34,6 +35,8 @@ pub struct Plan {
     pub(crate) phase: Vec<usize>,
     /// For each node, the matrix product or reduction that is computed inside its kernel.
     pub(crate) inside: Vec<Option<NodeId>>,
+    /// For each node with a kernel, the others whose values that kernel also stores.
+    pub(crate) also: HashMap<NodeId, Vec<NodeId>>,
     /// Nodes with a kernel of their own: phase 0 first, in topological order within a phase.
     pub(crate) kernels: Vec<NodeId>,
 }
@@ -136,12 +139,15 @@ pub(crate) fn plan(
         .map(NodeId)
         .collect();
     kernels.sort_by_key(|id| (phase[id.0], id.0));
-    Plan {
+    let mut plan = Plan {
         in_buffer,
         phase,
         inside,
+        also: HashMap::new(),
         kernels,
-    }
+    };
+    Sharing::new(graph, targets, &needed, &mut plan, max_operands).run();
+    plan
 }
 
 /// The buffers that the fused computation of each node reads.
@@ -159,6 +165,176 @@ fn buffers_read(graph: &Graph, needed: &[bool], in_buffer: &[bool]) -> Vec<BTree
         reads[index] = all;
     }
     reads
+}
+
+/// Joins kernels: see [`Sharing::run`].
+struct Sharing<'a> {
+    graph: &'a Graph,
+    targets: &'a [NodeId],
+    plan: &'a mut Plan,
+    max_operands: usize,
+    /// The buffers that the kernel of each node reads, what is computed inside it included.
+    reads: HashMap<NodeId, BTreeSet<NodeId>>,
+    /// The kernel in which each node with a buffer is computed.
+    host: HashMap<NodeId, NodeId>,
+}
+
+/// Most results of a kernel.
+const MOST_RESULTS: usize = 4;
+
+impl<'a> Sharing<'a> {
+    fn new(
+        graph: &'a Graph,
+        targets: &'a [NodeId],
+        needed: &[bool],
+        plan: &'a mut Plan,
+        max_operands: usize,
+    ) -> Self {
+        let all = buffers_read(graph, needed, &plan.in_buffer);
+        let reads = plan.kernels.iter().map(|&root| {
+            let mut reads = all[root.0].clone();
+            // What is inside has no buffer: its reads are among those of the root already.
+            reads.remove(&root.0);
+            (root, reads.into_iter().map(NodeId).collect())
+        });
+        Self {
+            graph,
+            targets,
+            max_operands,
+            reads: reads.collect(),
+            host: plan.kernels.iter().map(|&root| (root, root)).collect(),
+            plan,
+        }
+    }
+
+    /// Moves elementwise nodes into the kernel of one that they read, or else of the first one that reads them.
+    fn run(mut self) {
+        for node in self.plan.kernels.clone() {
+            let moves = self.graph.node(node).op.is_pointwise()
+                && self.graph.node(node).op != Op::Reshape
+                && self.plan.inside[node.0].is_none()
+                && !self.targets.contains(&node)
+                && !self.plan.also.contains_key(&node);
+            if !moves {
+                continue;
+            }
+            let read: Vec<NodeId> = self.reads[&node]
+                .iter()
+                .filter_map(|read| self.host.get(read).copied())
+                .collect();
+            let readers: Vec<NodeId> = self
+                .readers(node)
+                .map(|reader| self.host[&reader])
+                .collect();
+            let candidates = read
+                .into_iter()
+                .max_by_key(|&host| self.position(host))
+                .into_iter()
+                .chain(readers.into_iter().min_by_key(|&host| self.position(host)));
+            for host in candidates {
+                if self.fits(node, host) {
+                    self.host.insert(node, host);
+                    self.plan.also.entry(host).or_default().push(node);
+                    break;
+                }
+            }
+        }
+        self.drop_buffers();
+    }
+
+    fn position(&self, root: NodeId) -> (usize, usize) {
+        (self.plan.phase[root.0], root.0)
+    }
+
+    /// The nodes with a buffer that read `node`'s.
+    fn readers(&self, node: NodeId) -> impl Iterator<Item = NodeId> {
+        let reading = self
+            .reads
+            .iter()
+            .filter(move |(_, reads)| reads.contains(&node));
+        reading.map(|(&reader, _)| reader)
+    }
+
+    /// The nodes that a kernel stores, in ascending order.
+    fn stored(&self, host: NodeId) -> Vec<NodeId> {
+        let also = self.plan.also.get(&host).into_iter().flatten();
+        let mut all: Vec<NodeId> = std::iter::once(host).chain(also.copied()).collect();
+        all.sort_unstable();
+        all
+    }
+
+    fn fits(&self, node: NodeId, host: NodeId) -> bool {
+        let graph = self.graph;
+        let computes = |root: NodeId| match self.plan.inside[root.0] {
+            Some(inner) => matches!(graph.node(inner).op, Op::Dot { .. }),
+            None => {
+                let op = &graph.node(root).op;
+                op.is_pointwise() && *op != Op::Reshape || matches!(op, Op::Dot { .. })
+            }
+        };
+        let mut members = self.stored(host);
+        members.push(node);
+        members.sort_unstable();
+        let mut reads: BTreeSet<NodeId> = BTreeSet::new();
+        for member in &members {
+            reads.extend(&self.reads[member]);
+        }
+        for member in &members {
+            reads.remove(member);
+        }
+        let in_time = |read: &NodeId| {
+            let at = self.host.get(read).copied();
+            at.is_none_or(|at| self.position(at) < self.position(host))
+        };
+        // Everyone else who reads the node does so later.
+        let read_later = self.readers(node).all(|reader| {
+            let at = self.host[&reader];
+            at == host || self.position(at) > self.position(host)
+        });
+        node != host
+            && computes(host)
+            && self.host[&host] == host
+            && self.plan.phase[node.0] == self.plan.phase[host.0]
+            && only_units(graph.shape(node), graph.shape(host))
+            && members.len() <= MOST_RESULTS
+            && reads.len() + members.len() - 1 <= self.max_operands
+            && reads.iter().all(in_time)
+            && read_later
+            && members.iter().all(|&reader| {
+                members.iter().all(|&read| {
+                    read == reader
+                        || !self.reads[&reader].contains(&read)
+                        || elementwise_in(
+                            graph,
+                            &self.plan.in_buffer,
+                            reader,
+                            reader,
+                            read,
+                            &mut HashMap::new(),
+                        )
+                })
+            })
+    }
+
+    /// What only its own kernel reads needs no buffer.
+    fn drop_buffers(self) {
+        let all: Vec<(NodeId, NodeId)> = self
+            .plan
+            .also
+            .iter()
+            .flat_map(|(&host, also)| also.iter().map(move |&node| (host, node)))
+            .collect();
+        for (host, node) in all {
+            let outside = self.readers(node).any(|reader| self.host[&reader] != host);
+            if !outside {
+                self.plan.in_buffer[node.0] = false;
+                if let Some(also) = self.plan.also.get_mut(&host) {
+                    also.retain(|&other| other != node);
+                }
+            }
+            self.plan.kernels.retain(|&root| root != node);
+        }
+    }
 }
 
 /// Finds matrix products and reductions with a single reader that is elementwise in them, and takes their buffers away: the reader's kernel computes

@@ -134,10 +134,18 @@ pub fn candidates(capabilities: &Capabilities, product: &Product) -> Vec<Family>
                         && fits(width, columns)
                 }
                 Family::Shared => fits(64, product.m) && fits(64, product.n),
+                Family::Split { parts, .. } => {
+                    family.takes(product.sizes())
+                        && product.k >= 64 * parts as usize
+                        && product.m * product.n <= FEW_RESULTS
+                }
             }
         })
         .collect()
 }
+
+/// Results up to which a product is measured in parts.
+const FEW_RESULTS: usize = 128 * 128;
 
 /// Buffers for a product, which its kernels share.
 #[derive(Debug)]
@@ -184,12 +192,17 @@ impl Bench {
         let sizes = self.product.sizes();
         let kernel = kernel(sizes, &lhs, &rhs, family, &Store::new(sizes, None, None)?)?;
         let together = (TOGETHER_FLOPS / self.product.flops()).clamp(1.0, 64.0) as usize;
+        let scratch = match kernel.scratch_elements() {
+            0 => None,
+            elements => Some(gpu.buffer("parts of a product", elements)?),
+        };
         let mut recording = Recording::new();
         for _ in 0..together {
             kernel.record(
                 gpu,
                 &mut recording,
                 &[&self.result, &self.operands[0], &self.operands[1]],
+                scratch.as_ref(),
             )?;
         }
         Ok((recording, together))

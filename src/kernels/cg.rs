@@ -2,22 +2,51 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::dot::Capabilities;
+use super::four::four;
+use super::template::fill;
 use super::vector::vec4s;
 use crate::error::Result;
 use crate::gpu::{Gpu, Recording, Slice};
 
 const STATE: &str = include_str!("../../shaders/cg/state.wgsl");
 const SUMS: &str = include_str!("../../shaders/cg/sums.wgsl");
+const PARTIALS: &str = include_str!("../../shaders/cg/partials.wgsl");
+const DECISION: &str = include_str!("../../shaders/cg/decision.wgsl");
 const START: &str = include_str!("../../shaders/cg/start.wgsl");
-const ITERATION: &str = include_str!("../../shaders/cg/iteration.wgsl");
+const SHORT: &str = include_str!("../../shaders/cg/short.wgsl");
+const LONG: &str = include_str!("../../shaders/cg/long.wgsl");
 const ENDS: &str = include_str!("../../shaders/cg/ends.wgsl");
 
-/// Invocations of a workgroup, and the most workgroups of a solve.
-const WORKGROUP: usize = 256;
-/// Vectors of up to this many elements are left to one workgroup, and an iteration to one kernel.
-const ONE_WORKGROUP: usize = 16 * 1024;
-/// Least number of vec4s per invocation, where there are several workgroups.
-const VEC4S: usize = 4;
+/// How the work on a vector is divided.
+#[derive(Clone, Copy, Debug)]
+struct Division {
+    /// Invocations of a workgroup.
+    lanes: usize,
+    /// Workgroups; one means that an iteration is one kernel.
+    groups: usize,
+}
+
+/// Most workgroups: every one of them adds the partial sums of all.
+const MOST_GROUPS: usize = 256;
+
+impl Division {
+    /// On a GPU, workgroups as large as WebGPU lets every device have, with at least four vec4s per invocation. In software a barrier costs
+    /// something for every few invocations, so workgroups are small and their invocations busy.
+    fn new(gpu: &Gpu, len: usize) -> Self {
+        let (lanes, short, vec4s) = if Capabilities::of(gpu).software {
+            (64, 4096, 32)
+        } else {
+            (256, 8192, 4)
+        };
+        let groups = if len <= short {
+            1
+        } else {
+            len.div_ceil(4 * vec4s * lanes).clamp(2, MOST_GROUPS)
+        };
+        Self { lanes, groups }
+    }
+}
 
 /// `Scalars` in `shaders/cg/state.wgsl`: what an iteration changes.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
@@ -67,18 +96,9 @@ pub(crate) struct Operands<'a> {
     pub(crate) inverse: Option<&'a Slice>,
 }
 
-/// Workgroups of a solve with vectors of `len` elements. Every workgroup of the step adds the partial sums of all, hence the upper bound.
-fn workgroups(len: usize) -> usize {
-    if len <= ONE_WORKGROUP {
-        1
-    } else {
-        len.div_ceil(4 * VEC4S * WORKGROUP).clamp(2, WORKGROUP)
-    }
-}
-
-/// Elements of the partial sums of a solve.
-pub(crate) fn partial_elements(len: usize) -> usize {
-    8 * workgroups(len)
+/// Elements of the partial sums of a solve with vectors of `len` elements.
+pub(crate) fn partial_elements(gpu: &Gpu, len: usize) -> usize {
+    8 * Division::new(gpu, len).groups
 }
 
 /// The kernels of one solve.
@@ -86,30 +106,33 @@ struct Faces<'a> {
     gpu: &'a Gpu,
     on: &'a Operands<'a>,
     count: usize,
-    groups: usize,
+    division: Division,
 }
 
 impl<'a> Faces<'a> {
     fn new(gpu: &'a Gpu, on: &'a Operands<'a>) -> Result<Self> {
         let count = vec4s(&[on.x, on.r, on.p, on.q, on.g, on.inverse.unwrap_or(on.g)])?;
-        let groups = workgroups(4 * count);
         Ok(Self {
             gpu,
             on,
             count,
-            groups,
+            division: Division::new(gpu, 4 * count),
         })
     }
 
+    /// Records a kernel made of these parts after those that all have.
     fn dispatch(
         &self,
         recording: &mut Recording,
-        (label, text): (&str, &str),
+        label: &str,
+        parts: &[&str],
         constants: &[(&str, f64)],
         bindings: &[&Slice],
         groups: usize,
     ) -> Result<()> {
-        let text = format!("{STATE}{SUMS}{text}");
+        let lanes = format!("const LANES: u32 = {}u;", self.division.lanes);
+        let sums = fill(SUMS, &[("lanes", &lanes)])?;
+        let text = [four(&Capabilities::of(self.gpu)), STATE, &sums].concat() + &parts.concat();
         let pipeline = self.gpu.pipeline(label, &text, constants)?;
         recording.dispatch(self.gpu, &pipeline, bindings, [groups as u32, 1, 1])
     }
@@ -121,33 +144,67 @@ impl<'a> Faces<'a> {
         )
     }
 
-    fn half(&self, recording: &mut Recording, half: u8, always: bool) -> Result<()> {
+    fn inverse(&self) -> &'a Slice {
+        self.on.inverse.unwrap_or(self.on.g)
+    }
+
+    /// A whole iteration, in one workgroup.
+    fn short(&self, recording: &mut Recording) -> Result<()> {
+        let on = self.on;
+        let per = format!(
+            "const PER: u32 = {}u;",
+            self.count.div_ceil(self.division.lanes)
+        );
+        let text = fill(SHORT, &[("per", &per)])?;
+        let constants = [("COUNT", self.count as f64), self.preconditioned()];
+        let bindings = [on.state, on.x, on.r, on.p, on.q, self.inverse()];
+        self.dispatch(
+            recording,
+            "cg short",
+            &[DECISION, &text],
+            &constants,
+            &bindings,
+            1,
+        )
+    }
+
+    /// Half of an iteration, by several workgroups.
+    fn long(&self, recording: &mut Recording, half: u8, always: bool) -> Result<()> {
         let on = self.on;
         let constants = [
             ("COUNT", self.count as f64),
-            ("GROUPS", self.groups as f64),
+            ("GROUPS", self.division.groups as f64),
             ("HALF", f64::from(half)),
             ("ALWAYS", f64::from(u8::from(always))),
             self.preconditioned(),
         ];
-        let inverse = on.inverse.unwrap_or(on.g);
-        let bindings = [on.state, on.partials, on.x, on.r, on.p, on.q, inverse];
+        let bindings = [
+            on.state,
+            on.partials,
+            on.x,
+            on.r,
+            on.p,
+            on.q,
+            self.inverse(),
+        ];
         self.dispatch(
             recording,
-            ("cg iteration", ITERATION),
+            "cg long",
+            &[PARTIALS, DECISION, LONG],
             &constants,
             &bindings,
-            self.groups,
+            self.division.groups,
         )
     }
 
     fn ends(&self, recording: &mut Recording, close: bool) -> Result<()> {
         let constants = [
-            ("GROUPS", self.groups as f64),
+            ("GROUPS", self.division.groups as f64),
             ("CLOSE", f64::from(u8::from(close))),
         ];
         let bindings = [self.on.state, self.on.partials];
-        self.dispatch(recording, ("cg ends", ENDS), &constants, &bindings, 1)
+        let parts = [PARTIALS, ENDS];
+        self.dispatch(recording, "cg ends", &parts, &constants, &bindings, 1)
     }
 }
 
@@ -172,12 +229,13 @@ pub(crate) fn start(
         on.p,
         on.q,
         on.g,
-        on.inverse.unwrap_or(on.g),
+        faces.inverse(),
     ];
-    let groups = faces.groups;
+    let groups = faces.division.groups;
     faces.dispatch(
         recording,
-        ("cg start", START),
+        "cg start",
+        &[START],
         &constants,
         &bindings,
         groups,
@@ -188,16 +246,16 @@ pub(crate) fn start(
 /// Records what follows the product `q = C p` in an iteration: one kernel for short vectors, two for long ones.
 pub(crate) fn iteration(gpu: &Gpu, recording: &mut Recording, on: &Operands<'_>) -> Result<()> {
     let faces = Faces::new(gpu, on)?;
-    if faces.groups == 1 {
-        return faces.half(recording, 0, false);
+    if faces.division.groups == 1 {
+        return faces.short(recording);
     }
-    faces.half(recording, 1, false)?;
-    faces.half(recording, 2, false)
+    faces.long(recording, 1, false)?;
+    faces.long(recording, 2, false)
 }
 
 /// Records what makes the state complete before it is read: the residual of the last iterate.
 pub(crate) fn close(gpu: &Gpu, recording: &mut Recording, on: &Operands<'_>) -> Result<()> {
     let faces = Faces::new(gpu, on)?;
-    faces.half(recording, 1, true)?;
+    faces.long(recording, 1, true)?;
     faces.ends(recording, true)
 }

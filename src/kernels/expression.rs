@@ -73,7 +73,7 @@ pub(crate) enum Step {
     },
 }
 
-/// The computation: index space, steps (the last one is the value), and which bindings hold u32.
+/// The computation: index space, steps, and which bindings hold u32.
 #[derive(Clone, Debug)]
 pub(crate) struct Expression {
     /// Sizes of the axes; no axis has size 1.
@@ -82,6 +82,10 @@ pub(crate) struct Expression {
     pub(crate) kept: usize,
     pub(crate) steps: Vec<Step>,
     pub(crate) integer: Vec<bool>,
+    /// The step that holds the value.
+    pub(crate) value: usize,
+    /// The steps whose values are stored beside it.
+    pub(crate) also: Vec<usize>,
 }
 
 impl Step {
@@ -234,7 +238,7 @@ impl Expression {
         for (i, integer) in self.integer.iter().enumerate() {
             let element = match (integer, scalar) {
                 (true, _) => "u32",
-                (false, Some(scalar)) if !scalar[i] => "vec4<f32>",
+                (false, Some(scalar)) if !scalar[i] => "Four",
                 _ => "f32",
             };
             let _ = writeln!(
@@ -326,7 +330,12 @@ impl Expression {
                 } => {
                     let wide = vector.is_some_and(|axis| strides[axis] == 1);
                     let address = Self::address(*offset, strides, inside, if wide { 4 } else { 1 });
-                    format!("{kind}(in{}[{address}])", first + binding)
+                    let element = format!("in{}[{address}]", first + binding);
+                    if wide {
+                        format!("floats({element})")
+                    } else {
+                        format!("{kind}({element})")
+                    }
                 }
                 Step::Unary(f, x) => f.wgsl(&format!("v{x}"), kind),
                 Step::Binary(f, a, b) => f.wgsl(&format!("v{a}"), &format!("v{b}")),
@@ -361,8 +370,32 @@ impl Expression {
             };
             let _ = writeln!(out, "    let v{i} = {text};");
         }
-        let _ = write!(out, "    let value = v{};", self.steps.len() - 1);
+        let _ = write!(out, "    let value = v{};", self.value);
         out
+    }
+
+    /// Declarations of the results beside the value, from binding `first` on.
+    pub(crate) fn also_declarations(&self, first: usize, element: &str) -> String {
+        let each = (0..self.also.len()).map(|i| {
+            let at = first + i;
+            format!(
+                "@group(0) @binding({at}) var<storage, read_write> also{i}: array<{element}>;\n"
+            )
+        });
+        each.collect()
+    }
+
+    /// Statements that store them at an index; `store` makes a number of one of these elements from a step's.
+    pub(crate) fn also_stores(&self, at: &str, four: bool) -> String {
+        let each = self.also.iter().enumerate().map(|(i, step)| {
+            let value = if four {
+                format!("stored(v{step})")
+            } else {
+                format!("v{step}")
+            };
+            format!("\n    also{i}[{at}] = {value};")
+        });
+        each.collect()
     }
 }
 

@@ -23,6 +23,7 @@ pub(crate) fn kernel(scatter: bool, sizes: Sizes) -> Result<Kernel> {
     Ok(Kernel {
         label: if scatter { "scatter_add" } else { "gather" },
         textures: Vec::new(),
+        before: None,
         text: fill(GATHER, &[("constants", &constants)])?,
         workgroups: invocations.div_ceil(64),
     })

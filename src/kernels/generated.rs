@@ -46,6 +46,20 @@ fn vector_axis(expression: &Expression, rows: Option<Rows>) -> (Option<usize>, O
         .unzip()
 }
 
+/// The type in which results are stored: one float, or four neighbours.
+fn element(four: bool) -> &'static str {
+    if four { "Four" } else { "f32" }
+}
+
+/// Stores one of them.
+fn store(four: bool) -> &'static str {
+    if four {
+        "    result[at] = stored(value);"
+    } else {
+        "    result[at] = value;"
+    }
+}
+
 /// Where result `i` (of type `T`, `unit` elements each) lies.
 fn place(rows: Option<Rows>, unit: usize) -> String {
     let at = match rows {
@@ -62,17 +76,27 @@ fn place(rows: Option<Rows>, unit: usize) -> String {
 pub(crate) fn pointwise(expression: &Expression, rows: Option<Rows>) -> Result<Kernel> {
     let (vector, scalar) = vector_axis(expression, rows);
     let count = expression.axes.iter().product::<usize>() / if vector.is_some() { 4 } else { 1 };
-    let mut bindings =
-        String::from("@group(0) @binding(0) var<storage, read_write> result: array<T>;\n");
+    let mut bindings = format!(
+        "@group(0) @binding(0) var<storage, read_write> result: array<{}>;\n",
+        element(vector.is_some())
+    );
     bindings += &expression.declarations(1, scalar.as_deref());
+    bindings +=
+        &expression.also_declarations(1 + expression.integer.len(), element(vector.is_some()));
     let _ = write!(bindings, "const COUNT: u32 = {count}u;");
     bindings += &place(rows, if vector.is_some() { 4 } else { 1 });
     let body = expression.unravel(0..expression.axes.len(), "i", vector)
-        + &expression.body(vector, 1, "T");
-    let kernel = fill(POINTWISE, &[("bindings", &bindings), ("body", &body)])?;
+        + &expression.body(vector, 1, "T")
+        + &expression.also_stores("i", vector.is_some());
+    let store = store(vector.is_some());
+    let kernel = fill(
+        POINTWISE,
+        &[("bindings", &bindings), ("body", &body), ("store", store)],
+    )?;
     Ok(Kernel {
         label: "pointwise",
         textures: Vec::new(),
+        before: None,
         text: functions(vector.is_some())? + &kernel,
         workgroups: count.div_ceil(64),
     })
@@ -132,8 +156,10 @@ impl Reduce {
                 "max(max(a.x, a.y), max(a.z, a.w))",
             ),
         };
-        let mut bindings =
-            String::from("@group(0) @binding(0) var<storage, read_write> result: array<R>;\n");
+        let mut bindings = format!(
+            "@group(0) @binding(0) var<storage, read_write> result: array<{}>;\n",
+            element(unit == 4)
+        );
         bindings += &terms.declarations(1, scalar);
         let first = 1 + terms.integer.len();
         if let Some(finish) = &self.finish {
@@ -160,7 +186,9 @@ impl Reduce {
             }
         };
         let combine = format!(
-            "fn combine(a: T, b: T) -> T {{ return {combine}; }}\nfn finish(o: u32, a: T) -> R {{\n{finish}\n}}"
+            "fn combine(a: T, b: T) -> T {{ return {combine}; }}\nfn finish(o: u32, a: T) -> R {{\n{finish}\n}}\n\
+             fn store(at: u32, value: R) {{\n{}\n}}",
+            store(unit == 4)
         );
         let body = terms.unravel(0..kept, "o", vector)
             + &terms.unravel(kept..terms.axes.len(), "r", vector)
@@ -175,6 +203,7 @@ impl Reduce {
         )?;
         Ok(Kernel {
             textures: Vec::new(),
+            before: None,
             label: match self.kind {
                 Reduction::Sum => "sum",
                 Reduction::Max => "max",

@@ -6,6 +6,7 @@ pub mod autotune;
 pub(crate) mod cg;
 pub mod dot;
 pub(crate) mod expression;
+pub(crate) mod four;
 pub mod function;
 pub(crate) mod gather;
 pub(crate) mod generated;

@@ -41,8 +41,12 @@ impl Store {
             (Some(finish), Some(axis)) => finish.vector_along(axis),
             (Some(_), None) => None,
         };
-        let declarations =
-            |scalar: Option<&[bool]>| finish.map_or(String::new(), |f| f.declarations(3, scalar));
+        let declarations = |scalar: Option<&[bool]>, element| {
+            finish.map_or(String::new(), |f| {
+                let also = 3 + f.integer.len();
+                f.declarations(3, scalar) + &f.also_declarations(also, element)
+            })
+        };
         let functions = |wide: bool| finish.map_or(Ok(String::new()), |_| functions(wide));
         // The index along each axis of the index space.
         let mut indices = String::new();
@@ -55,31 +59,38 @@ impl Store {
             Some(finish) => indices.clone() + &finish.body(axis, 3, "T"),
         };
         let at = format!("batch * {pitch}u + row * {n}u + column");
+        let others = |four: bool| {
+            let at = format!("batch * {}u + row * {n}u + column", m * n);
+            let at = if four { format!("({at}) / 4u") } else { at };
+            finish.map_or(String::new(), |f| f.also_stores(&at, four))
+        };
         let expensive =
             finish.is_some_and(|f| f.calls_functions() || f.operations() > MANY_OPERATIONS);
         let signature = "fn store(batch: u32, row: u32, column: u32, inner: vec4<f32>)";
         Ok(match vector {
             Some(scalar) => Self {
                 functions: functions(true)?,
-                element: "vec4<f32>",
-                operands: declarations(Some(&scalar)),
+                element: "Four",
+                operands: declarations(Some(&scalar), "Four"),
                 text: format!(
-                    "{signature} {{\n    if (row < {m}u && column < {n}u) {{\n{}\n    result[({at}) / 4u] = value;\n    }}\n}}",
-                    body(columns_axis)
+                    "{signature} {{\n    if (row < {m}u && column < {n}u) {{\n{}{}\n    result[({at}) / 4u] = stored(value);\n    }}\n}}",
+                    body(columns_axis),
+                    others(true)
                 ),
                 expensive,
             },
             None => Self {
                 functions: functions(false)?,
                 element: "f32",
-                operands: declarations(None),
+                operands: declarations(None, "f32"),
                 text: format!(
-                    "fn store_one(batch: u32, row: u32, column: u32, inner: f32) {{\n    if (row < {m}u && column < {n}u) {{\n{}\n    \
+                    "fn store_one(batch: u32, row: u32, column: u32, inner: f32) {{\n    if (row < {m}u && column < {n}u) {{\n{}{}\n    \
                      result[{at}] = value;\n    }}\n}}\n\
                      {signature} {{\n    store_one(batch, row, column, inner.x);\n    \
                      store_one(batch, row, column + 1u, inner.y);\n    store_one(batch, row, column + 2u, inner.z);\n    \
                      store_one(batch, row, column + 3u, inner.w);\n}}",
-                    body(None)
+                    body(None),
+                    others(false)
                 ),
                 expensive,
             },

@@ -3,6 +3,8 @@
 //! A file in `shaders/` is valid WGSL as it stands (the build validates it). A region between a line `//<name` and the next `//>` holds a
 //! default that a generated kernel replaces.
 
+use super::dot::Capabilities;
+use super::four::four;
 use crate::error::{Error, Result};
 use crate::gpu::{Binding, Gpu, Recording, Slice, grid};
 
@@ -10,11 +12,22 @@ use crate::gpu::{Binding, Gpu, Recording, Slice, grid};
 #[derive(Clone, Debug)]
 pub(crate) struct Kernel {
     pub(crate) label: &'static str,
+    /// The text without what stands before it; see [`source`](Self::source).
     pub(crate) text: String,
     /// Workgroups of 64 invocations; how many of them in which dimension does not matter.
     pub(crate) workgroups: usize,
     /// Operands that are read as textures: number of the binding, and how many of its elements are read, a multiple of four.
     pub(crate) textures: Vec<(usize, usize)>,
+    /// What runs before it. Both have the same operands, but this kernel's first one takes the place of the two that only the other reads.
+    pub(crate) before: Option<Box<Before>>,
+}
+
+/// A kernel whose result only the next one reads.
+#[derive(Clone, Debug)]
+pub(crate) struct Before {
+    pub(crate) kernel: Kernel,
+    /// Elements of the result.
+    pub(crate) elements: usize,
 }
 
 /// Where the rows (axis 0) of a result lie, if not one after another: `elements` each, `pitch` elements apart.
@@ -25,14 +38,37 @@ pub(crate) struct Rows {
 }
 
 impl Kernel {
-    /// Adds a run of the kernel to a recording.
+    /// The whole text for a device.
+    pub(crate) fn source(&self, capabilities: &Capabilities) -> String {
+        let uses_four = ["Four", "floats(", "stored("]
+            .iter()
+            .any(|word| self.text.contains(word));
+        let before = if uses_four { four(capabilities) } else { "" };
+        [before, &self.text].concat()
+    }
+
+    /// Elements that it needs for the result of the kernel before it.
+    pub(crate) fn scratch_elements(&self) -> usize {
+        self.before.as_ref().map_or(0, |before| before.elements)
+    }
+
+    /// Adds a run of the kernel to a recording; `scratch` holds [`scratch_elements`](Self::scratch_elements), where it needs any.
     pub(crate) fn record(
         &self,
         gpu: &Gpu,
         recording: &mut Recording,
         bindings: &[&Slice],
+        scratch: Option<&Slice>,
     ) -> Result<()> {
-        let pipeline = gpu.pipeline(self.label, &self.text, &[])?;
+        let mut bindings = bindings.to_vec();
+        if let (Some(before), Some(scratch)) = (&self.before, scratch) {
+            let partial = scratch.slice(0..before.elements)?;
+            before
+                .kernel
+                .record(gpu, recording, &[&partial, bindings[1], bindings[2]], None)?;
+            bindings.splice(1..3, [scratch]);
+        }
+        let pipeline = gpu.pipeline(self.label, &self.source(&Capabilities::of(gpu)), &[])?;
         let mut resources = Vec::with_capacity(bindings.len());
         for (number, &slice) in bindings.iter().enumerate() {
             let texture = self.textures.iter().find(|(binding, _)| *binding == number);

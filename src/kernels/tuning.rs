@@ -251,6 +251,7 @@ impl Tuning {
     ) -> Family {
         let class = Class::new(sizes.batch, sizes.m, sizes.n, sizes.k, Layout::of(lhs, rhs));
         self.choose(capabilities, class)
+            .filter(|family| family.takes(sizes))
             .unwrap_or_else(|| builtin(capabilities, sizes))
     }
 
@@ -348,15 +349,22 @@ fn builtin(capabilities: &Capabilities, sizes: Sizes) -> Family {
     };
     let registers = Family::Registers {
         blocks,
-        wide: capabilities.software && capabilities.wide_loads,
+        wide: capabilities.wide_loads,
     };
     let choice = match capabilities.subgroup_size {
         // A vector times a matrix fills no tile.
         Some(subgroup_size) if capabilities.software && m >= 4 && n >= 4 => {
             software(capabilities, subgroup_size, sizes)
         }
-        // Below half a tile most of the work would be thrown away.
-        _ if !capabilities.software && m >= 32 && n >= 32 => Family::Shared,
+        _ if !capabilities.software => {
+            // Below half a tile most of the work would be thrown away.
+            let shared = m >= 32 && n >= 32;
+            match split(sizes, shared) {
+                Some(split) => split,
+                None if shared => Family::Shared,
+                None => registers,
+            }
+        }
         _ => registers,
     };
     if choice.runs_on(capabilities) {
@@ -364,6 +372,28 @@ fn builtin(capabilities: &Capabilities, sizes: Sizes) -> Family {
     } else {
         registers
     }
+}
+
+/// Workgroups that keep a GPU busy, and terms of a part that are worth a kernel of their own. Chosen by thought, not measured.
+const BUSY: usize = 64;
+const PART_TERMS: usize = 128;
+
+/// A GPU with few results and many terms: as many parts as keep it busy.
+fn split(sizes: Sizes, shared: bool) -> Option<Family> {
+    let Sizes { m, n, k, .. } = sizes;
+    let workgroups = if shared {
+        m.div_ceil(64) * n.div_ceil(64)
+    } else {
+        (m.div_ceil(4) * n.div_ceil(4)).div_ceil(64)
+    };
+    [32u32, 16, 8, 4]
+        .map(|parts| Family::Split { parts, shared })
+        .into_iter()
+        .zip([32, 16, 8, 4])
+        .find(|(family, parts)| {
+            family.takes(sizes) && workgroups * parts <= BUSY && k >= parts * PART_TERMS
+        })
+        .map(|(family, _)| family)
 }
 
 /// Software with subgroups: loads are what costs (see `shaders/dot/subgroup.wgsl`), so operands are read from textures where the product is worth the

@@ -1,5 +1,7 @@
 //! Faces of the kernels on flat vectors: `combine`, `inner_products` with `sum_partials`, `preconditioner`, `first_order`.
 
+use super::dot::Capabilities;
+use super::four::four;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recording, Slice, grid};
 
@@ -47,7 +49,7 @@ pub fn combine(
     let count = vec4s(&[out, x, y])?;
     let pipeline = gpu.pipeline(
         "combine",
-        COMBINE,
+        &[four(&Capabilities::of(gpu)), COMBINE].concat(),
         &[("COUNT", count as f64), ("SLOT", slot as f64)],
     )?;
     recording.dispatch(
@@ -79,7 +81,8 @@ pub fn inner_products(
 ) -> Result<()> {
     let count = vec4s(&[x, y])?;
     let groups = reduction_groups(count);
-    let first_stage = gpu.pipeline("inner_products", INNER_PRODUCTS, &[("COUNT", count as f64)])?;
+    let text = [four(&Capabilities::of(gpu)), INNER_PRODUCTS].concat();
+    let first_stage = gpu.pipeline("inner_products", &text, &[("COUNT", count as f64)])?;
     recording.dispatch(gpu, &first_stage, &[partials, x, y], [groups as u32, 1, 1])?;
     let constants = [("GROUPS", groups as f64), ("FIRST", first as f64)];
     let second_stage = gpu.pipeline("sum_partials", SUM_PARTIALS, &constants)?;

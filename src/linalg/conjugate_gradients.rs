@@ -262,7 +262,7 @@ impl ConjugateGradients {
             Vector::new(gpu, "CG residual", layout)?,
         );
         let state = gpu.buffer("CG state", STATE_ELEMENTS + options.max_iterations + 1)?;
-        let partials = gpu.buffer("CG partial sums", cg::partial_elements(layout.len()))?;
+        let partials = gpu.buffer("CG partial sums", cg::partial_elements(gpu, layout.len()))?;
         let on = cg::Operands {
             state: &state,
             partials: &partials,

@@ -106,7 +106,11 @@ fn table(quadratic: &Quadratic, phase: usize, milliseconds: Option<&[f64]>) -> T
         let mut row = vec![
             index.to_string(),
             kernel.kind.to_owned(),
-            kernel.result.clone(),
+            std::iter::once(&kernel.result)
+                .chain(&kernel.also)
+                .cloned()
+                .collect::<Vec<_>>()
+                .join("\n"),
             kernel.operands.join("\n"),
             kernel.flops.to_string(),
             kernel.bytes.to_string(),

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::Sizes;
 use crate::gpu::Gpu;
 
 /// What matters of a device for the choice of a kernel. The default has nothing, and can run what runs everywhere.
@@ -11,7 +12,7 @@ use crate::gpu::Gpu;
 pub struct Capabilities {
     /// Lanes of a subgroup, where the device has subgroup operations and one size only.
     pub subgroup_size: Option<u32>,
-    /// Whether the device has 64-bit integers.
+    /// Whether loading four floats as two 64-bit integers is possible and worth while: on software adapters, where a load is a loop over lanes.
     pub wide_loads: bool,
     /// Whether its buffers can be copied to textures of four floats per texel.
     pub textures: bool,
@@ -30,10 +31,11 @@ impl Capabilities {
         let usable =
             (4..=128).contains(&info.subgroup_min_size) && info.subgroup_min_size.is_power_of_two();
         let limits = gpu.limits();
+        let software = info.device_type == "cpu";
         Self {
             subgroup_size: (gpu.features().contains(wgpu::Features::SUBGROUP) && fixed && usable)
                 .then_some(info.subgroup_min_size),
-            wide_loads: gpu.features().contains(wgpu::Features::SHADER_INT64),
+            wide_loads: software && gpu.features().contains(wgpu::Features::SHADER_INT64),
             // A binding may start anywhere that is aligned; a copy must start at a texel.
             textures: limits.max_texture_dimension_2d >= 8192
                 && limits
@@ -42,7 +44,7 @@ impl Capabilities {
             large_workgroups: limits.max_compute_invocations_per_workgroup >= 256
                 && limits.max_compute_workgroup_size_x >= 256
                 && limits.max_compute_workgroup_storage_size >= 16384,
-            software: info.device_type == "cpu",
+            software,
         }
     }
 }
@@ -63,6 +65,13 @@ pub enum Family {
     Subgroup(SubgroupTile),
     /// `shaders/dot/shared.wgsl`: 64 x 64 tiles in workgroup memory.
     Shared,
+    /// `shaders/dot/join.wgsl`: the terms in parts, each a product of its own, for few results with many terms.
+    Split {
+        /// Number of parts.
+        parts: u32,
+        /// Whether the parts are computed in workgroup memory, else every invocation is on its own.
+        shared: bool,
+    },
 }
 
 /// The tile of a subgroup.
@@ -149,8 +158,21 @@ impl Family {
             }
         }
         all.push(Family::Shared);
+        for shared in [false, true] {
+            all.extend([4, 16].map(|parts| Family::Split { parts, shared }));
+        }
         all.retain(|family| family.runs_on(capabilities));
         all
+    }
+
+    /// Whether it can compute a product of these sizes. Parts must be of equal length, and start where a vec4 can.
+    pub(crate) fn takes(&self, sizes: Sizes) -> bool {
+        match *self {
+            Family::Split { parts, .. } => {
+                sizes.batch == 1 && sizes.k.is_multiple_of(4 * parts as usize)
+            }
+            _ => true,
+        }
     }
 
     /// Whether a device can run it. What nothing could run, such as a tile without rows, runs nowhere.
@@ -174,6 +196,9 @@ impl Family {
                     && tile.loads.run_on(capabilities)
             }
             Family::Shared => capabilities.large_workgroups,
+            Family::Split { parts, shared } => {
+                (2..=64).contains(&parts) && (!shared || capabilities.large_workgroups)
+            }
         }
     }
 }
@@ -198,6 +223,14 @@ impl fmt::Display for Family {
                 }
             ),
             Family::Shared => formatter.write_str("shared 64x64"),
+            Family::Split { parts, shared } => {
+                let of = if shared {
+                    "shared 64x64"
+                } else {
+                    "registers 4x4"
+                };
+                write!(formatter, "split {parts} of {of}")
+            }
         }
     }
 }

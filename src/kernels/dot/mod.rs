@@ -6,6 +6,7 @@
 mod family;
 mod registers;
 mod shared;
+mod split;
 mod subgroup;
 mod view;
 
@@ -53,20 +54,26 @@ pub(crate) fn kernel(
         }
         Family::Subgroup(tile) => subgroup::kernel(sizes, lhs, rhs, tile, store),
         Family::Shared => shared::kernel(sizes, lhs, rhs, store),
+        Family::Split { parts, shared } => {
+            let of = if shared {
+                Family::Shared
+            } else {
+                Family::Registers {
+                    blocks: 1,
+                    wide: false,
+                }
+            };
+            split::kernel(sizes, lhs, rhs, parts as usize, of, store)
+        }
     }
 }
 
-/// The bindings, with the element types of result, left and right operand; and what 64-bit loads need.
+/// The bindings, with the element types of result, left and right operand.
 fn bindings(types: [&str; 3], store: &Store) -> String {
     let [result, lhs, rhs] = types;
-    let floats = if [lhs, rhs].contains(&"vec2<u64>") {
-        view::FLOATS
-    } else {
-        ""
-    };
     format!(
         "@group(0) @binding(0) var<storage, read_write> result: array<{result}>;\n\
-         {}{}{}{floats}",
+         {}{}{}",
         operand(1, "lhs", lhs),
         operand(2, "rhs", rhs),
         store.operands
@@ -126,7 +133,8 @@ pub fn catalogue(capabilities: &Capabilities) -> Result<Vec<(Family, String, Str
                 all.push((
                     family,
                     format!("{layout} {batch}x{m}x{n}x{k}"),
-                    kernel(sizes, &lhs, &rhs, family, &Store::new(sizes, None, None)?)?.text,
+                    kernel(sizes, &lhs, &rhs, family, &Store::new(sizes, None, None)?)?
+                        .source(capabilities),
                 ));
             }
         }

@@ -55,6 +55,7 @@ pub(super) fn kernel(
     Ok(Kernel {
         label: "dot, registers",
         textures: Vec::new(),
+        before: None,
         text: store.functions.clone() + &text,
         workgroups: invocations.div_ceil(64),
     })

@@ -59,6 +59,7 @@ pub(super) fn kernel(sizes: Sizes, lhs: &View, rhs: &View, store: &Store) -> Res
     Ok(Kernel {
         label: "dot, shared",
         textures: Vec::new(),
+        before: None,
         text: store.functions.clone() + &text,
         workgroups: sizes.batch * sizes.m.div_ceil(TILE) * sizes.n.div_ceil(TILE),
     })

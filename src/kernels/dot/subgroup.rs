@@ -124,6 +124,7 @@ pub(super) fn kernel(
     Ok(Kernel {
         label: "dot, subgroup",
         textures,
+        before: None,
         text: store.functions.clone() + &text,
         workgroups: tiles.div_ceil(subgroups),
     })

@@ -95,7 +95,7 @@ impl Load<'_> {
         };
         let vector_type = match self.loads {
             Loads::Plain => "vec4<f32>",
-            Loads::Wide => "vec2<u64>",
+            Loads::Wide => "Four",
             Loads::Texture => TEXTURE,
         };
         let along_j = self.view.aligned(2, self.sizes);
@@ -172,10 +172,3 @@ impl Load<'_> {
 
 /// The type of a binding that is a texture.
 pub(super) const TEXTURE: &str = "texture_2d<f32>";
-
-/// Four floats from two 64-bit integers, as they lie in memory on a little-endian machine, which every GPU is.
-pub(super) const FLOATS: &str = "\
-fn floats(x: vec2<u64>) -> vec4<f32> {
-    return vec4<f32>(bitcast<f32>(u32(x.x)), bitcast<f32>(u32(x.x >> 32u)), bitcast<f32>(u32(x.y)), bitcast<f32>(u32(x.y >> 32u)));
-}
-";

@@ -1,11 +1,15 @@
 //! The adapter's own limits: multiply-adds and copies.
 
 use osculant::gpu::{Gpu, Recording, grid};
+use osculant::kernels::dot::Capabilities;
 
 use super::timing::{Effort, Figure, Times, replay};
 
 const FMA: &str = include_str!("../../../../shaders/bench/fma.wgsl");
 const COPY: &str = include_str!("../../../../shaders/bench/copy.wgsl");
+/// Copies load floats, or 64-bit integers.
+const FOUR: &str = include_str!("../../../../shaders/four.wgsl");
+const FOUR_WIDE: &str = include_str!("../../../../shaders/four_wide.wgsl");
 
 /// Elements of the vectors that are copied, added and multiplied: 64 MiB each, more than most caches hold.
 const ELEMENTS: usize = 1 << 24;
@@ -95,21 +99,28 @@ pub(crate) fn copy(gpu: &Gpu, effort: Effort) -> osculant::Result<(Figure, Strin
     let b = gpu.buffer("copied to", elements)?;
     gpu.upload(&a, 0, &vec![1f32; elements])?;
     let mut variants = Vec::new();
-    for per in [1usize, 4, 16, 64, 256] {
-        let count = elements / 4;
-        let constants = [("COUNT", count as f64), ("PER", per as f64)];
-        let pipeline = gpu.pipeline("copy", COPY, &constants)?;
-        let mut recording = Recording::new();
-        let workgroups = grid(gpu.limits(), count.div_ceil(WORKGROUP * per))?;
-        recording.dispatch(gpu, &pipeline, &[&b, &a], workgroups)?;
-        variants.push((per, recording));
+    let mut kinds = vec![("vec4s", FOUR)];
+    if Capabilities::of(gpu).wide_loads {
+        kinds.push(("pairs of 64-bit integers", FOUR_WIDE));
+    }
+    for (kind, four) in kinds {
+        let text = [four, COPY].concat();
+        for per in [1usize, 4, 16, 64, 256] {
+            let count = elements / 4;
+            let constants = [("COUNT", count as f64), ("PER", per as f64)];
+            let pipeline = gpu.pipeline("copy", &text, &constants)?;
+            let mut recording = Recording::new();
+            let workgroups = grid(gpu.limits(), count.div_ceil(WORKGROUP * per))?;
+            recording.dispatch(gpu, &pipeline, &[&b, &a], workgroups)?;
+            variants.push((format!("{per} {kind} per invocation"), recording));
+        }
     }
     let recordings: Vec<&Recording> = variants.iter().map(|variant| &variant.1).collect();
     let times = Times::take(gpu, &recordings, effort)?;
-    let rates = variants.iter().enumerate().map(|(index, (per, _))| {
+    let rates = variants.iter().enumerate().map(|(index, (name, _))| {
         (
             rate(times.seconds(index), 8.0 * elements as f64),
-            format!("{per} vec4s per invocation"),
+            name.clone(),
         )
     });
     Ok(best(rates))

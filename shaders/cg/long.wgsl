@@ -1,0 +1,113 @@
+// An iteration of preconditioned conjugate gradients after its product q = C p, for vectors that need several workgroups. With q' = q + shift p and
+// z = M^-1 r:
+//
+//     sums      (p.q', p.r, r.r, r.z), (z.q', q'.M^-1 q')
+//     alpha     -p.r / p.q', the minimiser along p whatever p is
+//     x += alpha p;   r += alpha q'
+//     beta      r.z of the new r / r.z, whose numerator is predicted: r.z + 2 alpha z.q' + alpha^2 q'.M^-1 q'
+//     p         -M^-1 r + beta p
+//
+// The prediction saves a reduction, so that the whole is one reduction and one pass. All sums are taken anew from the vectors in each iteration, so
+// an error of the predicted numerator does not accumulate: it makes directions a little less conjugate, no more. Where cancellation leaves
+// nothing of it but noise (below NOISE of its terms) beta = 0 disturbs less: the direction then starts anew.
+//
+// HALF 1: the sums, by up to 256 workgroups.   HALF 2: every workgroup adds their partial sums, in the same order, and decides; then each moves its
+// part.   ALWAYS: HALF 1 sums even after the stop.
+//
+// No race: in HALF 2 all workgroups read state.now and the settings, and one invocation writes state.next; in HALF 1 all read state.next.stop, and one
+// invocation copies next to now. phi[i] is written in iteration i, which reads no phi later than i - 1. So no dispatch reads what another of its
+// invocations writes, and between dispatches everything written is visible. Elements of vectors are touched by one invocation each.
+//
+// binding 0: state; 1: partial [8 workgroups]; 2: x [4 COUNT]; 3: r; 4: p; 5: q; 6: inverse of the preconditioner (read with PRECONDITIONED only).
+// Sums: 14 flops and 12 bytes per element (21 and 16 preconditioned); step: 8 flops and 28 bytes (9 and 32).
+//#include four.wgsl
+//#include cg/state.wgsl
+//#include cg/sums.wgsl
+//#include cg/partials.wgsl
+//#include cg/decision.wgsl
+
+override COUNT: u32 = 1u;
+override HALF: u32 = 1u;
+override ALWAYS: bool = false;
+override PRECONDITIONED: bool = false;
+
+@group(0) @binding(2) var<storage, read_write> x: array<Four>;
+@group(0) @binding(3) var<storage, read_write> r: array<Four>;
+@group(0) @binding(4) var<storage, read_write> p: array<Four>;
+@group(0) @binding(5) var<storage, read> q: array<Four>;
+@group(0) @binding(6) var<storage, read> inverse: array<Four>;
+
+var<workgroup> end: u32;
+var<workgroup> shift: f32;
+var<workgroup> alpha: f32;
+var<workgroup> beta: f32;
+var<workgroup> turns: u32;
+
+fn preconditioned(i: u32, v: vec4<f32>) -> vec4<f32> {
+    if (PRECONDITIONED) {
+        return floats(inverse[i]) * v;
+    }
+    return v;
+}
+
+@compute @workgroup_size(LANES)
+fn main(
+    @builtin(local_invocation_id) local: vec3<u32>,
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+) {
+    let first = group.x * LANES + local.x;
+    let stride = groups.x * LANES;
+    if (HALF == 1u) {
+        if (local.x == 0u) {
+            shift = state.shift;
+            end = select(COUNT, 0u, !ALWAYS && state.next.stop != 0u);
+        }
+        workgroupBarrier();
+        var term = Sums();
+        for (var i = first; i < end; i += stride) {
+            let pi = floats(p[i]);
+            let ri = floats(r[i]);
+            let qi = floats(q[i]) + shift * pi;
+            let zi = preconditioned(i, ri);
+            let wi = preconditioned(i, qi);
+            term.a += vec4<f32>(dot(pi, qi), dot(pi, ri), dot(ri, ri), dot(ri, zi));
+            term.b += vec2<f32>(dot(zi, qi), dot(qi, wi));
+        }
+        let sum = over_workgroup(term, local.x);
+        if (local.x == 0u) {
+            partials[2u * group.x] = sum.a;
+            partials[2u * group.x + 1u] = vec4<f32>(sum.b, 0.0, 0.0);
+            if (group.x == 0u) {
+                state.now = state.next;
+            }
+        }
+        return;
+    }
+    let sum = over_partials(local.x);
+    if (local.x == 0u) {
+        let before = state.now;
+        let decision = decide(before, sum, state.phi[earlier(before.iterations + 1u)]);
+        alpha = decision.alpha;
+        beta = decision.beta;
+        shift = state.shift;
+        end = select(0u, COUNT, decision.moves);
+        turns = u32(decision.turns);
+        if (group.x == 0u) {
+            state.next = decision.next;
+            if (decision.moves) {
+                state.phi[decision.next.iterations] = decision.next.phi;
+            }
+        }
+    }
+    workgroupBarrier();
+    for (var i = first; i < end; i += stride) {
+        let pi = floats(p[i]);
+        let ri = floats(r[i]) + alpha * (floats(q[i]) + shift * pi);
+        x[i] = stored(floats(x[i]) + alpha * pi);
+        r[i] = stored(ri);
+        if (turns != 0u) {
+            p[i] = stored(beta * pi - preconditioned(i, ri));
+        }
+    }
+}
