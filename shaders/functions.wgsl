@@ -37,10 +37,11 @@ fn erf(x: T) -> T {
 }
 
 // sin(x + quarters pi/2). WGSL asks of sin and cos no more than 2^-11 absolute, and some drivers give no more (2e-4), so: subtract the nearest
-// multiple of pi/2, in three parts that keep the digits up to |x| = 1e4, then the polynomials of Cephes on +-pi/4 (1e-7).
+// multiple of pi/2, in three parts that keep the digits up to |x| = 1e4 (beyond, the result is any number in +-1), then the polynomials of Cephes on +-pi/4 (1e-7).
 fn quarter_turns(x: T, quarters: T) -> T {
     let k = round(x * T(0.63661977));
-    let r = ((x - k * T(1.5703125)) - k * T(4.8375129699707031e-4)) - k * T(7.549789954891882e-8);
+    let remainder = ((x - k * T(1.5703125)) - k * T(4.8375129699707031e-4)) - k * T(7.549789954891882e-8);
+    let r = clamp(remainder, T(-0.8), T(0.8));
     let z = r * r;
     let sine = r + r * z * ((T(-1.9515295891e-4) * z + T(8.3321608736e-3)) * z - T(0.16666654611));
     let cosine = T(1.0) - T(0.5) * z + z * z * ((T(2.443315711809948e-5) * z - T(1.388731625493765e-3)) * z + T(0.04166664568298827));

@@ -1,8 +1,9 @@
 // partial[3 w + (0, 1, 2)] = sum over the elements of workgroup w of (x y, x x, y y)
 //
-// First stage of three inner products in one pass over two vectors; sum_partials.wgsl adds the workgroups. Each invocation adds every
-// (64 workgroups)-th vec4, then a tree in fixed order: no term meets more than COUNT / (64 workgroups) others one after another, so the error
-// grows with the square root of a few thousand even at 10^8 elements, and the bits repeat.
+// First stage of three inner products in one pass over two vectors; sum_partials.wgsl adds the workgroups. Each workgroup adds
+// its share of neighbouring vec4s, every invocation every 64-th of them, then a tree in fixed order: no term meets more than
+// COUNT / (64 workgroups) others one after another, so the error grows with the square root of a few thousand even at 10^8 elements, and the bits
+// repeat.
 // 6 flops and 8 bytes per element.
 //
 // binding 0: partial [3 workgroups]; 1: x [4 COUNT]; 2: y.
@@ -22,21 +23,15 @@ fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
 ) {
-    var xy = vec4<f32>();
-    var xx = vec4<f32>();
-    var yy = vec4<f32>();
-    for (var i = group.x * 64u + local.x; i < COUNT; i += groups.x * 64u) {
+    var sum = vec3<f32>();
+    let each = (COUNT + groups.x - 1u) / groups.x;
+    let end = min(COUNT, (group.x + 1u) * each);
+    for (var i = group.x * each + local.x; i < end; i += 64u) {
         let a = floats(x[i]);
         let b = floats(y[i]);
-        xy += a * b;
-        xx += a * a;
-        yy += b * b;
+        sum += vec3<f32>(dot(a, b), dot(a, a), dot(b, b));
     }
-    sums[local.x] = vec3<f32>(
-        (xy.x + xy.y) + (xy.z + xy.w),
-        (xx.x + xx.y) + (xx.z + xx.w),
-        (yy.x + yy.y) + (yy.z + yy.w),
-    );
+    sums[local.x] = sum;
     workgroupBarrier();
     for (var width = 32u; width > 0u; width /= 2u) {
         if (local.x < width) {

@@ -401,7 +401,7 @@ fn sums_in_parts(gpu: &Gpu) -> Outcome {
             let forced = gpu.with_tuning(Tuning::forced(family))?;
             let device = OnDevice::new(&forced, &product.problem, &[product.node])?;
             let kernels = device.executable.linearize.dispatches();
-            let divided = divides && sizes[3] % 64 == 0;
+            let divided = divides && sizes[3].is_multiple_of(64);
             if kernels != if divided { 2 } else { 1 } {
                 return Err(format!("{family}: {kernels} kernels for {sizes:?}").into());
             }

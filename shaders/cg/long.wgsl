@@ -56,16 +56,18 @@ fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
 ) {
-    let first = group.x * LANES + local.x;
-    let stride = groups.x * LANES;
+    // The workgroup's share, of neighbours.
+    let each = (COUNT + groups.x - 1u) / groups.x;
+    let first = group.x * each + local.x;
+    let share = min(COUNT, (group.x + 1u) * each);
     if (HALF == 1u) {
         if (local.x == 0u) {
             shift = state.shift;
-            end = select(COUNT, 0u, !ALWAYS && state.next.stop != 0u);
+            end = select(share, 0u, !ALWAYS && state.next.stop != 0u);
         }
         workgroupBarrier();
         var term = Sums();
-        for (var i = first; i < end; i += stride) {
+        for (var i = first; i < end; i += LANES) {
             let pi = floats(p[i]);
             let ri = floats(r[i]);
             let qi = floats(q[i]) + shift * pi;
@@ -91,7 +93,7 @@ fn main(
         alpha = decision.alpha;
         beta = decision.beta;
         shift = state.shift;
-        end = select(0u, COUNT, decision.moves);
+        end = select(0u, share, decision.moves);
         turns = u32(decision.turns);
         if (group.x == 0u) {
             state.next = decision.next;
@@ -101,7 +103,7 @@ fn main(
         }
     }
     workgroupBarrier();
-    for (var i = first; i < end; i += stride) {
+    for (var i = first; i < end; i += LANES) {
         let pi = floats(p[i]);
         let ri = floats(r[i]) + alpha * (floats(q[i]) + shift * pi);
         x[i] = stored(floats(x[i]) + alpha * pi);

@@ -17,7 +17,7 @@
 //#include cg/decision.wgsl
 
 //<per
-const PER: u32 = 8u;
+const PER: u32 = 4u;
 //>
 
 override COUNT: u32 = 1u;

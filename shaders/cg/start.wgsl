@@ -33,7 +33,8 @@ fn main(
     }
     workgroupBarrier();
     var term = Sums();
-    for (var i = group.x * LANES + local.x; i < COUNT; i += groups.x * LANES) {
+    let each = (COUNT + groups.x - 1u) / groups.x;
+    for (var i = group.x * each + local.x; i < min(COUNT, (group.x + 1u) * each); i += LANES) {
         let gi = floats(g[i]);
         var xi = vec4<f32>();
         var ri = gi;

@@ -18,6 +18,16 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// The batch of a function that needs no data: one row of nothing with weight 1.
+    #[must_use]
+    pub fn without_data() -> Self {
+        Self {
+            features: Vec::new(),
+            targets: Targets::Inputs,
+            weights: vec![1.0],
+        }
+    }
+
     /// Number of rows, the filling ones included.
     #[must_use]
     pub fn len(&self) -> usize {

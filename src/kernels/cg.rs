@@ -27,6 +27,8 @@ struct Division {
     groups: usize,
 }
 
+/// Vectors of up to this many elements are left to one workgroup: four vec4s of three vectors per invocation of a GPU. Eight spill on Intel's.
+const ONE_WORKGROUP: usize = 4096;
 /// Most workgroups: every one of them adds the partial sums of all.
 const MOST_GROUPS: usize = 256;
 
@@ -34,12 +36,12 @@ impl Division {
     /// On a GPU, workgroups as large as WebGPU lets every device have, with at least four vec4s per invocation. In software a barrier costs
     /// something for every few invocations, so workgroups are small and their invocations busy.
     fn new(gpu: &Gpu, len: usize) -> Self {
-        let (lanes, short, vec4s) = if Capabilities::of(gpu).software {
-            (64, 4096, 32)
+        let (lanes, vec4s) = if Capabilities::of(gpu).software {
+            (64, 32)
         } else {
-            (256, 8192, 4)
+            (256, 4)
         };
-        let groups = if len <= short {
+        let groups = if len <= ONE_WORKGROUP {
             1
         } else {
             len.div_ceil(4 * vec4s * lanes).clamp(2, MOST_GROUPS)

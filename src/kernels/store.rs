@@ -24,12 +24,26 @@ pub(crate) struct Store {
 const MANY_OPERATIONS: u64 = 4;
 
 impl Store {
+    /// Adds a product to what is in the result.
+    pub(crate) fn adding(sizes: Sizes) -> Result<Self> {
+        Self::made(sizes, None, None, true)
+    }
+
     /// For a product of these sizes. `finish` has the product's axes (those that are not of size 1) as its index space; with a `pitch`, the matrices of the
     /// result are that many elements apart.
     pub(crate) fn new(
         sizes: Sizes,
         finish: Option<&Expression>,
         pitch: Option<usize>,
+    ) -> Result<Self> {
+        Self::made(sizes, finish, pitch, false)
+    }
+
+    fn made(
+        sizes: Sizes,
+        finish: Option<&Expression>,
+        pitch: Option<usize>,
+        adds: bool,
     ) -> Result<Self> {
         let Sizes { batch, m, n, .. } = sizes;
         let pitch = pitch.unwrap_or(m * n);
@@ -64,6 +78,14 @@ impl Store {
             let at = if four { format!("({at}) / 4u") } else { at };
             finish.map_or(String::new(), |f| f.also_stores(&at, four))
         };
+        let (four, one) = if adds {
+            (
+                format!("floats(result[({at}) / 4u]) + value"),
+                format!("result[{at}] + value"),
+            )
+        } else {
+            ("value".into(), "value".into())
+        };
         let expensive =
             finish.is_some_and(|f| f.calls_functions() || f.operations() > MANY_OPERATIONS);
         let signature = "fn store(batch: u32, row: u32, column: u32, inner: vec4<f32>)";
@@ -73,7 +95,7 @@ impl Store {
                 element: "Four",
                 operands: declarations(Some(&scalar), "Four"),
                 text: format!(
-                    "{signature} {{\n    if (row < {m}u && column < {n}u) {{\n{}{}\n    result[({at}) / 4u] = stored(value);\n    }}\n}}",
+                    "{signature} {{\n    if (row < {m}u && column < {n}u) {{\n{}{}\n    result[({at}) / 4u] = stored({four});\n    }}\n}}",
                     body(columns_axis),
                     others(true)
                 ),
@@ -85,7 +107,7 @@ impl Store {
                 operands: declarations(None, "f32"),
                 text: format!(
                     "fn store_one(batch: u32, row: u32, column: u32, inner: f32) {{\n    if (row < {m}u && column < {n}u) {{\n{}{}\n    \
-                     result[{at}] = value;\n    }}\n}}\n\
+                     result[{at}] = {one};\n    }}\n}}\n\
                      {signature} {{\n    store_one(batch, row, column, inner.x);\n    \
                      store_one(batch, row, column + 1u, inner.y);\n    store_one(batch, row, column + 2u, inner.z);\n    \
                      store_one(batch, row, column + 3u, inner.w);\n}}",

@@ -11,6 +11,9 @@ const SUM_PARTIALS: &str = include_str!("../../shaders/sum_partials.wgsl");
 const PRECONDITIONER: &str = include_str!("../../shaders/preconditioner.wgsl");
 const FIRST_ORDER: &str = include_str!("../../shaders/first_order.wgsl");
 
+/// vec4s that an invocation of `combine` makes.
+const COMBINED: usize = 4;
+
 /// Number of vec4s of a flat vector, after checking that all have the same length.
 pub(crate) fn vec4s(vectors: &[&Slice]) -> Result<usize> {
     let Some(first) = vectors.first() else {
@@ -56,7 +59,7 @@ pub fn combine(
         gpu,
         &pipeline,
         &[out, x, y, coefficients],
-        grid(gpu.limits(), count.div_ceil(64))?,
+        grid(gpu.limits(), count.div_ceil(64 * COMBINED))?,
     )
 }
 

@@ -1,6 +1,7 @@
 //! Networks: layers, losses and initialisers, all of them compositions of graph primitives.
 
 mod activation;
+pub mod functions;
 mod init;
 mod loss;
 mod model;

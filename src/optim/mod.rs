@@ -1,16 +1,18 @@
 //! Optimizers: each combines quadratics into steps.
 //!
-//! [`NewtonCg`] is the second-order one; [`Sgd`] and [`Adam`] are baselines. All change parameters only when a step has succeeded.
+//! [`NewtonCg`] and [`LowRankSaddleFreeNewton`] are the second-order ones; [`Sgd`] and [`Adam`] are baselines. All change parameters only when a step has succeeded.
 
 mod candidates;
 mod damping;
 mod first_order;
+mod lrsfn;
 mod newton_cg;
 mod optimizer;
 mod report;
 
 pub use damping::LevenbergMarquardt;
 pub use first_order::{Adam, AdamOptions, Sgd, SgdOptions};
+pub use lrsfn::{DampingRule, LowRankSaddleFreeNewton, LrsfnOptions};
 pub use newton_cg::{NewtonCg, NewtonCgOptions, Preconditioner};
 pub use optimizer::{Optimizer, OptimizerState};
 pub use report::StepReport;

@@ -40,7 +40,14 @@ Options of the optimizers (--set KEY=VALUE):
              warm-start         fraction of the last solution at which the next solve starts
              backtracking       whether to go back to earlier iterates: true or false
              progress-tolerance, residual-tolerance    when to stop conjugate gradients
-             armijo, shrink     constants of the line search";
+             armijo, shrink     constants of the line search
+  lrsfn      rank               eigenpairs of the curvature that are captured
+             oversampling, power-iterations    of the eigensolver
+             refresh            steps from one computation of eigenpairs to the next
+             step-length, step-length-beyond   in the captured space and beyond it
+             damping, damping-decrease         least damping, and its factor after a good step
+             curvature          hessian or ggn
+  lrsfn-paper  rank, step-length, damping      all fixed, eigenpairs anew in every step";
 
 /// Second-order optimization on any GPU that wgpu reaches
 #[derive(Debug, Parser)]
@@ -76,7 +83,18 @@ pub(crate) enum Command {
     /// Measure gradients and curvature products against what the adapter can do
     #[command(after_help = BENCH_EXAMPLES)]
     Bench(Bench),
+    /// Run Newton-like methods on a function full of saddles
+    #[command(after_help = MICHALEWICZ_EXAMPLES)]
+    Michalewicz(Michalewicz),
 }
+
+const MICHALEWICZ_EXAMPLES: &str = "\
+Examples:
+  osculant michalewicz --ranks 10,30,50 --modes paper,default --seeds 10 --out out/michalewicz
+
+The function of Michalewicz in 100 dimensions, 100 steps from standard normal points: gradient descent,
+Newton's method, exact saddle-free Newton, and the low-rank method by rank. Written to the folder of --out:
+michalewicz.json.";
 
 const SHOW_EXAMPLES: &str = "\
 Examples:
@@ -234,6 +252,50 @@ pub(crate) struct Bench {
     #[arg(long, value_name = "FILE")]
     pub(crate) tuning: Option<PathBuf>,
     /// Write bench.json into this folder
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// A form of low-rank saddle-free Newton.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LrsfnMode {
+    /// Fixed damping and step length, a fixed random block, as its authors' program has it
+    Paper,
+    /// Damping above what was not captured, refusal of steps that raise the loss
+    Default,
+}
+
+impl LrsfnMode {
+    /// The name on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            LrsfnMode::Paper => "paper",
+            LrsfnMode::Default => "default",
+        }
+    }
+}
+
+/// `osculant michalewicz`.
+#[derive(Args, Debug)]
+pub(crate) struct Michalewicz {
+    /// Ranks of the low-rank method
+    #[arg(long, value_delimiter = ',', default_value = "10,30,50")]
+    pub(crate) ranks: Vec<usize>,
+    /// Its forms
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "paper,default"
+    )]
+    pub(crate) modes: Vec<LrsfnMode>,
+    /// Number of starting points
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub(crate) seeds: u64,
+    /// Part of the name of the adapter to take; see `osculant devices`
+    #[arg(long, value_name = "NAME")]
+    pub(crate) adapter: Option<String>,
+    /// Write michalewicz.json into this folder
     #[arg(long, value_name = "FOLDER")]
     pub(crate) out: Option<PathBuf>,
 }

@@ -6,6 +6,7 @@ mod compare;
 mod devices;
 mod failure;
 mod html;
+mod michalewicz;
 mod optimizers;
 mod place;
 mod plots;
@@ -56,5 +57,6 @@ fn dispatch(command: Command) -> Outcome {
         Command::Show(arguments) => show::run(&arguments),
         Command::Tune(arguments) => tune_kernels::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Michalewicz(arguments) => michalewicz::run(&arguments),
     }
 }

@@ -6,7 +6,8 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use osculant::objective::{Curvature, GraphObjective};
 use osculant::optim::{
-    Adam, AdamOptions, NewtonCg, NewtonCgOptions, Optimizer, Preconditioner, Sgd, SgdOptions,
+    Adam, AdamOptions, DampingRule, LevenbergMarquardt, LowRankSaddleFreeNewton, LrsfnOptions,
+    NewtonCg, NewtonCgOptions, Optimizer, Preconditioner, Sgd, SgdOptions,
 };
 use serde_json::{Map, Value};
 
@@ -24,6 +25,10 @@ pub(crate) enum Method {
     Adamw,
     /// Newton's method by conjugate gradients, also called Hessian-free (Martens 2010)
     NewtonCg,
+    /// low-rank saddle-free Newton with stable damping, refusing steps that raise the loss
+    Lrsfn,
+    /// low-rank saddle-free Newton as its authors' program has it (O'Leary-Roseberry et al. 2020)
+    LrsfnPaper,
 }
 
 /// An optimizer with a value for each of its options.
@@ -43,6 +48,8 @@ impl Method {
             Method::Adam => "adam",
             Method::Adamw => "adamw",
             Method::NewtonCg => "newton-cg",
+            Method::Lrsfn => "lrsfn",
+            Method::LrsfnPaper => "lrsfn-paper",
         }
     }
 
@@ -91,6 +98,24 @@ impl Method {
                 ("armijo", "0.01"),
                 ("shrink", "0.8"),
                 ("radius", "1"),
+            ],
+            Method::Lrsfn => vec![
+                ("batch", if small { "384" } else { "1024" }),
+                ("rank", "20"),
+                ("oversampling", "10"),
+                ("power-iterations", "0"),
+                ("refresh", "10"),
+                ("step-length", "1"),
+                ("step-length-beyond", "1"),
+                ("damping", "1e-3"),
+                ("damping-decrease", "0.6666666666666666"),
+                ("curvature", "hessian"),
+            ],
+            Method::LrsfnPaper => vec![
+                batch,
+                ("rank", "20"),
+                ("step-length", "0.05"),
+                ("damping", "1e-3"),
             ],
         }
     }
@@ -206,16 +231,48 @@ impl Setup {
                 Ok(Box::new(Adam::new(options)?))
             }
             Method::NewtonCg => Ok(Box::new(NewtonCg::new(self.newton_cg()?)?)),
+            Method::Lrsfn => Ok(Box::new(LowRankSaddleFreeNewton::new(self.lrsfn()?)?)),
+            Method::LrsfnPaper => Ok(Box::new(LowRankSaddleFreeNewton::new(
+                LrsfnOptions::paper(
+                    self.get("rank")?,
+                    self.get("step-length")?,
+                    self.get("damping")?,
+                ),
+            )?)),
         }
+    }
+
+    fn curvature(&self) -> Outcome<Curvature> {
+        match self.text("curvature")? {
+            "ggn" => Ok(Curvature::GaussNewton),
+            "hessian" => Ok(Curvature::Hessian),
+            _ => Err(self.bad("curvature", "ggn or hessian")),
+        }
+    }
+
+    fn lrsfn(&self) -> Outcome<LrsfnOptions> {
+        let options = LrsfnOptions::default();
+        let eigen = options
+            .eigen
+            .clone()
+            .with_rank(self.get("rank")?)
+            .with_oversampling(self.get("oversampling")?)
+            .with_power_iterations(self.get("power-iterations")?);
+        let rule = LevenbergMarquardt::default()
+            .with_initial(self.get("damping")?)
+            .with_decrease(self.get("damping-decrease")?);
+        Ok(options
+            .with_eigen(eigen)
+            .with_curvature(self.curvature()?)
+            .with_step_lengths(self.get("step-length")?, self.get("step-length-beyond")?)
+            .with_damping(self.get("damping")?)
+            .with_rule(DampingRule::Adaptive(rule))
+            .with_refresh(self.get("refresh")?))
     }
 
     fn newton_cg(&self) -> Outcome<NewtonCgOptions> {
         let mut options = NewtonCgOptions::default();
-        options.curvature = match self.text("curvature")? {
-            "ggn" => Curvature::GaussNewton,
-            "hessian" => Curvature::Hessian,
-            _ => return Err(self.bad("curvature", "ggn or hessian")),
-        };
+        options.curvature = self.curvature()?;
         options.preconditioner = match self.text("preconditioner")? {
             "none" => Preconditioner::None,
             "fisher" => Preconditioner::EmpiricalFisher {
@@ -265,6 +322,8 @@ impl fmt::Display for Setup {
         let default = Setup::new(self.method, Problem::DigitsMlp);
         let main: &[&str] = match self.method {
             Method::NewtonCg => &["batch", "max-iterations", "damping"],
+            Method::Lrsfn => &["batch", "rank", "refresh"],
+            Method::LrsfnPaper => &["batch", "rank", "step-length", "damping"],
             _ => &["batch", "learning-rate"],
         };
         let shown = self

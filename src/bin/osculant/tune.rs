@@ -82,21 +82,33 @@ fn grid(method: Method, problem: Problem) -> Grid {
             } else {
                 (["512", "1024", "2048"], ["2", "3", "5"])
             };
-            let pair = |batch: &str, cap: &str| {
-                vec![
-                    ("batch", batch.to_owned()),
-                    ("max-iterations", cap.to_owned()),
-                ]
-            };
-            let candidates = batches
-                .iter()
-                .flat_map(|batch| iterations.iter().map(move |cap| pair(batch, cap)))
-                .collect();
-            Grid {
-                candidates,
-                factor: None,
-            }
+            pairs(("batch", &batches), ("max-iterations", &iterations))
         }
+        Method::Lrsfn => {
+            let batches = if problem.is_small() {
+                ["128", "384", "512"]
+            } else {
+                ["256", "512", "1024"]
+            };
+            pairs(("batch", &batches), ("refresh", &["5", "20", "80"]))
+        }
+        Method::LrsfnPaper => pairs(
+            ("step-length", &["0.005", "0.05", "0.5"]),
+            ("damping", &["0.001", "0.01", "0.1"]),
+        ),
+    }
+}
+
+/// Every value of one option with every value of another.
+fn pairs((one, ones): (&'static str, &[&str]), (other, others): (&'static str, &[&str])) -> Grid {
+    let candidates = ones.iter().flat_map(|a| {
+        others
+            .iter()
+            .map(move |b| vec![(one, (*a).to_owned()), (other, (*b).to_owned())])
+    });
+    Grid {
+        candidates: candidates.collect(),
+        factor: None,
     }
 }
 
