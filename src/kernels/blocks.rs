@@ -10,11 +10,11 @@ use crate::gpu::{Gpu, Recording, Slice, grid};
 use crate::vector::{Block, Layout, Vector};
 
 const SKETCH: &str = include_str!("../../shaders/sketch.wgsl");
-
 const ADD_SUMS: &str = include_str!("../../shaders/add_sums.wgsl");
 const WEIGH: &str = include_str!("../../shaders/weigh.wgsl");
 
-/// Terms that are added in f32 before the host adds the sums in f64: rounding errors then grow with their square root, 4e-6 of `|x| |y|`.
+/// Terms that are added in f32 before the sums are added, in f64 where the host does it. With sums of 4096 terms eigenvectors are orthonormal to 3e-5, with these
+/// to less than 1e-5 (tests/eigensolver.rs).
 const TERMS: usize = 1024;
 
 /// Vectors of one layout, one after another.

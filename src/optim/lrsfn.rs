@@ -229,7 +229,8 @@ struct Spectral {
 /// beyond it. Directions of negative curvature are followed downhill with the length that their magnitude allows.
 ///
 /// Eigenpairs come from the batch of the step, or from a batch of their own with
-/// [`step_with_curvature`](Self::step_with_curvature). A step has one blocking readback, and `2 + power_iterations` more where eigenpairs are computed.
+/// [`step_with_curvature`](Self::step_with_curvature). A step has one blocking readback, and `2 + power_iterations` more where eigenpairs are computed,
+/// or further ones where their block is ill-conditioned (see [`RandomizedEigensolver`]).
 ///
 /// The eigensolver, the rules for stable damping and the separate step lengths go beyond the paper; [`LrsfnOptions::paper`] is the paper's method as
 /// its authors' program has it.
