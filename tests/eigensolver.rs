@@ -4,15 +4,15 @@ mod harness;
 
 use std::process::ExitCode;
 
+use harness::rotated::{Rotated, orthogonality};
 use harness::{GpuTest, Outcome};
 use osculant::data::Batch;
 use osculant::gpu::Gpu;
-use osculant::linalg::{BlockOperator, EigenOptions, RandomizedEigensolver, Sketch};
-use osculant::nn::{DataShape, Init, Model, Output, TargetShape};
+use osculant::linalg::{
+    Basis, BlockOperator, EigenOptions, RandomizedEigensolver, Sketch, Storage,
+};
+use osculant::nn::Model;
 use osculant::objective::{Curvature, GraphObjective, Objective, QuadraticRequest};
-use osculant::random::Philox;
-use osculant::vector::Block;
-use rand::RngExt;
 
 /// Set to run at a million parameters, as `docs/results.md` reports: minutes, and 2 GB.
 const LARGE: &str = "OSCULANT_TEST_LARGE";
@@ -88,70 +88,6 @@ impl Spectrum {
     }
 }
 
-/// `f(x) = sum of d_i y_i^2 / 2` with `y = x - 2 w (w . x)`: eigenvalues `d`, eigenvectors the reflected axes.
-struct Rotated {
-    d: Vec<f32>,
-    w: Vec<f32>,
-    /// Where each eigenvalue is in `d`.
-    places: Vec<usize>,
-}
-
-impl Rotated {
-    fn new(n: usize, values: impl Fn(usize) -> f64, count: usize) -> Self {
-        let mut random = Philox::new(3, 5 << 40);
-        let mut w: Vec<f32> = (0..n).map(|_| random.random_range(-1.0..1.0)).collect();
-        let norm = w.iter().map(|x| x * x).sum::<f32>().sqrt();
-        w.iter_mut().for_each(|x| *x /= norm);
-        let mut d = vec![0.0; n];
-        // A stride that shares no factor with n.
-        let stride = (0..)
-            .map(|k| n / 3 + k)
-            .find(|s| gcd(*s, n) == 1)
-            .unwrap_or(1);
-        let places: Vec<usize> = (0..count.min(n)).map(|i| i * stride % n).collect();
-        for (i, &place) in places.iter().enumerate() {
-            d[place] = values(i) as f32;
-        }
-        Self { d, w, places }
-    }
-
-    fn model(&self) -> Model {
-        let (n, d, w) = (self.d.len(), self.d.clone(), self.w.clone());
-        let shape = DataShape {
-            features: 0,
-            targets: TargetShape::Inputs,
-        };
-        Model::new(shape, move |scope| {
-            let x = scope.parameter("x", &[n, 1], Init::Normal(1.0));
-            let w = scope.data(w.clone(), &[n, 1]);
-            let along = (x * w).sum(&[0, 1]).broadcast(&[n, 1]);
-            let y = x - w * along * 2.0;
-            let f = (y.square() * scope.data(d.clone(), &[n, 1])).sum(&[0, 1]) * 0.5;
-            Output {
-                losses: f.reshape(&[1]),
-                outputs: x,
-                metric: None,
-            }
-        })
-    }
-
-    /// `u . v` of a vector with eigenvector `i`: a reflected axis.
-    fn along(&self, v: &[f32], i: usize) -> f64 {
-        let place = self.places[i];
-        let wv: f64 = self
-            .w
-            .iter()
-            .zip(v)
-            .map(|(w, v)| f64::from(*w) * f64::from(*v))
-            .sum();
-        f64::from(v[place]) - 2.0 * f64::from(self.w[place]) * wv
-    }
-}
-
-fn gcd(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { gcd(b, a % b) }
-}
-
 /// A solver for the Hessian of a model.
 struct Solver {
     solver: RandomizedEigensolver,
@@ -164,6 +100,15 @@ fn solver(
     model: Model,
     options: &EigenOptions,
 ) -> Result<Solver, Box<dyn std::error::Error>> {
+    solver_with(gpu, model, options, Storage::Full)
+}
+
+fn solver_with(
+    gpu: &Gpu,
+    model: Model,
+    options: &EigenOptions,
+    storage: Storage,
+) -> Result<Solver, Box<dyn std::error::Error>> {
     let mut objective = GraphObjective::new(gpu, model)?;
     let theta = objective.initial_parameters(1)?;
     let request = QuadraticRequest {
@@ -173,12 +118,8 @@ fn solver(
     };
     let quadratic = objective.quadratic(&theta, &Batch::without_data(), request)?;
     let block = quadratic.block.as_ref().ok_or("no block")?;
-    let basis = Block::new(
-        gpu,
-        "eigenvectors",
-        quadratic.gradient.layout(),
-        options.rank,
-    )?;
+    let layout = quadratic.gradient.layout();
+    let basis = Basis::new(gpu, layout, options.rank, storage)?;
     Ok(Solver {
         solver: RandomizedEigensolver::new(gpu, &BlockOperator::from(block), &basis, options)?,
         before: quadratic.linearize.clone(),
@@ -186,31 +127,8 @@ fn solver(
     })
 }
 
-fn vectors(gpu: &Gpu, block: &Block) -> Result<Vec<Vec<f32>>, Box<dyn std::error::Error>> {
-    block
-        .vectors()
-        .iter()
-        .map(|v| Ok(v.read(gpu)?.concat()))
-        .collect()
-}
-
-/// Largest `|u_i . u_j - (i = j)|` over vectors that are not zero.
-fn orthogonality(vectors: &[Vec<f32>]) -> f64 {
-    let mut worst = 0.0f64;
-    for (i, a) in vectors.iter().enumerate() {
-        for (j, b) in vectors.iter().enumerate().take(i + 1) {
-            let dot: f64 = a
-                .iter()
-                .zip(b)
-                .map(|(a, b)| f64::from(*a) * f64::from(*b))
-                .sum();
-            let missing = i == j && a.iter().all(|x| *x == 0.0);
-            if !missing {
-                worst = worst.max((dot - if i == j { 1.0 } else { 0.0 }).abs());
-            }
-        }
-    }
-    worst
+fn vectors(gpu: &Gpu, basis: &Basis) -> Result<Vec<Vec<f32>>, Box<dyn std::error::Error>> {
+    Ok(basis.read(gpu)?.iter().map(|v| v.concat()).collect())
 }
 
 fn known_spectrum(gpu: &Gpu, spectrum: Spectrum) -> Outcome {

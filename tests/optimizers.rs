@@ -9,12 +9,12 @@ use std::sync::Arc;
 use harness::Outcome;
 use osculant::data::{Batch, Targets};
 use osculant::gpu::Gpu;
-use osculant::linalg::{CgOptions, CgReport, ConjugateGradients, Operator, Stop};
+use osculant::linalg::{CgOptions, CgReport, ConjugateGradients, EigenOptions, Operator, Stop};
 use osculant::nn::{Activation, DataShape, Init, Loss, Model, Output, Sequential, TargetShape};
 use osculant::objective::{Curvature, GraphObjective, Objective, Quadratic, QuadraticRequest};
 use osculant::optim::{
-    Adam, AdamOptions, LevenbergMarquardt, NewtonCg, NewtonCgOptions, Optimizer, Preconditioner,
-    Sgd, SgdOptions,
+    Adam, AdamOptions, Base, LevenbergMarquardt, LowRankSaddleFreeNewton, LrsfnOptions, NewtonCg,
+    NewtonCgOptions, NystromNewtonCg, Optimizer, Preconditioner, RankRule, Sgd, SgdOptions,
 };
 use osculant::random::Philox;
 use osculant::vector::Vector;
@@ -46,6 +46,7 @@ fn main() -> ExitCode {
             newton_step_is_measured_and_never_goes_up,
             trust_region_leaves_a_saddle,
             preconditioned_newton_trains,
+            nystrom_newton_solves_the_same_system_in_fewer_iterations,
             equal_seeds_give_equal_bits,
             a_restored_state_continues_with_equal_bits,
             state_of_another_method_is_refused,
@@ -794,6 +795,49 @@ fn trust_region_leaves_a_saddle(gpu: &Gpu) -> Outcome {
     Ok(())
 }
 
+/// A condition number of 200, of which the approximation leaves about 3.
+fn nystrom_newton_solves_the_same_system_in_fewer_iterations(gpu: &Gpu) -> Outcome {
+    let eigenvalues: Vec<f64> = (0..60).map(|i| 100.0 * 0.8f64.powi(i)).collect();
+    let (a, b) = symmetric(&eigenvalues, 9);
+    let damping = 0.5;
+    let expected = solve_dense(&plus_diagonal(&a, damping), &minus(&b));
+    let mut iterations = Vec::new();
+    for nystrom in [false, true] {
+        let options = if nystrom {
+            NewtonCgOptions::nystrom(20, 1)
+        } else {
+            NewtonCgOptions::default()
+        };
+        let mut rule = LevenbergMarquardt::default().with_initial(damping);
+        rule.decrease = 1.0;
+        let options = options.with_cg(exact()).with_damping(rule);
+        let mut objective = GraphObjective::new(gpu, bowl(&a, &b))?;
+        let theta = objective.initial_parameters(0)?;
+        let mut newton = NewtonCg::new(options)?;
+        let report = newton.step(&mut objective, &theta, &no_data())?;
+        near("theta", &flat(&theta.read(gpu)?), &expected, 1e-3)?;
+        // The reduction ratio is that of the model without damping, in the old variables.
+        close("rho", report.rho.unwrap_or(0.0), 1.0, 1e-2)?;
+        expect(
+            "readbacks",
+            report.readbacks >= 1 + u64::from(nystrom),
+            true,
+        )?;
+        iterations.push(report.cg_iterations.unwrap_or(0));
+        // A start at a part of the last solution is a start in the new variables.
+        let second = newton.step(&mut objective, &theta, &no_data())?;
+        expect(
+            "accepted",
+            second.loss_after <= Some(second.loss_before),
+            true,
+        )?;
+    }
+    if 2 * iterations[1] > iterations[0] {
+        return Err(format!("iterations without and with: {iterations:?}").into());
+    }
+    Ok(())
+}
+
 fn preconditioned_newton_trains(gpu: &Gpu) -> Outcome {
     let (model, batch) = task(24);
     let mut objective = GraphObjective::new(gpu, model)?;
@@ -926,21 +970,52 @@ fn all() -> Result<Vec<Boxed>, Any> {
     ])
 }
 
+/// Those, and the ones that approximate the matrix by eigenpairs.
+fn all_and_low_rank() -> Result<Vec<Boxed>, Any> {
+    let nystrom = NewtonCgOptions::nystrom(4, 3);
+    let eigen = EigenOptions::default()
+        .with_rank(4)
+        .with_oversampling(2)
+        .with_power_iterations(0);
+    let averaged = LrsfnOptions::default()
+        .with_eigen(eigen.clone())
+        .with_refresh(3)
+        .with_average(0.5)
+        .with_base(Base::Adam(AdamOptions::default()));
+    let growing = LrsfnOptions::default()
+        .with_eigen(eigen)
+        .with_rank_rule(RankRule::Residual(0.3))
+        .with_automatic(4);
+    let noisy = LrsfnOptions::default()
+        .with_rank_rule(RankRule::Noise {
+            least: 2.0,
+            parts: 4,
+        })
+        .with_refresh(2)
+        .with_base(Base::Sgd(SgdOptions::default()));
+    let mut all = all()?;
+    all.push(Box::new(NystromNewtonCg::new(nystrom)?));
+    for options in [averaged, growing, noisy] {
+        all.push(Box::new(LowRankSaddleFreeNewton::new(options)?));
+    }
+    Ok(all)
+}
+
 fn equal_seeds_give_equal_bits(gpu: &Gpu) -> Outcome {
     let (model, _) = task(1);
     let batches: Vec<Batch> = (0..3).map(|seed| batch_for(&model, 16, seed)).collect();
     let run = |index: usize| -> Result<Vec<u32>, Any> {
         let mut objective = GraphObjective::new(gpu, model.clone())?;
         let theta = objective.initial_parameters(7)?;
-        let mut optimizer = all()?.swap_remove(index);
+        let mut optimizer = all_and_low_rank()?.swap_remove(index);
         for step in 0..9 {
             optimizer.step(&mut objective, &theta, &batches[step % 3])?;
         }
         Ok(bits(&theta.read(gpu)?))
     };
-    for index in 0..all()?.len() {
+    for index in 0..all_and_low_rank()?.len() {
         if run(index)? != run(index)? {
-            let name = all()?[index].name();
+            let name = all_and_low_rank()?[index].name();
             return Err(format!("optimizer {index}, {name}: other bits").into());
         }
     }
@@ -949,10 +1024,10 @@ fn equal_seeds_give_equal_bits(gpu: &Gpu) -> Outcome {
 
 fn a_restored_state_continues_with_equal_bits(gpu: &Gpu) -> Outcome {
     let (model, batch) = task(16);
-    for index in 0..all()?.len() {
+    for index in 0..all_and_low_rank()?.len() {
         let mut objective = GraphObjective::new(gpu, model.clone())?;
         let theta = objective.initial_parameters(7)?;
-        let mut straight = all()?.swap_remove(index);
+        let mut straight = all_and_low_rank()?.swap_remove(index);
         for _ in 0..4 {
             straight.step(&mut objective, &theta, &batch)?;
         }
@@ -964,7 +1039,7 @@ fn a_restored_state_continues_with_equal_bits(gpu: &Gpu) -> Outcome {
         // Into a fresh one, and into the one that has gone on.
         let mut fresh_objective = GraphObjective::new(gpu, model.clone())?;
         let other = fresh_objective.initial_parameters(1)?;
-        let mut fresh = all()?.swap_remove(index);
+        let mut fresh = all_and_low_rank()?.swap_remove(index);
         fresh.restore(&fresh_objective, &state)?;
         other.write(gpu, &saved)?;
         straight.restore(&objective, &state)?;
@@ -979,7 +1054,7 @@ fn a_restored_state_continues_with_equal_bits(gpu: &Gpu) -> Outcome {
             return Err(format!("optimizer {index}, {name}: other bits").into());
         }
         // The state of an optimizer that has not begun makes it begin again.
-        let beginning = all()?.swap_remove(index).state(&objective)?;
+        let beginning = all_and_low_rank()?.swap_remove(index).state(&objective)?;
         let again = fresh_objective.initial_parameters(7)?;
         fresh.restore(&fresh_objective, &beginning)?;
         for _ in 0..8 {

@@ -74,6 +74,48 @@ impl Batch {
         self.weights.resize(rows, 0.0);
         Ok(self)
     }
+
+    /// Cuts the batch into disjoint parts of these numbers of rows, in order; rows that are left belong to none. Rows of weight zero are shared out, so
+    /// that each part of a padded batch has examples in proportion. The weights of a part have the sum of the whole batch's.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when there are too few rows, or a part would have no example.
+    pub fn split(&self, sizes: &[usize]) -> Result<Vec<Self>> {
+        let rows = self.len();
+        let examples: Vec<usize> = (0..rows).filter(|&i| self.weights[i] > 0.0).collect();
+        let bad = || Error::Data {
+            what: "batch".to_owned(),
+            message: format!(
+                "{} examples in {rows} rows cannot be cut into parts of {sizes:?} rows; use a larger batch",
+                examples.len()
+            ),
+        };
+        let total: f32 = self.weights.iter().sum();
+        let mut from = 0;
+        sizes
+            .iter()
+            .map(|&size| {
+                let to = from + size;
+                if to > rows {
+                    return Err(bad());
+                }
+                // In proportion to the rows: a part never gets more examples than it has rows.
+                let place = |row: usize| row * examples.len() / rows;
+                let own = &examples[place(from)..place(to)];
+                from = to;
+                if own.is_empty() {
+                    return Err(bad());
+                }
+                let sum: f32 = own.iter().map(|&i| self.weights[i]).sum();
+                Self {
+                    features: super::targets::select_rows(&self.features, self.width(), own),
+                    targets: self.targets.select(own),
+                    weights: own.iter().map(|&i| self.weights[i] / sum * total).collect(),
+                }
+                .pad_to(size)
+            })
+            .collect()
+    }
 }
 
 #[cfg(test)]
@@ -148,5 +190,31 @@ mod tests {
         for batch in broken {
             assert!(matches!(batch.pad_to(5), Err(Error::Data { .. })));
         }
+    }
+
+    #[test]
+    fn parts_are_disjoint_and_share_the_filling() {
+        let batch = Batch {
+            features: (0..10).map(|i| i as f32).collect(),
+            targets: Targets::Inputs,
+            weights: vec![0.1; 10],
+        };
+        let parts = batch.split(&[6, 2]).unwrap();
+        assert_eq!(parts[0].features, [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+        assert_eq!(parts[1].features, [6.0, 7.0]);
+        assert!((parts[1].weights[0] - 0.5).abs() < 1e-6);
+
+        let padded = batch.pad_to(20).unwrap().split(&[10, 10]).unwrap();
+        assert_eq!(padded[0].features[..5], [0.0, 1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(padded[1].features[..5], [5.0, 6.0, 7.0, 8.0, 9.0]);
+        assert_eq!(padded[1].len(), 10);
+        assert!((padded[1].weights.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_batch_without_an_example_for_each_part_is_refused() {
+        assert!(batch().split(&[1, 1, 1]).is_err());
+        assert!(batch().pad_to(9).unwrap().split(&[3, 3, 3]).is_err());
+        assert!(batch().split(&[2]).is_ok());
     }
 }

@@ -34,11 +34,26 @@ impl Rows {
             len: block.layout().len(),
         }
     }
+
+    /// All vectors of a block.
+    pub(crate) fn all(block: &Block) -> Self {
+        Self::first(block, block.width())
+    }
+
+    /// The vectors of a block from `first` on.
+    pub(crate) fn beyond(block: &Block, first: usize) -> Result<Self> {
+        let (slice, len) = (block.slice(), block.layout().len());
+        Ok(Self {
+            slice: slice.slice(first * len..slice.len())?,
+            count: block.width() - first,
+            len,
+        })
+    }
 }
 
 impl From<&Block> for Rows {
     fn from(block: &Block) -> Self {
-        Self::first(block, block.width())
+        Self::all(block)
     }
 }
 
@@ -179,7 +194,7 @@ impl InnerProducts {
         self.parts.iter().map(|part| &part.slice).collect()
     }
 
-    /// Records the matrix of inner products, row after row, into `result`.
+    /// Records the matrix of inner products into columns from `first` on of `result`, whose rows have `width` elements.
     ///
     /// # Errors
     /// Limits of the device.
@@ -188,6 +203,7 @@ impl InnerProducts {
         gpu: &Gpu,
         recording: &mut Recording,
         result: &Slice,
+        (first, width): (usize, usize),
     ) -> Result<()> {
         for (number, part) in self.parts.iter().enumerate() {
             let adds = self.parts[..number]
@@ -198,8 +214,8 @@ impl InnerProducts {
                 ("ROWS", part.rows as f64),
                 ("COLUMNS", part.columns as f64),
                 ("ROW", part.row as f64),
-                ("COLUMN", part.column as f64),
-                ("WIDTH", self.columns as f64),
+                ("COLUMN", (first + part.column) as f64),
+                ("WIDTH", width as f64),
                 ("ADDS", f64::from(u8::from(adds))),
             ];
             let pipeline = gpu.pipeline("add sums", ADD_SUMS, &constants)?;
@@ -225,7 +241,18 @@ impl InnerProducts {
     }
 }
 
-/// Records `out[i] = sum over j of coefficients[i * input rows + j] * input[j]`. `out` must lie in another buffer than `input`.
+/// Rows of a matrix of coefficients, for [`combine_rows`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Coefficients<'a> {
+    /// Row after row.
+    pub(crate) slice: &'a Slice,
+    /// The first column in use.
+    pub(crate) first: usize,
+    /// Elements of a row.
+    pub(crate) width: usize,
+}
+
+/// Records `out[i] = sum over j of coefficients[i, first + j] * input[j]`, or adds that to `out`, which must lie in another buffer than `input`.
 /// `2 * rows * columns * P` flops.
 ///
 /// # Errors
@@ -234,8 +261,9 @@ pub(crate) fn combine_rows(
     gpu: &Gpu,
     recording: &mut Recording,
     out: &Rows,
-    coefficients: &Slice,
+    coefficients: Coefficients<'_>,
     input: &Rows,
+    adds: bool,
 ) -> Result<()> {
     if out.len != input.len {
         return Err(Error::Length {
@@ -253,8 +281,8 @@ pub(crate) fn combine_rows(
                 k: from.count,
             };
             let lhs = View {
-                offset: to.first * input.count + from.first,
-                strides: [0, input.count, 1],
+                offset: to.first * coefficients.width + coefficients.first + from.first,
+                strides: [0, coefficients.width, 1],
             };
             let rhs = View {
                 offset: 0,
@@ -265,8 +293,8 @@ pub(crate) fn combine_rows(
                 recording,
                 sizes,
                 [&lhs, &rhs],
-                [&to.slice, coefficients, &from.slice],
-                from.first > 0,
+                [&to.slice, coefficients.slice, &from.slice],
+                adds || from.first > 0,
             )?;
         }
     }

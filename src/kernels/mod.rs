@@ -11,6 +11,7 @@ pub(crate) mod four;
 pub mod function;
 pub(crate) mod gather;
 pub(crate) mod generated;
+pub(crate) mod half;
 pub(crate) mod store;
 pub(crate) mod template;
 pub mod tuning;

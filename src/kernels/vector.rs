@@ -1,4 +1,4 @@
-//! Faces of the kernels on flat vectors: `combine`, `inner_products` with `sum_partials`, `preconditioner`, `first_order`.
+//! Faces of the kernels on flat vectors: `combine`, `inner_products` with `sum_partials`, `normalize`, `preconditioner`, `first_order`.
 
 use super::dot::Capabilities;
 use super::four::four;
@@ -9,6 +9,7 @@ const COMBINE: &str = include_str!("../../shaders/combine.wgsl");
 const INNER_PRODUCTS: &str = include_str!("../../shaders/inner_products.wgsl");
 const SUM_PARTIALS: &str = include_str!("../../shaders/sum_partials.wgsl");
 const PRECONDITIONER: &str = include_str!("../../shaders/preconditioner.wgsl");
+const NORMALIZE: &str = include_str!("../../shaders/normalize.wgsl");
 const FIRST_ORDER: &str = include_str!("../../shaders/first_order.wgsl");
 
 /// vec4s that an invocation of `combine` makes.
@@ -90,6 +91,20 @@ pub fn inner_products(
     let constants = [("GROUPS", groups as f64), ("FIRST", first as f64)];
     let second_stage = gpu.pipeline("sum_partials", SUM_PARTIALS, &constants)?;
     recording.dispatch(gpu, &second_stage, &[result, partials], [1, 1, 1])
+}
+
+/// Records `y = x / |x|` with `sums[0] = |x|^2`; zeros where that is zero. `y` must lie in another buffer than `x`.
+pub(crate) fn normalize(
+    gpu: &Gpu,
+    recording: &mut Recording,
+    y: &Slice,
+    x: &Slice,
+    sums: &Slice,
+) -> Result<()> {
+    let count = vec4s(&[y, x])?;
+    let pipeline = gpu.pipeline("normalize", NORMALIZE, &[("COUNT", count as f64)])?;
+    let workgroups = grid(gpu.limits(), count.div_ceil(64))?;
+    recording.dispatch(gpu, &pipeline, &[y, x, sums], workgroups)
 }
 
 /// Records `inverse = (diagonal + settings[0])^-settings[1]`.

@@ -1,9 +1,21 @@
 //! Solvers over a linear operator on the device.
 
+mod basis;
 mod conjugate_gradients;
+mod lanczos;
+mod low_rank;
+mod nystrom;
 mod randomized;
+mod range_finder;
+mod sandwich;
 
 pub use crate::kernels::blocks::Sketch;
+pub use basis::{Basis, Storage};
 pub(crate) use conjugate_gradients::{Afterword, System};
 pub use conjugate_gradients::{CgOptions, CgReport, ConjugateGradients, Operator, Stop};
+pub use lanczos::{Lanczos, Start, Tridiagonal};
+pub(crate) use low_rank::LowRank;
+pub use nystrom::Nystrom;
 pub use randomized::{BlockOperator, EigenOptions, Eigenvalues, RandomizedEigensolver};
+pub use range_finder::{RangeFinder, RangeOptions};
+pub(crate) use sandwich::Sandwich;

@@ -4,7 +4,10 @@ use nalgebra::{DMatrix, DVector, SymmetricEigen};
 
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recording, Slice};
-use crate::kernels::blocks::{InnerProducts, Rows, Sketch, combine_rows, sketch};
+use crate::kernels::blocks::{
+    Coefficients, InnerProducts, Rows, Sketch, combine_rows, sketch, weigh,
+};
+use crate::linalg::Basis;
 use crate::objective::BlockProduct;
 use crate::vector::Block;
 
@@ -142,7 +145,7 @@ const WELL_CONDITIONED: f64 = 1e-3;
 /// What is added to those eigenvalues, as a part of the largest, where that is not so (shifted Cholesky QR, Fukaya et al. 2020).
 const SHIFT: f64 = 1e-5;
 /// Passes before directions that are still dependent are given up.
-const MOST_PASSES: usize = 5;
+pub(super) const MOST_PASSES: usize = 5;
 /// A direction whose square length after the last pass is below this was given up.
 const DEAD: f64 = 1e-2;
 
@@ -153,6 +156,8 @@ pub struct Eigenvalues {
     pub values: Vec<f64>,
     /// Passes of orthogonalization that the block needed in all.
     pub passes: usize,
+    /// Products with the operator, counted in single vectors.
+    pub products: usize,
 }
 
 /// The `rank` eigenpairs `(l, u)` of largest `|l|` of a symmetric operator.
@@ -162,18 +167,21 @@ pub struct Eigenvalues {
 /// tell its small directions, a shifted pass makes it better first, and another follows (as shifted Cholesky QR does). What is left of
 /// non-orthogonality goes into the small eigenproblem, which is a generalized one.
 ///
-/// Memory: two blocks of `rank + oversampling` vectors, which belong to the operator, and one of `rank`. Blocking readbacks: `2 + power_iterations`, one
-/// more for each pass beyond the first.
+/// Memory: two blocks of `rank + oversampling` vectors, which belong to the operator, and the basis. Blocking readbacks: `2 + power_iterations`, one
+/// more for each pass beyond the first. A solve that starts from the last eigenvectors and has no power iterations presumes that their products are well
+/// enough conditioned, which they are while the operator changes slowly: it multiplies twice before it looks, and has one readback.
 #[derive(Debug)]
 pub struct RandomizedEigensolver {
     gpu: Gpu,
     options: EigenOptions,
-    basis: Block,
+    basis: Basis,
     settings: Slice,
     coefficients: Slice,
     draw: Recording,
     recall: Recording,
     multiply: Recording,
+    /// products = C^2 directions, directions = C directions
+    twice: Recording,
     products_products: (Recording, InnerProducts),
     directions_directions: (Recording, InnerProducts),
     directions_products: (Recording, InnerProducts),
@@ -194,34 +202,35 @@ impl RandomizedEigensolver {
     pub fn new(
         gpu: &Gpu,
         operator: &BlockOperator,
-        basis: &Block,
+        basis: &Basis,
         options: &EigenOptions,
     ) -> Result<Self> {
         options.validate()?;
         let width = options.width();
-        for (block, expected) in [
-            (&operator.directions, width),
-            (&operator.products, width),
-            (basis, options.rank),
+        let (directions, products) = (&operator.directions, &operator.products);
+        for (what, found, expected) in [
+            ("directions", directions.width(), width),
+            ("products", products.width(), width),
+            ("eigenvectors", basis.rank(), options.rank),
         ] {
-            if block.width() != expected {
+            if found != expected {
                 return Err(Error::Length {
-                    what: format!("the block '{}'", block.slice().label()),
-                    found: block.width(),
+                    what: format!("the number of {what}"),
+                    found,
                     expected,
                 });
             }
         }
-        let (directions, products) = (&operator.directions, &operator.products);
         let settings = gpu.buffer("sketch settings", 4)?;
         let coefficients = gpu.buffer("block coefficients", width * width)?;
         let mut draw = Recording::new();
         sketch(gpu, &mut draw, directions, &settings, options.sketch)?;
         let mut recall = draw.clone();
-        recall.copy(
-            basis.slice(),
-            &directions.slice().slice(0..basis.slice().len())?,
-        )?;
+        basis.record_recall(gpu, &mut recall, directions, 0)?;
+        if options.oversampling > 0 {
+            let rest = Rows::beyond(directions, options.rank)?;
+            subtract_projection(gpu, &mut recall, &rest, basis, options.oversampling)?;
+        }
         let inner = |left: &Block, right: &Block| -> Result<(Recording, InnerProducts)> {
             let mut recording = Recording::new();
             let inner = InnerProducts::record(gpu, &mut recording, &left.into(), &right.into())?;
@@ -229,17 +238,22 @@ impl RandomizedEigensolver {
         };
         let turned = |out: &Block, input: &Block| -> Result<Recording> {
             let mut recording = Recording::new();
-            combine_rows(
-                gpu,
-                &mut recording,
-                &out.into(),
-                &coefficients,
-                &Rows::from(input),
-            )?;
+            let coefficients = Coefficients {
+                slice: &coefficients,
+                first: 0,
+                width,
+            };
+            let (out, input) = (Rows::all(out), Rows::all(input));
+            combine_rows(gpu, &mut recording, &out, coefficients, &input, false)?;
             Ok(recording)
         };
         let mut directions_to_directions = turned(products, directions)?;
         directions_to_directions.copy(products.slice(), directions.slice())?;
+        let mut to_basis = turned(products, directions)?;
+        basis.record_store(gpu, &mut to_basis, products, 0)?;
+        let mut twice = operator.multiply.clone();
+        twice.copy(products.slice(), directions.slice())?;
+        twice.append(operator.multiply.clone());
         Ok(Self {
             gpu: gpu.clone(),
             options: options.clone(),
@@ -252,7 +266,8 @@ impl RandomizedEigensolver {
             directions_products: inner(directions, products)?,
             products_to_directions: turned(directions, products)?,
             directions_to_directions,
-            to_basis: turned(basis, directions)?,
+            to_basis,
+            twice,
             settings,
             coefficients,
             draws: 0,
@@ -260,7 +275,7 @@ impl RandomizedEigensolver {
     }
 
     /// The eigenvectors: orthonormal rows, in the order of the eigenvalues; rows of zeros where an eigenvalue is missing.
-    pub fn basis(&self) -> &Block {
+    pub fn basis(&self) -> &Basis {
         &self.basis
     }
 
@@ -292,35 +307,68 @@ impl RandomizedEigensolver {
             &[seed as u32, (seed >> 32) as u32, stream, STREAM],
         )?;
         let start = if recall { &self.recall } else { &self.draw };
-        let mut passes = 0;
-        let mut gram = self.inner(&[before, start, &self.multiply], &self.products_products)?;
-        for iteration in 0..=self.options.power_iterations {
+        let width = self.options.width();
+        let mut found = Eigenvalues {
+            values: Vec::new(),
+            passes: 0,
+            products: 0,
+        };
+        let (mut gram, mut turn);
+        if recall && self.options.power_iterations == 0 {
+            found.products += 2 * width;
+            let (own, projected) = self.two(&[before, start, &self.twice])?;
+            if let Some((values, vectors)) =
+                small_problem(&own, &projected, self.options.rank, WELL_CONDITIONED)?
+            {
+                found.passes += 1;
+                return self.finish(found, values, &vectors);
+            }
+            (gram, turn) = (own, &self.directions_to_directions);
+        } else {
+            found.products += width;
+            gram = self.inner(&[before, start, &self.multiply], &self.products_products)?;
+            turn = &self.products_to_directions;
+        }
+        let mut power_iterations = self.options.power_iterations;
+        loop {
             let (mut coefficients, mut done) = orthonormal(&gram, false)?;
-            let mut turn = &self.products_to_directions;
-            passes += 1;
+            found.passes += 1;
+            let mut passes = 1;
             while !done {
                 self.put(&coefficients)?;
                 gram = self.inner(&[turn], &self.directions_directions)?;
                 passes += 1;
+                found.passes += 1;
                 (coefficients, done) = orthonormal(&gram, passes >= MOST_PASSES)?;
                 turn = &self.directions_to_directions;
             }
             self.put(&coefficients)?;
-            if iteration < self.options.power_iterations {
-                gram = self.inner(&[turn, &self.multiply], &self.products_products)?;
-                continue;
+            found.products += width;
+            if power_iterations == 0 {
+                break;
             }
-            let (own, projected) = self.two(&[turn, &self.multiply])?;
-            let (values, vectors) = small_problem(&own, &projected, self.options.rank)?;
-            self.put(&vectors)?;
-            self.gpu
-                .submit(|recorder| recorder.replay(&self.to_basis))?;
-            return Ok(Eigenvalues { values, passes });
+            power_iterations -= 1;
+            gram = self.inner(&[turn, &self.multiply], &self.products_products)?;
+            turn = &self.products_to_directions;
         }
-        Err(Error::Unsupported {
-            what: "an eigenproblem without a pass".into(),
-            message: "this cannot be".into(),
-        })
+        let (own, projected) = self.two(&[turn, &self.multiply])?;
+        let (values, vectors) = small_problem(&own, &projected, self.options.rank, 0.0)?
+            .unwrap_or((vec![0.0; self.options.rank], DMatrix::zeros(0, width)));
+        self.finish(found, values, &vectors)
+    }
+
+    /// Makes the eigenvectors from the rows of coefficients, of which missing ones are zero.
+    fn finish(
+        &self,
+        found: Eigenvalues,
+        values: Vec<f64>,
+        vectors: &DMatrix<f64>,
+    ) -> Result<Eigenvalues> {
+        let width = self.options.width();
+        self.put(&vectors.clone().resize(width, width, 0.0))?;
+        self.gpu
+            .submit(|recorder| recorder.replay(&self.to_basis))?;
+        Ok(Eigenvalues { values, ..found })
     }
 
     /// Uploads a matrix of coefficients, row after row.
@@ -372,7 +420,7 @@ const STREAM: u32 = 3 << 16;
 
 /// `A` with `A G A^T` nearly the identity, and whether rows `A Y` are orthonormal to rounding, where `G` are the inner products of the rows of `Y`.
 /// With `last`, directions that `G` cannot tell from rounding errors are given up: their rows are zero.
-fn orthonormal(gram: &DMatrix<f64>, last: bool) -> Result<(DMatrix<f64>, bool)> {
+pub(super) fn orthonormal(gram: &DMatrix<f64>, last: bool) -> Result<(DMatrix<f64>, bool)> {
     check_finite(gram)?;
     let largest = gram.diagonal().max();
     let scale = gram.diagonal().map(|square| {
@@ -411,28 +459,49 @@ fn orthonormal(gram: &DMatrix<f64>, last: bool) -> Result<(DMatrix<f64>, bool)> 
     Ok((matrix, done))
 }
 
-/// Eigenvalues of `T v = l G v` by falling magnitude, and rows `v` with `v G v^T = 1`: `rank` of them, filled up with zeros.
-fn small_problem(
+/// Eigenvalues of `T v = l G v` by falling magnitude, and rows `v` with `v G v^T = 1`: `rank` of them, filled up with zeros. None where `G`, with its rows
+/// and columns scaled, has an eigenvalue below `least` times its largest.
+pub(super) fn small_problem(
     gram: &DMatrix<f64>,
     projected: &DMatrix<f64>,
     rank: usize,
-) -> Result<(Vec<f64>, DMatrix<f64>)> {
+    least: f64,
+) -> Result<Option<(Vec<f64>, DMatrix<f64>)>> {
     check_finite(gram)?;
     check_finite(projected)?;
-    let symmetric = |m: &DMatrix<f64>| 0.5 * (m + m.transpose());
-    let metric = SymmetricEigen::new(symmetric(gram));
+    let largest = gram.diagonal().max();
+    // After an orthonormalization a short row is one that was given up; before it, lengths say nothing.
+    let (shortest, shortest_sum) = if least > 0.0 {
+        (1e-30, 0.0)
+    } else {
+        (DEAD, DEAD)
+    };
     let live: Vec<usize> = (0..gram.nrows())
-        .filter(|&i| metric.eigenvalues[i] > DEAD)
+        .filter(|&i| gram[(i, i)] > shortest * largest)
         .collect();
     if live.is_empty() {
-        return Ok((vec![0.0; rank], DMatrix::zeros(rank, gram.ncols())));
+        return Ok(None);
+    }
+    let scale = |i: usize| gram[(live[i], live[i])].sqrt().recip();
+    let scaled = |m: &DMatrix<f64>| {
+        DMatrix::from_fn(live.len(), live.len(), |i, j| {
+            let (row, column) = (live[i], live[j]);
+            0.5 * (m[(row, column)] + m[(column, row)]) * scale(i) * scale(j)
+        })
+    };
+    let metric = SymmetricEigen::new(scaled(gram));
+    let kept: Vec<usize> = (0..live.len())
+        .filter(|&i| metric.eigenvalues[i] > shortest_sum)
+        .collect();
+    if kept.is_empty() || metric.eigenvalues.min() < least * metric.eigenvalues.max() {
+        return Ok(None);
     }
     // Rows of `whiten` are orthonormal in the metric.
-    let whiten = DMatrix::from_fn(live.len(), gram.ncols(), |i, j| {
-        metric.eigenvectors[(j, live[i])] / metric.eigenvalues[live[i]].sqrt()
+    let whiten = DMatrix::from_fn(kept.len(), live.len(), |i, j| {
+        metric.eigenvectors[(j, kept[i])] / metric.eigenvalues[kept[i]].sqrt()
     });
-    let eigen = SymmetricEigen::new(&whiten * symmetric(projected) * whiten.transpose());
-    let mut order: Vec<usize> = (0..live.len()).collect();
+    let eigen = SymmetricEigen::new(&whiten * scaled(projected) * whiten.transpose());
+    let mut order: Vec<usize> = (0..kept.len()).collect();
     order.sort_by(|&a, &b| {
         let magnitude = |i: usize| eigen.eigenvalues[i].abs();
         magnitude(b).total_cmp(&magnitude(a))
@@ -442,9 +511,38 @@ fn small_problem(
     let mut rows = DMatrix::zeros(rank, gram.ncols());
     for (to, &from) in order.iter().take(rank).enumerate() {
         values[to] = eigen.eigenvalues[from];
-        rows.set_row(to, &vectors.row(from));
+        for (i, &column) in live.iter().enumerate() {
+            rows[(to, column)] = vectors[(from, i)] * scale(i);
+        }
     }
-    Ok((values, rows))
+    Ok(Some((values, rows)))
+}
+
+/// Records `rows -= (rows . U^T) U`.
+pub(super) fn subtract_projection(
+    gpu: &Gpu,
+    recording: &mut Recording,
+    rows: &Rows,
+    basis: &Basis,
+    count: usize,
+) -> Result<()> {
+    let elements = count * basis.rank();
+    let products = gpu.buffer("projections", elements)?;
+    let coefficients = gpu.buffer("coefficients of a basis", elements)?;
+    let weights = gpu.buffer("minus one", 2 * elements)?;
+    let mut numbers = vec![-1.0f32; elements];
+    numbers.resize(2 * elements, 0.0);
+    gpu.upload(&weights, 0, &numbers)?;
+    basis.record_products(gpu, recording, rows, &products)?;
+    weigh(
+        gpu,
+        recording,
+        &coefficients,
+        &weights,
+        &products,
+        &products,
+    )?;
+    basis.record_combination(gpu, recording, rows, &coefficients, true)
 }
 
 fn check_finite(matrix: &DMatrix<f64>) -> Result<()> {

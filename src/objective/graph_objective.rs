@@ -612,6 +612,14 @@ impl Objective for GraphObjective {
         batch.weights.iter().filter(|w| **w > 0.0).count()
     }
 
+    fn split(&self, batch: &Batch, sizes: &[usize]) -> Result<Vec<Batch>> {
+        batch.split(sizes)
+    }
+
+    fn rows(&self, batch: &Batch) -> usize {
+        batch.len()
+    }
+
     fn quadratic(
         &mut self,
         theta: &Vector,

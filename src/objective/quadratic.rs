@@ -88,7 +88,7 @@ pub struct LossProgram {
 /// A function of parameters and mini-batches that has local quadratic models.
 pub trait Objective {
     /// A mini-batch.
-    type Batch: ?Sized;
+    type Batch;
 
     /// The device.
     fn gpu(&self) -> &Gpu;
@@ -98,6 +98,15 @@ pub trait Objective {
 
     /// Number of examples in a batch, for counting work.
     fn examples(&self, batch: &Self::Batch) -> usize;
+
+    /// Cuts a batch into disjoint parts of these numbers of rows, each with a mean of its own.
+    ///
+    /// # Errors
+    /// A batch that is too small.
+    fn split(&self, batch: &Self::Batch, sizes: &[usize]) -> Result<Vec<Self::Batch>>;
+
+    /// Number of rows of a batch, padding included.
+    fn rows(&self, batch: &Self::Batch) -> usize;
 
     /// Loads `batch` and gives the quadratic at `theta`, ready to be linearized. Quadratics are kept: asking again with the same vector and number of
     /// rows only loads the batch.

@@ -11,7 +11,7 @@ use crate::kernels::vector::{
     FirstOrderMethod, FirstOrderOperands, first_order, inner_products, partial_elements,
 };
 use crate::objective::{Curvature, Objective, Quadratic, QuadraticRequest};
-use crate::vector::Vector;
+use crate::vector::{Layout, Vector};
 
 /// Settings of [`Sgd`].
 #[derive(Clone, Debug, PartialEq)]
@@ -51,6 +51,37 @@ impl SgdOptions {
     pub fn with_momentum(mut self, value: f32) -> Self {
         self.momentum = value;
         self
+    }
+
+    /// What the kernel needs to know.
+    pub(super) fn settings(&self) -> [f32; 8] {
+        let nesterov = f32::from(u8::from(self.nesterov));
+        let (rate, momentum) = (self.learning_rate, self.momentum);
+        [
+            rate,
+            momentum,
+            0.0,
+            0.0,
+            1.0,
+            1.0,
+            self.weight_decay,
+            nesterov,
+        ]
+    }
+
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// [`Error::Option`] naming the option and its range.
+    pub fn validate(&self) -> Result<()> {
+        check_rates(self.learning_rate, self.weight_decay)?;
+        let momentum = self.momentum;
+        check(
+            "momentum",
+            momentum,
+            (0.0..1.0).contains(&momentum),
+            "in 0..1",
+        )
     }
 
     /// Switches Nesterov's form on or off.
@@ -104,6 +135,40 @@ impl AdamOptions {
         self
     }
 
+    /// What the kernel needs to know for step `step`, counted from 1.
+    pub(super) fn settings(&self, step: i32) -> [f32; 8] {
+        // In f64: 1 - 0.999 loses half of the digits of an f32.
+        let correction = |beta: f32| (1.0 - f64::from(beta).powi(step)) as f32;
+        [
+            self.learning_rate,
+            self.beta1,
+            self.beta2,
+            self.epsilon,
+            correction(self.beta1),
+            correction(self.beta2),
+            self.weight_decay,
+            0.0,
+        ]
+    }
+
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// [`Error::Option`] naming the option and its range.
+    pub fn validate(&self) -> Result<()> {
+        check_rates(self.learning_rate, self.weight_decay)?;
+        for (name, value) in [("beta1", self.beta1), ("beta2", self.beta2)] {
+            check(name, value, (0.0..1.0).contains(&value), "in 0..1")?;
+        }
+        let epsilon = self.epsilon;
+        check(
+            "epsilon",
+            epsilon,
+            epsilon.is_finite() && epsilon > 0.0,
+            "above 0",
+        )
+    }
+
     /// Sets the decays of the moments.
     #[must_use]
     pub fn with_betas(mut self, beta1: f32, beta2: f32) -> Self {
@@ -145,13 +210,93 @@ fn check_rates(learning_rate: f32, weight_decay: f32) -> Result<()> {
     )
 }
 
+/// Moments of a first-order method, and its kernels.
+pub(super) struct Moments {
+    method: FirstOrderMethod,
+    first: Vector,
+    second: Vector,
+    pub(super) settings: Slice,
+    /// `(g.m, g.g, m.m)` before a step.
+    pub(super) sums: Slice,
+    partials: Slice,
+}
+
+impl Moments {
+    pub(super) fn new(gpu: &Gpu, layout: &Arc<Layout>, method: FirstOrderMethod) -> Result<Self> {
+        let first = Vector::new(gpu, "first moment", layout)?;
+        Ok(Self {
+            method,
+            second: Vector::new(gpu, "second moment", layout)?,
+            settings: gpu.buffer("settings", 8)?,
+            sums: gpu.buffer("inner products", 3)?,
+            partials: gpu.buffer("partial sums", partial_elements(first.slice()))?,
+            first,
+        })
+    }
+
+    /// Records a step of `theta`, which does nothing where the loss, the gradient or the step is not finite.
+    pub(super) fn record(
+        &self,
+        gpu: &Gpu,
+        recording: &mut Recording,
+        theta: &Vector,
+        gradient: &Vector,
+        loss: &Slice,
+    ) -> Result<()> {
+        let (g, m) = (gradient.slice(), self.first.slice());
+        inner_products(gpu, recording, (&self.sums, 0), &self.partials, g, m)?;
+        let operands = FirstOrderOperands {
+            theta: theta.slice(),
+            first_moment: m,
+            second_moment: self.second.slice(),
+            gradient: g,
+            settings: &self.settings,
+            loss,
+            sums: &self.sums,
+        };
+        first_order(gpu, recording, self.method, &operands)
+    }
+
+    /// Whether the step with these settings and sums is one that the kernel takes.
+    pub(super) fn moves(&self, settings: &[f32; 8], sums: &[f32]) -> bool {
+        let reach = reach(self.method, settings, sums);
+        sums[1].is_finite() && reach < LONGEST_STEP
+    }
+
+    /// What must be remembered, under names that no other method uses.
+    pub(super) fn remembered(&self) -> Vec<(&'static str, &Vector)> {
+        match self.method {
+            FirstOrderMethod::Sgd => vec![("momentum", &self.first)],
+            FirstOrderMethod::Adam => vec![
+                ("first_moment", &self.first),
+                ("second_moment", &self.second),
+            ],
+        }
+    }
+
+    pub(super) fn save(&self, gpu: &Gpu, state: &mut OptimizerState) -> Result<()> {
+        for (name, vector) in self.remembered() {
+            state.vectors.push((name.into(), vector.read(gpu)?));
+        }
+        Ok(())
+    }
+
+    pub(super) fn restore(&self, gpu: &Gpu, state: &OptimizerState) -> Result<()> {
+        let vectors = self.remembered();
+        let values = vectors
+            .iter()
+            .map(|(name, _)| state.vector(name).ok_or_else(|| missing(name)))
+            .collect::<Result<Vec<_>>>()?;
+        for ((_, vector), values) in vectors.into_iter().zip(values) {
+            vector.write(gpu, values)?;
+        }
+        Ok(())
+    }
+}
+
 /// Buffers of a first-order method, made at the first step.
 struct Memory {
-    first_moment: Vector,
-    second_moment: Vector,
-    settings: Slice,
-    sums: Slice,
-    partials: Slice,
+    moments: Moments,
     /// Kernels of a whole step, for each quadratic seen.
     steps: Vec<(Arc<Quadratic>, Vector, Recording)>,
 }
@@ -187,13 +332,8 @@ impl FirstOrder {
     fn memory<O: Objective + ?Sized>(&mut self, objective: &O) -> Result<&mut Memory> {
         if self.memory.is_none() {
             let (gpu, layout) = (objective.gpu(), objective.layout());
-            let first_moment = Vector::new(gpu, "first moment", layout)?;
             self.memory = Some(Memory {
-                second_moment: Vector::new(gpu, "second moment", layout)?,
-                settings: gpu.buffer("settings", 8)?,
-                sums: gpu.buffer("inner products", 3)?,
-                partials: gpu.buffer("partial sums", partial_elements(first_moment.slice()))?,
-                first_moment,
+                moments: Moments::new(gpu, layout, self.method)?,
                 steps: Vec::new(),
             });
         }
@@ -218,7 +358,6 @@ impl FirstOrder {
             ..QuadraticRequest::default()
         };
         let quadratic = objective.quadratic(theta, batch, request)?;
-        let method = self.method;
         let gpu = objective.gpu().clone();
         let memory = self.memory(objective)?;
         let known = memory
@@ -228,7 +367,10 @@ impl FirstOrder {
         let at = match known {
             Some(at) => at,
             None => {
-                let recording = record_step(&gpu, method, memory, theta, &quadratic)?;
+                let mut recording = quadratic.linearize.clone();
+                let (gradient, loss) = (&quadratic.gradient, &quadratic.value);
+                let moments = &memory.moments;
+                moments.record(&gpu, &mut recording, theta, gradient, loss)?;
                 memory
                     .steps
                     .push((Arc::clone(&quadratic), theta.clone(), recording));
@@ -236,18 +378,17 @@ impl FirstOrder {
             }
         };
         let (readbacks, looks) = (gpu.readbacks(), gpu.looks());
-        gpu.upload(&memory.settings, 0, &settings)?;
+        gpu.upload(&memory.moments.settings, 0, &settings)?;
         let recording = &memory.steps[at].2;
         let read = gpu.submit_and_read(
             |recorder| {
                 recorder.replay(recording);
                 Ok(())
             },
-            &[&quadratic.value, &memory.sums],
+            &[&quadratic.value, &memory.moments.sums],
         )?;
         let (loss, square) = (f64::from(read[0][0]), f64::from(read[1][1]));
-        let reach = reach(method, &settings, &read[1]);
-        if !loss.is_finite() || !square.is_finite() || reach.is_nan() || reach >= LONGEST_STEP {
+        if !loss.is_finite() || !memory.moments.moves(&settings, &read[1]) {
             return Err(Error::NotFinite {
                 what: if !loss.is_finite() {
                     "the loss".into()
@@ -278,11 +419,7 @@ impl FirstOrder {
             vectors: vec![],
         };
         if let Some(memory) = &self.memory {
-            for (name, vector) in remembered(self.method, memory) {
-                state
-                    .vectors
-                    .push((name.into(), vector.read(objective.gpu())?));
-            }
+            memory.moments.save(objective.gpu(), &mut state)?;
         }
         Ok(state)
     }
@@ -295,15 +432,7 @@ impl FirstOrder {
         let steps = state.scalar("steps").ok_or_else(|| missing("steps"))?;
         if steps > 0.0 {
             let gpu = objective.gpu().clone();
-            let method = self.method;
-            let vectors = remembered(method, self.memory(objective)?);
-            let values = vectors
-                .iter()
-                .map(|(name, _)| state.vector(name).ok_or_else(|| missing(name)))
-                .collect::<Result<Vec<_>>>()?;
-            for ((_, vector), values) in vectors.into_iter().zip(values) {
-                vector.write(&gpu, values)?;
-            }
+            self.memory(objective)?.moments.restore(&gpu, state)?;
         } else {
             // A beginning: moments are zero again.
             self.memory = None;
@@ -313,52 +442,11 @@ impl FirstOrder {
     }
 }
 
-/// What a method must remember, under names that no other method uses.
-fn remembered(method: FirstOrderMethod, memory: &Memory) -> Vec<(&'static str, &Vector)> {
-    match method {
-        FirstOrderMethod::Sgd => vec![("momentum", &memory.first_moment)],
-        FirstOrderMethod::Adam => vec![
-            ("first_moment", &memory.first_moment),
-            ("second_moment", &memory.second_moment),
-        ],
-    }
-}
-
 pub(super) fn missing(name: &str) -> Error {
     Error::Data {
         what: "optimizer state".into(),
         message: format!("it has no '{name}'; it was saved by another optimizer"),
     }
-}
-
-fn record_step(
-    gpu: &Gpu,
-    method: FirstOrderMethod,
-    memory: &Memory,
-    theta: &Vector,
-    quadratic: &Quadratic,
-) -> Result<Recording> {
-    let gradient = quadratic.gradient.slice();
-    let mut recording = quadratic.linearize.clone();
-    inner_products(
-        gpu,
-        &mut recording,
-        (&memory.sums, 0),
-        &memory.partials,
-        gradient,
-        memory.first_moment.slice(),
-    )?;
-    let operands = FirstOrderOperands {
-        theta: theta.slice(),
-        first_moment: memory.first_moment.slice(),
-        second_moment: memory.second_moment.slice(),
-        gradient,
-        settings: &memory.settings,
-        loss: &quadratic.value,
-        sums: &memory.sums,
-    };
-    first_order(gpu, &mut recording, method, &operands)?;
-    Ok(recording)
 }
 
 /// Stochastic gradient descent with momentum (Polyak 1964, Nesterov 1983):
@@ -374,13 +462,7 @@ impl Sgd {
     /// # Errors
     /// [`Error::Option`] naming the option and its range.
     pub fn new(options: SgdOptions) -> Result<Self> {
-        check_rates(options.learning_rate, options.weight_decay)?;
-        check(
-            "momentum",
-            options.momentum,
-            (0.0..1.0).contains(&options.momentum),
-            "in 0..1",
-        )?;
+        options.validate()?;
         Ok(Self {
             options,
             inner: FirstOrder::new(FirstOrderMethod::Sgd),
@@ -394,18 +476,7 @@ impl<O: Objective + ?Sized> Optimizer<O> for Sgd {
     }
 
     fn step(&mut self, objective: &mut O, theta: &Vector, batch: &O::Batch) -> Result<StepReport> {
-        let o = &self.options;
-        let nesterov = f32::from(u8::from(o.nesterov));
-        let settings = [
-            o.learning_rate,
-            o.momentum,
-            0.0,
-            0.0,
-            1.0,
-            1.0,
-            o.weight_decay,
-            nesterov,
-        ];
+        let settings = self.options.settings();
         self.inner.step(objective, theta, batch, settings)
     }
 
@@ -430,16 +501,7 @@ impl Adam {
     /// # Errors
     /// [`Error::Option`] naming the option and its range.
     pub fn new(options: AdamOptions) -> Result<Self> {
-        check_rates(options.learning_rate, options.weight_decay)?;
-        for (name, value) in [("beta1", options.beta1), ("beta2", options.beta2)] {
-            check(name, value, (0.0..1.0).contains(&value), "in 0..1")?;
-        }
-        check(
-            "epsilon",
-            options.epsilon,
-            options.epsilon.is_finite() && options.epsilon > 0.0,
-            "above 0",
-        )?;
+        options.validate()?;
         Ok(Self {
             options,
             inner: FirstOrder::new(FirstOrderMethod::Adam),
@@ -457,21 +519,7 @@ impl<O: Objective + ?Sized> Optimizer<O> for Adam {
     }
 
     fn step(&mut self, objective: &mut O, theta: &Vector, batch: &O::Batch) -> Result<StepReport> {
-        let o = &self.options;
-        let step = self.inner.steps + 1;
-        // In f64: 1 - 0.999 loses half of the digits of an f32.
-        let correction = |beta: f32| (1.0 - f64::from(beta).powi(step)) as f32;
-        let (first, second) = (correction(o.beta1), correction(o.beta2));
-        let settings = [
-            o.learning_rate,
-            o.beta1,
-            o.beta2,
-            o.epsilon,
-            first,
-            second,
-            o.weight_decay,
-            0.0,
-        ];
+        let settings = self.options.settings(self.inner.steps + 1);
         self.inner.step(objective, theta, batch, settings)
     }
 

@@ -12,7 +12,9 @@ mod report;
 
 pub use damping::LevenbergMarquardt;
 pub use first_order::{Adam, AdamOptions, Sgd, SgdOptions};
-pub use lrsfn::{DampingRule, LowRankSaddleFreeNewton, LrsfnOptions};
-pub use newton_cg::{NewtonCg, NewtonCgOptions, Preconditioner};
+pub use lrsfn::{
+    Base, CurvatureBatch, DampingRule, LowRankSaddleFreeNewton, LrsfnOptions, RankRule,
+};
+pub use newton_cg::{NewtonCg, NewtonCgOptions, NystromNewtonCg, Preconditioner};
 pub use optimizer::{Optimizer, OptimizerState};
 pub use report::StepReport;

@@ -33,6 +33,9 @@ pub struct StepReport {
     /// Eigenvalues of the curvature in use, where the method knows them; by falling magnitude.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub eigenvalues: Vec<f64>,
+    /// Their standard errors, where the method estimates them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub eigenvalue_noise: Vec<f64>,
     /// Work in examples: a gradient on n examples is n, a curvature product 2n, the empirical Fisher diagonal n, a loss n/3 (of the three matrix
     /// products per layer of a gradient, a loss has one). Everything computed counts, needed or not.
     pub work: f64,

@@ -11,6 +11,7 @@
 pub(crate) mod cases;
 pub(crate) mod compare;
 pub(crate) mod random_graph;
+pub(crate) mod rotated;
 
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};

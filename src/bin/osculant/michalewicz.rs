@@ -4,11 +4,11 @@ use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use osculant::Error;
 use osculant::data::Batch;
 use osculant::gpu::Gpu;
-use osculant::linalg::{BlockOperator, EigenOptions, RandomizedEigensolver};
+use osculant::linalg::{Basis, BlockOperator, EigenOptions, RandomizedEigensolver, Storage};
 use osculant::nn::functions::michalewicz;
 use osculant::objective::{Curvature, GraphObjective, Objective, QuadraticRequest};
 use osculant::optim::{LowRankSaddleFreeNewton, LrsfnOptions, Optimizer, Sgd, SgdOptions};
-use osculant::vector::{Block, Vector};
+use osculant::vector::Vector;
 use serde::Serialize;
 
 use crate::arguments::{LrsfnMode, Michalewicz};
@@ -236,7 +236,7 @@ fn exact(gpu: &Gpu, objective: &mut GraphObjective, theta: &Vector, kind: Exact)
     let Some(block) = &quadratic.block else {
         return Err(Failure::new("the program has no block".to_owned()));
     };
-    let basis = Block::new(gpu, "eigenvectors", theta.layout(), DIMENSIONS)?;
+    let basis = Basis::new(gpu, theta.layout(), DIMENSIONS, Storage::Full)?;
     let operator = BlockOperator::from(block);
     let mut solver = RandomizedEigensolver::new(gpu, &operator, &basis, &options)?;
     let mut values = Vec::new();
@@ -250,13 +250,8 @@ fn exact(gpu: &Gpu, objective: &mut GraphObjective, theta: &Vector, kind: Exact)
             .into_iter()
             .map(f64::from)
             .collect();
-        for (vector, &eigenvalue) in basis.vectors().iter().zip(&found.values) {
-            let vector: Vec<f64> = vector
-                .read(gpu)?
-                .concat()
-                .into_iter()
-                .map(f64::from)
-                .collect();
+        for (vector, &eigenvalue) in basis.read(gpu)?.iter().zip(&found.values) {
+            let vector: Vec<f64> = vector.concat().into_iter().map(f64::from).collect();
             let along: f64 = vector.iter().zip(&gradient).map(|(u, g)| u * g).sum();
             let factor = match kind {
                 Exact::Scaled => found.values[0].abs().recip(),

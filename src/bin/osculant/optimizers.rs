@@ -4,15 +4,20 @@ use std::fmt;
 use std::str::FromStr;
 
 use clap::ValueEnum;
+use osculant::linalg::Storage;
 use osculant::objective::{Curvature, GraphObjective};
 use osculant::optim::{
-    Adam, AdamOptions, DampingRule, LevenbergMarquardt, LowRankSaddleFreeNewton, LrsfnOptions,
-    NewtonCg, NewtonCgOptions, Optimizer, Preconditioner, Sgd, SgdOptions,
+    Adam, AdamOptions, Base, CurvatureBatch, DampingRule, LevenbergMarquardt,
+    LowRankSaddleFreeNewton, LrsfnOptions, NewtonCg, NewtonCgOptions, NystromNewtonCg, Optimizer,
+    Preconditioner, RankRule, Sgd, SgdOptions,
 };
 use serde_json::{Map, Value};
 
 use crate::failure::{Failure, Outcome};
 use crate::problems::Problem;
+
+/// Sub-batches of the noise test.
+const NOISE_PARTS: usize = 8;
 
 /// An optimizer that the command line knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -25,6 +30,8 @@ pub(crate) enum Method {
     Adamw,
     /// Newton's method by conjugate gradients, also called Hessian-free (Martens 2010)
     NewtonCg,
+    /// Newton's method by conjugate gradients with a Nystrom preconditioner (Rathore et al. 2024)
+    NystromNewtonCg,
     /// low-rank saddle-free Newton with stable damping, refusing steps that raise the loss
     Lrsfn,
     /// low-rank saddle-free Newton as its authors' program has it (O'Leary-Roseberry et al. 2020)
@@ -48,6 +55,7 @@ impl Method {
             Method::Adam => "adam",
             Method::Adamw => "adamw",
             Method::NewtonCg => "newton-cg",
+            Method::NystromNewtonCg => "nystrom-newton-cg",
             Method::Lrsfn => "lrsfn",
             Method::LrsfnPaper => "lrsfn-paper",
         }
@@ -99,23 +107,48 @@ impl Method {
                 ("shrink", "0.8"),
                 ("radius", "1"),
             ],
-            Method::Lrsfn => vec![
+            Method::NystromNewtonCg => vec![
                 ("batch", if small { "384" } else { "1024" }),
-                ("rank", "20"),
-                ("oversampling", "10"),
+                ("max-iterations", if mean_of_pixels { "5" } else { "2" }),
+                ("damping", if mean_of_pixels { "0.003" } else { "0.3" }),
+                ("damping-decrease", "0.6666666666666666"),
+                ("rank", "10"),
+                ("refresh", "20"),
+                ("warm-start", "0.95"),
+                ("backtracking", "true"),
+                ("progress-tolerance", "5e-4"),
+                ("residual-tolerance", "1e-5"),
+                ("armijo", "0.01"),
+                ("shrink", "0.8"),
+            ],
+            Method::Lrsfn => vec![
+                batch,
+                ("rank", "10"),
+                ("oversampling", "5"),
                 ("power-iterations", "0"),
-                ("refresh", "10"),
-                ("step-length", "1"),
+                ("refresh", "200"),
+                ("base", "adam"),
+                ("learning-rate", if small { "0.03" } else { "0.003" }),
+                ("momentum", "0.9"),
+                ("step-length", "0.3"),
                 ("step-length-beyond", "1"),
-                ("damping", "1e-3"),
+                ("automatic", "0"),
+                ("damping", "0.01"),
                 ("damping-decrease", "0.6666666666666666"),
                 ("curvature", "hessian"),
+                ("curvature-batch", "1"),
+                ("curvature-apart", "false"),
+                ("rank-rule", "fixed"),
+                ("rank-threshold", "2"),
+                ("average", "0.7"),
+                ("storage", "full"),
             ],
             Method::LrsfnPaper => vec![
-                batch,
+                ("batch", if small { "40" } else { "160" }),
+                ("curvature-batch", "0.2"),
                 ("rank", "20"),
                 ("step-length", "0.05"),
-                ("damping", "1e-3"),
+                ("damping", if mean_of_pixels { "1e-3" } else { "0.1" }),
             ],
         }
     }
@@ -230,15 +263,39 @@ impl Setup {
                 }
                 Ok(Box::new(Adam::new(options)?))
             }
-            Method::NewtonCg => Ok(Box::new(NewtonCg::new(self.newton_cg()?)?)),
+            Method::NewtonCg => {
+                let mut options = self.newton_cg()?;
+                options.curvature = self.curvature()?;
+                options.radius = self.get("radius")?;
+                options.preconditioner = match self.text("preconditioner")? {
+                    "none" => Preconditioner::None,
+                    "fisher" => Preconditioner::EmpiricalFisher {
+                        exponent: self.get("preconditioner-exponent")?,
+                    },
+                    _ => return Err(self.bad("preconditioner", "none or fisher")),
+                };
+                Ok(Box::new(NewtonCg::new(options)?))
+            }
+            Method::NystromNewtonCg => {
+                let nystrom = Preconditioner::Nystrom {
+                    rank: self.get("rank")?,
+                    refresh: self.get("refresh")?,
+                    seed: 0,
+                };
+                let options = self.newton_cg()?.with_preconditioner(nystrom);
+                Ok(Box::new(NystromNewtonCg::new(options)?))
+            }
             Method::Lrsfn => Ok(Box::new(LowRankSaddleFreeNewton::new(self.lrsfn()?)?)),
-            Method::LrsfnPaper => Ok(Box::new(LowRankSaddleFreeNewton::new(
-                LrsfnOptions::paper(
+            Method::LrsfnPaper => {
+                let part = self.get("curvature-batch")?;
+                let options = LrsfnOptions::paper(
                     self.get("rank")?,
                     self.get("step-length")?,
                     self.get("damping")?,
-                ),
-            )?)),
+                );
+                let options = options.with_curvature_batch(CurvatureBatch::Apart(part));
+                Ok(Box::new(LowRankSaddleFreeNewton::new(options)?))
+            }
         }
     }
 
@@ -261,8 +318,53 @@ impl Setup {
         let rule = LevenbergMarquardt::default()
             .with_initial(self.get("damping")?)
             .with_decrease(self.get("damping-decrease")?);
+        let base = match self.text("base")? {
+            "gradient" => Base::Gradient,
+            "sgd" => Base::Sgd(
+                SgdOptions::default()
+                    .with_learning_rate(self.get("learning-rate")?)
+                    .with_momentum(self.get("momentum")?),
+            ),
+            "adam" => {
+                Base::Adam(AdamOptions::default().with_learning_rate(self.get("learning-rate")?))
+            }
+            _ => return Err(self.bad("base", "gradient, sgd or adam")),
+        };
+        let (part, apart): (f64, bool) =
+            (self.get("curvature-batch")?, self.get("curvature-apart")?);
+        let curvature_batch = if apart {
+            CurvatureBatch::Apart(part)
+        } else if part == 1.0 {
+            CurvatureBatch::Same
+        } else {
+            CurvatureBatch::Part(part)
+        };
+        let threshold = self.get("rank-threshold")?;
+        let rank_rule = match self.text("rank-rule")? {
+            "fixed" => RankRule::Fixed,
+            "residual" => RankRule::Residual(threshold),
+            "noise" => RankRule::Noise {
+                least: threshold,
+                parts: NOISE_PARTS,
+            },
+            _ => return Err(self.bad("rank-rule", "fixed, residual or noise")),
+        };
+        let storage = match self.text("storage")? {
+            "full" => Storage::Full,
+            "half" => Storage::Half,
+            _ => return Err(self.bad("storage", "full or half")),
+        };
+        let options = match self.get("automatic")? {
+            0 => options,
+            steps => options.with_automatic(steps),
+        };
         Ok(options
             .with_eigen(eigen)
+            .with_base(base)
+            .with_curvature_batch(curvature_batch)
+            .with_rank_rule(rank_rule)
+            .with_average(self.get("average")?)
+            .with_storage(storage)
             .with_curvature(self.curvature()?)
             .with_step_lengths(self.get("step-length")?, self.get("step-length-beyond")?)
             .with_damping(self.get("damping")?)
@@ -272,14 +374,6 @@ impl Setup {
 
     fn newton_cg(&self) -> Outcome<NewtonCgOptions> {
         let mut options = NewtonCgOptions::default();
-        options.curvature = self.curvature()?;
-        options.preconditioner = match self.text("preconditioner")? {
-            "none" => Preconditioner::None,
-            "fisher" => Preconditioner::EmpiricalFisher {
-                exponent: self.get("preconditioner-exponent")?,
-            },
-            _ => return Err(self.bad("preconditioner", "none or fisher")),
-        };
         options.cg.max_iterations = self.get("max-iterations")?;
         options.cg.progress_tolerance = self.get("progress-tolerance")?;
         options.cg.residual_tolerance = self.get("residual-tolerance")?;
@@ -289,7 +383,6 @@ impl Setup {
         options.backtracking = self.get("backtracking")?;
         options.armijo = self.get("armijo")?;
         options.shrink = self.get("shrink")?;
-        options.radius = self.get("radius")?;
         Ok(options)
     }
 
@@ -322,7 +415,8 @@ impl fmt::Display for Setup {
         let default = Setup::new(self.method, Problem::DigitsMlp);
         let main: &[&str] = match self.method {
             Method::NewtonCg => &["batch", "max-iterations", "damping"],
-            Method::Lrsfn => &["batch", "rank", "refresh"],
+            Method::NystromNewtonCg => &["batch", "max-iterations", "damping", "rank"],
+            Method::Lrsfn => &["batch", "learning-rate", "rank", "refresh"],
             Method::LrsfnPaper => &["batch", "rank", "step-length", "damping"],
             _ => &["batch", "learning-rate"],
         };

@@ -75,22 +75,16 @@ fn learning_rates(rates: &[f64]) -> Grid {
 fn grid(method: Method, problem: Problem) -> Grid {
     match method {
         Method::Sgd => learning_rates(&[0.003, 0.01, 0.03, 0.1, 0.3, 1.0]),
-        Method::Adam | Method::Adamw => learning_rates(&[3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1]),
-        Method::NewtonCg => {
+        Method::Adam | Method::Adamw | Method::Lrsfn => {
+            learning_rates(&[3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1])
+        }
+        Method::NewtonCg | Method::NystromNewtonCg => {
             let (batches, iterations) = if problem.is_small() {
                 (["256", "384", "512"], ["2", "3", "5"])
             } else {
                 (["512", "1024", "2048"], ["2", "3", "5"])
             };
             pairs(("batch", &batches), ("max-iterations", &iterations))
-        }
-        Method::Lrsfn => {
-            let batches = if problem.is_small() {
-                ["128", "384", "512"]
-            } else {
-                ["256", "512", "1024"]
-            };
-            pairs(("batch", &batches), ("refresh", &["5", "20", "80"]))
         }
         Method::LrsfnPaper => pairs(
             ("step-length", &["0.005", "0.05", "0.5"]),

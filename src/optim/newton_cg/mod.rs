@@ -1,165 +1,25 @@
 //! Newton-CG, also called Hessian-free optimization (Martens 2010; Martens and Sutskever 2012).
 
+mod nystrom;
+mod options;
+
 use std::sync::Arc;
 use std::time::Instant;
 
+use nystrom::{NystromMemory, Variables};
+use options::RADII;
+pub use options::{NewtonCgOptions, Preconditioner};
+
 use super::candidates::{AT_ONCE, Candidate, Candidates};
-use super::damping::LevenbergMarquardt;
 use super::first_order::missing;
 use super::optimizer::{Optimizer, OptimizerState};
 use super::report::StepReport;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recorder, Recording, Slice};
 use crate::kernels::vector::{combine, preconditioner};
-use crate::linalg::{Afterword, CgOptions, CgReport, ConjugateGradients, Operator, Stop, System};
+use crate::linalg::{Afterword, CgReport, ConjugateGradients, Operator, Stop, System};
 use crate::objective::{Curvature, Objective, Quadratic, QuadraticRequest};
 use crate::vector::Vector;
-
-/// Radii of the trust region whose squares are well inside f32.
-const RADII: std::ops::RangeInclusive<f64> = 1e-12..=1e12;
-
-/// Preconditioner of the conjugate gradients.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Preconditioner {
-    /// None.
-    None,
-    /// `(diag F + damping)^exponent` with the diagonal of the empirical Fisher matrix, `sum_n w_n g_n * g_n` (Martens 2010, section 4.7, takes 3/4).
-    EmpiricalFisher {
-        /// In 0..=1.
-        exponent: f32,
-    },
-}
-
-/// Settings of [`NewtonCg`].
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct NewtonCgOptions {
-    /// The matrix. [`Curvature::GaussNewton`] (default) with Levenberg-Marquardt damping, or [`Curvature::Hessian`] with a trust region.
-    pub curvature: Curvature,
-    /// Settings of conjugate gradients.
-    pub cg: CgOptions,
-    /// Damping, with the Gauss-Newton matrix.
-    pub damping: LevenbergMarquardt,
-    /// Default none: where it was tried it did not save work (see docs/rejected-ideas.md).
-    pub preconditioner: Preconditioner,
-    /// The next solve starts at this fraction of the last solution (before backtracking); 0 starts at zero. Default 0.95.
-    pub warm_start: f32,
-    /// Whether to try earlier iterates when the last one has a higher loss. Default true.
-    pub backtracking: bool,
-    /// Armijo's constant: the loss must fall by this part of the slope. Default 1e-2.
-    pub armijo: f64,
-    /// Factor between step lengths that the line search tries. Default 0.8.
-    pub shrink: f64,
-    /// Step lengths that the line search tries before the step is refused. Default 20.
-    pub max_line_search: usize,
-    /// First radius of the trust region, with the Hessian. Default 1.
-    pub radius: f64,
-}
-
-impl Default for NewtonCgOptions {
-    fn default() -> Self {
-        Self {
-            curvature: Curvature::GaussNewton,
-            cg: CgOptions::default(),
-            damping: LevenbergMarquardt::default(),
-            preconditioner: Preconditioner::None,
-            warm_start: 0.95,
-            backtracking: true,
-            armijo: 1e-2,
-            shrink: 0.8,
-            max_line_search: 20,
-            radius: 1.0,
-        }
-    }
-}
-
-impl NewtonCgOptions {
-    /// Sets the matrix.
-    #[must_use]
-    pub fn with_curvature(mut self, curvature: Curvature) -> Self {
-        self.curvature = curvature;
-        self
-    }
-
-    /// Sets the conjugate gradient settings.
-    #[must_use]
-    pub fn with_cg(mut self, cg: CgOptions) -> Self {
-        self.cg = cg;
-        self
-    }
-
-    /// Sets the damping rule.
-    #[must_use]
-    pub fn with_damping(mut self, damping: LevenbergMarquardt) -> Self {
-        self.damping = damping;
-        self
-    }
-
-    /// Sets the preconditioner.
-    #[must_use]
-    pub fn with_preconditioner(mut self, preconditioner: Preconditioner) -> Self {
-        self.preconditioner = preconditioner;
-        self
-    }
-
-    /// Sets the fraction of the last solution at which the next solve starts.
-    #[must_use]
-    pub fn with_warm_start(mut self, fraction: f32) -> Self {
-        self.warm_start = fraction;
-        self
-    }
-
-    /// Checks the ranges.
-    ///
-    /// # Errors
-    /// [`Error::Option`] naming the option and its range.
-    pub fn validate(&self) -> Result<()> {
-        let bad = |option: &str, message: String| {
-            Err(Error::Option {
-                option: option.into(),
-                message,
-            })
-        };
-        self.cg.validate()?;
-        self.damping.validate()?;
-        if self.curvature == Curvature::None {
-            return bad(
-                "curvature",
-                "Newton-CG needs a matrix: Hessian or GaussNewton".into(),
-            );
-        }
-        if let Preconditioner::EmpiricalFisher { exponent } = self.preconditioner
-            && !(0.0..=1.0).contains(&exponent)
-        {
-            return bad(
-                "preconditioner exponent",
-                format!("{exponent} is not in 0..=1"),
-            );
-        }
-        if !(0.0..=1.0).contains(&self.warm_start) {
-            return bad("warm_start", format!("{} is not in 0..=1", self.warm_start));
-        }
-        if !(self.shrink > 0.0 && self.shrink < 1.0 && self.armijo > 0.0 && self.armijo < 1.0) {
-            return bad(
-                "line search",
-                format!(
-                    "shrink {} and armijo {} must be in 0..1",
-                    self.shrink, self.armijo
-                ),
-            );
-        }
-        if self.max_line_search == 0 || self.max_line_search > 1000 {
-            return bad(
-                "max_line_search",
-                format!("{} is not in 1..=1000", self.max_line_search),
-            );
-        }
-        if !RADII.contains(&self.radius) {
-            return bad("radius", format!("{} is not in 1e-12..=1e12", self.radius));
-        }
-        Ok(())
-    }
-}
 
 /// Iterations after which the iterate is kept for backtracking: `ceil(1.3^j) - 1` (Martens 2010, section 4.6).
 fn kept_iterations(max_iterations: usize) -> Vec<usize> {
@@ -181,12 +41,34 @@ struct Workspace {
     theta: Vector,
     cg: ConjugateGradients,
     candidates: Candidates,
+    /// The variables in which conjugate gradients works, where those are not the parameters.
+    variables: Option<Variables>,
+    /// The solution and the kept iterates, in parameter space.
+    iterates: Iterates,
     /// What a solve depends on: the linearization and the preconditioner.
     before: Recording,
     /// Puts `warm_start` times the last solution into the first iterate.
     recall: Recording,
     /// Saves the solution for the next warm start.
     remember: Recording,
+}
+
+/// Iterates of a solve in parameter space.
+struct Iterates {
+    solution: Vector,
+    /// With the numbers of their iterations, ascending.
+    kept: Vec<(usize, Vector)>,
+    /// Makes them from those of conjugate gradients.
+    make: Recording,
+}
+
+impl Iterates {
+    /// The kept iterates of a solve that ends after iteration `end`, the last one first.
+    fn before(&self, end: usize) -> impl Iterator<Item = (usize, &Vector)> {
+        let kept = self.kept.iter().rev();
+        kept.filter(move |(after, _)| *after < end)
+            .map(|(after, vector)| (*after, vector))
+    }
 }
 
 /// Vectors that outlive a quadratic.
@@ -197,18 +79,25 @@ struct Memory {
     settings: Slice,
     /// `[warm_start, 0]`
     recall: Slice,
+    nystrom: Option<NystromMemory>,
 }
+
+/// [`NewtonCg`] with the options of [`NewtonCgOptions::nystrom`]: Nystrom-preconditioned Newton-CG.
+pub type NystromNewtonCg = NewtonCg;
 
 /// Newton's method with conjugate gradients on curvature products.
 ///
 /// With the Gauss-Newton matrix a step solves `(G + damping I) d = -g`, goes back over kept iterates while an earlier one has a lower loss, searches
 /// along the result until Armijo's condition holds, and adapts the damping by the reduction ratio against the undamped model.
-/// With the Hessian it is Steihaug's trust-region method: directions of negative curvature are followed to the boundary.
+/// With [`Preconditioner::Nystrom`] it is Nystrom-preconditioned Newton-CG (NysNewton-CG, Rathore et al. 2024), with damping by the reduction ratio where
+/// that has a fixed one: conjugate gradients then work in variables `y = P^(1/2) d`, and steps where an approximation is made have one more blocking
+/// readback. With the Hessian it is Steihaug's trust-region method: directions of negative curvature are followed to the boundary.
 pub struct NewtonCg {
     options: NewtonCgOptions,
     damping: f64,
     radius: f64,
     has_previous: bool,
+    steps: usize,
     memory: Option<Memory>,
     workspaces: Vec<Workspace>,
 }
@@ -226,6 +115,7 @@ impl NewtonCg {
             damping,
             radius,
             has_previous: false,
+            steps: 0,
             memory: None,
             workspaces: Vec::new(),
         })
@@ -244,6 +134,12 @@ impl NewtonCg {
                 trial: Vector::new(gpu, "trial point", layout)?,
                 settings: gpu.buffer("preconditioner settings", 2)?,
                 recall: gpu.buffer("warm start factor", 2)?,
+                nystrom: match self.options.preconditioner {
+                    Preconditioner::Nystrom { rank, seed, .. } => {
+                        Some(NystromMemory::new(gpu, layout, rank, seed)?)
+                    }
+                    _ => None,
+                },
             });
         }
         Ok(())
@@ -284,38 +180,82 @@ impl NewtonCg {
         } else {
             Vec::new()
         };
-        let operator = Operator::from(quadratic.as_ref());
+        let mut operator = Operator::from(quadratic.as_ref());
+        let mut gradient = quadratic.gradient.clone();
+        let variables = match &memory.nystrom {
+            None => None,
+            Some(nystrom) => Some(Variables::new(gpu, quadratic, nystrom)?),
+        };
+        if let Some(variables) = &variables {
+            operator = variables.operator().clone();
+            gradient = variables.gradient.clone();
+            variables.record_gradient(gpu, &mut before, &quadratic.gradient)?;
+        }
         let cg = ConjugateGradients::new(
             gpu,
             &operator,
-            &quadratic.gradient,
+            &gradient,
             inverse.as_ref(),
             &self.options.cg,
             &kept,
         )?;
+        let mut iterates = Iterates {
+            solution: cg.solution.clone(),
+            kept: cg
+                .kept_before(usize::MAX)
+                .map(|(after, vector)| (after, vector.clone()))
+                .collect(),
+            make: Recording::new(),
+        };
         let mut recall = Recording::new();
-        let (solution, previous) = (cg.solution.slice(), memory.previous.slice());
-        combine(
-            gpu,
-            &mut recall,
-            solution,
-            previous,
-            previous,
-            (&memory.recall, 0),
-        )?;
+        let previous = memory.previous.slice();
+        let factor = (&memory.recall, 0);
+        if let Some(variables) = &variables {
+            let own = std::iter::once(&mut iterates.solution);
+            for vector in own.chain(iterates.kept.iter_mut().map(|(_, v)| v)) {
+                *vector = variables.record_step(gpu, &mut iterates.make, vector)?;
+            }
+            let start = Vector::new(gpu, "start in parameter space", objective.layout())?;
+            combine(gpu, &mut recall, start.slice(), previous, previous, factor)?;
+            variables.record_inverse(gpu, &mut recall, &start, &cg.solution)?;
+        } else {
+            let solution = cg.solution.slice();
+            combine(gpu, &mut recall, solution, previous, previous, factor)?;
+        }
         let mut remember = Recording::new();
-        remember.copy(solution, previous)?;
+        remember.copy(iterates.solution.slice(), previous)?;
         let candidates = Candidates::new(gpu, theta, &memory.trial, quadratic, loss)?;
         self.workspaces.push(Workspace {
             quadratic: Arc::clone(quadratic),
             theta: theta.clone(),
             cg,
             candidates,
+            variables,
+            iterates,
             before,
             recall,
             remember,
         });
         Ok(self.workspaces.len() - 1)
+    }
+
+    /// Makes a Nystrom approximation where one is due. Returns the work, in gradients.
+    fn approximate(&mut self, at: usize) -> Result<f64> {
+        let Preconditioner::Nystrom { rank, refresh, .. } = self.options.preconditioner else {
+            return Ok(0.0);
+        };
+        let (workspace, Some(memory)) = (&mut self.workspaces[at], &mut self.memory) else {
+            return Err(missing("memory"));
+        };
+        let (Some(variables), Some(nystrom)) = (&mut workspace.variables, &mut memory.nystrom)
+        else {
+            return Err(missing("variables"));
+        };
+        if !self.steps.is_multiple_of(refresh) && !nystrom.values.is_empty() {
+            return Ok(0.0);
+        }
+        variables.approximate(&workspace.quadratic.linearize, nystrom)?;
+        Ok(1.0 + 2.0 * rank as f64)
     }
 
     /// Solves for the direction, and computes the losses at the candidates that are likely to be wanted.
@@ -337,21 +277,28 @@ impl NewtonCg {
         if warm {
             gpu.upload(&memory.recall, 0, &[self.options.warm_start, 0.0])?;
         }
+        let mut shift = damping;
+        if let (Some(variables), Some(nystrom)) = (&workspace.variables, &memory.nystrom) {
+            variables.set(gpu, &nystrom.values, self.damping)?;
+            // It is in the operator.
+            shift = 0.0;
+        }
         let system = System {
-            shift: damping,
+            shift,
             radius: trust_region.then_some(self.radius as f32),
             warm,
         };
         let Workspace {
             cg,
             candidates,
+            iterates,
             before,
             recall,
             ..
         } = workspace;
         let mut ends = Ends {
             gpu,
-            cg,
+            iterates,
             candidates,
             places: Vec::new(),
         };
@@ -375,7 +322,7 @@ impl NewtonCg {
 /// The last iterates of a solve, whose losses are computed in its last submission.
 struct Ends<'a> {
     gpu: &'a Gpu,
-    cg: &'a ConjugateGradients,
+    iterates: &'a Iterates,
     candidates: &'a mut Candidates,
     /// Iterations that the candidates come from; none for the last.
     places: Vec<Option<usize>>,
@@ -386,8 +333,8 @@ const ENDS: usize = 3;
 
 impl Afterword for Ends<'_> {
     fn prepare(&mut self, end: usize) -> Result<()> {
-        let mut list = vec![(None, &self.cg.solution)];
-        list.extend(self.cg.kept_before(end).rev().map(|(i, v)| (Some(i), v)));
+        let mut list = vec![(None, &self.iterates.solution)];
+        list.extend(self.iterates.before(end).map(|(i, v)| (Some(i), v)));
         list.truncate(ENDS);
         self.places = list.iter().map(|(from, _)| *from).collect();
         let vectors: Vec<(&Vector, f64)> = list.iter().map(|(_, v)| (*v, 1.0)).collect();
@@ -395,6 +342,7 @@ impl Afterword for Ends<'_> {
     }
 
     fn record(&self, recorder: &mut Recorder<'_>) {
+        recorder.replay(&self.iterates.make);
         self.candidates.record(recorder);
     }
 
@@ -431,13 +379,10 @@ impl Workspace {
         known: &Known,
     ) -> Result<(Choice, usize)> {
         let model = |iteration: usize| report.model.get(iteration).map_or(0.0, |&m| f64::from(m));
-        let mut list = vec![(self.cg.solution.clone(), None, model(report.iterations))];
-        list.extend(
-            self.cg
-                .kept(report)
-                .rev()
-                .map(|(after, v)| (v.clone(), Some(after), model(after))),
-        );
+        let solution = self.iterates.solution.clone();
+        let mut list = vec![(solution, None, model(report.iterations))];
+        let kept = self.iterates.before(report.iterations);
+        list.extend(kept.map(|(after, v)| (v.clone(), Some(after), model(after))));
         let mut losses = 0;
         let mut fresh: Vec<Candidate> = Vec::new();
         let mut best: Option<Choice> = None;
@@ -511,21 +456,29 @@ impl Workspace {
 
 impl<O: Objective + ?Sized> Optimizer<O> for NewtonCg {
     fn name(&self) -> &'static str {
-        "newton-cg"
+        match self.options.preconditioner {
+            Preconditioner::Nystrom { .. } => "nystrom-newton-cg",
+            _ => "newton-cg",
+        }
     }
 
     fn step(&mut self, objective: &mut O, theta: &Vector, batch: &O::Batch) -> Result<StepReport> {
         let start = Instant::now();
-        let fisher_diagonal = self.options.preconditioner != Preconditioner::None;
+        let preconditioner = self.options.preconditioner;
+        let fisher_diagonal = matches!(preconditioner, Preconditioner::EmpiricalFisher { .. });
         let request = QuadraticRequest {
             curvature: self.options.curvature,
             fisher_diagonal,
-            ..QuadraticRequest::default()
+            block: match preconditioner {
+                Preconditioner::Nystrom { rank, .. } => rank,
+                _ => 0,
+            },
         };
         let quadratic = objective.quadratic(theta, batch, request)?;
         let at = self.workspace(objective, theta, &quadratic)?;
         let gpu = objective.gpu().clone();
         let (readbacks, looks) = (gpu.readbacks(), gpu.looks());
+        let sketched = self.approximate(at)?;
         let (cg, known) = self.solve(&gpu, at)?;
         let workspace = &mut self.workspaces[at];
         let base = known.base;
@@ -588,6 +541,7 @@ impl<O: Objective + ?Sized> Optimizer<O> for NewtonCg {
                 workspace.candidates.record_move(recorder);
             }
         })?;
+        self.steps += 1;
         // With no gradient there is no step, and nothing is learnt about the model.
         let stationary = first.0.square == 0.0 && cg.stop == Stop::Residual;
         if stationary {
@@ -612,7 +566,8 @@ impl<O: Objective + ?Sized> Optimizer<O> for NewtonCg {
         let per_batch = 1.0
             + f64::from(u8::from(fisher_diagonal))
             + 2.0 * cg.products as f64
-            + losses as f64 / 3.0;
+            + losses as f64 / 3.0
+            + sketched;
         report.work = per_batch * objective.examples(batch) as f64;
         report.readbacks = gpu.readbacks() - readbacks;
         report.looks = gpu.looks() - looks;
@@ -621,7 +576,8 @@ impl<O: Objective + ?Sized> Optimizer<O> for NewtonCg {
     }
 
     fn state(&self, objective: &O) -> Result<OptimizerState> {
-        let scalars = vec![
+        let mut scalars = vec![
+            ("steps".into(), self.steps as f64),
             ("damping".into(), self.damping),
             ("radius".into(), self.radius),
             (
@@ -633,6 +589,9 @@ impl<O: Objective + ?Sized> Optimizer<O> for NewtonCg {
         if let (true, Some(memory)) = (self.has_previous, &self.memory) {
             vectors.push(("previous".into(), memory.previous.read(objective.gpu())?));
         }
+        if let Some(nystrom) = self.memory.as_ref().and_then(|m| m.nystrom.as_ref()) {
+            nystrom.save(objective.gpu(), &mut scalars, &mut vectors)?;
+        }
         Ok(OptimizerState { scalars, vectors })
     }
 
@@ -643,7 +602,11 @@ impl<O: Objective + ?Sized> Optimizer<O> for NewtonCg {
             scalar("radius")?,
             scalar("has_previous")? > 0.0,
         );
+        let steps = scalar("steps")? as usize;
         self.ready(objective)?;
+        if let Some(nystrom) = self.memory.as_mut().and_then(|m| m.nystrom.as_mut()) {
+            nystrom.restore(objective.gpu(), state)?;
+        }
         if let (true, Some(memory)) = (has_previous, &self.memory) {
             memory.previous.write(
                 objective.gpu(),
@@ -653,6 +616,7 @@ impl<O: Objective + ?Sized> Optimizer<O> for NewtonCg {
             )?;
         }
         (self.damping, self.radius, self.has_previous) = (damping, radius, has_previous);
+        self.steps = steps;
         Ok(())
     }
 }

@@ -1,0 +1,283 @@
+//! Eigenpairs to a tolerance instead of a rank: an adaptive range finder (Halko, Martinsson and Tropp 2011, section 4.4) with Rayleigh-Ritz.
+
+use nalgebra::DMatrix;
+
+use super::randomized::{MOST_PASSES, orthonormal, small_problem, subtract_projection};
+use super::{Basis, BlockOperator, Eigenvalues};
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, Recording, Slice};
+use crate::kernels::blocks::{Coefficients, InnerProducts, Rows, Sketch, combine_rows, sketch};
+use crate::vector::Block;
+
+/// High half of the stream of random numbers: no other part of the crate draws from it.
+const STREAM: u32 = 6 << 16;
+
+/// Settings of a [`RangeFinder`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct RangeOptions {
+    /// Vectors are added until `|(I - Q Q^T) C w| <= tolerance |C w|` for every random vector `w` of a block.
+    pub tolerance: f64,
+    /// Seed of the random vectors.
+    pub seed: u64,
+}
+
+/// Finds an orthonormal basis `Q` of the range of a symmetric operator, block by block, until it holds all but a given part of the products of random
+/// vectors; and then the eigenpairs of `Q^T C Q`.
+///
+/// At most as many vectors are found as the basis of eigenvectors holds. A block of `b` vectors costs `2 b` products and `16 b R P` flops for a basis of `R`
+/// vectors, and two blocking readbacks or more; the last block, which passes the test, only `b` products. It keeps `R` vectors beside the basis.
+#[derive(Debug)]
+pub struct RangeFinder {
+    gpu: Gpu,
+    options: RangeOptions,
+    rank: usize,
+    width: usize,
+    draws: u32,
+    settings: Slice,
+    coefficients: Slice,
+    turns: Slice,
+    clear: Recording,
+    /// Products of random vectors, and what is left of them outside of the span of `Q`.
+    look: Recording,
+    before: InnerProducts,
+    after: InnerProducts,
+    /// directions = A products
+    products_to_directions: Recording,
+    /// directions = A directions
+    directions_to_directions: Recording,
+    /// Takes the span of `Q` out of the directions again: what was small before is made of rounding errors, which know nothing of it.
+    clean: (Recording, InnerProducts),
+    /// Puts a block into its place, and multiplies it.
+    groups: Vec<(Recording, InnerProducts)>,
+    own: (Recording, InnerProducts),
+    to_basis: Recording,
+}
+
+impl RangeFinder {
+    /// For an operator whose block has as many vectors as are to be added at once.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for a tolerance that is not in 0..1, limits of the device.
+    pub fn new(
+        gpu: &Gpu,
+        operator: &BlockOperator,
+        basis: &Basis,
+        options: &RangeOptions,
+    ) -> Result<Self> {
+        if !(options.tolerance > 0.0 && options.tolerance < 1.0) {
+            return Err(Error::Option {
+                option: "residual tolerance".into(),
+                message: format!("{} is not in 0..1", options.tolerance),
+            });
+        }
+        let (directions, products) = (&operator.directions, &operator.products);
+        let (rank, width, layout) = (basis.rank(), directions.width(), basis.layout());
+        let count = rank.div_ceil(width);
+        let all = count * width;
+        let range = Block::new(gpu, "range", layout, all)?;
+        let zeros = Block::new(gpu, "zeros", layout, width)?;
+        let settings = gpu.buffer("sketch settings", 4)?;
+        let coefficients = gpu.buffer("block coefficients", width * width)?;
+        let turns = gpu.buffer("coefficients of eigenvectors", rank * all)?;
+        let len = layout.len() * width;
+        let place = |group: usize| range.slice().slice(group * len..(group + 1) * len);
+
+        let mut clear = Recording::new();
+        for group in 0..count {
+            clear.copy(zeros.slice(), &place(group)?)?;
+        }
+        let rows = Rows::all(products);
+        let mut look = Recording::new();
+        sketch(gpu, &mut look, directions, &settings, Sketch::Gaussian)?;
+        look.append(operator.multiply.clone());
+        let before = InnerProducts::record(gpu, &mut look, &rows, &rows)?;
+        let found = Basis::of(&range);
+        for _ in 0..2 {
+            subtract_projection(gpu, &mut look, &rows, &found, width)?;
+        }
+        let after = InnerProducts::record(gpu, &mut look, &rows, &rows)?;
+
+        let turned = |out: &Block, input: &Block| -> Result<Recording> {
+            let mut recording = Recording::new();
+            let coefficients = Coefficients {
+                slice: &coefficients,
+                first: 0,
+                width,
+            };
+            let (out, input) = (Rows::all(out), Rows::all(input));
+            combine_rows(gpu, &mut recording, &out, coefficients, &input, false)?;
+            Ok(recording)
+        };
+        let mut clean = Recording::new();
+        let own = Rows::all(directions);
+        subtract_projection(gpu, &mut clean, &own, &found, width)?;
+        let clean_inner = InnerProducts::record(gpu, &mut clean, &own, &own)?;
+        let mut again = turned(products, directions)?;
+        again.copy(products.slice(), directions.slice())?;
+        let groups = (0..count)
+            .map(|group| {
+                let mut recording = Recording::new();
+                recording.copy(directions.slice(), &place(group)?)?;
+                recording.append(operator.multiply.clone());
+                let range = Rows::all(&range);
+                let inner = InnerProducts::record(gpu, &mut recording, &range, &rows)?;
+                Ok((recording, inner))
+            })
+            .collect::<Result<_>>()?;
+        let mut own = Recording::new();
+        let own_inner =
+            InnerProducts::record(gpu, &mut own, &Rows::all(&range), &Rows::all(&range))?;
+        let mut to_basis = Recording::new();
+        for first in (0..rank).step_by(width) {
+            let coefficients = Coefficients {
+                slice: &turns,
+                first: first * all,
+                width: all,
+            };
+            let out = Rows::first(products, width.min(rank - first));
+            let input = Rows::all(&range);
+            combine_rows(gpu, &mut to_basis, &out, coefficients, &input, false)?;
+            basis.record_store(gpu, &mut to_basis, products, first)?;
+        }
+        Ok(Self {
+            gpu: gpu.clone(),
+            options: options.clone(),
+            rank,
+            width,
+            draws: 0,
+            clear,
+            look,
+            before,
+            after,
+            products_to_directions: turned(directions, products)?,
+            directions_to_directions: again,
+            clean: (clean, clean_inner),
+            groups,
+            own: (own, own_inner),
+            to_basis,
+            settings,
+            coefficients,
+            turns,
+        })
+    }
+
+    /// Random vectors drawn so far: what to remember to go on with the same numbers later.
+    pub fn drawn(&self) -> u32 {
+        self.draws
+    }
+
+    /// Goes on after that many random vectors.
+    pub fn set_drawn(&mut self, vectors: u32) {
+        self.draws = vectors;
+    }
+
+    /// Replays `before` and finds eigenpairs; the values after those found are zero.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] where products are not finite, loss of the device.
+    pub fn solve(&mut self, before: &Recording) -> Result<Eigenvalues> {
+        let (gpu, width) = (&self.gpu, self.width);
+        let mut found = Eigenvalues {
+            values: vec![0.0; self.rank],
+            passes: 0,
+            products: 0,
+        };
+        gpu.submit(|recorder| {
+            recorder.replay(before);
+            recorder.replay(&self.clear);
+        })?;
+        let mut used = 0;
+        for (group, _) in &self.groups {
+            let seed = self.options.seed;
+            let settings = [seed as u32, (seed >> 32) as u32, self.draws, STREAM];
+            self.draws = self.draws.wrapping_add(width as u32);
+            gpu.upload(&self.settings, 0, &settings)?;
+            found.products += width;
+            let reads = [self.before.reads(), self.after.reads()].concat();
+            let mut read = self.read(&[&self.look], &reads)?;
+            let (all, mut gram) = (self.before.sum(&mut read), self.after.sum(&mut read));
+            let share = |i: usize| gram[(i, i)] / all[(i, i)].max(f64::MIN_POSITIVE);
+            let rest = (0..width).map(share).fold(0.0, f64::max).sqrt();
+            if rest <= self.options.tolerance {
+                break;
+            }
+            let (mut coefficients, _) = orthonormal(&gram, false)?;
+            let mut turn = &self.products_to_directions;
+            let (mut passes, mut done) = (1, false);
+            while !done {
+                self.put(&self.coefficients, &coefficients)?;
+                let mut read = self.read(&[turn, &self.clean.0], &self.clean.1.reads())?;
+                gram = self.clean.1.sum(&mut read);
+                passes += 1;
+                (coefficients, done) = orthonormal(&gram, passes >= MOST_PASSES)?;
+                turn = &self.directions_to_directions;
+            }
+            found.passes += passes;
+            self.put(&self.coefficients, &coefficients)?;
+            gpu.submit(|recorder| {
+                recorder.replay(turn);
+                recorder.replay(group);
+            })?;
+            found.products += width;
+            used += 1;
+        }
+        if used == 0 {
+            self.finish(&DMatrix::zeros(0, 0))?;
+            return Ok(found);
+        }
+        let parts = self.groups[..used]
+            .iter()
+            .flat_map(|(_, inner)| inner.reads());
+        let reads: Vec<&Slice> = self.own.1.reads().into_iter().chain(parts).collect();
+        let mut read = self.read(&[&self.own.0], &reads)?;
+        let own = self.own.1.sum(&mut read);
+        let mut projected = DMatrix::zeros(own.nrows(), own.ncols());
+        for (group, (_, inner)) in self.groups[..used].iter().enumerate() {
+            let part = inner.sum(&mut read);
+            // Of later blocks nothing was known yet; their own columns have it.
+            for column in 0..width {
+                for row in 0..(group + 1) * width {
+                    let (i, j) = (row, group * width + column);
+                    projected[(i, j)] = part[(row, column)];
+                    projected[(j, i)] = part[(row, column)];
+                }
+            }
+        }
+        if let Some((values, vectors)) = small_problem(&own, &projected, self.rank, 0.0)? {
+            found.values = values;
+            self.finish(&vectors)?;
+        } else {
+            self.finish(&DMatrix::zeros(0, 0))?;
+        }
+        Ok(found)
+    }
+
+    /// Makes the eigenvectors from rows of coefficients, of which missing ones are zero.
+    fn finish(&self, vectors: &DMatrix<f64>) -> Result<()> {
+        let all = self.groups.len() * self.width;
+        self.put(&self.turns, &vectors.clone().resize(self.rank, all, 0.0))?;
+        self.gpu.submit(|recorder| recorder.replay(&self.to_basis))
+    }
+
+    fn put(&self, slice: &Slice, matrix: &DMatrix<f64>) -> Result<()> {
+        let rows: Vec<f32> = matrix.transpose().iter().map(|&x| x as f32).collect();
+        self.gpu.upload(slice, 0, &rows)
+    }
+
+    fn read(
+        &self,
+        recordings: &[&Recording],
+        reads: &[&Slice],
+    ) -> Result<std::vec::IntoIter<Vec<f32>>> {
+        let read = self.gpu.submit_and_read(
+            |recorder| {
+                for recording in recordings {
+                    recorder.replay(recording);
+                }
+                Ok(())
+            },
+            reads,
+        )?;
+        Ok(read.into_iter())
+    }
+}

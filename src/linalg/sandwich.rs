@@ -1,0 +1,45 @@
+//! An operator between two copies of a low-rank one: what a change of variables makes of it.
+
+use super::LowRank;
+use super::conjugate_gradients::Operator;
+use crate::error::Result;
+use crate::gpu::{Gpu, Recording, Slice};
+use crate::kernels::vector::combine;
+use crate::vector::Vector;
+
+/// `F (C + shift) F`: the matrix of the quadratic after `x = F y`. A product is one with `C` and two with `F`.
+#[derive(Debug)]
+pub(crate) struct Sandwich {
+    pub(crate) operator: Operator,
+    /// `[1, shift]`
+    shift: Slice,
+}
+
+impl Sandwich {
+    pub(crate) fn new(gpu: &Gpu, inner: &Operator, filter: &LowRank) -> Result<Self> {
+        let layout = inner.input.layout();
+        let new = |label: &str| Vector::new(gpu, label, layout);
+        let (input, output) = (new("direction before F")?, new("product after F")?);
+        let shifted = new("shifted product")?;
+        let shift = gpu.buffer("shift", 2)?;
+        let mut multiply = Recording::new();
+        filter.record(gpu, &mut multiply, &input, &inner.input)?;
+        multiply.append(inner.multiply.clone());
+        let (sum, product, x) = (shifted.slice(), inner.output.slice(), inner.input.slice());
+        combine(gpu, &mut multiply, sum, product, x, (&shift, 0))?;
+        filter.record(gpu, &mut multiply, &shifted, &output)?;
+        Ok(Self {
+            operator: Operator {
+                input,
+                output,
+                multiply,
+            },
+            shift,
+        })
+    }
+
+    /// Sets the shift.
+    pub(crate) fn set(&self, gpu: &Gpu, shift: f64) -> Result<()> {
+        gpu.upload(&self.shift, 0, &[1.0, shift as f32])
+    }
+}

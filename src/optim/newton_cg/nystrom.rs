@@ -1,0 +1,155 @@
+//! Nystrom preconditioning as a change of variables: `d = F y` with `F = P^(-1/2)`.
+
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::gpu::{Gpu, Recording};
+use crate::linalg::{Basis, BlockOperator, LowRank, Nystrom, Operator, Sandwich, Storage};
+use crate::objective::Quadratic;
+use crate::optim::first_order::missing;
+use crate::optim::optimizer::OptimizerState;
+use crate::vector::{Layout, Vector};
+
+/// The approximation, which outlives a quadratic.
+pub(super) struct NystromMemory {
+    basis: Basis,
+    /// Eigenvalues, by falling value; empty before the first approximation.
+    pub(super) values: Vec<f64>,
+    drawn: u32,
+    seed: u64,
+}
+
+impl NystromMemory {
+    pub(super) fn new(gpu: &Gpu, layout: &Arc<Layout>, rank: usize, seed: u64) -> Result<Self> {
+        Ok(Self {
+            basis: Basis::new(gpu, layout, rank, Storage::Full)?,
+            values: Vec::new(),
+            drawn: 0,
+            seed,
+        })
+    }
+
+    pub(super) fn save(
+        &self,
+        gpu: &Gpu,
+        scalars: &mut Vec<(String, f64)>,
+        vectors: &mut Vec<(String, Vec<Vec<f32>>)>,
+    ) -> Result<()> {
+        scalars.push(("drawn".into(), f64::from(self.drawn)));
+        for (i, (value, vector)) in self.values.iter().zip(self.basis.read(gpu)?).enumerate() {
+            scalars.push((format!("eigenvalue {i}"), *value));
+            vectors.push((format!("eigenvector {i}"), vector));
+        }
+        Ok(())
+    }
+
+    pub(super) fn restore(&mut self, gpu: &Gpu, state: &OptimizerState) -> Result<()> {
+        // A beginning has none.
+        let Some(drawn) = state.scalar("drawn") else {
+            (self.values, self.drawn) = (Vec::new(), 0);
+            return Ok(());
+        };
+        let values: Vec<f64> = (0..self.basis.rank())
+            .map_while(|i| state.scalar(&format!("eigenvalue {i}")))
+            .collect();
+        let vectors = (0..values.len())
+            .map(|i| {
+                let name = format!("eigenvector {i}");
+                state.vector(&name).ok_or_else(|| missing(&name))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        self.basis.write(gpu, &vectors)?;
+        (self.values, self.drawn) = (values, drawn as u32);
+        Ok(())
+    }
+}
+
+/// The variables of one quadratic: conjugate gradients on `F (C + damping) F y = -F g` are those on `(C + damping) d = -g` with the preconditioner `P`.
+pub(super) struct Variables {
+    nystrom: Nystrom,
+    filter: LowRank,
+    inverse: LowRank,
+    sandwich: Sandwich,
+    /// `F g`
+    pub(super) gradient: Vector,
+}
+
+impl Variables {
+    pub(super) fn new(gpu: &Gpu, quadratic: &Quadratic, memory: &NystromMemory) -> Result<Self> {
+        let block = quadratic.block.as_ref().ok_or_else(|| missing("block"))?;
+        let filter = LowRank::new(gpu, &memory.basis)?;
+        Ok(Self {
+            nystrom: Nystrom::new(gpu, &BlockOperator::from(block), &memory.basis, memory.seed)?,
+            sandwich: Sandwich::new(gpu, &Operator::from(quadratic), &filter)?,
+            filter,
+            inverse: LowRank::new(gpu, &memory.basis)?,
+            gradient: Vector::new(
+                gpu,
+                "gradient of new variables",
+                quadratic.gradient.layout(),
+            )?,
+        })
+    }
+
+    pub(super) fn operator(&self) -> &Operator {
+        &self.sandwich.operator
+    }
+
+    /// Makes an approximation.
+    pub(super) fn approximate(
+        &mut self,
+        linearize: &Recording,
+        memory: &mut NystromMemory,
+    ) -> Result<()> {
+        self.nystrom.set_drawn(memory.drawn);
+        memory.values = self.nystrom.solve(linearize)?.values;
+        memory.drawn = self.nystrom.drawn();
+        Ok(())
+    }
+
+    /// Sets `F` for these eigenvalues and damping.
+    pub(super) fn set(&self, gpu: &Gpu, values: &[f64], damping: f64) -> Result<()> {
+        // Without damping and eigenvalues there is nothing to scale by.
+        let damping_of_scale = damping.max(f64::from(f32::MIN_POSITIVE));
+        let least = values.last().copied().unwrap_or(0.0) + damping_of_scale;
+        let ratio = |value: &f64| (least / (value + damping_of_scale)).sqrt();
+        let weights: Vec<f64> = values.iter().map(|v| ratio(v) - 1.0).collect();
+        let inverse: Vec<f64> = values.iter().map(|v| ratio(v).recip() - 1.0).collect();
+        self.filter.set(gpu, 1.0, &weights)?;
+        self.inverse.set(gpu, 1.0, &inverse)?;
+        self.sandwich.set(gpu, damping)
+    }
+
+    /// Records `F g`.
+    pub(super) fn record_gradient(
+        &self,
+        gpu: &Gpu,
+        recording: &mut Recording,
+        gradient: &Vector,
+    ) -> Result<()> {
+        self.filter.record(gpu, recording, gradient, &self.gradient)
+    }
+
+    /// Records `d = F y` into a new vector.
+    pub(super) fn record_step(
+        &self,
+        gpu: &Gpu,
+        recording: &mut Recording,
+        y: &Vector,
+    ) -> Result<Vector> {
+        let step = Vector::new(gpu, "iterate in parameter space", y.layout())?;
+        self.filter.record(gpu, recording, y, &step)?;
+        Ok(step)
+    }
+
+    /// Records `y = F^-1 d`.
+    pub(super) fn record_inverse(
+        &self,
+        gpu: &Gpu,
+        recording: &mut Recording,
+        step: &Vector,
+        y: &Vector,
+    ) -> Result<()> {
+        self.inverse.record(gpu, recording, step, y)
+    }
+}
