@@ -141,6 +141,8 @@ fn lanczos_finds_the_ends_of_a_large_spectrum(gpu: &Gpu) -> Outcome {
         close(values[i], value(i), 1e-4, "eigenvalue")?;
     }
     close(values[values.len() - 1], -6.0, 1e-4, "least eigenvalue")?;
+    let residuals = found.residuals();
+    assert!(residuals[0] < 1e-4 && residuals[30] > 1e-4, "{residuals:?}");
     let out = Vector::new(gpu, "eigenvector", it.theta.layout())?;
     let coefficients: Vec<f64> = vectors.column(0).iter().copied().collect();
     lanczos.combine(&coefficients, &out)?;

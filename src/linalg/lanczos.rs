@@ -43,6 +43,8 @@ pub struct Tridiagonal {
     pub off_diagonal: Vec<f64>,
     /// Length of the vector that the run started at.
     pub start_norm: f64,
+    /// What would come next on the off-diagonal; zero where the Krylov space has ended.
+    pub remainder: f64,
 }
 
 impl Tridiagonal {
@@ -60,6 +62,13 @@ impl Tridiagonal {
         let values = order.iter().map(|&i| eigen.eigenvalues[i]).collect();
         let vectors = DMatrix::from_fn(n, n, |i, j| eigen.eigenvectors[(i, order[j])]);
         (values, vectors)
+    }
+
+    /// `|C v - value v|` for each Ritz pair, in the order of [`eigen`](Self::eigen): an eigenvalue lies no farther from the Ritz value.
+    pub fn residuals(&self) -> Vec<f64> {
+        let (_, vectors) = self.eigen();
+        let last = vectors.row(vectors.nrows() - 1);
+        last.iter().map(|x| self.remainder * x.abs()).collect()
     }
 
     /// Ritz values with the squares of the first elements of their vectors: a quadrature of the spectral density as the start sees it.
@@ -230,6 +239,7 @@ impl Lanczos {
             diagonal: Vec::new(),
             off_diagonal: Vec::new(),
             start_norm,
+            remainder: 0.0,
         };
         let mut largest = 0.0f64;
         for (j, entry) in read[0].chunks_exact(3).enumerate() {
@@ -243,7 +253,11 @@ impl Lanczos {
             }
             found.diagonal.push(diagonal);
             largest = largest.max(diagonal.abs()).max(next);
-            if next <= BREAKDOWN * largest || j + 1 == self.steps.len() {
+            if next <= BREAKDOWN * largest {
+                break;
+            }
+            if j + 1 == self.steps.len() {
+                found.remainder = next;
                 break;
             }
             found.off_diagonal.push(next);

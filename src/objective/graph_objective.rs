@@ -150,6 +150,15 @@ impl GraphObjective {
         self
     }
 
+    /// Another objective of the same function, with programs and batches of its own.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn sibling(&self) -> Result<Self> {
+        let own = Self::new(&self.gpu, self.model.clone())?;
+        Ok(own.with_l2(self.l2)?.with_block_memory(self.block_memory))
+    }
+
     /// The model.
     pub fn model(&self) -> &Model {
         &self.model

@@ -7,7 +7,9 @@
 //! Solvers and optimizers see nothing else of a problem.
 
 mod graph_objective;
+mod mean;
 mod quadratic;
 
 pub use graph_objective::{Evaluation, GraphObjective};
+pub use mean::MeanQuadratic;
 pub use quadratic::{BlockProduct, Curvature, LossProgram, Objective, Quadratic, QuadraticRequest};

@@ -41,13 +41,25 @@ Options of the optimizers (--set KEY=VALUE):
              backtracking       whether to go back to earlier iterates: true or false
              progress-tolerance, residual-tolerance    when to stop conjugate gradients
              armijo, shrink     constants of the line search
+  nystrom-newton-cg  those of newton-cg without the preconditioner and radius, and
+             rank, refresh      of the Nystrom approximation: eigenpairs, and steps until the next
   lrsfn      rank               eigenpairs of the curvature that are captured
              oversampling, power-iterations    of the eigensolver
              refresh            steps from one computation of eigenpairs to the next
-             step-length, step-length-beyond   in the captured space and beyond it
+             base               what moves the rest: gradient, sgd or adam
+             learning-rate, momentum           of that base; momentum for sgd
+             step-length, step-length-beyond   in the captured space, and beyond it with base gradient
+             automatic          Lanczos steps that measure the step length, with base gradient; 0: none
              damping, damping-decrease         least damping, and its factor after a good step
              curvature          hessian or ggn
-  lrsfn-paper  rank, step-length, damping      all fixed, eigenpairs anew in every step";
+             curvature-batch    part of the batch that eigenpairs come from
+             curvature-apart    whether the gradient is then of the other examples: true or false
+             rank-rule          fixed; residual (of random vectors) or noise (over sub-batches) lower the rank
+             rank-threshold     largest relative residual, or smallest ratio of signal to noise
+             average            decay of a running average of the curvature; 0: none
+             storage            of eigenvectors: full or half
+  lrsfn-paper  rank, step-length, damping      all fixed, eigenpairs anew in every step
+             curvature-batch    part of the batch that is set apart for them";
 
 /// Second-order optimization on any GPU that wgpu reaches
 #[derive(Debug, Parser)]
@@ -83,10 +95,33 @@ pub(crate) enum Command {
     /// Measure gradients and curvature products against what the adapter can do
     #[command(after_help = BENCH_EXAMPLES)]
     Bench(Bench),
+    /// Look at the curvature of a network's loss
+    #[command(subcommand)]
+    Analyze(Analyze),
     /// Run Newton-like methods on a function full of saddles
     #[command(after_help = MICHALEWICZ_EXAMPLES)]
     Michalewicz(Michalewicz),
 }
+
+/// The analyses.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Analyze {
+    /// Eigenvalues at both ends of the spectrum, and the spectral density, by Lanczos
+    #[command(after_help = SPECTRUM_EXAMPLES)]
+    Spectrum(Spectrum),
+}
+
+const SPECTRUM_EXAMPLES: &str = "\
+Examples:
+  osculant analyze spectrum digits-mlp --out out/spectrum
+  osculant analyze spectrum digits-mlp --train 5 --optimizer adam --out out/spectrum
+  osculant analyze spectrum fashion-mlp --checkpoint adam.safetensors --batch all --steps 60 --out out/spectrum
+
+Each probe is a run of Lanczos' method from a random vector with full re-orthogonalization. Eigenvalues are
+the Ritz values of the first probe whose residual is below a thousandth of the largest; the density is the
+mean of all probes' quadratures, smoothed.
+
+Written to the folder of --out: spectrum.json, and the picture as spectrum.png and spectrum.svg.";
 
 const MICHALEWICZ_EXAMPLES: &str = "\
 Examples:
@@ -273,6 +308,58 @@ impl LrsfnMode {
             LrsfnMode::Default => "default",
         }
     }
+}
+
+/// Where an analysis takes place.
+#[derive(Args, Debug)]
+pub(crate) struct Point {
+    /// Data set and network
+    #[arg(value_enum)]
+    pub(crate) problem: Problem,
+    /// Parameters of a checkpoint of `osculant train`
+    #[arg(long, value_name = "FILE", conflicts_with = "train")]
+    pub(crate) checkpoint: Option<PathBuf>,
+    /// Train for this many epochs first
+    #[arg(long, value_name = "EPOCHS", default_value_t = 0.0)]
+    pub(crate) train: f64,
+    /// The optimizer for that, with its defaults
+    #[arg(long, value_enum, default_value = "sgd")]
+    pub(crate) optimizer: Method,
+    /// Seed of the initial parameters, of the order of the rows, and of random vectors
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Folder with the images of MNIST or Fashion-MNIST [default: data/mnist, data/fashion-mnist]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) data: Option<PathBuf>,
+    /// Part of the name of the adapter to take; see `osculant devices`
+    #[arg(long, value_name = "NAME")]
+    pub(crate) adapter: Option<String>,
+    /// Kernels for matrix products, as `osculant tune` measured them [default: rules for the kind of adapter]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tuning: Option<PathBuf>,
+}
+
+/// `osculant analyze spectrum`.
+#[derive(Args, Debug)]
+pub(crate) struct Spectrum {
+    /// Parameters, data and device.
+    #[command(flatten)]
+    pub(crate) point: Point,
+    /// The matrix
+    #[arg(long, value_enum, default_value = "hessian")]
+    pub(crate) curvature: Matrix,
+    /// Training rows of the mean, or 'all' [default: all, 10000 on large sets]
+    #[arg(long, value_name = "ROWS")]
+    pub(crate) batch: Option<String>,
+    /// Lanczos steps of a probe: products with the matrix
+    #[arg(long, default_value_t = 80, value_parser = clap::value_parser!(u32).range(2..=2000))]
+    pub(crate) steps: u32,
+    /// Probes
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) probes: u32,
+    /// Write the results into this folder
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: PathBuf,
 }
 
 /// `osculant michalewicz`.

@@ -1,5 +1,6 @@
 //! The binary `osculant`: lists adapters, trains networks, compares optimizers, measures speed.
 
+mod analyze;
 mod arguments;
 mod bench;
 mod compare;
@@ -57,6 +58,7 @@ fn dispatch(command: Command) -> Outcome {
         Command::Show(arguments) => show::run(&arguments),
         Command::Tune(arguments) => tune_kernels::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Analyze(arguments) => analyze::run(&arguments),
         Command::Michalewicz(arguments) => michalewicz::run(&arguments),
     }
 }

@@ -14,22 +14,24 @@ use crate::training::Point;
 
 const SIZE: (u32, u32) = (960, 600);
 /// The PNG has twice the pixels, so that its text stays sharp.
-const PNG_SCALE: u32 = 2;
+pub(crate) const PNG_SCALE: u32 = 2;
 /// Losses below this are drawn as this: f32 resolves no smaller mean loss.
 const LOWEST: f64 = 1e-8;
 /// Height of the strip with title and legend.
 const HEAD: u32 = 70;
 /// Where the curves begin.
 const LEFT: i32 = 88;
-const FONT: &str = "sans-serif";
-const TITLE: u32 = 24;
-const TEXT: u32 = 18;
+pub(crate) const FONT: &str = "sans-serif";
+pub(crate) const TITLE: u32 = 24;
+pub(crate) const TEXT: u32 = 18;
 /// Distinguishable also without red-green vision (Okabe and Ito 2008).
-const COLOURS: [RGBColor; 4] = [
+pub(crate) const COLOURS: [RGBColor; 6] = [
     RGBColor(0, 114, 178),
     RGBColor(230, 140, 0),
     RGBColor(0, 150, 110),
     RGBColor(190, 80, 150),
+    RGBColor(90, 90, 90),
+    RGBColor(86, 180, 233),
 ];
 
 /// What the loss is drawn against.
