@@ -351,7 +351,7 @@ pub enum Sketch {
     Gaussian,
 }
 
-/// Records random numbers for all tensors of all vectors of a block; gaps stay zero. `settings` holds `[seed low, seed high, stream low, stream high]`.
+/// Records random numbers for all tensors of the vectors of a block from `start` on; gaps stay zero. `settings` holds `[seed low, seed high, stream low, stream high]`.
 ///
 /// # Errors
 /// Limits of the device.
@@ -359,6 +359,7 @@ pub(crate) fn sketch(
     gpu: &Gpu,
     recording: &mut Recording,
     block: &Block,
+    start: usize,
     settings: &Slice,
     kind: Sketch,
 ) -> Result<()> {
@@ -366,7 +367,7 @@ pub(crate) fn sketch(
     let len = layout.len();
     let most = gpu.limits().max_storage_buffer_binding_size / 4;
     let most = (usize::try_from(most).unwrap_or(usize::MAX) / len).max(1);
-    for first in (0..block.width()).step_by(most) {
+    for first in (start..block.width()).step_by(most) {
         let rows = most.min(block.width() - first);
         for (index, (entry, tensor)) in layout
             .entries()

@@ -131,7 +131,7 @@ impl Lanczos {
         let zeros = Vector::new(gpu, "zeros", layout)?;
         let settings = gpu.buffer("sketch settings", 4)?;
         let mut draw = Recording::new();
-        sketch(gpu, &mut draw, &start, &settings, Sketch::Gaussian)?;
+        sketch(gpu, &mut draw, &start, 0, &settings, Sketch::Gaussian)?;
 
         let output = operator.output.slice();
         let (sums, start_sums) = (gpu.buffer("square", 3)?, gpu.buffer("square of start", 3)?);

@@ -54,7 +54,7 @@ impl Nystrom {
         let settings = gpu.buffer("sketch settings", 4)?;
         let coefficients = gpu.buffer("block coefficients", 2 * rank * rank)?;
         let mut draw = Recording::new();
-        sketch(gpu, &mut draw, directions, &settings, Sketch::Gaussian)?;
+        sketch(gpu, &mut draw, directions, 0, &settings, Sketch::Gaussian)?;
         let mut gram = Recording::new();
         let (w, y) = (Rows::all(directions), Rows::all(products));
         let inner = [

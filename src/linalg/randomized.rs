@@ -224,8 +224,12 @@ impl RandomizedEigensolver {
         let settings = gpu.buffer("sketch settings", 4)?;
         let coefficients = gpu.buffer("block coefficients", width * width)?;
         let mut draw = Recording::new();
-        sketch(gpu, &mut draw, directions, &settings, options.sketch)?;
-        let mut recall = draw.clone();
+        sketch(gpu, &mut draw, directions, 0, &settings, options.sketch)?;
+        let mut recall = Recording::new();
+        if options.oversampling > 0 {
+            let (rank, kind) = (options.rank, options.sketch);
+            sketch(gpu, &mut recall, directions, rank, &settings, kind)?;
+        }
         basis.record_recall(gpu, &mut recall, directions, 0)?;
         if options.oversampling > 0 {
             let rest = Rows::beyond(directions, options.rank)?;

@@ -88,7 +88,7 @@ impl RangeFinder {
         }
         let rows = Rows::all(products);
         let mut look = Recording::new();
-        sketch(gpu, &mut look, directions, &settings, Sketch::Gaussian)?;
+        sketch(gpu, &mut look, directions, 0, &settings, Sketch::Gaussian)?;
         look.append(operator.multiply.clone());
         let before = InnerProducts::record(gpu, &mut look, &rows, &rows)?;
         let found = Basis::of(&range);

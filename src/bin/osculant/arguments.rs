@@ -109,7 +109,18 @@ pub(crate) enum Analyze {
     /// Eigenvalues at both ends of the spectrum, and the spectral density, by Lanczos
     #[command(after_help = SPECTRUM_EXAMPLES)]
     Spectrum(Spectrum),
+    /// Steps that each optimizer needs to leave a saddle point
+    #[command(after_help = SADDLE_EXAMPLES)]
+    Saddle(Saddle),
 }
+
+const SADDLE_EXAMPLES: &str = "\
+Examples:
+  osculant analyze saddle --out out/saddle
+
+From near the monkey saddle, and from near the zero of the network of digits-mlp, where all weight
+gradients vanish: steps on the full data until the loss has come half of the way, medians over the seeds,
+with the best options of a grid for each optimizer. Written to the folder of --out: saddle.json.";
 
 const SPECTRUM_EXAMPLES: &str = "\
 Examples:
@@ -337,6 +348,20 @@ pub(crate) struct Point {
     /// Kernels for matrix products, as `osculant tune` measured them [default: rules for the kind of adapter]
     #[arg(long, value_name = "FILE")]
     pub(crate) tuning: Option<PathBuf>,
+}
+
+/// `osculant analyze saddle`.
+#[derive(Args, Debug)]
+pub(crate) struct Saddle {
+    /// Starting points of each run
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub(crate) seeds: u64,
+    /// Part of the name of the adapter to take; see `osculant devices`
+    #[arg(long, value_name = "NAME")]
+    pub(crate) adapter: Option<String>,
+    /// Write the results into this folder
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: PathBuf,
 }
 
 /// `osculant analyze spectrum`.
