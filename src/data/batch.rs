@@ -1,5 +1,7 @@
 //! The rows that one quadratic is made of.
 
+use std::ops::Range;
+
 use super::Targets;
 use crate::{Error, Result};
 
@@ -75,46 +77,38 @@ impl Batch {
         Ok(self)
     }
 
-    /// Cuts the batch into disjoint parts of these numbers of rows, in order; rows that are left belong to none. Rows of weight zero are shared out, so
-    /// that each part of a padded batch has examples in proportion. The weights of a part have the sum of the whole batch's.
+    /// The rows in these ranges as a batch of their own. Rows of weight zero are shared out, so that each part of a padded batch has examples in
+    /// proportion: disjoint ranges give disjoint examples. The weights of a part have the sum of the whole batch's.
     ///
     /// # Errors
-    /// [`Error::Data`] when there are too few rows, or a part would have no example.
-    pub fn split(&self, sizes: &[usize]) -> Result<Vec<Self>> {
+    /// [`Error::Data`] when a range reaches beyond the batch, or the part would have no example.
+    pub fn part(&self, ranges: &[Range<usize>]) -> Result<Self> {
         let rows = self.len();
         let examples: Vec<usize> = (0..rows).filter(|&i| self.weights[i] > 0.0).collect();
-        let bad = || Error::Data {
-            what: "batch".to_owned(),
-            message: format!(
-                "{} examples in {rows} rows cannot be cut into parts of {sizes:?} rows; use a larger batch",
-                examples.len()
-            ),
-        };
+        let valid = ranges.iter().all(|r| r.start <= r.end && r.end <= rows);
+        // In proportion to the rows: a part never gets more examples than it has rows.
+        let place = |row: usize| (row * examples.len()).checked_div(rows).unwrap_or(0);
+        let mut own = Vec::new();
+        for range in ranges.iter().filter(|_| valid) {
+            own.extend_from_slice(&examples[place(range.start)..place(range.end)]);
+        }
+        if own.is_empty() {
+            return Err(Error::Data {
+                what: "batch".to_owned(),
+                message: format!(
+                    "{} examples in {rows} rows cannot be cut into parts like {ranges:?}; use a larger batch",
+                    examples.len()
+                ),
+            });
+        }
         let total: f32 = self.weights.iter().sum();
-        let mut from = 0;
-        sizes
-            .iter()
-            .map(|&size| {
-                let to = from + size;
-                if to > rows {
-                    return Err(bad());
-                }
-                // In proportion to the rows: a part never gets more examples than it has rows.
-                let place = |row: usize| row * examples.len() / rows;
-                let own = &examples[place(from)..place(to)];
-                from = to;
-                if own.is_empty() {
-                    return Err(bad());
-                }
-                let sum: f32 = own.iter().map(|&i| self.weights[i]).sum();
-                Self {
-                    features: super::targets::select_rows(&self.features, self.width(), own),
-                    targets: self.targets.select(own),
-                    weights: own.iter().map(|&i| self.weights[i] / sum * total).collect(),
-                }
-                .pad_to(size)
-            })
-            .collect()
+        let sum: f32 = own.iter().map(|&i| self.weights[i]).sum();
+        Self {
+            features: super::targets::select_rows(&self.features, self.width(), &own),
+            targets: self.targets.select(&own),
+            weights: own.iter().map(|&i| self.weights[i] / sum * total).collect(),
+        }
+        .pad_to(ranges.iter().map(ExactSizeIterator::len).sum())
     }
 }
 
@@ -199,12 +193,18 @@ mod tests {
             targets: Targets::Inputs,
             weights: vec![0.1; 10],
         };
-        let parts = batch.split(&[6, 2]).unwrap();
+        let split = |batch: &Batch, ranges: [Range<usize>; 2]| {
+            ranges.map(|range| batch.part(&[range]).unwrap())
+        };
+        let parts = split(&batch, [0..6, 6..8]);
         assert_eq!(parts[0].features, [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
         assert_eq!(parts[1].features, [6.0, 7.0]);
         assert!((parts[1].weights[0] - 0.5).abs() < 1e-6);
 
-        let padded = batch.pad_to(20).unwrap().split(&[10, 10]).unwrap();
+        let two = batch.part(&[0..1, 8..10]).unwrap();
+        assert_eq!(two.features, [0.0, 8.0, 9.0]);
+
+        let padded = split(&batch.pad_to(20).unwrap(), [0..10, 10..20]);
         assert_eq!(padded[0].features[..5], [0.0, 1.0, 2.0, 3.0, 4.0]);
         assert_eq!(padded[1].features[..5], [5.0, 6.0, 7.0, 8.0, 9.0]);
         assert_eq!(padded[1].len(), 10);
@@ -213,8 +213,10 @@ mod tests {
 
     #[test]
     fn a_batch_without_an_example_for_each_part_is_refused() {
-        assert!(batch().split(&[1, 1, 1]).is_err());
-        assert!(batch().pad_to(9).unwrap().split(&[3, 3, 3]).is_err());
-        assert!(batch().split(&[2]).is_ok());
+        assert!(batch().part(&[1..3]).is_err());
+        assert!(batch().part(&[1..1]).is_err());
+        // Two examples among nine rows: none among the first three.
+        assert!(batch().pad_to(9).unwrap().part(&[0..3]).is_err());
+        assert!(batch().part(&[0..2]).is_ok());
     }
 }

@@ -19,6 +19,7 @@ mod dataset;
 mod digits;
 mod epochs;
 pub mod idx;
+mod roles;
 mod scaling;
 mod targets;
 
@@ -26,5 +27,6 @@ pub use batch::Batch;
 pub use dataset::Dataset;
 pub use digits::digits;
 pub use epochs::{Epochs, EpochsState};
+pub use roles::{Dealing, Growth, Role, Roles, RolesState, rescaled_step};
 pub use scaling::{Scaling, standardise};
 pub use targets::Targets;

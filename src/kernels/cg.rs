@@ -5,9 +5,9 @@ use bytemuck::{Pod, Zeroable};
 use super::dot::Capabilities;
 use super::four::four;
 use super::template::fill;
-use super::vector::vec4s;
+use super::vector::{inner_products, vec4s};
 use crate::error::Result;
-use crate::gpu::{Gpu, Recording, Slice};
+use crate::gpu::{Gpu, Recording, Slice, grid};
 
 const STATE: &str = include_str!("../../shaders/cg/state.wgsl");
 const SUMS: &str = include_str!("../../shaders/cg/sums.wgsl");
@@ -16,6 +16,8 @@ const DECISION: &str = include_str!("../../shaders/cg/decision.wgsl");
 const START: &str = include_str!("../../shaders/cg/start.wgsl");
 const SHORT: &str = include_str!("../../shaders/cg/short.wgsl");
 const LONG: &str = include_str!("../../shaders/cg/long.wgsl");
+const COMPANION: &str = include_str!("../../shaders/cg/companion.wgsl");
+const SHIFTED_SUM: &str = include_str!("../../shaders/cg/shifted_sum.wgsl");
 const ENDS: &str = include_str!("../../shaders/cg/ends.wgsl");
 
 /// How the work on a vector is divided.
@@ -260,4 +262,57 @@ pub(crate) fn close(gpu: &Gpu, recording: &mut Recording, on: &Operands<'_>) -> 
     let faces = Faces::new(gpu, on)?;
     faces.long(recording, 1, true)?;
     faces.ends(recording, true)
+}
+
+/// The vectors of a companion, which another quadratic moves along the directions of a solve.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CompanionOperands<'a> {
+    pub(crate) state: &'a Slice,
+    /// `(p.r', p.p, r'.r')`, then `(p.C'p, p.p, C'p.C'p)`
+    pub(crate) sums: &'a Slice,
+    pub(crate) partials: &'a Slice,
+    /// The direction, and its product with the companion's matrix.
+    pub(crate) p: &'a Slice,
+    pub(crate) q: &'a Slice,
+    pub(crate) x: &'a Slice,
+    pub(crate) r: &'a Slice,
+    /// Slope, curvature and step length of every iteration.
+    pub(crate) log: &'a Slice,
+    /// Variance of the slope, where steps shrink by it.
+    pub(crate) variance: Option<&'a Slice>,
+}
+
+/// Records a companion's step, after both products and before [`iteration`].
+pub(crate) fn companion(
+    gpu: &Gpu,
+    recording: &mut Recording,
+    on: &CompanionOperands<'_>,
+) -> Result<()> {
+    let count = vec4s(&[on.p, on.q, on.x, on.r])?;
+    inner_products(gpu, recording, (on.sums, 0), on.partials, on.p, on.r)?;
+    inner_products(gpu, recording, (on.sums, 3), on.partials, on.p, on.q)?;
+    let constants = [
+        ("COUNT", count as f64),
+        ("SHRINKS", f64::from(u8::from(on.variance.is_some()))),
+    ];
+    let pipeline = gpu.pipeline("cg companion", &[STATE, COMPANION].concat(), &constants)?;
+    let variance = on.variance.unwrap_or(on.sums);
+    // A buffer cannot be bound twice to read and to write; sums and variance are only read.
+    let bindings = [on.state, on.sums, on.p, on.q, on.x, on.r, on.log, variance];
+    let workgroups = grid(gpu.limits(), count.div_ceil(64))?;
+    recording.dispatch(gpu, &pipeline, &bindings, workgroups)
+}
+
+/// Records `r = q + shift x + g` for vectors `[r, q, x, g]`.
+pub(crate) fn shifted_sum(
+    gpu: &Gpu,
+    recording: &mut Recording,
+    state: &Slice,
+    [r, q, x, g]: [&Slice; 4],
+) -> Result<()> {
+    let count = vec4s(&[r, q, x, g])?;
+    let text = [STATE, SHIFTED_SUM].concat();
+    let pipeline = gpu.pipeline("cg shifted sum", &text, &[("COUNT", count as f64)])?;
+    let workgroups = grid(gpu.limits(), count.div_ceil(64))?;
+    recording.dispatch(gpu, &pipeline, &[state, r, q, x, g], workgroups)
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, PendingRead, Recorder, Recording, Slice};
 use crate::kernels::cg::{self, STATE_ELEMENTS, State};
+use crate::kernels::vector::partial_elements;
 use crate::objective::Quadratic;
 use crate::vector::Vector;
 
@@ -143,6 +144,17 @@ impl CgOptions {
     }
 }
 
+/// What a companion found along one direction of a solve.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LineStep {
+    /// `d.r'`, with the companion's residual before the step.
+    pub slope: f64,
+    /// `d.(C' + shift) d`
+    pub curvature: f64,
+    /// The step along `d`: `-slope / curvature`, possibly shrunk; 0 where the curvature is not positive.
+    pub length: f64,
+}
+
 /// How a solve went.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CgReport {
@@ -158,6 +170,35 @@ pub struct CgReport {
     pub relative_residual: f32,
     /// Curvature of the last direction, `p.(C + shift) p`.
     pub curvature: f32,
+    /// What a companion found along each direction; empty without one.
+    pub companion: Vec<LineStep>,
+}
+
+impl CgReport {
+    /// The companion's model `g'.x + x.(C' + shift) x / 2` at the start, which is counted as zero, and after each iteration.
+    pub fn companion_model(&self) -> Vec<f64> {
+        let mut model = vec![0.0];
+        let mut value = 0.0;
+        for step in &self.companion {
+            value += step.length * (step.slope + 0.5 * step.length * step.curvature);
+            model.push(value);
+        }
+        model
+    }
+}
+
+/// Another quadratic that goes along with a solve: it takes the directions of conjugate gradients on the first one, and chooses the steps along them.
+///
+/// Slope and curvature, and so the step length, of a direction come from this quadratic only. With examples that the directions know nothing of, both
+/// are unbiased; a slope of one quadratic with a curvature of another has no such meaning, and cannot be asked for.
+#[derive(Clone, Debug)]
+pub struct Companion {
+    /// Its matrix.
+    pub operator: Operator,
+    /// Its gradient.
+    pub gradient: Vector,
+    /// Variance of the slope along `operator.input`, computed with the product: steps are multiplied by `max(0, 1 - variance / slope^2)`.
+    pub variance: Option<Slice>,
 }
 
 /// What a solve is about.
@@ -220,6 +261,17 @@ fn report(read: &[Vec<f32>], products: usize) -> Option<CgReport> {
             0.0
         },
         curvature: last.curvature,
+        companion: read
+            .get(1)
+            .map_or(&[][..], |log| log.as_slice())
+            .chunks_exact(3)
+            .take(iterations)
+            .map(|step| LineStep {
+                slope: f64::from(step[0]),
+                curvature: f64::from(step[1]),
+                length: f64::from(step[2]),
+            })
+            .collect(),
     })
 }
 
@@ -229,7 +281,9 @@ pub struct ConjugateGradients {
     gpu: Gpu,
     options: CgOptions,
     state: Slice,
-    /// The solution; also the first iterate of a warm start.
+    /// Log of a companion.
+    log: Option<Slice>,
+    /// The solution, that of the companion where there is one; also the first iterate of a warm start.
     pub solution: Vector,
     input: Vector,
     cold_start: Recording,
@@ -255,6 +309,28 @@ impl ConjugateGradients {
         options: &CgOptions,
         keep: &[usize],
     ) -> Result<Self> {
+        Self::with_companion(gpu, operator, gradient, inverse, options, keep, None)
+    }
+
+    /// As [`new`](Self::new), with a companion that chooses the steps along the directions: two recurrences in one pass, and no further readbacks.
+    ///
+    /// The companion's first direction and its iterates start where those of conjugate gradients do. It goes `-d.r' / d.(C' + shift) d` along each
+    /// direction `d` of the other, and not at all where that curvature is not positive; with the same quadratic on both sides these are the iterates of
+    /// conjugate gradients. A solve ends where conjugate gradients on the first quadratic end; the last direction counts for the companion even where
+    /// they stop at it.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and [`Error::Unsupported`] for a companion that shares the vectors of the operator, or takes its slopes from the gradient of
+    /// the directions.
+    pub fn with_companion(
+        gpu: &Gpu,
+        operator: &Operator,
+        gradient: &Vector,
+        inverse: Option<&Vector>,
+        options: &CgOptions,
+        keep: &[usize],
+        companion: Option<&Companion>,
+    ) -> Result<Self> {
         options.validate()?;
         let layout: &Arc<_> = gradient.layout();
         let (solution, residual) = (
@@ -275,12 +351,34 @@ impl ConjugateGradients {
         };
         let mut cold_start = Recording::new();
         cg::start(gpu, &mut cold_start, &on, false)?;
+        if companion.is_some_and(|companion| companion.gradient.is_same(gradient)) {
+            return Err(Error::Unsupported {
+                what: "a companion with the gradient of the directions".into(),
+                message: "a slope of one quadratic with the curvature of another is worse than no companion; give both of the other examples".into(),
+            });
+        }
+        let beside = match companion {
+            None => None,
+            Some(companion) => Some(Beside::new(gpu, companion, operator, &state, options)?),
+        };
         let mut warm_start = Recording::new();
+        if let Some(beside) = &beside {
+            beside.record_start(gpu, &mut cold_start, false)?;
+            beside.record_start(gpu, &mut warm_start, true)?;
+            warm_start.copy(beside.solution.slice(), solution.slice())?;
+        }
         warm_start.copy(solution.slice(), operator.input.slice())?;
         warm_start.append(operator.multiply.clone());
         cg::start(gpu, &mut warm_start, &on, true)?;
         let mut iteration = operator.multiply.clone();
+        if let Some(beside) = &beside {
+            beside.record_step(gpu, &mut iteration, operator)?;
+        }
         cg::iteration(gpu, &mut iteration, &on)?;
+        let (log, solution) = match beside {
+            None => (None, solution.clone()),
+            Some(beside) => (Some(beside.log), beside.solution),
+        };
         let mut close = Recording::new();
         cg::close(gpu, &mut close, &on)?;
         let mut stored = Vec::new();
@@ -300,6 +398,7 @@ impl ConjugateGradients {
             gpu: gpu.clone(),
             options: options.clone(),
             state,
+            log,
             solution,
             input,
             cold_start,
@@ -366,6 +465,8 @@ impl ConjugateGradients {
             let until = (submitted + if submitted == 0 { FIRST } else { LATER }).min(most);
             let last = until == most;
             let mut reads = vec![&self.state];
+            reads.extend(&self.log);
+            let own = reads.len();
             if let (true, Some(afterword)) = (last, &mut afterword) {
                 afterword.prepare(most)?;
             }
@@ -399,7 +500,7 @@ impl ConjugateGradients {
                 // What was queued meanwhile changes nothing, but may hold the afterword.
                 let read = match &mut afterword {
                     None => Vec::new(),
-                    Some(_) if last => pending.wait()?.split_off(1),
+                    Some(_) if last => pending.wait()?.split_off(own),
                     Some(afterword) => {
                         afterword.prepare(report.iterations)?;
                         self.gpu.submit_and_read(
@@ -415,7 +516,7 @@ impl ConjugateGradients {
             }
             if last {
                 let mut read = pending.wait()?;
-                let extra = read.split_off(1);
+                let extra = read.split_off(own);
                 // At the cap the device always has a reason to stop.
                 let report = report(&read, products).ok_or_else(|| Error::Gpu {
                     what: "conjugate gradients".into(),
@@ -500,6 +601,80 @@ impl ConjugateGradients {
     /// The direction of negative curvature after [`Stop::NegativeCurvature`]; after other stops, one that was or would have been next.
     pub fn last_direction(&self) -> &Vector {
         &self.input
+    }
+}
+
+/// Buffers and recordings of a companion.
+struct Beside<'a> {
+    companion: &'a Companion,
+    solution: Vector,
+    residual: Vector,
+    zeros: Vector,
+    state: &'a Slice,
+    sums: Slice,
+    partials: Slice,
+    log: Slice,
+}
+
+impl<'a> Beside<'a> {
+    fn new(
+        gpu: &Gpu,
+        companion: &'a Companion,
+        operator: &Operator,
+        state: &'a Slice,
+        options: &CgOptions,
+    ) -> Result<Self> {
+        let layout = companion.gradient.layout();
+        if companion.operator.input.is_same(&operator.input) {
+            return Err(Error::Unsupported {
+                what: "a companion of conjugate gradients".into(),
+                message: "it has the operator's vectors; ask the objective for a quadratic of another slot".into(),
+            });
+        }
+        let solution = Vector::new(gpu, "solution of the companion", layout)?;
+        Ok(Self {
+            companion,
+            residual: Vector::new(gpu, "residual of the companion", layout)?,
+            zeros: Vector::new(gpu, "zeros", layout)?,
+            state,
+            sums: gpu.buffer("sums of the companion", 6)?,
+            partials: gpu.buffer("partial sums", partial_elements(solution.slice()))?,
+            log: gpu.buffer("log of the companion", 3 * options.max_iterations)?,
+            solution,
+        })
+    }
+
+    /// `r' = (C' + shift) x' + g'`. With `warm`, `x'` is what the solution holds, else zero.
+    fn record_start(&self, gpu: &Gpu, recording: &mut Recording, warm: bool) -> Result<()> {
+        let (residual, gradient) = (self.residual.slice(), self.companion.gradient.slice());
+        if !warm {
+            recording.copy(self.zeros.slice(), self.solution.slice())?;
+            return recording.copy(gradient, residual);
+        }
+        let operator = &self.companion.operator;
+        recording.copy(self.solution.slice(), operator.input.slice())?;
+        recording.append(operator.multiply.clone());
+        let (product, x) = (operator.output.slice(), self.solution.slice());
+        cg::shifted_sum(gpu, recording, self.state, [residual, product, x, gradient])
+    }
+
+    /// The product and the step along the direction of conjugate gradients.
+    fn record_step(&self, gpu: &Gpu, recording: &mut Recording, operator: &Operator) -> Result<()> {
+        let own = &self.companion.operator;
+        recording.copy(operator.input.slice(), own.input.slice())?;
+        recording.append(own.multiply.clone());
+        let operands = cg::CompanionOperands {
+            state: self.state,
+            sums: &self.sums,
+            partials: &self.partials,
+            p: own.input.slice(),
+            q: own.output.slice(),
+            x: self.solution.slice(),
+            r: self.residual.slice(),
+            log: &self.log,
+            variance: self.companion.variance.as_ref(),
+        };
+        cg::companion(gpu, recording, &operands)
     }
 }
 

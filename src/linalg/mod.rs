@@ -12,7 +12,9 @@ mod sandwich;
 pub use crate::kernels::blocks::Sketch;
 pub use basis::{Basis, Storage};
 pub(crate) use conjugate_gradients::{Afterword, System};
-pub use conjugate_gradients::{CgOptions, CgReport, ConjugateGradients, Operator, Stop};
+pub use conjugate_gradients::{
+    CgOptions, CgReport, Companion, ConjugateGradients, LineStep, Operator, Stop,
+};
 pub use lanczos::{Lanczos, Start, Tridiagonal};
 pub(crate) use low_rank::LowRank;
 pub use nystrom::Nystrom;

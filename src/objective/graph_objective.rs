@@ -1,6 +1,7 @@
 //! The objective of a model written as a graph.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::quadratic::{
@@ -12,6 +13,7 @@ use crate::gpu::{Gpu, Recording, Slice};
 use crate::graph::batch::batched;
 use crate::graph::derivatives::{gauss_newton_product, gradient, hessian_product};
 use crate::graph::executable::{BlockPart, BlockTargets, DeviceLeaves, Planned};
+use crate::graph::jvp::linearize;
 use crate::graph::listing::Listing;
 use crate::graph::per_example::square_sums;
 use crate::graph::{Binary, DType, Executable, Graph, NodeId};
@@ -59,9 +61,11 @@ pub struct GraphObjective {
     layout: Arc<Layout>,
     l2: f32,
     block_memory: u64,
-    inputs: HashMap<usize, Arc<Inputs>>,
+    /// By rows and slot.
+    inputs: HashMap<(usize, usize), Arc<Inputs>>,
     quadratics: Vec<Kept<QuadraticRequest, Quadratic>>,
-    losses: Vec<Kept<(), LossProgram>>,
+    /// By slot.
+    losses: Vec<Kept<usize, LossProgram>>,
     evaluations: Vec<Kept<(), Evaluator>>,
 }
 
@@ -194,7 +198,7 @@ impl GraphObjective {
             let indices: Vec<usize> = (start..dataset.len().min(start + rows)).collect();
             let share = indices.len() as f64 / dataset.len() as f64;
             let batch = dataset.batch(&indices)?.pad_to(rows)?;
-            let inputs = self.load(&batch)?;
+            let inputs = self.load(&batch, 0)?;
             let evaluator = self.evaluator(theta, &inputs, rows)?;
             let slices: Vec<&Slice> = std::iter::once(&evaluator.loss)
                 .chain(&evaluator.metric)
@@ -242,11 +246,11 @@ impl GraphObjective {
         })
     }
 
-    /// Uploads a batch into the inputs for its number of rows, after checking that it fits the model.
-    fn load(&mut self, batch: &Batch) -> Result<Arc<Inputs>> {
+    /// Uploads a batch into the inputs for its number of rows and a slot, after checking that it fits the model.
+    fn load(&mut self, batch: &Batch, slot: usize) -> Result<Arc<Inputs>> {
         let rows = batch.len();
         self.check(batch)?;
-        let inputs = match self.inputs.get(&rows) {
+        let inputs = match self.inputs.get(&(rows, slot)) {
             Some(inputs) => Arc::clone(inputs),
             None => {
                 let shape = self.model.shape();
@@ -266,7 +270,7 @@ impl GraphObjective {
                     targets,
                     weights: self.gpu.buffer("weights", rows)?,
                 });
-                self.inputs.insert(rows, Arc::clone(&inputs));
+                self.inputs.insert((rows, slot), Arc::clone(&inputs));
                 inputs
             }
         };
@@ -427,6 +431,17 @@ impl GraphObjective {
             leaves.directions = pairs(&directions, direction.parts());
             targets.extend(pairs(&products, product.parts()));
         }
+        let mut slope_variance = None;
+        if request.slope_variance && !directions.is_empty() {
+            let tangents = pairs_of(&parameters, &directions);
+            let slopes = linearize(graph, &[losses], &tangents)?;
+            if let Some(slopes) = slopes[0] {
+                let variance = variance_of_mean(graph, slopes, program.weights)?;
+                let slice = self.gpu.buffer("variance of the slope", 1)?;
+                targets.push((variance, slice.clone()));
+                slope_variance = Some(slice);
+            }
+        }
         let base = &program.traced.graph;
         let mut quadratic = Quadratic {
             value,
@@ -434,11 +449,13 @@ impl GraphObjective {
             direction,
             product,
             fisher_diagonal,
+            slope_variance,
             linearize: Recording::new(),
             multiply: Recording::new(),
             block: None,
             listing: Listing::default(),
             rows,
+            slot: request.slot,
         };
         let executable = if request.block > 0 && !products.is_empty() {
             let program = Products {
@@ -554,6 +571,27 @@ fn pairs(nodes: &[NodeId], slices: &[Slice]) -> Vec<(NodeId, Slice)> {
     nodes.iter().copied().zip(slices.iter().cloned()).collect()
 }
 
+fn pairs_of(left: &[NodeId], right: &[NodeId]) -> Vec<(NodeId, NodeId)> {
+    left.iter().copied().zip(right.iter().copied()).collect()
+}
+
+/// `sum_n w_n^2 (s_n - s)^2 / (1 - sum_n w_n^2)` with `s = sum_n w_n s_n`: for equal weights the variance of a mean of `n` numbers, estimated from them.
+fn variance_of_mean(graph: &mut Graph, numbers: NodeId, weights: NodeId) -> Result<NodeId> {
+    let shape = graph.shape(numbers).clone();
+    let weighted = graph.binary(Binary::Mul, weights, numbers)?;
+    let mean = graph.sum(weighted, &[0])?;
+    let mean = graph.broadcast(mean, &shape)?;
+    let off = graph.binary(Binary::Sub, numbers, mean)?;
+    let off = graph.binary(Binary::Mul, weights, off)?;
+    let squares = graph.binary(Binary::Mul, off, off)?;
+    let sum = graph.sum(squares, &[0])?;
+    let weight_squares = graph.binary(Binary::Mul, weights, weights)?;
+    let rest = graph.sum(weight_squares, &[0])?;
+    let one = graph.constant(1.0, &[1]);
+    let rest = graph.binary(Binary::Sub, one, rest)?;
+    graph.binary(Binary::Div, sum, rest)
+}
+
 fn find<R: PartialEq, P>(
     kept: &[Kept<R, P>],
     theta: &Vector,
@@ -621,8 +659,8 @@ impl Objective for GraphObjective {
         batch.weights.iter().filter(|w| **w > 0.0).count()
     }
 
-    fn split(&self, batch: &Batch, sizes: &[usize]) -> Result<Vec<Batch>> {
-        batch.split(sizes)
+    fn part(&self, batch: &Batch, ranges: &[Range<usize>]) -> Result<Batch> {
+        batch.part(ranges)
     }
 
     fn rows(&self, batch: &Batch) -> usize {
@@ -635,7 +673,7 @@ impl Objective for GraphObjective {
         batch: &Batch,
         request: QuadraticRequest,
     ) -> Result<Arc<Quadratic>> {
-        let inputs = self.load(batch)?;
+        let inputs = self.load(batch, request.slot)?;
         let rows = batch.len();
         if let Some(kept) = find(&self.quadratics, theta, rows, &request) {
             return Ok(kept);
@@ -651,11 +689,11 @@ impl Objective for GraphObjective {
     }
 
     fn loss_at(&mut self, point: &Vector, quadratic: &Quadratic) -> Result<Arc<LossProgram>> {
-        let rows = quadratic.rows;
-        if let Some(kept) = find(&self.losses, point, rows, &()) {
+        let (rows, slot) = (quadratic.rows, quadratic.slot);
+        if let Some(kept) = find(&self.losses, point, rows, &slot) {
             return Ok(kept);
         }
-        let Some(inputs) = self.inputs.get(&rows) else {
+        let Some(inputs) = self.inputs.get(&(rows, slot)) else {
             let message = "it belongs to another objective".into();
             return Err(Error::Unsupported {
                 what: "the loss on this quadratic's batch".into(),
@@ -674,7 +712,7 @@ impl Objective for GraphObjective {
         self.losses.push(Kept {
             theta: point.clone(),
             rows,
-            request: (),
+            request: slot,
             program: Arc::clone(&program),
         });
         Ok(program)

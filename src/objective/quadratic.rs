@@ -1,5 +1,6 @@
 //! The quadratic model and the trait of what makes it.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::Result;
@@ -28,6 +29,10 @@ pub struct QuadraticRequest {
     pub fisher_diagonal: bool,
     /// Directions in a block of products; 0: no blocks.
     pub block: usize,
+    /// Also, with each product, the variance of the slope along its direction.
+    pub slope_variance: bool,
+    /// Which of several batches of the same number of rows that are on the device together: a quadratic of another slot stays valid.
+    pub slot: usize,
 }
 
 /// Products with several directions at once: `C [v_1 .. v_K]`.
@@ -51,7 +56,7 @@ pub struct BlockProduct {
 ///
 /// Replaying [`linearize`](Self::linearize) fills value, gradient and everything that products need; then each replay of
 /// [`multiply`](Self::multiply) writes `C direction` to `product`. The buffers stay the same, so a solver records its own kernels around them once.
-/// It stays valid until its objective makes another quadratic for a batch of the same number of rows.
+/// It stays valid until its objective makes another quadratic for a batch of the same number of rows in the same slot.
 #[derive(Debug)]
 pub struct Quadratic {
     /// `c`, one element.
@@ -64,6 +69,9 @@ pub struct Quadratic {
     pub product: Vector,
     /// Diagonal of the empirical Fisher matrix, if asked for.
     pub fisher_diagonal: Option<Vector>,
+    /// After a product, if asked for: the variance of `direction.g` as a mean over examples, `sum_n w_n^2 (s_n - s)^2 / (1 - sum_n w_n^2)` with the
+    /// slopes `s_n` of the examples' losses. One element.
+    pub slope_variance: Option<Slice>,
     /// Computes everything that does not depend on a direction.
     pub linearize: Recording,
     /// Computes `product` from `direction`.
@@ -74,6 +82,8 @@ pub struct Quadratic {
     pub listing: Listing,
     /// Number of examples the program runs on, padding included.
     pub rows: usize,
+    /// The slot of its batch.
+    pub slot: usize,
 }
 
 /// A program that computes the loss at one vector of parameters, on the batch of a quadratic.
@@ -99,11 +109,11 @@ pub trait Objective {
     /// Number of examples in a batch, for counting work.
     fn examples(&self, batch: &Self::Batch) -> usize;
 
-    /// Cuts a batch into disjoint parts of these numbers of rows, each with a mean of its own.
+    /// The rows of a batch in these ranges, as a batch with a mean of its own.
     ///
     /// # Errors
     /// A batch that is too small.
-    fn split(&self, batch: &Self::Batch, sizes: &[usize]) -> Result<Vec<Self::Batch>>;
+    fn part(&self, batch: &Self::Batch, ranges: &[Range<usize>]) -> Result<Self::Batch>;
 
     /// Number of rows of a batch, padding included.
     fn rows(&self, batch: &Self::Batch) -> usize;

@@ -27,6 +27,17 @@ pub(super) struct Candidate {
     pub(super) gradient_square: f64,
 }
 
+/// A line search.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Armijo {
+    /// The loss must fall by this part of the slope.
+    pub(super) constant: f64,
+    /// Factor between step lengths.
+    pub(super) shrink: f64,
+    /// Step lengths that are tried.
+    pub(super) most: usize,
+}
+
 /// Evaluates candidates on the batch of one quadratic.
 #[derive(Debug)]
 pub(super) struct Candidates {
@@ -142,6 +153,33 @@ impl Candidates {
             &self.reads(),
         )?;
         Ok(self.results(&read)?.1)
+    }
+
+    /// Shortens a step until Armijo's condition holds: the factor and what is known there, if it ever does, and the number of losses computed.
+    pub(super) fn search(
+        &mut self,
+        gpu: &Gpu,
+        base: f64,
+        (vector, first): (&Vector, Candidate),
+        rule: Armijo,
+    ) -> Result<(Option<(f64, Candidate)>, usize)> {
+        let enough =
+            |factor: f64, at: &Candidate| at.loss <= base + rule.constant * factor * at.slope;
+        if enough(1.0, &first) {
+            return Ok((Some((1.0, first)), 0));
+        }
+        let factors: Vec<f64> = (1..rule.most as i32).map(|k| rule.shrink.powi(k)).collect();
+        let mut losses = 0;
+        for chunk in factors.chunks(AT_ONCE) {
+            let candidates: Vec<(&Vector, f64)> = chunk.iter().map(|&a| (vector, a)).collect();
+            let known = self.evaluate(gpu, &candidates)?;
+            losses += chunk.len();
+            let found = chunk.iter().copied().zip(known);
+            if let Some(found) = found.into_iter().find(|(a, at)| enough(*a, at)) {
+                return Ok((Some(found), losses));
+            }
+        }
+        Ok((None, losses))
     }
 
     /// Gets ready to move the parameters to `theta + a v`, by the very kernel that made the candidate; for [`record_move`](Self::record_move).

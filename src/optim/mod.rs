@@ -4,6 +4,7 @@
 
 mod candidates;
 mod damping;
+mod decoupled;
 mod first_order;
 mod lrsfn;
 mod newton_cg;
@@ -11,6 +12,7 @@ mod optimizer;
 mod report;
 
 pub use damping::LevenbergMarquardt;
+pub use decoupled::{DecoupledNewtonCg, DecoupledOptions, Strategy};
 pub use first_order::{Adam, AdamOptions, Sgd, SgdOptions};
 pub use lrsfn::{
     Base, CurvatureBatch, DampingRule, LowRankSaddleFreeNewton, LrsfnOptions, RankRule,

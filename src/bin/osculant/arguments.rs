@@ -43,6 +43,12 @@ Options of the optimizers (--set KEY=VALUE):
              armijo, shrink     constants of the line search
   nystrom-newton-cg  those of newton-cg without the preconditioner and radius, and
              rank, refresh      of the Nystrom approximation: eigenpairs, and steps until the next
+  decoupled-newton-cg  those of newton-cg without curvature, preconditioner, radius and backtracking, and
+             strategy           decoupled: the first part of a batch makes directions, the rest steps; cross-fit:
+                                each fold makes steps along directions of the others, averaged
+             directions         that part; folds: their number
+             shrinking          whether steps shrink with the noise of their slopes: true or false
+             acceptance         part of the batch that only judges; 0: the whole batch judges
   lrsfn      rank               eigenpairs of the curvature that are captured
              oversampling, power-iterations    of the eigensolver
              refresh            steps from one computation of eigenpairs to the next

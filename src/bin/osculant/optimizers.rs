@@ -7,9 +7,9 @@ use clap::ValueEnum;
 use osculant::linalg::Storage;
 use osculant::objective::{Curvature, GraphObjective};
 use osculant::optim::{
-    Adam, AdamOptions, Base, CurvatureBatch, DampingRule, LevenbergMarquardt,
-    LowRankSaddleFreeNewton, LrsfnOptions, NewtonCg, NewtonCgOptions, NystromNewtonCg, Optimizer,
-    Preconditioner, RankRule, Sgd, SgdOptions,
+    Adam, AdamOptions, Base, CurvatureBatch, DampingRule, DecoupledNewtonCg, DecoupledOptions,
+    LevenbergMarquardt, LowRankSaddleFreeNewton, LrsfnOptions, NewtonCg, NewtonCgOptions,
+    NystromNewtonCg, Optimizer, Preconditioner, RankRule, Sgd, SgdOptions, Strategy,
 };
 use serde_json::{Map, Value};
 
@@ -32,6 +32,8 @@ pub(crate) enum Method {
     NewtonCg,
     /// Newton's method by conjugate gradients with a Nystrom preconditioner (Rathore et al. 2024)
     NystromNewtonCg,
+    /// Newton's method by conjugate gradients, with directions and steps of different examples
+    DecoupledNewtonCg,
     /// low-rank saddle-free Newton with stable damping, refusing steps that raise the loss
     Lrsfn,
     /// low-rank saddle-free Newton as its authors' program has it (O'Leary-Roseberry et al. 2020)
@@ -56,6 +58,7 @@ impl Method {
             Method::Adamw => "adamw",
             Method::NewtonCg => "newton-cg",
             Method::NystromNewtonCg => "nystrom-newton-cg",
+            Method::DecoupledNewtonCg => "decoupled-newton-cg",
             Method::Lrsfn => "lrsfn",
             Method::LrsfnPaper => "lrsfn-paper",
         }
@@ -121,6 +124,22 @@ impl Method {
                 ("armijo", "0.01"),
                 ("shrink", "0.8"),
             ],
+            Method::DecoupledNewtonCg => vec![
+                ("batch", if small { "384" } else { "1024" }),
+                ("max-iterations", if mean_of_pixels { "5" } else { "2" }),
+                ("damping", if mean_of_pixels { "0.003" } else { "0.3" }),
+                ("damping-decrease", "0.6666666666666666"),
+                ("strategy", "cross-fit"),
+                ("folds", "2"),
+                ("directions", "0.5"),
+                ("shrinking", "false"),
+                ("acceptance", "0"),
+                ("warm-start", "0.95"),
+                ("progress-tolerance", "5e-4"),
+                ("residual-tolerance", "1e-5"),
+                ("armijo", "0.01"),
+                ("shrink", "0.8"),
+            ],
             Method::Lrsfn => vec![
                 batch,
                 ("rank", "10"),
@@ -133,7 +152,7 @@ impl Method {
                 ("step-length", "0.3"),
                 ("step-length-beyond", "1"),
                 ("automatic", "0"),
-                ("damping", "0.01"),
+                ("damping", if mean_of_pixels { "1e-3" } else { "0.01" }),
                 ("damping-decrease", "0.6666666666666666"),
                 ("curvature", "hessian"),
                 ("curvature-batch", "1"),
@@ -276,6 +295,19 @@ impl Setup {
                 };
                 Ok(Box::new(NewtonCg::new(options)?))
             }
+            Method::DecoupledNewtonCg => {
+                let strategy = match self.text("strategy")? {
+                    "decoupled" => Strategy::Decoupled(self.get("directions")?),
+                    "cross-fit" => Strategy::CrossFit(self.get("folds")?),
+                    _ => return Err(self.bad("strategy", "decoupled or cross-fit")),
+                };
+                let options = DecoupledOptions::default()
+                    .with_newton(self.newton_cg()?)
+                    .with_strategy(strategy)
+                    .with_shrinking(self.get("shrinking")?)
+                    .with_acceptance(self.get("acceptance")?);
+                Ok(Box::new(DecoupledNewtonCg::new(options)?))
+            }
             Method::NystromNewtonCg => {
                 let nystrom = Preconditioner::Nystrom {
                     rank: self.get("rank")?,
@@ -380,7 +412,9 @@ impl Setup {
         options.damping.initial = self.get("damping")?;
         options.damping.decrease = self.get("damping-decrease")?;
         options.warm_start = self.get("warm-start")?;
-        options.backtracking = self.get("backtracking")?;
+        if self.method != Method::DecoupledNewtonCg {
+            options.backtracking = self.get("backtracking")?;
+        }
         options.armijo = self.get("armijo")?;
         options.shrink = self.get("shrink")?;
         Ok(options)
@@ -416,6 +450,7 @@ impl fmt::Display for Setup {
         let main: &[&str] = match self.method {
             Method::NewtonCg => &["batch", "max-iterations", "damping"],
             Method::NystromNewtonCg => &["batch", "max-iterations", "damping", "rank"],
+            Method::DecoupledNewtonCg => &["batch", "max-iterations", "damping", "strategy"],
             Method::Lrsfn => &["batch", "learning-rate", "rank", "refresh"],
             Method::LrsfnPaper => &["batch", "rank", "step-length", "damping"],
             _ => &["batch", "learning-rate"],

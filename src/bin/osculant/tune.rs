@@ -78,7 +78,7 @@ fn grid(method: Method, problem: Problem) -> Grid {
         Method::Adam | Method::Adamw | Method::Lrsfn => {
             learning_rates(&[3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1])
         }
-        Method::NewtonCg | Method::NystromNewtonCg => {
+        Method::NewtonCg | Method::NystromNewtonCg | Method::DecoupledNewtonCg => {
             let (batches, iterations) = if problem.is_small() {
                 (["256", "384", "512"], ["2", "3", "5"])
             } else {

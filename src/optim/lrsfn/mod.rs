@@ -486,12 +486,14 @@ impl<O: Objective + ?Sized> Optimizer<O> for LowRankSaddleFreeNewton {
         match self.options.curvature_batch {
             CurvatureBatch::Same => self.step_with_curvature(objective, theta, batch, batch),
             CurvatureBatch::Part(part) => {
-                let curvature = objective.split(batch, &[of(part)])?;
-                self.step_with_curvature(objective, theta, batch, &curvature[0])
+                let curvature = objective.part(batch, &[0..of(part)])?;
+                self.step_with_curvature(objective, theta, batch, &curvature)
             }
             CurvatureBatch::Apart(part) => {
-                let parts = objective.split(batch, &[rows - of(part), of(part)])?;
-                self.step_with_curvature(objective, theta, &parts[0], &parts[1])
+                let first = rows - of(part);
+                let gradient = objective.part(batch, &[0..first])?;
+                let curvature = objective.part(batch, &[first..rows])?;
+                self.step_with_curvature(objective, theta, &gradient, &curvature)
             }
         }
     }

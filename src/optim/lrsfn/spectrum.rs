@@ -187,7 +187,9 @@ impl Spectrum {
     ) -> Result<()> {
         let rank = options.eigen.rank;
         let rows = objective.rows(batch) / parts;
-        let batches = objective.split(batch, &vec![rows; parts])?;
+        let batches = (0..parts)
+            .map(|part| objective.part(batch, &[part * rows..(part + 1) * rows]))
+            .collect::<Result<Vec<_>>>()?;
         let gpu = objective.gpu().clone();
         let mut results = Vec::new();
         for (part, batch) in batches.iter().enumerate() {

@@ -10,7 +10,7 @@ use nystrom::{NystromMemory, Variables};
 use options::RADII;
 pub use options::{NewtonCgOptions, Preconditioner};
 
-use super::candidates::{AT_ONCE, Candidate, Candidates};
+use super::candidates::{Candidate, Candidates};
 use super::first_order::missing;
 use super::optimizer::{Optimizer, OptimizerState};
 use super::report::StepReport;
@@ -424,33 +424,16 @@ impl Workspace {
         mut choice: Choice,
         options: &NewtonCgOptions,
     ) -> Result<(Option<Choice>, usize)> {
-        let enough =
-            |factor: f64, at: &Candidate| at.loss <= base + options.armijo * factor * at.slope;
-        if enough(1.0, &choice.at) {
-            return Ok((Some(choice), 0));
-        }
-        let factors: Vec<f64> = (1..options.max_line_search as i32)
-            .map(|k| options.shrink.powi(k))
-            .collect();
-        let mut losses = 0;
-        for chunk in factors.chunks(AT_ONCE) {
-            let candidates: Vec<(&Vector, f64)> = chunk
-                .iter()
-                .map(|&factor| (&choice.vector, factor))
-                .collect();
-            let known = self.candidates.evaluate(gpu, &candidates)?;
-            losses += chunk.len();
-            if let Some((&factor, at)) = chunk
-                .iter()
-                .zip(known)
-                .find(|(factor, at)| enough(**factor, at))
-            {
-                choice.factor = factor;
-                choice.at = at;
-                return Ok((Some(choice), losses));
+        let (found, losses) =
+            self.candidates
+                .search(gpu, base, (&choice.vector, choice.at), options.search())?;
+        Ok(match found {
+            None => (None, losses),
+            Some((factor, at)) => {
+                (choice.factor, choice.at) = (factor, at);
+                (Some(choice), losses)
             }
-        }
-        Ok((None, losses))
+        })
     }
 }
 
@@ -473,6 +456,7 @@ impl<O: Objective + ?Sized> Optimizer<O> for NewtonCg {
                 Preconditioner::Nystrom { rank, .. } => rank,
                 _ => 0,
             },
+            ..QuadraticRequest::default()
         };
         let quadratic = objective.quadratic(theta, batch, request)?;
         let at = self.workspace(objective, theta, &quadratic)?;

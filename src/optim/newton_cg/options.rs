@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::linalg::CgOptions;
 use crate::objective::Curvature;
+use crate::optim::candidates::Armijo;
 use crate::optim::damping::LevenbergMarquardt;
 
 /// Radii of the trust region whose squares are well inside f32.
@@ -117,6 +118,15 @@ impl NewtonCgOptions {
     pub fn with_warm_start(mut self, fraction: f32) -> Self {
         self.warm_start = fraction;
         self
+    }
+
+    /// The line search.
+    pub(in crate::optim) fn search(&self) -> Armijo {
+        Armijo {
+            constant: self.armijo,
+            shrink: self.shrink,
+            most: self.max_line_search,
+        }
     }
 
     /// Checks the ranges.

@@ -1,0 +1,508 @@
+//! Decoupled mini-batches: the companion of conjugate gradients, and the optimizer made of it.
+
+mod harness;
+mod reference;
+
+use std::process::ExitCode;
+
+use harness::Outcome;
+use osculant::data::{Batch, Targets, digits};
+use osculant::gpu::{Gpu, Recording};
+use osculant::linalg::{CgOptions, CgReport, Companion, ConjugateGradients, Operator};
+use osculant::nn::{Activation, DataShape, Init, Loss, Model, Output, Sequential, TargetShape};
+use osculant::objective::{Curvature, GraphObjective, Objective, Quadratic, QuadraticRequest};
+use osculant::optim::{DecoupledNewtonCg, DecoupledOptions, NewtonCgOptions, Optimizer, Strategy};
+use osculant::random::Philox;
+use osculant::vector::Vector;
+use rand::RngExt;
+use reference::{add, bits, dot, flat, relative_error};
+
+fn main() -> ExitCode {
+    let tests = gpu_tests![
+        with_the_same_examples_it_is_conjugate_gradients,
+        iterates_are_those_of_the_recurrence,
+        a_warm_start_goes_on_from_the_last_step,
+        slope_and_curvature_are_unbiased,
+        directions_of_no_curvature_are_left_out,
+        steps_shrink_with_the_noise_of_their_slopes,
+        mixed_slopes_and_curvatures_are_refused,
+        it_trains_by_every_strategy,
+        a_restored_state_goes_on_with_the_same_bits,
+        readbacks_and_work_are_as_documented,
+        options_out_of_range_are_named,
+    ];
+    harness::main(&tests, &[])
+}
+
+type Any = Box<dyn std::error::Error>;
+
+fn near(found: f64, expected: f64, tolerance: f64, what: &str) -> Outcome {
+    if (found - expected).abs() <= tolerance * expected.abs().max(1e-3) {
+        Ok(())
+    } else {
+        Err(format!("{what}: {found}, not {expected}").into())
+    }
+}
+
+/// `sum over rows of w_n (y_n - x_n . theta)^2 / 2`, so that the matrix of a batch is `X^T W X`.
+fn least_squares(n: usize) -> Model {
+    let shape = DataShape {
+        features: n,
+        targets: TargetShape::Values(1),
+    };
+    Model::new(shape, move |scope| {
+        let theta = scope.parameter("theta", &[n, 1], Init::Constant(0.0));
+        let outputs = scope.features().dot(theta);
+        let off = outputs - scope.targets();
+        Output {
+            losses: (off.square() * 0.5).reshape(&[scope.rows()]),
+            outputs,
+            metric: None,
+        }
+    })
+}
+
+/// Random rows for that.
+fn rows(count: usize, n: usize, seed: u64) -> Batch {
+    let mut random = Philox::new(seed, 1 << 42);
+    let mut draw =
+        |count: usize| -> Vec<f32> { (0..count).map(|_| random.random_range(-1.0..1.0)).collect() };
+    Batch {
+        features: draw(count * n),
+        targets: Targets::Values {
+            values: draw(count),
+            width: 1,
+        },
+        weights: vec![1.0 / count as f32; count],
+    }
+}
+
+/// Matrix and gradient at zero, in f64.
+fn dense(batch: &Batch, n: usize) -> (Vec<f64>, Vec<f64>) {
+    let Targets::Values { values, .. } = &batch.targets else {
+        return (Vec::new(), Vec::new());
+    };
+    let (mut matrix, mut gradient) = (vec![0.0; n * n], vec![0.0; n]);
+    for (row, (y, w)) in values.iter().zip(&batch.weights).enumerate() {
+        let x = |i: usize| f64::from(batch.features[row * n + i]);
+        for i in 0..n {
+            gradient[i] -= f64::from(*w) * f64::from(*y) * x(i);
+            for j in 0..n {
+                matrix[i * n + j] += f64::from(*w) * x(i) * x(j);
+            }
+        }
+    }
+    (matrix, gradient)
+}
+
+fn times(matrix: &[f64], x: &[f64]) -> Vec<f64> {
+    matrix
+        .chunks_exact(x.len())
+        .map(|row| dot(row, x))
+        .collect()
+}
+
+/// Two quadratics of one objective, and a solver for both.
+struct Pair {
+    objective: GraphObjective,
+    before: Recording,
+    cg: ConjugateGradients,
+}
+
+fn quadratic(
+    objective: &mut GraphObjective,
+    theta: &Vector,
+    batch: &Batch,
+    slot: usize,
+    slope_variance: bool,
+) -> Result<std::sync::Arc<Quadratic>, Any> {
+    let request = QuadraticRequest {
+        curvature: Curvature::Hessian,
+        slot,
+        slope_variance,
+        ..QuadraticRequest::default()
+    };
+    Ok(objective.quadratic(theta, batch, request)?)
+}
+
+fn pair(
+    gpu: &Gpu,
+    model: Model,
+    batches: [&Batch; 2],
+    iterations: usize,
+    shrinks: bool,
+) -> Result<Pair, Any> {
+    let mut objective = GraphObjective::new(gpu, model)?;
+    let theta = objective.initial_parameters(0)?;
+    let a = quadratic(&mut objective, &theta, batches[0], 1, false)?;
+    let b = quadratic(&mut objective, &theta, batches[1], 2, shrinks)?;
+    let companion = Companion {
+        operator: Operator::from(b.as_ref()),
+        gradient: b.gradient.clone(),
+        variance: b.slope_variance.clone(),
+    };
+    let options = CgOptions::default()
+        .with_max_iterations(iterations)
+        .with_progress_tolerance(0.0)
+        .with_residual_tolerance(0.0);
+    let cg = ConjugateGradients::with_companion(
+        gpu,
+        &Operator::from(a.as_ref()),
+        &a.gradient,
+        None,
+        &options,
+        &[],
+        Some(&companion),
+    )?;
+    let mut before = a.linearize.clone();
+    before.append(b.linearize.clone());
+    Ok(Pair {
+        objective,
+        before,
+        cg,
+    })
+}
+
+impl Pair {
+    fn solve(&self, shift: f32) -> Result<(CgReport, Vec<f64>), Any> {
+        let report = self.cg.solve(&self.before, shift, None, false)?;
+        let solution = self.cg.solution.read(self.objective.gpu())?;
+        Ok((report, flat(&solution)))
+    }
+}
+
+fn with_the_same_examples_it_is_conjugate_gradients(gpu: &Gpu) -> Outcome {
+    for n in [6, 5_000] {
+        let batch = rows(40, n, 1);
+        let pair = pair(gpu, least_squares(n), [&batch, &batch], 5, false)?;
+        let (report, found) = pair.solve(0.1)?;
+        let mut objective = GraphObjective::new(gpu, least_squares(n))?;
+        let theta = objective.initial_parameters(0)?;
+        let alone = quadratic(&mut objective, &theta, &batch, 0, false)?;
+        let options = CgOptions::default()
+            .with_max_iterations(5)
+            .with_progress_tolerance(0.0)
+            .with_residual_tolerance(0.0);
+        let operator = Operator::from(alone.as_ref());
+        let cg = ConjugateGradients::new(gpu, &operator, &alone.gradient, None, &options, &[])?;
+        let plain = cg.solve(&alone.linearize, 0.1, None, false)?;
+        let error = relative_error(&found, &flat(&cg.solution.read(gpu)?));
+        if error.is_nan() || error > 1e-5 {
+            return Err(format!("n = {n}: {error:.1e} apart").into());
+        }
+        for (own, model) in report.companion_model().iter().zip(&plain.model) {
+            near(*own, f64::from(*model), 1e-4, "model")?;
+        }
+    }
+    Ok(())
+}
+
+fn iterates_are_those_of_the_recurrence(gpu: &Gpu) -> Outcome {
+    let (n, shift, iterations) = (8, 0.05, 6);
+    let batches = [rows(12, n, 1), rows(9, n, 2)];
+    let (report, found) = pair(
+        gpu,
+        least_squares(n),
+        [&batches[0], &batches[1]],
+        iterations,
+        false,
+    )?
+    .solve(shift)?;
+    let shift = f64::from(shift);
+    let ((a, g), (b, h)) = (dense(&batches[0], n), dense(&batches[1], n));
+    let product = |m: &[f64], v: &[f64]| add(&times(m, v), shift, v);
+    let value = |x: &[f64]| dot(&h, x) + 0.5 * dot(x, &product(&b, x));
+    let (mut r, mut x, mut own) = (g.clone(), vec![0.0; n], h.clone());
+    let mut d: Vec<f64> = r.iter().map(|r| -r).collect();
+    assert_eq!(report.companion.len(), iterations);
+    for (step, model) in report
+        .companion
+        .iter()
+        .zip(report.companion_model().windows(2))
+    {
+        let (ad, bd) = (product(&a, &d), product(&b, &d));
+        let alpha = dot(&r, &r) / dot(&d, &ad);
+        let (slope, curvature) = (dot(&d, &own), dot(&d, &bd));
+        near(step.slope, slope, 1e-3, "slope")?;
+        near(step.curvature, curvature, 1e-3, "curvature")?;
+        // Each step is an exact line search: the companion's quadratic falls by this much.
+        near(
+            model[1] - model[0],
+            -slope * slope / (2.0 * curvature),
+            2e-3,
+            "fall",
+        )?;
+        x = add(&x, -slope / curvature, &d);
+        own = add(&own, -slope / curvature, &bd);
+        near(model[1], value(&x), 1e-3, "model")?;
+        let next = add(&r, alpha, &ad);
+        let beta = dot(&next, &next) / dot(&r, &r);
+        d = add(&next.iter().map(|r| -r).collect::<Vec<_>>(), beta, &d);
+        r = next;
+    }
+    let error = relative_error(&found, &x);
+    if error.is_nan() || error > 1e-3 {
+        return Err(format!("{found:?} instead of {x:?}").into());
+    }
+    Ok(())
+}
+
+fn a_warm_start_goes_on_from_the_last_step(gpu: &Gpu) -> Outcome {
+    let n = 6;
+    let batch = rows(20, n, 3);
+    let two = pair(gpu, least_squares(n), [&batch, &batch], 4, false)?;
+    two.solve(0.1)?;
+    let report = two.cg.solve(&two.before, 0.1, None, true)?;
+    // After four of six iterations the residual is what it was left at, so that the first slope is small and falls further.
+    let (matrix, g) = dense(&batch, n);
+    let x = flat(&two.cg.solution.read(gpu)?);
+    let residual = add(&add(&times(&matrix, &x), 0.1, &x), 1.0, &g);
+    let (left, start) = (dot(&residual, &residual).sqrt(), dot(&g, &g).sqrt());
+    if left > 1e-3 * start || report.companion[0].slope.abs() > 1e-2 * start * start {
+        return Err(format!("{left} of {start} is left, {report:?}").into());
+    }
+    Ok(())
+}
+
+/// All pairs of two of four examples: whatever examples make the direction, slope and curvature of the others are those of all four on average.
+fn slope_and_curvature_are_unbiased(gpu: &Gpu) -> Outcome {
+    let n = 5;
+    let all = rows(4, n, 4);
+    let subsets = [[0, 1], [0, 2], [0, 3], [1, 2], [1, 3], [2, 3]];
+    let of = |subset: [usize; 2]| all.part(&subset.map(|i| i..i + 1));
+    for a in subsets {
+        let directions = of(a)?;
+        let line = |batch: &Batch| -> Result<(f64, f64), Any> {
+            let (report, _) =
+                pair(gpu, least_squares(n), [&directions, batch], 1, false)?.solve(0.0)?;
+            Ok((report.companion[0].slope, report.companion[0].curvature))
+        };
+        let (slope, curvature) = line(&all)?;
+        let (mut slopes, mut curvatures) = (0.0, 0.0);
+        for b in subsets {
+            let (s, c) = line(&of(b)?)?;
+            slopes += s / 6.0;
+            curvatures += c / 6.0;
+        }
+        near(slopes, slope, 1e-4, "mean slope")?;
+        near(curvatures, curvature, 1e-4, "mean curvature")?;
+        // The examples' own are not: a gradient is steeper on what it was made of.
+        let (own, _) = line(&directions)?;
+        assert!(own < slope, "{own} and {slope}");
+    }
+    Ok(())
+}
+
+/// `mean of f[row, i] x_i^2 / 2 + x_i`, from zero.
+fn bowls(n: usize) -> Model {
+    let shape = DataShape {
+        features: n,
+        targets: TargetShape::Inputs,
+    };
+    Model::new(shape, move |scope| {
+        let x = scope.parameter("x", &[n], Init::Constant(0.0));
+        let own = (scope.features() * x.square().reshape(&[1, n])).sum(&[1]) * 0.5;
+        let along = x.sum(&[0]).reshape(&[1]).broadcast(&[scope.rows()]);
+        Output {
+            losses: own.reshape(&[scope.rows()]) + along,
+            outputs: x,
+            metric: None,
+        }
+    })
+}
+
+fn directions_of_no_curvature_are_left_out(gpu: &Gpu) -> Outcome {
+    let batch = |features: [f32; 2]| Batch {
+        features: features.to_vec(),
+        ..Batch::without_data()
+    };
+    let (up, down) = (batch([1.0, 3.0]), batch([-2.0, -1.0]));
+    let (report, found) = pair(gpu, bowls(2), [&up, &down], 2, false)?.solve(0.0)?;
+    assert!(
+        report
+            .companion
+            .iter()
+            .all(|s| s.curvature < 0.0 && s.length == 0.0)
+    );
+    assert_eq!(found, vec![0.0; 2]);
+    // Where the directions' own curvature is negative they stop, as conjugate gradients do.
+    let (report, _) = pair(gpu, bowls(2), [&down, &up], 2, false)?.solve(0.0)?;
+    assert_eq!(report.iterations, 0);
+    Ok(())
+}
+
+fn steps_shrink_with_the_noise_of_their_slopes(gpu: &Gpu) -> Outcome {
+    let n = 5;
+    let (a, b) = (rows(9, n, 5), rows(7, n, 6).pad_to(10)?);
+    let step = |shrinks: bool| -> Result<_, Any> {
+        let (report, _) = pair(gpu, least_squares(n), [&a, &b], 1, shrinks)?.solve(0.2)?;
+        Ok(report.companion[0])
+    };
+    let (whole, shrunk) = (step(false)?, step(true)?);
+    // The direction is the negative gradient of the first batch; slopes of the seven examples of the second along it.
+    let (_, g) = dense(&a, n);
+    let Targets::Values { values, .. } = &b.targets else {
+        return Err("targets".into());
+    };
+    let slopes: Vec<f64> = (0..7)
+        .map(|row| {
+            let x = &b.features[row * n..(row + 1) * n];
+            let along: f64 = x.iter().zip(&g).map(|(x, g)| f64::from(*x) * g).sum();
+            f64::from(values[row]) * along
+        })
+        .collect();
+    let mean = slopes.iter().sum::<f64>() / 7.0;
+    let variance = slopes.iter().map(|s| (s - mean).powi(2)).sum::<f64>() / 42.0;
+    near(whole.slope, mean, 1e-4, "slope")?;
+    let factor = (1.0 - variance / (mean * mean)).max(0.0);
+    near(shrunk.length, factor * whole.length, 1e-3, "length")
+}
+
+fn mixed_slopes_and_curvatures_are_refused(gpu: &Gpu) -> Outcome {
+    let batch = rows(6, 4, 7);
+    let mut objective = GraphObjective::new(gpu, least_squares(4))?;
+    let theta = objective.initial_parameters(0)?;
+    let a = quadratic(&mut objective, &theta, &batch, 1, false)?;
+    let b = quadratic(&mut objective, &theta, &batch, 2, false)?;
+    for (operator, gradient) in [(&b, &a), (&a, &b)] {
+        let companion = Companion {
+            operator: Operator::from(operator.as_ref()),
+            gradient: gradient.gradient.clone(),
+            variance: None,
+        };
+        let made = ConjugateGradients::with_companion(
+            gpu,
+            &Operator::from(a.as_ref()),
+            &a.gradient,
+            None,
+            &CgOptions::default(),
+            &[],
+            Some(&companion),
+        );
+        match made {
+            Err(osculant::Error::Unsupported { .. }) => {}
+            other => return Err(format!("{other:?}").into()),
+        }
+    }
+    Ok(())
+}
+
+fn digits_objective(gpu: &Gpu) -> Result<(GraphObjective, osculant::data::Dataset), Any> {
+    let (train, _) = digits()?.split(0.2, 0)?;
+    let model = Sequential::new()
+        .dense(16)
+        .activation(Activation::Tanh)
+        .dense(10)
+        .model(&train, Loss::SoftmaxCrossEntropy);
+    Ok((GraphObjective::new(gpu, model)?, train))
+}
+
+fn methods() -> Vec<DecoupledOptions> {
+    let newton = || {
+        let mut newton = NewtonCgOptions::default();
+        newton.cg.max_iterations = 4;
+        newton
+    };
+    let options = || DecoupledOptions::default().with_newton(newton());
+    vec![
+        options().with_strategy(Strategy::Decoupled(0.5)),
+        options()
+            .with_strategy(Strategy::Decoupled(0.25))
+            .with_acceptance(0.2),
+        options(),
+        options()
+            .with_strategy(Strategy::CrossFit(4))
+            .with_shrinking(true),
+    ]
+}
+
+fn it_trains_by_every_strategy(gpu: &Gpu) -> Outcome {
+    for options in methods() {
+        let (mut objective, train) = digits_objective(gpu)?;
+        let theta = objective.initial_parameters(1)?;
+        let mut method = DecoupledNewtonCg::new(options.clone())?;
+        let first = objective.evaluate(&theta, &train)?.loss;
+        for step in 0..6 {
+            let indices: Vec<usize> = (step * 200..(step + 1) * 200).collect();
+            // The last batch is short.
+            let indices = &indices[..if step == 5 { 90 } else { 200 }];
+            let batch = train.batch(indices)?.pad_to(200)?;
+            method.step(&mut objective, &theta, &batch)?;
+        }
+        let last = objective.evaluate(&theta, &train)?.loss;
+        if last.is_nan() || last > 0.7 * first {
+            return Err(format!("{options:?}: {first} to {last}").into());
+        }
+    }
+    Ok(())
+}
+
+fn a_restored_state_goes_on_with_the_same_bits(gpu: &Gpu) -> Outcome {
+    for options in methods() {
+        let (mut objective, train) = digits_objective(gpu)?;
+        let theta = objective.initial_parameters(1)?;
+        let mut method = DecoupledNewtonCg::new(options.clone())?;
+        let batch = train.batch(&(0..160).collect::<Vec<_>>())?;
+        for _ in 0..2 {
+            method.step(&mut objective, &theta, &batch)?;
+        }
+        let state = Optimizer::<GraphObjective>::state(&method, &objective)?;
+        let (mut other_objective, _) = digits_objective(gpu)?;
+        let other = other_objective.initial_parameters(2)?;
+        other.write(gpu, &theta.read(gpu)?)?;
+        let mut restored = DecoupledNewtonCg::new(options)?;
+        restored.restore(&other_objective, &state)?;
+        for _ in 0..2 {
+            method.step(&mut objective, &theta, &batch)?;
+            restored.step(&mut other_objective, &other, &batch)?;
+        }
+        assert_eq!(bits(&theta.read(gpu)?), bits(&other.read(gpu)?));
+    }
+    Ok(())
+}
+
+fn readbacks_and_work_are_as_documented(gpu: &Gpu) -> Outcome {
+    // A device of its own: other trials read from the shared one at the same time.
+    let gpu = &Gpu::from_wgpu(gpu.device().clone(), gpu.queue().clone())?;
+    for (options, solves) in methods().into_iter().zip([1, 1, 2, 4]) {
+        let (mut objective, train) = digits_objective(gpu)?;
+        let theta = objective.initial_parameters(1)?;
+        let mut method = DecoupledNewtonCg::new(options)?;
+        let batch = train.batch(&(0..160).collect::<Vec<_>>())?;
+        let report = method.step(&mut objective, &theta, &batch)?;
+        if report.step_length == Some(1.0) && report.readbacks != solves + 1 {
+            return Err(format!("{solves} solves: {} readbacks", report.readbacks).into());
+        }
+        // Every solve has a gradient and four products of all examples but those that judge.
+        let least = solves as f64 * 128.0 * (1.0 + 2.0 * 4.0);
+        assert!(report.work >= least, "{} and {least}", report.work);
+    }
+    Ok(())
+}
+
+fn options_out_of_range_are_named(_: &Gpu) -> Outcome {
+    let default = DecoupledOptions::default;
+    for (options, word) in [
+        (
+            default().with_strategy(Strategy::Decoupled(1.0)),
+            "strategy",
+        ),
+        (default().with_strategy(Strategy::CrossFit(1)), "strategy"),
+        (default().with_acceptance(1.0), "acceptance"),
+        (
+            default().with_newton(NewtonCgOptions::nystrom(4, 4)),
+            "preconditioner",
+        ),
+        (
+            default().with_newton(NewtonCgOptions::default().with_curvature(Curvature::Hessian)),
+            "curvature",
+        ),
+    ] {
+        match DecoupledNewtonCg::new(options) {
+            Err(error) if error.to_string().contains(word) => {}
+            Err(error) => return Err(format!("'{word}' is missing in: {error}").into()),
+            Ok(_) => return Err(format!("{word} out of range was accepted").into()),
+        }
+    }
+    Ok(())
+}
