@@ -495,3 +495,107 @@ fn a_benchmark_writes_its_figures() {
     assert!((loss - 2.491_786_7).abs() < 1e-5 * loss, "{loss}");
     failure(&["bench", "--problem", "no-such-network"], &["digits-mlp"]);
 }
+
+#[test]
+fn analyses_write_what_they_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().to_str().unwrap();
+    success(&[
+        "analyze",
+        "spectrum",
+        "digits-mlp",
+        "--steps",
+        "12",
+        "--probes",
+        "2",
+        "--out",
+        out,
+    ]);
+    let spectrum = json(&folder.path().join("spectrum.json"));
+    let largest = spectrum["eigenvalues"][0]["value"].as_f64().unwrap();
+    assert!(largest > 0.1 && largest < 100.0, "{largest}");
+    assert!(spectrum["density"].as_array().unwrap().len() > 100);
+    assert!(folder.path().join("spectrum.png").exists());
+
+    success(&[
+        "analyze",
+        "bias",
+        "digits-mlp",
+        "--batch",
+        "32",
+        "--batches",
+        "2",
+        "--losses",
+        "2.2",
+        "--iterations",
+        "2",
+        "--k",
+        "3",
+        "--dampings",
+        "0",
+        "--directions",
+        "cg",
+        "--out",
+        out,
+    ]);
+    let bias = json(&folder.path().join("bias.json"));
+    let checkpoint = &bias["checkpoints"][0];
+    assert!(checkpoint["train_loss"].as_f64().unwrap() <= 2.2);
+    let direction = &checkpoint["directions"][0];
+    for what in ["slope", "curvature"] {
+        for on in ["a", "b", "full"] {
+            assert!(direction[what][on].is_f64(), "{direction}");
+        }
+    }
+    // Five strategies after one and after two iterations.
+    assert_eq!(checkpoint["path"].as_array().unwrap().len(), 10);
+    for file in ["bias.svg", "bias-path.csv", "bias-directions.csv"] {
+        assert!(folder.path().join(file).exists(), "{file}");
+    }
+
+    success(&[
+        "analyze",
+        "strategies",
+        "digits-mlp",
+        "--batches",
+        "64",
+        "--iterations",
+        "2",
+        "--dampings",
+        "0.3",
+        "--seeds",
+        "2",
+        "--work",
+        "1",
+        "--out",
+        out,
+    ]);
+    let rows = json(&folder.path().join("strategies.json"));
+    assert_eq!(rows.as_array().unwrap().len(), 6);
+    assert!(rows[0]["train_loss"]["mean"].is_f64());
+
+    failure(
+        &[
+            "analyze",
+            "bias",
+            "digits-mlp",
+            "--batch",
+            "5000",
+            "--out",
+            out,
+        ],
+        &["two batches"],
+    );
+    failure(
+        &[
+            "analyze",
+            "spectrum",
+            "digits-mlp",
+            "--batch",
+            "0",
+            "--out",
+            out,
+        ],
+        &["--batch 0", "all"],
+    );
+}

@@ -137,8 +137,8 @@ fn lanczos_finds_the_ends_of_a_large_spectrum(gpu: &Gpu) -> Outcome {
     let lanczos = it.lanczos(gpu, 60)?;
     let found = lanczos.run(&it.quadratic.linearize, RANDOM)?;
     let (values, vectors) = found.eigen();
-    for i in 0..5 {
-        close(values[i], value(i), 1e-4, "eigenvalue")?;
+    for (i, &found) in values.iter().enumerate().take(5) {
+        close(found, value(i), 1e-4, "eigenvalue")?;
     }
     close(values[values.len() - 1], -6.0, 1e-4, "least eigenvalue")?;
     let residuals = found.residuals();

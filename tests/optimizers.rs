@@ -818,11 +818,7 @@ fn nystrom_newton_solves_the_same_system_in_fewer_iterations(gpu: &Gpu) -> Outco
         near("theta", &flat(&theta.read(gpu)?), &expected, 1e-3)?;
         // The reduction ratio is that of the model without damping, in the old variables.
         close("rho", report.rho.unwrap_or(0.0), 1.0, 1e-2)?;
-        expect(
-            "readbacks",
-            report.readbacks >= 1 + u64::from(nystrom),
-            true,
-        )?;
+        expect("readbacks", report.readbacks > u64::from(nystrom), true)?;
         iterations.push(report.cg_iterations.unwrap_or(0));
         // A start at a part of the last solution is a start in the new variables.
         let second = newton.step(&mut objective, &theta, &no_data())?;

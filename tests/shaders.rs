@@ -59,8 +59,10 @@ fn translate(
     extensions: Capabilities,
 ) -> std::result::Result<(), String> {
     let plain = extensions.is_empty();
+    // Halves packed in words are core WGSL; naga asks for a capability because some old OpenGL has no such function.
+    let capabilities = extensions | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
     let module = naga::front::wgsl::parse_str(text).map_err(|error| error.emit_to_string(text))?;
-    let info = Validator::new(ValidationFlags::all(), extensions)
+    let info = Validator::new(ValidationFlags::all(), capabilities)
         .subgroup_stages(ShaderStages::COMPUTE)
         .subgroup_operations(SubgroupOperationSet::all())
         .validate(&module)

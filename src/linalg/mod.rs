@@ -1,6 +1,7 @@
 //! Solvers over a linear operator on the device.
 
 mod basis;
+mod companion;
 mod conjugate_gradients;
 mod lanczos;
 mod low_rank;
@@ -11,10 +12,9 @@ mod sandwich;
 
 pub use crate::kernels::blocks::Sketch;
 pub use basis::{Basis, Storage};
+pub use companion::{Companion, LineStep};
 pub(crate) use conjugate_gradients::{Afterword, System};
-pub use conjugate_gradients::{
-    CgOptions, CgReport, Companion, ConjugateGradients, LineStep, Operator, Stop,
-};
+pub use conjugate_gradients::{CgOptions, CgReport, ConjugateGradients, Operator, Stop};
 pub use lanczos::{Lanczos, Start, Tridiagonal};
 pub(crate) use low_rank::LowRank;
 pub use nystrom::Nystrom;

@@ -56,6 +56,9 @@ impl Default for DecoupledOptions {
     }
 }
 
+/// Rows for directions, and rows for steps.
+type Parts = [Vec<Range<usize>>; 2];
+
 impl DecoupledOptions {
     /// Sets the options of Newton-CG.
     #[must_use]
@@ -124,14 +127,15 @@ impl DecoupledOptions {
     }
 
     /// Ranges of rows for directions and steps of each solve, and those that judge, in a batch of `rows` rows.
-    fn deal(&self, rows: usize) -> (Vec<[Vec<Range<usize>>; 2]>, Range<usize>) {
+    fn deal(&self, rows: usize) -> (Vec<Parts>, Range<usize>) {
         let judging = (self.acceptance * rows as f64).round() as usize;
         let rest = rows - judging.min(rows);
         let judges = if judging == 0 { 0..rows } else { rest..rows };
         let solves = match self.strategy {
             Strategy::Decoupled(part) => {
                 let cut = (part * rest as f64).round() as usize;
-                vec![[vec![0..cut], vec![cut..rest]]]
+                let (directions, steps) = (0..cut, cut..rest);
+                vec![[vec![directions], vec![steps]]]
             }
             Strategy::CrossFit(folds) => {
                 // Folds of one size, so that every solve runs the same programs.
@@ -514,6 +518,10 @@ mod tests {
             .with_strategy(Strategy::Decoupled(0.75))
             .with_acceptance(0.0)
             .deal(20);
-        assert_eq!((solves, judges), (vec![[vec![0..15], vec![15..20]]], 0..20));
+        let (directions, steps) = (0..15, 15..20);
+        assert_eq!(
+            (solves, judges),
+            (vec![[vec![directions], vec![steps]]], 0..20)
+        );
     }
 }

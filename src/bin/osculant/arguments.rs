@@ -118,7 +118,35 @@ pub(crate) enum Analyze {
     /// Steps that each optimizer needs to leave a saddle point
     #[command(after_help = SADDLE_EXAMPLES)]
     Saddle(Saddle),
+    /// What a mini-batch thinks of its own directions, and what becomes of steps along them
+    #[command(after_help = BIAS_EXAMPLES)]
+    Bias(Bias),
+    /// Full training by Newton-CG with single and with decoupled mini-batches
+    #[command(after_help = STRATEGIES_EXAMPLES)]
+    Strategies(Strategies),
 }
+
+const STRATEGIES_EXAMPLES: &str = "\
+Examples:
+  osculant analyze strategies digits-mlp --batches 128,384 --iterations 8 --work 40 --out out/strategies
+
+All strategies see the same data in the same order and do the same work: a step of cross-fitting has twice
+the products of a single one. The damping is the best of a grid for each, judged on a validation part of the
+training rows with another seed; then every strategy runs from each seed. Means with 95 % confidence
+intervals. Written to the folder of --out: strategies.json.";
+
+const BIAS_EXAMPLES: &str = "\
+Examples:
+  osculant analyze bias digits-mlp --batch 64 --out out/bias
+  osculant analyze bias fashion-mlp --batch 256 --losses 1,0.5 --directions cg --out out/bias
+
+Trains (SGD with its defaults, or --optimizer) to each of the losses. There, for directions made of a batch A
+(top eigenvectors of the Gauss-Newton matrix plus 0.001, or those of conjugate gradients): slope and
+curvature on A, on an independent batch B, and on all data. And the loss on all data along the iterates of
+conjugate gradients on A, on A and B together, with directions of A and steps of B (decoupled), with both
+exchanges averaged (cross-fit), and that shrunk by the noise of the slopes (shrinkage).
+
+Written to the folder of --out: bias.json, bias-directions.csv, bias-path.csv, bias.png and bias.svg.";
 
 const SADDLE_EXAMPLES: &str = "\
 Examples:
@@ -354,6 +382,80 @@ pub(crate) struct Point {
     /// Kernels for matrix products, as `osculant tune` measured them [default: rules for the kind of adapter]
     #[arg(long, value_name = "FILE")]
     pub(crate) tuning: Option<PathBuf>,
+}
+
+/// `osculant analyze strategies`.
+#[derive(Args, Debug)]
+pub(crate) struct Strategies {
+    /// Data set and network
+    #[arg(value_enum)]
+    pub(crate) problem: Problem,
+    /// Examples in a batch, all roles together
+    #[arg(long, value_delimiter = ',', default_value = "384")]
+    pub(crate) batches: Vec<u32>,
+    /// Iterations of conjugate gradients in a solve
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) iterations: u32,
+    /// First dampings that are tried
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "0.003,0.01,0.03,0.1,0.3,1,3"
+    )]
+    pub(crate) dampings: Vec<f64>,
+    /// Runs of each strategy
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(2..=1000))]
+    pub(crate) seeds: u64,
+    /// Work, data and device.
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Write the results into this folder
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: PathBuf,
+}
+
+/// Directions that a batch makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DirectionKind {
+    /// Top eigenvectors of the Gauss-Newton matrix
+    Eig,
+    /// Those of conjugate gradients
+    Cg,
+}
+
+/// `osculant analyze bias`.
+#[derive(Args, Debug)]
+pub(crate) struct Bias {
+    /// Parameters, data and device.
+    #[command(flatten)]
+    pub(crate) point: Point,
+    /// Examples in each of the two batches
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
+    pub(crate) batch: u32,
+    /// Directions whose slopes and curvatures are compared
+    #[arg(long, value_enum, default_value = "eig")]
+    pub(crate) directions: DirectionKind,
+    /// Number of such directions
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=200))]
+    pub(crate) k: u32,
+    /// Pairs of batches
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) batches: u32,
+    /// Training losses at which is measured, falling
+    #[arg(long, value_delimiter = ',', default_value = "2.15,0.47,0.15")]
+    pub(crate) losses: Vec<f64>,
+    /// Iterations of conjugate gradients
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) iterations: u32,
+    /// Dampings beside the regularization of 0.001; the picture shows the first
+    #[arg(long, value_delimiter = ',', default_value = "0,0.01")]
+    pub(crate) dampings: Vec<f64>,
+    /// Rows that count as all data, or 'all' [default: all, 10000 on large sets]
+    #[arg(long, value_name = "ROWS")]
+    pub(crate) rows: Option<String>,
+    /// Write the results into this folder
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: PathBuf,
 }
 
 /// `osculant analyze saddle`.

@@ -10,7 +10,7 @@ use crate::problems::{Data, Problem};
 use crate::training::{Task, Trainer};
 
 /// Seed of all trials; far from those of the runs, which must not profit from it.
-const SEED: u64 = 1_000_003;
+pub(crate) const SEED: u64 = 1_000_003;
 /// Evaluations of a trial.
 const EVALUATIONS: f64 = 8.0;
 /// How far a learning-rate grid may grow beyond an end where the best value lies.
@@ -247,7 +247,7 @@ fn attempt(
 }
 
 /// The validation loss at the end of a trial, or none if it diverges. The lowest on the way would favour options that fall fast and then fail.
-fn final_loss(trainer: &mut Trainer<'_>, work: f64) -> Outcome<Option<f64>> {
+pub(crate) fn final_loss(trainer: &mut Trainer<'_>, work: f64) -> Outcome<Option<f64>> {
     let data = trainer.task.data;
     let first = trainer.objective.evaluate(&trainer.theta, &data.test)?.loss;
     let mut last = first;

@@ -486,13 +486,15 @@ impl<O: Objective + ?Sized> Optimizer<O> for LowRankSaddleFreeNewton {
         match self.options.curvature_batch {
             CurvatureBatch::Same => self.step_with_curvature(objective, theta, batch, batch),
             CurvatureBatch::Part(part) => {
-                let curvature = objective.part(batch, &[0..of(part)])?;
+                let first = 0..of(part);
+                let curvature = objective.part(batch, &[first])?;
                 self.step_with_curvature(objective, theta, batch, &curvature)
             }
             CurvatureBatch::Apart(part) => {
-                let first = rows - of(part);
-                let gradient = objective.part(batch, &[0..first])?;
-                let curvature = objective.part(batch, &[first..rows])?;
+                let cut = rows - of(part);
+                let (first, last) = (0..cut, cut..rows);
+                let gradient = objective.part(batch, &[first])?;
+                let curvature = objective.part(batch, &[last])?;
                 self.step_with_curvature(objective, theta, &gradient, &curvature)
             }
         }

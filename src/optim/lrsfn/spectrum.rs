@@ -188,7 +188,10 @@ impl Spectrum {
         let rank = options.eigen.rank;
         let rows = objective.rows(batch) / parts;
         let batches = (0..parts)
-            .map(|part| objective.part(batch, &[part * rows..(part + 1) * rows]))
+            .map(|part| {
+                let own = part * rows..(part + 1) * rows;
+                objective.part(batch, &[own])
+            })
             .collect::<Result<Vec<_>>>()?;
         let gpu = objective.gpu().clone();
         let mut results = Vec::new();

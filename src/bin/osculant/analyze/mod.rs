@@ -1,9 +1,11 @@
 //! `osculant analyze`: what curvature looks like.
 
+mod bias;
 mod panel;
 mod saddle;
 mod spectrum;
 mod start;
+mod strategies;
 
 use crate::arguments::Analyze;
 use crate::failure::Outcome;
@@ -11,7 +13,9 @@ use crate::failure::Outcome;
 /// Runs the command.
 pub(crate) fn run(arguments: &Analyze) -> Outcome {
     match arguments {
+        Analyze::Bias(arguments) => bias::run(arguments),
         Analyze::Saddle(arguments) => saddle::run(arguments),
+        Analyze::Strategies(arguments) => strategies::run(arguments),
         Analyze::Spectrum(arguments) => spectrum::run(arguments),
     }
 }

@@ -12,7 +12,7 @@ use crate::failure::{Failure, Outcome};
 use crate::plots::{COLOURS, FONT, PNG_SCALE, TEXT, TITLE};
 
 /// Size of a panel.
-const PANEL: (u32, u32) = (620, 520);
+const PANEL: (u32, u32) = (680, 520);
 /// Height of the strip with the title, and of that with a panel's legend.
 const HEAD: u32 = 48;
 const LEGEND: u32 = 34;

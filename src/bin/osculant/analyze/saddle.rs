@@ -71,7 +71,7 @@ pub(crate) fn run(arguments: &Saddle) -> Outcome {
     let mut rows = Vec::new();
     for place in &places {
         let small = place.batch.width() == 0;
-        for (family, grid) in methods(small)? {
+        for (family, grid) in methods(small) {
             // The best of each family's grid, as its user would tune it.
             let mut best: Option<Row> = None;
             for (options, make) in grid {
@@ -100,8 +100,11 @@ pub(crate) fn run(arguments: &Saddle) -> Outcome {
 
 type Maker = Box<dyn Fn() -> osculant::Result<Boxed>>;
 
+/// Options as text, and how to make the optimizer with them.
+type Grid = Vec<(String, Maker)>;
+
 /// Each optimizer with a grid of options.
-fn methods(small: bool) -> Outcome<Vec<(&'static str, Vec<(String, Maker)>)>> {
+fn methods(small: bool) -> Vec<(&'static str, Grid)> {
     let rates = [0.01f32, 0.03, 0.1, 0.3, 1.0, 3.0];
     let sgd = rates.map(|rate| {
         let make: Maker = Box::new(move || {
@@ -144,12 +147,12 @@ fn methods(small: bool) -> Outcome<Vec<(&'static str, Vec<(String, Maker)>)>> {
         });
         (format!("rank {rank}, damping {damping}"), make)
     });
-    Ok(vec![
+    vec![
         ("sgd", sgd.into_iter().collect()),
         ("adam", adam.into_iter().collect()),
         ("newton-cg (Gauss-Newton)", newton.into_iter().collect()),
         ("lrsfn", lrsfn.into_iter().collect()),
-    ])
+    ]
 }
 
 fn measure(

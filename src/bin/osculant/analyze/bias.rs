@@ -1,0 +1,570 @@
+//! `osculant analyze bias`: what a mini-batch thinks of its own directions, and what becomes of steps along them.
+
+use std::fmt::Write;
+
+use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
+use osculant::data::{Batch, Dataset, Dealing, Role, Roles};
+use osculant::gpu::Gpu;
+use osculant::linalg::{
+    Basis, BlockOperator, CgOptions, Companion, ConjugateGradients, EigenOptions, Operator,
+    RandomizedEigensolver, Storage,
+};
+use osculant::objective::{Curvature, GraphObjective, MeanQuadratic, Objective, QuadraticRequest};
+use osculant::vector::Vector;
+use serde::Serialize;
+
+use super::panel::{self, Mark, Panel, Scale, Series};
+use super::start;
+use crate::arguments::{Bias, DirectionKind};
+use crate::failure::{Failure, Outcome};
+use crate::training::Trainer;
+
+/// Rows whose products are computed at once.
+const ROWS: usize = 10_000;
+/// Added to the matrix in all cases, as the objective's regularization.
+const L2: f32 = 1e-3;
+/// Steps after which training to a loss is given up.
+const MOST_STEPS: u64 = 100_000;
+
+/// A mean over the batches, with its standard error.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Mean {
+    mean: f64,
+    error: f64,
+}
+
+fn mean(values: &[f64]) -> Mean {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let square: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
+    let error = if values.len() > 1 {
+        (square / (n - 1.0) / n).sqrt()
+    } else {
+        0.0
+    };
+    Mean { mean, error }
+}
+
+/// A quantity on the batch that made the directions, on an independent one, and on all data.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Three {
+    a: f64,
+    b: f64,
+    full: f64,
+    /// Standard errors of the three.
+    errors: [f64; 3],
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Direction {
+    index: usize,
+    slope: Three,
+    curvature: Three,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct PathPoint {
+    strategy: &'static str,
+    damping: f64,
+    iteration: usize,
+    /// Change of the loss on all data, with the regularization.
+    loss_change: f64,
+    error: f64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Checkpoint {
+    train_loss: f64,
+    epochs: f64,
+    directions: Vec<Direction>,
+    path: Vec<PathPoint>,
+}
+
+#[derive(Serialize)]
+struct Report {
+    problem: &'static str,
+    batch: usize,
+    batches: u32,
+    l2: f32,
+    examples: usize,
+    checkpoints: Vec<Checkpoint>,
+}
+
+/// Directions and iterates of a batch, as vectors on the host.
+type Numbers = Vec<f64>;
+
+/// Runs the command.
+pub(crate) fn run(arguments: &Bias) -> Outcome {
+    let point = &arguments.point;
+    std::fs::create_dir_all(&arguments.out)
+        .map_err(|error| Failure::file(&arguments.out, error))?;
+    let data = point.problem.load(point.data.as_deref())?;
+    let full = start::rows(&data, arguments.rows.as_deref())?;
+    let batch = arguments.batch as usize;
+    if 2 * batch > full.len() {
+        return Err(Failure::new(format!(
+            "--batch {batch}: two batches do not fit into {} rows",
+            full.len()
+        )));
+    }
+    let gpu = crate::place::device(point.adapter.as_deref(), point.tuning.as_deref())?;
+    let mut trainer = start::trainer(&gpu, &data, point)?;
+    let mut checkpoints = Vec::new();
+    for &loss in &arguments.losses {
+        let reached = train_to(&mut trainer, &full, loss)?;
+        eprintln!("{}: training loss {reached:.3}", point.problem.name());
+        checkpoints.push(measure(&gpu, &trainer, &full, arguments, reached)?);
+    }
+    let report = Report {
+        problem: point.problem.name(),
+        batch,
+        batches: arguments.batches,
+        l2: L2,
+        examples: full.len(),
+        checkpoints,
+    };
+    println!("{}", table(&report));
+    write(&report, arguments)?;
+    println!("picture: {}", arguments.out.join("bias.png").display());
+    Ok(())
+}
+
+/// Trains until the loss on all rows is at most `loss`; a loss that is above the first one means no training.
+fn train_to(trainer: &mut Trainer<'_>, full: &Dataset, loss: f64) -> Outcome<f64> {
+    let mut now = trainer.objective.evaluate(&trainer.theta, full)?.loss;
+    while now > loss {
+        // About ten looks while the loss falls by a half.
+        for _ in 0..(trainer.counters.step / 10).clamp(1, 50) {
+            trainer.step()?;
+        }
+        now = trainer.objective.evaluate(&trainer.theta, full)?.loss;
+        if trainer.counters.step > MOST_STEPS || !now.is_finite() {
+            return Err(Failure::new(format!(
+                "training came to a loss of {now:.4} and not to {loss}"
+            ))
+            .hint("give larger --losses"));
+        }
+    }
+    Ok(now)
+}
+
+fn flat(tensors: &[Vec<f32>]) -> Numbers {
+    tensors.iter().flatten().map(|&x| f64::from(x)).collect()
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+/// Writes numbers in the shapes of a vector.
+fn put(gpu: &Gpu, vector: &Vector, numbers: &[f64]) -> Outcome {
+    let mut rest = numbers;
+    let tensors: Vec<Vec<f32>> = vector
+        .parts()
+        .iter()
+        .map(|part| {
+            let (own, left) = rest.split_at(part.len());
+            rest = left;
+            own.iter().map(|&x| x as f32).collect()
+        })
+        .collect();
+    Ok(vector.write(gpu, &tensors)?)
+}
+
+/// Slope and curvature along directions of length 1, on a quadratic that is linearized.
+fn along(
+    gpu: &Gpu,
+    operator: &Operator,
+    gradient: &Vector,
+    directions: &[Numbers],
+) -> Outcome<Vec<[f64; 2]>> {
+    let gradient = flat(&gradient.read(gpu)?);
+    directions
+        .iter()
+        .map(|direction| {
+            put(gpu, &operator.input, direction)?;
+            gpu.submit(|recorder| recorder.replay(&operator.multiply))?;
+            let product = flat(&operator.output.read(gpu)?);
+            Ok([dot(direction, &gradient), dot(direction, &product)])
+        })
+        .collect()
+}
+
+fn normalized(mut numbers: Numbers) -> Option<Numbers> {
+    let norm = dot(&numbers, &numbers).sqrt();
+    numbers.iter_mut().for_each(|x| *x /= norm);
+    (norm > 0.0 && norm.is_finite()).then_some(numbers)
+}
+
+/// One point, on one device.
+struct Place<'a> {
+    gpu: &'a Gpu,
+    objective: GraphObjective,
+    theta: &'a Vector,
+    iterations: usize,
+}
+
+impl Place<'_> {
+    fn request(slot: usize, block: usize, slope_variance: bool) -> QuadraticRequest {
+        QuadraticRequest {
+            curvature: Curvature::GaussNewton,
+            slot,
+            block,
+            slope_variance,
+            ..QuadraticRequest::default()
+        }
+    }
+
+    /// Iterates of conjugate gradients on one batch, with the steps of another where there is one, after 1, 2, ... iterations.
+    fn iterates(
+        &mut self,
+        directions: &Batch,
+        steps: Option<(&Batch, bool)>,
+        damping: f64,
+    ) -> Outcome<Vec<Numbers>> {
+        let a = self
+            .objective
+            .quadratic(self.theta, directions, Self::request(1, 0, false))?;
+        let mut before = a.linearize.clone();
+        let companion = match steps {
+            None => None,
+            Some((batch, shrinks)) => {
+                let request = Self::request(2, 0, shrinks);
+                let b = self.objective.quadratic(self.theta, batch, request)?;
+                before.append(b.linearize.clone());
+                Some(Companion {
+                    operator: Operator::from(b.as_ref()),
+                    gradient: b.gradient.clone(),
+                    variance: b.slope_variance.clone(),
+                })
+            }
+        };
+        let options = CgOptions::default()
+            .with_max_iterations(self.iterations)
+            .with_progress_tolerance(0.0)
+            .with_residual_tolerance(1e-6);
+        let keep: Vec<usize> = (1..=self.iterations).collect();
+        let cg = ConjugateGradients::with_companion(
+            self.gpu,
+            &Operator::from(a.as_ref()),
+            &a.gradient,
+            None,
+            &options,
+            &keep,
+            companion.as_ref(),
+        )?;
+        let report = cg.solve(&before, damping as f32, None, false)?;
+        let mut all = cg
+            .kept(&report)
+            .map(|(_, vector)| Ok(flat(&vector.read(self.gpu)?)))
+            .collect::<Outcome<Vec<_>>>()?;
+        // A solve that ended keeps its solution.
+        all.resize(self.iterations, flat(&cg.solution.read(self.gpu)?));
+        Ok(all)
+    }
+
+    /// Directions of a batch, of length 1.
+    fn directions(
+        &mut self,
+        batch: &Batch,
+        kind: DirectionKind,
+        k: usize,
+    ) -> Outcome<Vec<Numbers>> {
+        match kind {
+            DirectionKind::Cg => {
+                let iterates = self.iterates(batch, None, 0.0)?;
+                let mut before = vec![0.0; iterates[0].len()];
+                let mut directions = Vec::new();
+                for iterate in iterates.into_iter().take(k) {
+                    let step = iterate.iter().zip(&before).map(|(x, y)| x - y).collect();
+                    directions.extend(normalized(step));
+                    before = iterate;
+                }
+                Ok(directions)
+            }
+            DirectionKind::Eig => {
+                let options = EigenOptions::default()
+                    .with_rank(k)
+                    .with_power_iterations(3);
+                let request = Self::request(3, options.width(), false);
+                let quadratic = self.objective.quadratic(self.theta, batch, request)?;
+                let Some(block) = &quadratic.block else {
+                    return Err(Failure::new("the program has no block".to_owned()));
+                };
+                let basis = Basis::new(self.gpu, self.theta.layout(), k, Storage::Full)?;
+                let operator = BlockOperator::from(block);
+                RandomizedEigensolver::new(self.gpu, &operator, &basis, &options)?
+                    .solve(&quadratic.linearize, false)?;
+                let vectors = basis.read(self.gpu)?;
+                Ok(vectors.iter().filter_map(|v| normalized(flat(v))).collect())
+            }
+        }
+    }
+}
+
+/// Ways to make a step of two batches.
+const STRATEGIES: [&str; 5] = [
+    "single(n)",
+    "single(2n)",
+    "decoupled",
+    "cross-fit",
+    "shrinkage",
+];
+
+fn measure(
+    gpu: &Gpu,
+    trainer: &Trainer<'_>,
+    full: &Dataset,
+    arguments: &Bias,
+    train_loss: f64,
+) -> Outcome<Checkpoint> {
+    let objective = trainer.objective.sibling()?.with_l2(L2)?;
+    let (k, n) = (arguments.k as usize, arguments.batch as usize);
+    let mut place = Place {
+        gpu,
+        objective,
+        theta: &trainer.theta,
+        iterations: arguments.iterations as usize,
+    };
+    let all = MeanQuadratic::new(
+        &place.objective,
+        place.theta,
+        full,
+        ROWS,
+        Place::request(0, 0, false),
+    )?;
+    gpu.submit(|recorder| recorder.replay(&all.linearize))?;
+    let origin = flat(&place.theta.read(gpu)?);
+    let trial = Vector::new(gpu, "trial point", place.theta.layout())?;
+    let evaluated: Vec<usize> = (0..)
+        .map(|power| 1usize << power)
+        .take_while(|&i| i <= place.iterations)
+        .collect();
+    let mut lines: Vec<Vec<[[f64; 2]; 3]>> = vec![Vec::new(); k];
+    let mut changes =
+        vec![vec![vec![Vec::new(); evaluated.len()]; arguments.dampings.len()]; STRATEGIES.len()];
+    let plan = [(Role::Directions, n), (Role::Steps, n)];
+    let mut roles = Roles::new(full.len(), &plan, Dealing::Disjoint, arguments.point.seed)?;
+    let regularized = |x: &[f64]| f64::from(L2) / 2.0 * dot(x, x);
+    let start = train_loss + regularized(&origin);
+    for _ in 0..arguments.batches {
+        let step = roles.next_step();
+        let (a, b) = (full.batch(&step[0])?, full.batch(&step[1])?);
+        let both = full.batch(&step.concat())?;
+        let directions = place.directions(&a, arguments.directions, k)?;
+        let on = |place: &mut Place<'_>, batch: &Batch| -> Outcome<Vec<[f64; 2]>> {
+            let request = Place::request(1, 0, false);
+            let quadratic = place.objective.quadratic(place.theta, batch, request)?;
+            gpu.submit(|recorder| recorder.replay(&quadratic.linearize))?;
+            let operator = Operator::from(quadratic.as_ref());
+            along(gpu, &operator, &quadratic.gradient, &directions)
+        };
+        let (own, other) = (on(&mut place, &a)?, on(&mut place, &b)?);
+        let whole = along(gpu, &all.operator, &all.gradient, &directions)?;
+        for (index, line) in lines.iter_mut().enumerate().take(directions.len()) {
+            line.push([own[index], other[index], whole[index]]);
+        }
+        for (d, &damping) in arguments.dampings.iter().enumerate() {
+            let forth = place.iterates(&a, Some((&b, false)), damping)?;
+            let back = place.iterates(&b, Some((&a, false)), damping)?;
+            let half = |x: &Numbers, y: &Numbers| -> Numbers {
+                x.iter().zip(y).map(|(x, y)| 0.5 * (x + y)).collect()
+            };
+            let crossed = forth.iter().zip(&back).map(|(x, y)| half(x, y)).collect();
+            let shrunk = place.iterates(&a, Some((&b, true)), damping)?;
+            let shrunk_back = place.iterates(&b, Some((&a, true)), damping)?;
+            let shrunk = shrunk
+                .iter()
+                .zip(&shrunk_back)
+                .map(|(x, y)| half(x, y))
+                .collect();
+            let paths: [Vec<Numbers>; 5] = [
+                place.iterates(&a, None, damping)?,
+                place.iterates(&both, None, damping)?,
+                forth,
+                crossed,
+                shrunk,
+            ];
+            for (strategy, path) in paths.iter().enumerate() {
+                for (at, &iteration) in evaluated.iter().enumerate() {
+                    let x: Numbers = origin
+                        .iter()
+                        .zip(&path[iteration - 1])
+                        .map(|(x, d)| x + d)
+                        .collect();
+                    put(gpu, &trial, &x)?;
+                    let loss = place.objective.evaluate(&trial, full)?.loss;
+                    changes[strategy][d][at].push(loss + regularized(&x) - start);
+                }
+            }
+        }
+    }
+    Ok(Checkpoint {
+        train_loss,
+        epochs: trainer.work(),
+        directions: summary(&lines),
+        path: path(&changes, arguments, &evaluated),
+    })
+}
+
+fn summary(lines: &[Vec<[[f64; 2]; 3]>]) -> Vec<Direction> {
+    let three = |line: &[[[f64; 2]; 3]], what: usize| {
+        let each = [0, 1, 2].map(|on| {
+            let values: Vec<f64> = line.iter().map(|of| of[on][what]).collect();
+            mean(&values)
+        });
+        Three {
+            a: each[0].mean,
+            b: each[1].mean,
+            full: each[2].mean,
+            errors: each.map(|m| m.error),
+        }
+    };
+    lines
+        .iter()
+        .enumerate()
+        .filter(|(_, line)| !line.is_empty())
+        .map(|(index, line)| Direction {
+            index,
+            slope: three(line, 0),
+            curvature: three(line, 1),
+        })
+        .collect()
+}
+
+fn path(changes: &[Vec<Vec<Vec<f64>>>], arguments: &Bias, evaluated: &[usize]) -> Vec<PathPoint> {
+    let mut points = Vec::new();
+    for (strategy, by_damping) in STRATEGIES.iter().zip(changes) {
+        for (&damping, by_iteration) in arguments.dampings.iter().zip(by_damping) {
+            for (&iteration, values) in evaluated.iter().zip(by_iteration) {
+                let Mean { mean, error } = mean(values);
+                points.push(PathPoint {
+                    strategy,
+                    damping,
+                    iteration,
+                    loss_change: mean,
+                    error,
+                });
+            }
+        }
+    }
+    points
+}
+
+fn write(report: &Report, arguments: &Bias) -> Outcome {
+    let save = |name: &str, text: String| {
+        let path = arguments.out.join(name);
+        std::fs::write(&path, text).map_err(|error| Failure::file(&path, error))
+    };
+    let json = serde_json::to_string_pretty(report).map_err(|e| Failure::new(e.to_string()))?;
+    save("bias.json", json + "\n")?;
+    let mut directions = String::from(
+        "train_loss,index,slope_a,slope_b,slope_full,curvature_a,curvature_b,curvature_full\n",
+    );
+    let mut paths = String::from("train_loss,strategy,damping,iteration,loss_change,error\n");
+    // Writing to a String cannot fail.
+    for checkpoint in &report.checkpoints {
+        for d in &checkpoint.directions {
+            let (s, c) = (d.slope, d.curvature);
+            let _ = writeln!(
+                directions,
+                "{},{},{},{},{},{},{},{}",
+                checkpoint.train_loss, d.index, s.a, s.b, s.full, c.a, c.b, c.full
+            );
+        }
+        for p in &checkpoint.path {
+            let _ = writeln!(
+                paths,
+                "{},{},{},{},{},{}",
+                checkpoint.train_loss, p.strategy, p.damping, p.iteration, p.loss_change, p.error
+            );
+        }
+    }
+    save("bias-directions.csv", directions)?;
+    save("bias-path.csv", paths)?;
+    let title = format!(
+        "{}: batches of {}, means of {}",
+        report.problem, report.batch, report.batches
+    );
+    panel::write(&arguments.out, "bias", &title, &panels(report, arguments))
+}
+
+/// Above, for each checkpoint, the curvature along the directions; below, the loss along the path without damping.
+fn panels(report: &Report, arguments: &Bias) -> Vec<Panel> {
+    let curvature = report.checkpoints.iter().map(|checkpoint| {
+        let of = |f: fn(&Three) -> f64| {
+            let each = checkpoint.directions.iter();
+            each.map(|d| (d.index as f64 + 1.0, f(&d.curvature)))
+                .collect()
+        };
+        Panel {
+            x: format!("direction, at training loss {:.2}", checkpoint.train_loss),
+            y: "curvature".into(),
+            x_scale: Scale::Linear,
+            y_scale: Scale::Logarithmic,
+            series: vec![
+                Series::new("own batch", of(|t| t.a), Mark::Line),
+                Series::new("other batch", of(|t| t.b), Mark::Line),
+                Series::new("all data", of(|t| t.full), Mark::Dashes),
+            ],
+        }
+    });
+    let damping = arguments.dampings.first().copied().unwrap_or(0.0);
+    let paths = report.checkpoints.iter().map(|checkpoint| {
+        let of = |strategy: &str| {
+            let each = checkpoint.path.iter();
+            each.filter(|p| p.strategy == strategy && p.damping.total_cmp(&damping).is_eq())
+                .map(|p| (p.iteration as f64, p.loss_change))
+                .collect()
+        };
+        Panel {
+            x: "iterations of conjugate gradients".into(),
+            y: "change of the loss on all data".into(),
+            x_scale: Scale::Logarithmic,
+            y_scale: Scale::Linear,
+            series: STRATEGIES
+                .iter()
+                .map(|name| Series::new(*name, of(name), Mark::Line))
+                .collect(),
+        }
+    });
+    curvature.chain(paths).collect()
+}
+
+fn table(report: &Report) -> Table {
+    let mut table = Table::new();
+    let mut header = vec![
+        "training loss".to_owned(),
+        "top curvature: own / all".to_owned(),
+        "other / all".to_owned(),
+        "damping".to_owned(),
+        "iterations".to_owned(),
+    ];
+    header.extend(STRATEGIES.map(str::to_owned));
+    table.load_style(UTF8_FULL_CONDENSED).set_header(header);
+    for checkpoint in &report.checkpoints {
+        let top = checkpoint.directions.first().map(|d| d.curvature);
+        let ratio = |f: fn(&Three) -> f64| top.map_or(f64::NAN, |t| f(&t) / t.full);
+        let first = STRATEGIES[0];
+        for point in checkpoint.path.iter().filter(|p| p.strategy == first) {
+            let of = |strategy: &&str| {
+                let same = checkpoint.path.iter().find(|p| {
+                    p.strategy == *strategy
+                        && p.iteration == point.iteration
+                        && p.damping.total_cmp(&point.damping).is_eq()
+                });
+                same.map_or(String::new(), |p| format!("{:+.4}", p.loss_change))
+            };
+            let mut row = vec![
+                format!("{:.3}", checkpoint.train_loss),
+                format!("{:.2}", ratio(|t| t.a)),
+                format!("{:.2}", ratio(|t| t.b)),
+                point.damping.to_string(),
+                point.iteration.to_string(),
+            ];
+            row.extend(STRATEGIES.iter().map(of));
+            table.add_row(row);
+        }
+    }
+    table
+}
