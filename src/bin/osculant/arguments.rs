@@ -132,7 +132,7 @@ Examples:
 
 All strategies see the same data in the same order and do the same work: a step of cross-fitting has twice
 the products of a single one. The damping is the best of a grid for each, judged on a validation part of the
-training rows with another seed; then every strategy runs from each seed. Means with 95 % confidence
+training rows by the mean over four other seeds; then every strategy runs from each seed. Means with 95 % confidence
 intervals. Written to the folder of --out: strategies.json.";
 
 const BIAS_EXAMPLES: &str = "\
@@ -396,13 +396,16 @@ pub(crate) struct Strategies {
     /// Iterations of conjugate gradients in a solve
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) iterations: u32,
-    /// First dampings that are tried
+    /// Dampings that are tried, the first ones of their runs
     #[arg(
         long,
         value_delimiter = ',',
         default_value = "0.003,0.01,0.03,0.1,0.3,1,3"
     )]
     pub(crate) dampings: Vec<f64>,
+    /// Keep the damping fixed instead of adapting it by the reduction ratio
+    #[arg(long)]
+    pub(crate) fixed: bool,
     /// Runs of each strategy
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(2..=1000))]
     pub(crate) seeds: u64,
