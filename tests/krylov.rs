@@ -141,8 +141,15 @@ fn lanczos_finds_the_ends_of_a_large_spectrum(gpu: &Gpu) -> Outcome {
         close(found, value(i), 1e-4, "eigenvalue")?;
     }
     close(values[values.len() - 1], -6.0, 1e-4, "least eigenvalue")?;
-    let residuals = found.residuals();
-    assert!(residuals[0] < 1e-4 && residuals[30] > 1e-4, "{residuals:?}");
+    // A run too short for most: an eigenvalue lies within the residual of each Ritz value.
+    let short = it.lanczos(gpu, 12)?.run(&it.quadratic.linearize, RANDOM)?;
+    let residuals = short.residuals();
+    assert!(residuals.iter().any(|r| *r > 0.1), "{residuals:?}");
+    for (ritz, residual) in short.eigen().0.iter().zip(&residuals) {
+        let gaps = (0..200).map(|i| (ritz - value(i)).abs());
+        let nearest = gaps.fold(ritz.abs(), f64::min);
+        assert!(nearest <= residual + 1e-4, "{ritz}: {nearest}, {residual}");
+    }
     let out = Vector::new(gpu, "eigenvector", it.theta.layout())?;
     let coefficients: Vec<f64> = vectors.column(0).iter().copied().collect();
     lanczos.combine(&coefficients, &out)?;

@@ -43,7 +43,7 @@ pub struct Tridiagonal {
     pub off_diagonal: Vec<f64>,
     /// Length of the vector that the run started at.
     pub start_norm: f64,
-    /// What would come next on the off-diagonal; zero where the Krylov space has ended.
+    /// What would come next on the off-diagonal; a rounding error where the Krylov space has ended.
     pub remainder: f64,
 }
 
@@ -253,10 +253,7 @@ impl Lanczos {
             }
             found.diagonal.push(diagonal);
             largest = largest.max(diagonal.abs()).max(next);
-            if next <= BREAKDOWN * largest {
-                break;
-            }
-            if j + 1 == self.steps.len() {
+            if next <= BREAKDOWN * largest || j + 1 == self.steps.len() {
                 found.remainder = next;
                 break;
             }

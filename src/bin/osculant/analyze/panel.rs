@@ -216,7 +216,11 @@ where
 /// A number as a short decimal, or with an exponent where that would be long.
 fn number(x: f64) -> String {
     let size = x.abs();
-    if x != 0.0 && !(0.999e-2..1e5).contains(&size) {
+    // Places of labels are sums, and zero among them a rounding error.
+    if size < 1e-12 {
+        return "0".into();
+    }
+    if !(0.999e-2..1e5).contains(&size) {
         return format!("{x:.0e}");
     }
     let text = format!("{x:.3}");
