@@ -21,6 +21,7 @@ fn main() -> ExitCode {
     let tests = gpu_tests![
         with_the_same_examples_it_is_conjugate_gradients,
         iterates_are_those_of_the_recurrence,
+        the_model_is_that_of_the_solution,
         a_warm_start_goes_on_from_the_last_step,
         slope_and_curvature_are_unbiased,
         directions_of_no_curvature_are_left_out,
@@ -245,6 +246,43 @@ fn iterates_are_those_of_the_recurrence(gpu: &Gpu) -> Outcome {
         return Err(format!("{found:?} instead of {x:?}").into());
     }
     Ok(())
+}
+
+/// Also where the solve stops at a direction, and where it starts at the last step.
+fn the_model_is_that_of_the_solution(gpu: &Gpu) -> Outcome {
+    let (n, shift) = (4, 0.05);
+    let batches = [rows(12, n, 1), rows(9, n, 2)];
+    let two = pair(gpu, least_squares(n), [&batches[0], &batches[1]], 3, false)?;
+    let (b, h) = dense(&batches[1], n);
+    for warm in [false, true, true] {
+        let report = two.cg.solve(&two.before, shift, None, warm)?;
+        let x = flat(&two.cg.solution.read(gpu)?);
+        let product = add(&times(&b, &x), f64::from(shift), &x);
+        let value = dot(&h, &x) + 0.5 * dot(&x, &product);
+        let model = report.companion_model();
+        near(model[model.len() - 1], value, 1e-3, "model")?;
+        assert_eq!(warm, report.companion_start != 0.0);
+    }
+    // Eigenvalues of two kinds: it stops by negative curvature or at a small residual, one direction after its last iterate.
+    let batch = |features: [f32; 3]| Batch {
+        features: features.to_vec(),
+        ..Batch::without_data()
+    };
+    let (a, b) = (batch([1.0, -3.0, 1.0]), batch([1.0, 2.0, 4.0]));
+    let (report, x) = pair(gpu, bowls(3), [&a, &b], 10, false)?.solve(0.0)?;
+    let value: f64 = x
+        .iter()
+        .zip([1.0, 2.0, 4.0])
+        .map(|(x, f)| x + 0.5 * f * x * x)
+        .sum();
+    let model = report.companion_model();
+    assert!(report.iterations < 10 && value < 0.0, "{report:?}");
+    near(
+        model[model.len() - 1],
+        value,
+        1e-3,
+        "model where it stopped",
+    )
 }
 
 fn a_warm_start_goes_on_from_the_last_step(gpu: &Gpu) -> Outcome {

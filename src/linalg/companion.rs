@@ -4,7 +4,7 @@ use super::conjugate_gradients::{CgOptions, Operator};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recording, Slice};
 use crate::kernels::cg;
-use crate::kernels::vector::partial_elements;
+use crate::kernels::vector::{inner_products, partial_elements};
 use crate::vector::Vector;
 
 /// What a companion found along one direction of a solve.
@@ -32,6 +32,34 @@ pub struct Companion {
     pub variance: Option<Slice>,
 }
 
+/// Elements at the end of a log: `x'.r'` and `x'.g'` at the start, each with two sums that nobody needs.
+const START_SUMS: usize = 6;
+
+/// Slope, curvature and length for each iteration and for the one at which a solve stops, and [`START_SUMS`].
+fn log_elements(options: &CgOptions) -> usize {
+    3 * (options.max_iterations + 1) + START_SUMS
+}
+
+/// The model's value at the start and the steps in a log.
+pub(super) fn read_log(log: &[f32], iterations: usize) -> (f64, Vec<LineStep>) {
+    let (steps, start) = log.split_at(log.len().saturating_sub(START_SUMS));
+    let start = match start {
+        [residual, _, _, gradient, ..] => 0.5 * (f64::from(*residual) + f64::from(*gradient)),
+        _ => 0.0,
+    };
+    // The direction at which the solve stopped is there where it was looked at.
+    let steps = steps
+        .chunks_exact(3)
+        .take(iterations + 1)
+        .filter(|step| step.iter().any(|x| *x != 0.0))
+        .map(|step| LineStep {
+            slope: f64::from(step[0]),
+            curvature: f64::from(step[1]),
+            length: f64::from(step[2]),
+        });
+    (start, steps.collect())
+}
+
 /// Buffers and recordings of a companion.
 pub(super) struct Beside<'a> {
     companion: &'a Companion,
@@ -42,6 +70,7 @@ pub(super) struct Beside<'a> {
     sums: Slice,
     partials: Slice,
     pub(super) log: Slice,
+    empty_log: Slice,
 }
 
 impl<'a> Beside<'a> {
@@ -67,7 +96,8 @@ impl<'a> Beside<'a> {
             state,
             sums: gpu.buffer("sums of the companion", 6)?,
             partials: gpu.buffer("partial sums", partial_elements(solution.slice()))?,
-            log: gpu.buffer("log of the companion", 3 * options.max_iterations)?,
+            log: gpu.buffer("log of the companion", log_elements(options))?,
+            empty_log: gpu.buffer("empty log", log_elements(options))?,
             solution,
         })
     }
@@ -80,6 +110,7 @@ impl<'a> Beside<'a> {
         warm: bool,
     ) -> Result<()> {
         let (residual, gradient) = (self.residual.slice(), self.companion.gradient.slice());
+        recording.copy(&self.empty_log, &self.log)?;
         if !warm {
             recording.copy(self.zeros.slice(), self.solution.slice())?;
             return recording.copy(gradient, residual);
@@ -88,7 +119,24 @@ impl<'a> Beside<'a> {
         recording.copy(self.solution.slice(), operator.input.slice())?;
         recording.append(operator.multiply.clone());
         let (product, x) = (operator.output.slice(), self.solution.slice());
-        cg::shifted_sum(gpu, recording, self.state, [residual, product, x, gradient])
+        cg::shifted_sum(gpu, recording, self.state, [residual, product, x, gradient])?;
+        let first = self.log.len() - START_SUMS;
+        inner_products(
+            gpu,
+            recording,
+            (&self.log, first),
+            &self.partials,
+            x,
+            residual,
+        )?;
+        inner_products(
+            gpu,
+            recording,
+            (&self.log, first + 3),
+            &self.partials,
+            x,
+            gradient,
+        )
     }
 
     /// The product and the step along the direction of conjugate gradients.

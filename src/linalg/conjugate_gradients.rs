@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::companion::{Beside, Companion, LineStep};
+use super::companion::{Beside, Companion, LineStep, read_log};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, PendingRead, Recorder, Recording, Slice};
 use crate::kernels::cg::{self, STATE_ELEMENTS, State};
@@ -159,15 +159,17 @@ pub struct CgReport {
     pub relative_residual: f32,
     /// Curvature of the last direction, `p.(C + shift) p`.
     pub curvature: f32,
-    /// What a companion found along each direction; empty without one.
+    /// The companion's model at the start: zero unless that is warm.
+    pub companion_start: f64,
+    /// What a companion found along each direction, that at which the solve stopped included; empty without one.
     pub companion: Vec<LineStep>,
 }
 
 impl CgReport {
-    /// The companion's model `g'.x + x.(C' + shift) x / 2` at the start, which is counted as zero, and after each iteration.
+    /// The companion's model `g'.x + x.(C' + shift) x / 2` at the start and after each of its steps.
     pub fn companion_model(&self) -> Vec<f64> {
-        let mut model = vec![0.0];
-        let mut value = 0.0;
+        let mut value = self.companion_start;
+        let mut model = vec![value];
         for step in &self.companion {
             value += step.length * (step.slope + 0.5 * step.length * step.curvature);
             model.push(value);
@@ -225,6 +227,9 @@ fn report(read: &[Vec<f32>], products: usize) -> Option<CgReport> {
         _ => return None,
     };
     let iterations = last.iterations as usize;
+    let (companion_start, companion) = read
+        .get(1)
+        .map_or((0.0, Vec::new()), |log| read_log(log, iterations));
     Some(CgReport {
         stop,
         iterations,
@@ -236,17 +241,8 @@ fn report(read: &[Vec<f32>], products: usize) -> Option<CgReport> {
             0.0
         },
         curvature: last.curvature,
-        companion: read
-            .get(1)
-            .map_or(&[][..], |log| log.as_slice())
-            .chunks_exact(3)
-            .take(iterations)
-            .map(|step| LineStep {
-                slope: f64::from(step[0]),
-                curvature: f64::from(step[1]),
-                length: f64::from(step[2]),
-            })
-            .collect(),
+        companion_start,
+        companion,
     })
 }
 
