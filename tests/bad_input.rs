@@ -802,9 +802,9 @@ fn solves_with_bad_arguments_are_refused(gpu: &Gpu) -> Outcome {
     refused("layout", outcome, is_length, "")?;
     // A loss of another number of rows than any batch seen.
     let elsewhere = GraphObjective::new(gpu, classifier())?
-        .loss_at(&theta, &quadratic)
+        .loss_at(&theta, quadratic.rows)
         .map(|_| ());
-    refused("loss", elsewhere, is_unsupported, "another objective")
+    refused("loss", elsewhere, is_unsupported, "none was loaded")
 }
 
 fn states_that_do_not_fit_are_refused(gpu: &Gpu) -> Outcome {

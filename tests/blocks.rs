@@ -1,15 +1,19 @@
-//! Blocks of directions: a block of products is the products of its columns, in the f64 twin and on every adapter.
+//! Blocks: products of several directions are those of its columns, and values of several inputs those of each, in the f64 twin and on every adapter.
 
 mod harness;
 
 use std::process::ExitCode;
 
 use harness::cases;
-use harness::compare::{BlockOnDevice, Problem, relative_error, uniform, widen};
+use harness::compare::{
+    BlockOnDevice, INDEX_LIMIT, Input, Problem, relative_error, uniform, widen,
+};
 use harness::random_graph::{random_graph, recipes, runner};
 use harness::{GpuTest, Outcome};
+use osculant::Error;
 use osculant::data::digits;
 use osculant::gpu::Gpu;
+use osculant::graph::NodeId;
 use osculant::graph::batch::batched;
 use osculant::graph::node::elements;
 use osculant::graph::twin::{Leaves, evaluate};
@@ -17,6 +21,7 @@ use osculant::nn::{Activation, Loss, Sequential};
 use osculant::objective::{Curvature, GraphObjective, Objective, QuadraticRequest};
 use osculant::random::Philox;
 use proptest::test_runner::TestCaseError;
+use rand::RngExt;
 
 /// Directions in a block.
 const WIDTH: usize = 3;
@@ -24,6 +29,7 @@ const WIDTH: usize = 3;
 fn main() -> ExitCode {
     let mut tests = gpu_tests![
         in_the_twin_a_block_is_its_columns,
+        in_the_twin_groups_are_their_inputs,
         random_graphs_in_the_twin,
         a_block_in_parts_has_the_same_bits,
         an_objectives_block_is_its_single_products,
@@ -84,11 +90,81 @@ fn in_the_twin_a_block_is_its_columns(_: &Gpu) -> Outcome {
     Ok(())
 }
 
+/// Loss, gradient and products for three values of all inputs at once are those for each.
+fn groups_in_twin(problem: &Problem) -> Outcome {
+    let wanted: Vec<NodeId> = problem
+        .results()
+        .into_iter()
+        .map(|(_, node)| node)
+        .collect();
+    let mut graph = problem.graph.clone();
+    let inputs: Vec<NodeId> = graph.inputs().iter().map(|leaf| leaf.node).collect();
+    let (_, wide) = match batched(&mut graph, &wanted, &inputs, WIDTH) {
+        Ok(wide) => wide,
+        // Rows of a table at indices that differ from group to group.
+        Err(Error::Unsupported { what, .. }) if what.contains("groups") => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let direction = widen(&problem.direction(1));
+    let narrow = problem.leaves(&direction);
+    let mut random = Philox::new(9, 1 << 33);
+    let groups: Vec<Vec<Vec<f64>>> = (0..WIDTH)
+        .map(|_| {
+            let of = |input: &Input| match input {
+                Input::Floats(values) => widen(&[uniform(&mut random, values.len())]).concat(),
+                Input::Indices(values) => values
+                    .iter()
+                    .map(|_| f64::from(random.random_range(0..INDEX_LIMIT)))
+                    .collect(),
+            };
+            problem.inputs.iter().map(of).collect()
+        })
+        .collect();
+    let mut leaves = narrow.clone();
+    for input in 0..inputs.len() {
+        let all = groups.iter().flat_map(|group| group[input].clone());
+        leaves.inputs.push(all.collect());
+    }
+    let found = evaluate(&graph, &leaves, &wide)?;
+    for (at, group) in groups.into_iter().enumerate() {
+        let own = Leaves {
+            inputs: group,
+            ..narrow.clone()
+        };
+        let expected = evaluate(&problem.graph, &own, &wanted)?;
+        for ((&node, found), expected) in wanted.iter().zip(&found).zip(&expected) {
+            let size = elements(problem.graph.shape(node));
+            let error = relative_error(&found[at * size..(at + 1) * size], expected, 1e-2);
+            if error.is_nan() || error > TWIN_TOLERANCE {
+                let what = problem.graph.describe(node);
+                return Err(format!("{what}, group {at}: relative error {error:.2e}").into());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn in_the_twin_groups_are_their_inputs(_: &Gpu) -> Outcome {
+    let mut refused = Vec::new();
+    for case in cases::ALL {
+        let problem = (case.problem)()?;
+        let mut graph = problem.graph.clone();
+        let inputs: Vec<NodeId> = graph.inputs().iter().map(|leaf| leaf.node).collect();
+        if batched(&mut graph, &[problem.loss], &inputs, WIDTH).is_err() {
+            refused.push(case.name);
+        }
+        groups_in_twin(&problem).map_err(|error| format!("{}: {error}", case.name))?;
+    }
+    assert_eq!(refused, ["gather_and_scatter_add"]);
+    Ok(())
+}
+
 fn random_graphs_in_the_twin(_: &Gpu) -> Outcome {
     runner(100).run(&recipes(), |recipe| {
         let fail = |error: &dyn std::fmt::Display| TestCaseError::fail(error.to_string());
         let problem = random_graph(&recipe, true).map_err(|error| fail(&error))?;
-        in_twin(&problem).map_err(|error| fail(&error))
+        in_twin(&problem).map_err(|error| fail(&error))?;
+        groups_in_twin(&problem).map_err(|error| fail(&error))
     })?;
     Ok(())
 }

@@ -3,48 +3,89 @@
 //     alpha'   -p.r' / p.q',   times max(0, 1 - variance / (p.r')^2) with SHRINKS;   0 unless p.q' > 0
 //     x' += alpha' p;   r' += alpha' q'
 //
-// It runs after both products and before the iteration that changes p, and does nothing once the solve has stopped. 20 bytes read and 8 written per
-// element, 5 flops. log[3 i ..] = (p.r', p.q', alpha') of iteration i.
+// It runs after the product and before the iteration that changes p, and does nothing once the solve has stopped.
 //
-// binding 0: state; 1: sums = (p.r', p.p, r'.r', p.C'p); 2: p [4 COUNT]; 3: C'p; 4: x'; 5: r'; 6: log; 7: variance of p.r'.
+// HALF 1: the sums (p.q', p.r'), by up to 256 workgroups.   HALF 2: every workgroup adds their partial sums, in the same order; then each moves its part.
+// HALF 0: both, in one workgroup, for vectors that one manages. log[3 i ..] = (p.r', p.q', alpha') of iteration i.
+//
+// Sums: 6 flops and 12 bytes per element; step: 6 flops, 16 bytes read and 8 written.
+//
+// binding 0: state; 1: partial [8 workgroups]; 2: p [4 COUNT]; 3: C'p; 4: x'; 5: r'; 6: log; 7: variance of p.r'.
+//#include four.wgsl
 //#include cg/state.wgsl
+//#include cg/sums.wgsl
+//#include cg/partials.wgsl
 
 override COUNT: u32 = 1u;
+override HALF: u32 = 0u;
 override SHRINKS: bool = false;
 
-@group(0) @binding(1) var<storage, read> sums: array<f32>;
-@group(0) @binding(2) var<storage, read> p: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> q: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> x: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read_write> r: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> p: array<Four>;
+@group(0) @binding(3) var<storage, read> q: array<Four>;
+@group(0) @binding(4) var<storage, read_write> x: array<Four>;
+@group(0) @binding(5) var<storage, read_write> r: array<Four>;
 @group(0) @binding(6) var<storage, read_write> log: array<f32>;
 @group(0) @binding(7) var<storage, read> variance: array<f32>;
 
-@compute @workgroup_size(64)
-fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-    let i = id.x + id.y * groups.x * 64u;
-    if (i >= COUNT || state.next.stop != 0u) {
-        return;
-    }
-    let shift = state.shift;
-    let slope = sums[0];
-    let curvature = sums[3] + shift * sums[1];
-    var alpha = 0.0;
+var<workgroup> end: u32;
+var<workgroup> shift: f32;
+var<workgroup> alpha: f32;
+
+fn length_along(slope: f32, curvature: f32) -> f32 {
+    var length = 0.0;
     if (curvature > 0.0) {
-        alpha = -slope / curvature;
+        length = -slope / curvature;
         if (SHRINKS) {
-            alpha *= max(0.0, 1.0 - variance[0] / (slope * slope));
+            length *= max(0.0, 1.0 - variance[0] / (slope * slope));
         }
     }
-    if (!is_finite(alpha)) {
-        alpha = 0.0;
+    return select(0.0, length, is_finite(length));
+}
+
+@compute @workgroup_size(LANES)
+fn main(
+    @builtin(local_invocation_id) local: vec3<u32>,
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+) {
+    // The workgroup's share, of neighbours.
+    let each = (COUNT + groups.x - 1u) / groups.x;
+    let first = group.x * each + local.x;
+    if (local.x == 0u) {
+        shift = state.shift;
+        end = select(min(COUNT, (group.x + 1u) * each), 0u, state.next.stop != 0u);
     }
-    x[i] += alpha * p[i];
-    r[i] += alpha * (q[i] + shift * p[i]);
-    if (i == 0u) {
-        let at = 3u * state.next.iterations;
-        log[at] = slope;
-        log[at + 1u] = curvature;
-        log[at + 2u] = alpha;
+    workgroupBarrier();
+    var sum = Sums();
+    if (HALF < 2u) {
+        for (var i = first; i < end; i += LANES) {
+            let pi = floats(p[i]);
+            let qi = floats(q[i]) + shift * pi;
+            sum.b += vec2<f32>(dot(pi, qi), dot(pi, floats(r[i])));
+        }
+        sum = over_workgroup(sum, local.x);
+    } else {
+        sum = over_partials(local.x);
+    }
+    if (HALF == 1u) {
+        if (local.x == 0u) {
+            partials[2u * group.x + 1u] = vec4<f32>(sum.b, 0.0, 0.0);
+        }
+        return;
+    }
+    if (local.x == 0u) {
+        alpha = length_along(sum.b.y, sum.b.x);
+        if (group.x == 0u && end != 0u) {
+            let at = 3u * state.next.iterations;
+            log[at] = sum.b.y;
+            log[at + 1u] = sum.b.x;
+            log[at + 2u] = alpha;
+        }
+    }
+    workgroupBarrier();
+    for (var i = first; i < end; i += LANES) {
+        let pi = floats(p[i]);
+        x[i] = stored(floats(x[i]) + alpha * pi);
+        r[i] = stored(floats(r[i]) + alpha * (floats(q[i]) + shift * pi));
     }
 }

@@ -1,5 +1,6 @@
 //! The rows that one quadratic is made of.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::Targets;
@@ -75,6 +76,54 @@ impl Batch {
         self.targets.pad_to(rows);
         self.weights.resize(rows, 0.0);
         Ok(self)
+    }
+
+    /// The batch in groups of as many rows each, one after another. Rows of weight zero at the end, which [`pad_to`](Self::pad_to) appends, are shared out,
+    /// so that each group has examples in proportion; else it is the batch itself. Weights stay as they are.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when the rows cannot be shared out evenly, or a group would have no example.
+    pub fn in_groups(&self, groups: usize) -> Result<Cow<'_, Self>> {
+        let rows = self.len();
+        let examples: Vec<usize> = (0..rows).filter(|&i| self.weights[i] > 0.0).collect();
+        let even = groups > 0 && rows > 0 && rows.is_multiple_of(groups);
+        let filled = examples.len() < rows && examples.last() == Some(&(examples.len() - 1));
+        let has_example = |group: &[f32]| group.iter().any(|weight| *weight > 0.0);
+        let complete = even
+            && if filled {
+                examples.len() >= groups
+            } else {
+                self.weights.chunks(rows / groups).all(has_example)
+            };
+        if !complete {
+            return Err(Error::Data {
+                what: "batch".to_owned(),
+                message: format!(
+                    "{} examples in {rows} rows cannot be cut into {groups} groups of as many rows; use another batch size",
+                    examples.len()
+                ),
+            });
+        }
+        if !filled {
+            return Ok(Cow::Borrowed(self));
+        }
+        let mut order = Vec::with_capacity(rows);
+        let mut weights = Vec::with_capacity(rows);
+        for group in 0..groups {
+            let place = |group: usize| group * examples.len() / groups;
+            let own = &examples[place(group)..place(group + 1)];
+            let end = (group + 1) * rows / groups;
+            order.extend_from_slice(own);
+            weights.extend(own.iter().map(|&i| self.weights[i]));
+            // Any row may fill the rest.
+            order.resize(end, own[0]);
+            weights.resize(end, 0.0);
+        }
+        Ok(Cow::Owned(Self {
+            features: super::targets::select_rows(&self.features, self.width(), &order),
+            targets: self.targets.select(&order),
+            weights,
+        }))
     }
 
     /// The rows in these ranges as a batch of their own. Rows of weight zero are shared out, so that each part of a padded batch has examples in
@@ -209,6 +258,40 @@ mod tests {
         assert_eq!(padded[1].features[..5], [5.0, 6.0, 7.0, 8.0, 9.0]);
         assert_eq!(padded[1].len(), 10);
         assert!((padded[1].weights.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn groups_share_the_filling() {
+        let batch = Batch {
+            features: (0..5).map(|i| i as f32 + 1.0).collect(),
+            targets: Targets::Classes {
+                labels: vec![0, 1, 2, 3, 4],
+                classes: 5,
+            },
+            weights: vec![0.1, 0.2, 0.3, 0.2, 0.2],
+        };
+        let padded = batch.clone().pad_to(9).unwrap();
+        let groups = padded.in_groups(3).unwrap();
+        assert_eq!(
+            groups.features,
+            [1.0, 1.0, 1.0, 2.0, 3.0, 2.0, 4.0, 5.0, 4.0]
+        );
+        assert_eq!(
+            groups.weights,
+            [0.1, 0.0, 0.0, 0.2, 0.3, 0.0, 0.2, 0.2, 0.0]
+        );
+        let labels = vec![0, 0, 0, 1, 2, 1, 3, 4, 3];
+        assert_eq!(groups.targets, Targets::Classes { labels, classes: 5 });
+        assert!(matches!(batch.in_groups(5), Ok(Cow::Borrowed(_))));
+        // Filling before the end is somebody's choice.
+        let mut chosen = padded.clone();
+        chosen.weights.rotate_right(2);
+        assert!(matches!(chosen.in_groups(3), Ok(Cow::Borrowed(_))));
+        chosen.weights = vec![0.0, 0.0, 0.0, 0.5, 0.0, 0.0, 0.5, 0.0, 0.0];
+        assert!(chosen.in_groups(3).is_err());
+        assert!(batch.in_groups(2).is_err() && batch.in_groups(0).is_err());
+        // Two examples for three groups.
+        assert!(self::batch().pad_to(6).unwrap().in_groups(3).is_err());
     }
 
     #[test]

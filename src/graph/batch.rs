@@ -1,34 +1,41 @@
-//! Many directions at once: a linear part with a leading axis over `K` directions.
+//! Many leaves at once: a program with a leading axis over `K` directions, or over `K` groups of examples.
 //!
-//! What depends on a direction gets the axis; everything else, such as activations and slopes, is used as it is for all directions. This is JAX's
-//! `vmap` over the tangents alone (Frostig et al. 2018), with one rule per primitive.
+//! What depends on such a leaf gets the axis; everything else is used as it is: activations and slopes for all directions, parameters for all groups. This
+//! is JAX's `vmap` (Frostig et al. 2018), with one rule per primitive.
 
 use std::collections::HashMap;
 
 use super::node::{Graph, NodeId, elements};
 use super::op::Op;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
-/// `targets`, which are made from `directions`, for `width` directions at once: nodes of shape `[width, ..shape of the target]`. Returns the new
-/// directions, of shape `[width, ..]`, and the new targets. A target that depends on no direction is repeated.
+/// `targets`, which are made from `leaves`, for `width` values of these at once: nodes of shape `[width, ..shape of the target]`. The leaves are directions
+/// or inputs. Returns the new leaves, of shape `[width, ..]`, and the new targets. A target that depends on no such leaf is repeated.
 ///
 /// # Errors
-/// None for a linear part made by this crate.
+/// [`Error::Unsupported`] where rows of a table are taken at indices that are among the leaves.
 pub fn batched(
     graph: &mut Graph,
     targets: &[NodeId],
-    directions: &[NodeId],
+    leaves: &[NodeId],
     width: usize,
 ) -> Result<(Vec<NodeId>, Vec<NodeId>)> {
     let needed = graph.ancestors(targets);
-    let depends = graph.depends_on(directions);
+    let depends = graph.depends_on(leaves);
     let mut wide: HashMap<NodeId, NodeId> = HashMap::new();
-    let mut new_directions = Vec::with_capacity(directions.len());
-    for &direction in directions {
-        let shape = lead(width, graph.shape(direction));
-        let id = graph.direction(&shape);
-        wide.insert(direction, id);
-        new_directions.push(id);
+    let mut new_leaves = Vec::with_capacity(leaves.len());
+    for &leaf in leaves {
+        let shape = lead(width, graph.shape(leaf));
+        let id = match graph.node(leaf).op {
+            Op::Input(index) => {
+                let name = format!("{WIDE}{}", graph.inputs()[index].name);
+                let dtype = graph.node(leaf).dtype;
+                graph.input(&name, &shape, dtype)?
+            }
+            _ => graph.direction(&shape),
+        };
+        wide.insert(leaf, id);
+        new_leaves.push(id);
     }
     for index in 0..needed.len() {
         let id = NodeId(index);
@@ -41,8 +48,11 @@ pub fn batched(
         .iter()
         .map(|&target| widened(graph, target, &wide, width))
         .collect::<Result<_>>()?;
-    Ok((new_directions, new_targets))
+    Ok((new_leaves, new_targets))
 }
+
+/// What the names of wide inputs begin with, before that of the input.
+pub const WIDE: &str = "wide ";
 
 /// The shape with an axis of `width` in front.
 fn lead(width: usize, shape: &[usize]) -> Vec<usize> {
@@ -57,7 +67,7 @@ fn shifted(axes: &[usize]) -> Vec<usize> {
     axes.iter().map(|axis| axis + 1).collect()
 }
 
-/// The node's wide form; a node that is the same for all directions is repeated.
+/// The node's wide form; a node that is the same for all is repeated.
 fn widened(
     graph: &mut Graph,
     id: NodeId,
@@ -118,13 +128,14 @@ fn rule(
         Op::Pad(before) => graph.pad(x, &lead(0, before), &shape),
         Op::Sum(axes) => graph.sum(x, &shifted(axes)),
         Op::Max(axes) => graph.max(x, &shifted(axes)),
-        // Leaves other than the directions depend on no direction.
+        Op::OneHot => graph.one_hot(x, node.shape[node.shape.len() - 1]),
+        // Other leaves depend on none of these.
         _ => Ok(x),
     }
 }
 
-/// `[B,M,K] x [B,K,N]` with directions: for `B = 1` they take the place of the batch, and an operand without them is read in place by each. For
-/// `B > 1` they go inside the batch, which copies an operand.
+/// `[B,M,K] x [B,K,N]`: for `B = 1` the new axis takes the place of the batch, and an operand without it is read in place by each. For `B > 1` it goes
+/// inside the batch, which copies an operand.
 fn dot(
     graph: &mut Graph,
     operands: &[NodeId],
@@ -157,7 +168,7 @@ fn dot(
     graph.permute(inside, &[1, 0, 2, 3])
 }
 
-/// Gather and scatter-add move whole rows: the directions become part of the row.
+/// Gather and scatter-add move whole rows: the new axis becomes part of the row.
 fn rows(
     graph: &mut Graph,
     id: NodeId,
@@ -166,6 +177,13 @@ fn rows(
 ) -> Result<NodeId> {
     let node = graph.node(id).clone();
     let (values, indices) = (node.operands[0], node.operands[1]);
+    if wide.contains_key(&indices) {
+        return Err(Error::Unsupported {
+            what: format!("groups of examples in {}", graph.describe(id)),
+            message: "its indices differ from group to group; write it as a product with one_hot"
+                .into(),
+        });
+    }
     let values = widened(graph, values, wide, width)?;
     let from = graph.shape(values).clone();
     let inside = graph.permute(values, &[1, 0, 2])?;

@@ -23,6 +23,39 @@ pub struct DeviceLeaves {
     pub directions: Vec<(NodeId, Slice)>,
 }
 
+/// A node whose value is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The node.
+    pub node: NodeId,
+    /// Elements from the start of one of its rows, along axis 0, to that of the next, where they do not follow one another.
+    pub pitch: Option<usize>,
+}
+
+impl From<NodeId> for Wanted {
+    fn from(node: NodeId) -> Self {
+        Self { node, pitch: None }
+    }
+}
+
+impl Wanted {
+    /// The rows at a pitch, if they are.
+    fn rows(self, graph: &Graph) -> Option<Rows> {
+        self.pitch.map(|pitch| Rows {
+            elements: elements(&graph.shape(self.node)[1..]),
+            pitch,
+        })
+    }
+
+    /// Length of the slice that holds it.
+    fn span(self, graph: &Graph) -> usize {
+        let all = elements(graph.shape(self.node));
+        self.rows(graph).map_or(all, |rows| {
+            (graph.shape(self.node)[0] - 1) * rows.pitch + rows.elements
+        })
+    }
+}
+
 /// The part of a program that takes several directions at once: nodes whose axis 0 counts directions, in slices whose rows lie `pitch` elements
 /// apart.
 #[derive(Clone, Debug)]
@@ -74,6 +107,8 @@ pub struct Planned<'g> {
     kernels: Vec<Lowered>,
     /// The nodes whose values are wanted, without reshapes.
     results: Vec<NodeId>,
+    /// Those of a single direction, as they are wanted.
+    targets: Vec<Wanted>,
     /// The results that have rows at a pitch, and these rows.
     rows: HashMap<NodeId, Rows>,
     /// For each result, whether its kernel writes it where it is wanted.
@@ -91,14 +126,19 @@ impl<'g> Planned<'g> {
         gpu: &Gpu,
         graph: &'g Graph,
         directions: &[NodeId],
-        targets: &[NodeId],
+        targets: &[Wanted],
         block: Option<&BlockTargets>,
     ) -> Result<Self> {
         let limit = operand_limit(gpu.limits().max_storage_buffers_per_shader_stage);
-        let mut all = targets.to_vec();
+        let mut all: Vec<NodeId> = targets.iter().map(|wanted| wanted.node).collect();
         let mut groups = vec![directions.to_vec()];
         let mut pitches = HashMap::new();
         let mut rows = HashMap::new();
+        for wanted in targets {
+            if let Some(result) = wanted.rows(graph) {
+                rows.insert(same_buffer(graph, wanted.node), result);
+            }
+        }
         if let Some(block) = block {
             all.extend(&block.targets);
             groups.push(block.directions.clone());
@@ -115,17 +155,15 @@ impl<'g> Planned<'g> {
         let results: Vec<NodeId> = all.iter().map(|&node| same_buffer(graph, node)).collect();
         let direct: Vec<bool> = results
             .iter()
-            .enumerate()
-            .map(|(position, &result)| {
+            .map(|&result| {
                 // A result that is wanted twice or read again is copied to where it is wanted, which may be in one buffer with others.
                 let once = results.iter().filter(|&&other| other == result).count() == 1;
                 let read_again = kernels.iter().any(|k| k.operands.contains(&result));
                 let kernel = kernels.iter().find(|k| k.root == result);
                 let fits = |kernel: &Lowered| {
-                    position < targets.len()
-                        || rows.get(&result).is_some_and(|rows| {
-                            kernel.takes_pitch(elements(graph.shape(result)) / rows.elements)
-                        })
+                    rows.get(&result).is_none_or(|rows| {
+                        kernel.takes_pitch(elements(graph.shape(result)) / rows.elements)
+                    })
                 };
                 once && !read_again && kernel.is_some_and(fits)
             })
@@ -148,6 +186,7 @@ impl<'g> Planned<'g> {
             plan,
             kernels,
             results,
+            targets: targets.to_vec(),
             rows,
             direct,
             assigned,
@@ -185,7 +224,7 @@ impl<'g> Planned<'g> {
         block: Option<&BlockTargets>,
     ) -> Result<Executable> {
         let graph = self.graph;
-        check_leaves(graph, leaves, &self.results, targets)?;
+        check_leaves(graph, leaves, &self.targets, targets)?;
         let mut places = place_leaves(gpu, graph, leaves, &self.results)?;
         let buffers: Vec<Slice> = self
             .slots
@@ -208,14 +247,24 @@ impl<'g> Planned<'g> {
         self.phase(gpu, 0, &places, scratch, &mut linearize)?;
         let mut product = Recording::new();
         self.phase(gpu, 1, &places, scratch, &mut product)?;
-        for ((&result, _), destination) in single.filter(|((_, direct), _)| !**direct) {
+        for (((&result, _), destination), wanted) in single
+            .zip(&self.targets)
+            .filter(|(((_, direct), _), _)| !**direct)
+        {
             let source = place(&places, graph, result)?;
-            let source = source.slice(0..destination.len())?;
             let recording = match self.plan.phase[result.0] {
                 0 => &mut linearize,
                 _ => &mut product,
             };
-            recording.copy(&source, destination)?;
+            match wanted.rows(graph) {
+                None => recording.copy(&source.slice(0..destination.len())?, destination)?,
+                Some(rows) => {
+                    for row in 0..graph.shape(wanted.node)[0] {
+                        let (from, to) = (row * rows.elements, row * rows.pitch);
+                        recording.copy_part(source, from, destination, to, rows.elements)?;
+                    }
+                }
+            }
         }
         let mut wide = Recording::new();
         if let Some(block) = block {
@@ -324,20 +373,37 @@ impl Executable {
         leaves: &DeviceLeaves,
         targets: &[(NodeId, Slice)],
     ) -> Result<Self> {
+        let targets = targets.iter().cloned();
+        let (wanted, slices): (Vec<Wanted>, Vec<Slice>) = targets
+            .map(|(node, slice)| (Wanted::from(node), slice))
+            .unzip();
+        Self::with_rows(gpu, graph, leaves, &wanted, &slices)
+    }
+
+    /// As [`new`](Self::new), for targets whose rows may lie apart.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_rows(
+        gpu: &Gpu,
+        graph: &Graph,
+        leaves: &DeviceLeaves,
+        wanted: &[Wanted],
+        slices: &[Slice],
+    ) -> Result<Self> {
         let directions: Vec<NodeId> = leaves.directions.iter().map(|&(node, _)| node).collect();
-        let (nodes, slices): (Vec<NodeId>, Vec<Slice>) = targets.iter().cloned().unzip();
-        Planned::new(gpu, graph, &directions, &nodes, None)?.record(gpu, leaves, &slices, None)
+        Planned::new(gpu, graph, &directions, wanted, None)?.record(gpu, leaves, slices, None)
     }
 }
 
 fn check_leaves(
     graph: &Graph,
     leaves: &DeviceLeaves,
-    results: &[NodeId],
+    wanted: &[Wanted],
     targets: &[Slice],
 ) -> Result<()> {
-    let check = |node: NodeId, slice: Option<&Slice>| -> Result<()> {
-        let (found, expected) = (slice.map_or(0, Slice::len), elements(graph.shape(node)));
+    let length = |node: NodeId, slice: Option<&Slice>, expected: usize| -> Result<()> {
+        let found = slice.map_or(0, Slice::len);
         if found == expected {
             Ok(())
         } else {
@@ -348,6 +414,8 @@ fn check_leaves(
             })
         }
     };
+    let check =
+        |node: NodeId, slice: Option<&Slice>| length(node, slice, elements(graph.shape(node)));
     for (i, leaf) in graph.parameters().iter().enumerate() {
         check(leaf.node, leaves.parameters.get(i))?;
     }
@@ -357,8 +425,8 @@ fn check_leaves(
     for (node, slice) in &leaves.directions {
         check(*node, Some(slice))?;
     }
-    for (&node, slice) in results.iter().zip(targets) {
-        check(node, Some(slice))?;
+    for (wanted, slice) in wanted.iter().zip(targets) {
+        length(wanted.node, Some(slice), wanted.span(graph))?;
     }
     Ok(())
 }

@@ -161,15 +161,18 @@ impl Builder<'_> {
                     self.push(Step::Select(c, a, b))
                 }
                 Op::OneHot => {
+                    let Some((class, label)) = coordinates.split_last() else {
+                        return self.push(Step::Constant(0.0));
+                    };
                     let (buffer, offset, strides) =
-                        lowering.address(node.operands[0], &coordinates[..1], self.axes.len());
+                        lowering.address(node.operands[0], label, self.axes.len());
                     let binding = self.binding(buffer, true);
                     self.push(Step::OneHot {
                         binding,
                         offset,
                         strides,
                         inside,
-                        class: coordinates[1],
+                        class: *class,
                     })
                 }
                 Op::Pad(_) => {

@@ -641,13 +641,18 @@ impl Graph {
         }
     }
 
-    /// `[I] -> [I, classes]`: 1 at the label, else 0.
+    /// `[..I] -> [..I, classes]`: 1 at the label, else 0.
     pub fn one_hot(&mut self, labels: NodeId, classes: usize) -> Result<NodeId> {
-        let count = self.indices("one_hot", &[labels], labels)?;
+        let node = self.node(labels);
+        if node.dtype != DType::U32 || node.shape.is_empty() {
+            return self.bad("one_hot", &[labels], "the labels must be a u32 input");
+        }
+        let mut shape = node.shape.clone();
         if classes == 0 {
             return self.bad("one_hot", &[labels], "needs at least one class");
         }
-        Ok(self.append(Op::OneHot, vec![labels], vec![count, classes], DType::F32))
+        shape.push(classes);
+        Ok(self.append(Op::OneHot, vec![labels], shape, DType::F32))
     }
 
     /// For each node, whether it is one of `roots` or an operand of one, directly or not.

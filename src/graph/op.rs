@@ -57,7 +57,7 @@ pub enum Op {
     Gather,
     /// Rows `[I,D]` added into zeros `[R,D]` at indices `[I]`, in order of `I`.
     ScatterAdd,
-    /// 1 at the label, else 0: `[I] -> [I, classes]`.
+    /// 1 at the label, else 0: `[..I] -> [..I, classes]`.
     OneHot,
 }
 

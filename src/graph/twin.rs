@@ -213,9 +213,10 @@ fn compute(graph: &Graph, op: &Op, x: &[&[f64]], shapes: &[&[usize]], shape: &[u
             }
         }
         Op::OneHot => {
+            let classes = shape[shape.len() - 1];
             for (i, &label) in x[0].iter().enumerate() {
-                if (label as usize) < shape[1] {
-                    out[i * shape[1] + label as usize] = 1.0;
+                if (label as usize) < classes {
+                    out[i * classes + label as usize] = 1.0;
                 }
             }
         }

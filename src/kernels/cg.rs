@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use super::dot::Capabilities;
 use super::four::four;
 use super::template::fill;
-use super::vector::{inner_products, vec4s};
+use super::vector::vec4s;
 use crate::error::Result;
 use crate::gpu::{Gpu, Recording, Slice, grid};
 
@@ -267,12 +267,7 @@ pub(crate) fn close(gpu: &Gpu, recording: &mut Recording, on: &Operands<'_>) -> 
 /// The vectors of a companion, which another quadratic moves along the directions of a solve.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CompanionOperands<'a> {
-    pub(crate) state: &'a Slice,
-    /// `(p.r', p.p, r'.r')`, then `(p.C'p, p.p, C'p.C'p)`
-    pub(crate) sums: &'a Slice,
-    pub(crate) partials: &'a Slice,
-    /// The direction, and its product with the companion's matrix.
-    pub(crate) p: &'a Slice,
+    /// The product of its matrix with the direction.
     pub(crate) q: &'a Slice,
     pub(crate) x: &'a Slice,
     pub(crate) r: &'a Slice,
@@ -282,37 +277,59 @@ pub(crate) struct CompanionOperands<'a> {
     pub(crate) variance: Option<&'a Slice>,
 }
 
-/// Records a companion's step, after both products and before [`iteration`].
+/// Records a companion's step, after both products and before [`iteration`]: one kernel for short vectors, two for long ones.
 pub(crate) fn companion(
     gpu: &Gpu,
     recording: &mut Recording,
-    on: &CompanionOperands<'_>,
+    on: &Operands<'_>,
+    own: &CompanionOperands<'_>,
 ) -> Result<()> {
-    let count = vec4s(&[on.p, on.q, on.x, on.r])?;
-    inner_products(gpu, recording, (on.sums, 0), on.partials, on.p, on.r)?;
-    inner_products(gpu, recording, (on.sums, 3), on.partials, on.p, on.q)?;
-    let constants = [
-        ("COUNT", count as f64),
-        ("SHRINKS", f64::from(u8::from(on.variance.is_some()))),
-    ];
-    let pipeline = gpu.pipeline("cg companion", &[STATE, COMPANION].concat(), &constants)?;
-    let variance = on.variance.unwrap_or(on.sums);
-    // A buffer cannot be bound twice to read and to write; sums and variance are only read.
-    let bindings = [on.state, on.sums, on.p, on.q, on.x, on.r, on.log, variance];
-    let workgroups = grid(gpu.limits(), count.div_ceil(64))?;
-    recording.dispatch(gpu, &pipeline, &bindings, workgroups)
+    let faces = Faces::new(gpu, on)?;
+    let count = vec4s(&[on.p, own.q, own.x, own.r])?;
+    let groups = faces.division.groups;
+    let halves: &[u8] = if groups == 1 { &[0] } else { &[1, 2] };
+    for &half in halves {
+        let constants = [
+            ("COUNT", count as f64),
+            ("GROUPS", groups as f64),
+            ("HALF", f64::from(half)),
+            ("SHRINKS", f64::from(u8::from(own.variance.is_some()))),
+        ];
+        let variance = own.variance.unwrap_or(on.p);
+        let bindings = [
+            on.state,
+            on.partials,
+            on.p,
+            own.q,
+            own.x,
+            own.r,
+            own.log,
+            variance,
+        ];
+        let parts = [PARTIALS, COMPANION];
+        faces.dispatch(
+            recording,
+            "cg companion",
+            &parts,
+            &constants,
+            &bindings,
+            groups,
+        )?;
+    }
+    Ok(())
 }
 
-/// Records `r = q + shift x + g` for vectors `[r, q, x, g]`.
+/// Records `r = q + shift x + g` and `s = (r + g) / 2` for vectors `[r, q, x, g, s]`.
 pub(crate) fn shifted_sum(
     gpu: &Gpu,
     recording: &mut Recording,
     state: &Slice,
-    [r, q, x, g]: [&Slice; 4],
+    vectors: [&Slice; 5],
 ) -> Result<()> {
-    let count = vec4s(&[r, q, x, g])?;
+    let count = vec4s(&vectors)?;
     let text = [STATE, SHIFTED_SUM].concat();
     let pipeline = gpu.pipeline("cg shifted sum", &text, &[("COUNT", count as f64)])?;
     let workgroups = grid(gpu.limits(), count.div_ceil(64))?;
-    recording.dispatch(gpu, &pipeline, &[state, r, q, x, g], workgroups)
+    let [r, q, x, g, s] = vectors;
+    recording.dispatch(gpu, &pipeline, &[state, r, q, x, g, s], workgroups)
 }

@@ -1,7 +1,7 @@
 //! Another quadratic that walks along the directions of conjugate gradients.
 
-use super::conjugate_gradients::{CgOptions, Operator};
-use crate::error::{Error, Result};
+use super::conjugate_gradients::CgOptions;
+use crate::error::Result;
 use crate::gpu::{Gpu, Recording, Slice};
 use crate::kernels::cg;
 use crate::kernels::vector::{inner_products, partial_elements};
@@ -24,16 +24,16 @@ pub struct LineStep {
 /// are unbiased; a slope of one quadratic with a curvature of another has no such meaning, and cannot be asked for.
 #[derive(Clone, Debug)]
 pub struct Companion {
-    /// Its matrix.
-    pub operator: Operator,
     /// Its gradient.
     pub gradient: Vector,
-    /// Variance of the slope along `operator.input`, computed with the product: steps are multiplied by `max(0, 1 - variance / slope^2)`.
+    /// The product of its matrix with the operator's input, which the operator's `multiply` computes, too.
+    pub product: Vector,
+    /// Variance of the slope along the input, computed with the product: steps are multiplied by `max(0, 1 - variance / slope^2)`.
     pub variance: Option<Slice>,
 }
 
-/// Elements at the end of a log: `x'.r'` and `x'.g'` at the start, each with two sums that nobody needs.
-const START_SUMS: usize = 6;
+/// Elements at the end of a log: the model at the start, and two sums that nobody needs.
+const START_SUMS: usize = 3;
 
 /// Slope, curvature and length for each iteration and for the one at which a solve stops, and [`START_SUMS`].
 fn log_elements(options: &CgOptions) -> usize {
@@ -43,10 +43,7 @@ fn log_elements(options: &CgOptions) -> usize {
 /// The model's value at the start and the steps in a log.
 pub(super) fn read_log(log: &[f32], iterations: usize) -> (f64, Vec<LineStep>) {
     let (steps, start) = log.split_at(log.len().saturating_sub(START_SUMS));
-    let start = match start {
-        [residual, _, _, gradient, ..] => 0.5 * (f64::from(*residual) + f64::from(*gradient)),
-        _ => 0.0,
-    };
+    let start = start.first().map_or(0.0, |&value| f64::from(value));
     // The direction at which the solve stopped is there where it was looked at.
     let steps = steps
         .chunks_exact(3)
@@ -66,35 +63,22 @@ pub(super) struct Beside<'a> {
     pub(super) solution: Vector,
     residual: Vector,
     zeros: Vector,
-    state: &'a Slice,
-    sums: Slice,
+    scratch: Vector,
     partials: Slice,
     pub(super) log: Slice,
     empty_log: Slice,
 }
 
 impl<'a> Beside<'a> {
-    pub(super) fn new(
-        gpu: &Gpu,
-        companion: &'a Companion,
-        operator: &Operator,
-        state: &'a Slice,
-        options: &CgOptions,
-    ) -> Result<Self> {
+    pub(super) fn new(gpu: &Gpu, companion: &'a Companion, options: &CgOptions) -> Result<Self> {
         let layout = companion.gradient.layout();
-        if companion.operator.input.is_same(&operator.input) {
-            return Err(Error::Unsupported {
-                what: "a companion of conjugate gradients".into(),
-                message: "it has the operator's vectors; ask the objective for a quadratic of another slot".into(),
-            });
-        }
-        let solution = Vector::new(gpu, "solution of the companion", layout)?;
+        let new = |label: &str| Vector::new(gpu, label, layout);
+        let solution = new("solution of the companion")?;
         Ok(Self {
             companion,
-            residual: Vector::new(gpu, "residual of the companion", layout)?,
-            zeros: Vector::new(gpu, "zeros", layout)?,
-            state,
-            sums: gpu.buffer("sums of the companion", 6)?,
+            residual: new("residual of the companion")?,
+            zeros: new("zeros")?,
+            scratch: new("mean of residual and gradient")?,
             partials: gpu.buffer("partial sums", partial_elements(solution.slice()))?,
             log: gpu.buffer("log of the companion", log_elements(options))?,
             empty_log: gpu.buffer("empty log", log_elements(options))?,
@@ -102,64 +86,47 @@ impl<'a> Beside<'a> {
         })
     }
 
-    /// `r' = (C' + shift) x' + g'`. With `warm`, `x'` is what the solution holds, else zero.
-    pub(super) fn record_start(
+    /// `x' = 0` and `r' = g'`.
+    pub(super) fn record_cold_start(&self, recording: &mut Recording) -> Result<()> {
+        recording.copy(&self.empty_log, &self.log)?;
+        recording.copy(self.zeros.slice(), self.solution.slice())?;
+        recording.copy(self.companion.gradient.slice(), self.residual.slice())
+    }
+
+    /// `r' = (C' + shift) x' + g'` for the `x'` that the solution holds, whose product is there.
+    pub(super) fn record_warm_start(
         &self,
         gpu: &Gpu,
         recording: &mut Recording,
-        warm: bool,
+        state: &Slice,
     ) -> Result<()> {
-        let (residual, gradient) = (self.residual.slice(), self.companion.gradient.slice());
         recording.copy(&self.empty_log, &self.log)?;
-        if !warm {
-            recording.copy(self.zeros.slice(), self.solution.slice())?;
-            return recording.copy(gradient, residual);
-        }
-        let operator = &self.companion.operator;
-        recording.copy(self.solution.slice(), operator.input.slice())?;
-        recording.append(operator.multiply.clone());
-        let (product, x) = (operator.output.slice(), self.solution.slice());
-        cg::shifted_sum(gpu, recording, self.state, [residual, product, x, gradient])?;
-        let first = self.log.len() - START_SUMS;
-        inner_products(
-            gpu,
-            recording,
-            (&self.log, first),
-            &self.partials,
-            x,
-            residual,
-        )?;
-        inner_products(
-            gpu,
-            recording,
-            (&self.log, first + 3),
-            &self.partials,
-            x,
-            gradient,
-        )
+        let (residual, scratch) = (self.residual.slice(), self.scratch.slice());
+        let (product, gradient) = (
+            self.companion.product.slice(),
+            self.companion.gradient.slice(),
+        );
+        let x = self.solution.slice();
+        let vectors = [residual, product, x, gradient, scratch];
+        cg::shifted_sum(gpu, recording, state, vectors)?;
+        let start = (&self.log, self.log.len() - START_SUMS);
+        inner_products(gpu, recording, start, &self.partials, x, scratch)
     }
 
-    /// The product and the step along the direction of conjugate gradients.
+    /// The step along the direction of conjugate gradients, whose product is there.
     pub(super) fn record_step(
         &self,
         gpu: &Gpu,
         recording: &mut Recording,
-        operator: &Operator,
+        on: &cg::Operands<'_>,
     ) -> Result<()> {
-        let own = &self.companion.operator;
-        recording.copy(operator.input.slice(), own.input.slice())?;
-        recording.append(own.multiply.clone());
-        let operands = cg::CompanionOperands {
-            state: self.state,
-            sums: &self.sums,
-            partials: &self.partials,
-            p: own.input.slice(),
-            q: own.output.slice(),
+        let own = cg::CompanionOperands {
+            q: self.companion.product.slice(),
             x: self.solution.slice(),
             r: self.residual.slice(),
             log: &self.log,
             variance: self.companion.variance.as_ref(),
         };
-        cg::companion(gpu, recording, &operands)
+        cg::companion(gpu, recording, on, &own)
     }
 }

@@ -291,8 +291,7 @@ impl ConjugateGradients {
     /// they stop at it.
     ///
     /// # Errors
-    /// As [`new`](Self::new), and [`Error::Unsupported`] for a companion that shares the vectors of the operator, or takes its slopes from the gradient of
-    /// the directions.
+    /// As [`new`](Self::new), and [`Error::Unsupported`] for a companion that has only the gradient, or only the product, of the directions' quadratic.
     pub fn with_companion(
         gpu: &Gpu,
         operator: &Operator,
@@ -322,28 +321,32 @@ impl ConjugateGradients {
         };
         let mut cold_start = Recording::new();
         cg::start(gpu, &mut cold_start, &on, false)?;
-        if companion.is_some_and(|companion| companion.gradient.is_same(gradient)) {
+        if let Some(companion) = companion
+            && companion.gradient.is_same(gradient) != companion.product.is_same(&operator.output)
+        {
             return Err(Error::Unsupported {
-                what: "a companion with the gradient of the directions".into(),
-                message: "a slope of one quadratic with the curvature of another is worse than no companion; give both of the other examples".into(),
+                what: "a companion with slopes of one quadratic and curvatures of another".into(),
+                message: "that is worse than no companion; give gradient and product of the same examples".into(),
             });
         }
         let beside = match companion {
             None => None,
-            Some(companion) => Some(Beside::new(gpu, companion, operator, &state, options)?),
+            Some(companion) => Some(Beside::new(gpu, companion, options)?),
         };
         let mut warm_start = Recording::new();
         if let Some(beside) = &beside {
-            beside.record_start(gpu, &mut cold_start, false)?;
-            beside.record_start(gpu, &mut warm_start, true)?;
+            beside.record_cold_start(&mut cold_start)?;
             warm_start.copy(beside.solution.slice(), solution.slice())?;
         }
         warm_start.copy(solution.slice(), operator.input.slice())?;
         warm_start.append(operator.multiply.clone());
+        if let Some(beside) = &beside {
+            beside.record_warm_start(gpu, &mut warm_start, &state)?;
+        }
         cg::start(gpu, &mut warm_start, &on, true)?;
         let mut iteration = operator.multiply.clone();
         if let Some(beside) = &beside {
-            beside.record_step(gpu, &mut iteration, operator)?;
+            beside.record_step(gpu, &mut iteration, &on)?;
         }
         cg::iteration(gpu, &mut iteration, &on)?;
         let (log, solution) = match beside {
@@ -403,12 +406,16 @@ impl ConjugateGradients {
             radius,
             warm,
         };
-        let solved = self.run(
-            system,
-            |recorder| recorder.replay(before),
-            None::<&mut Nothing>,
-        )?;
-        Ok(solved.0)
+        self.solve_after(system, |recorder| recorder.replay(before))
+    }
+
+    /// As [`solve`](Self::solve), with what `before` records.
+    pub(crate) fn solve_after(
+        &self,
+        system: System,
+        before: impl FnMut(&mut Recorder<'_>),
+    ) -> Result<CgReport> {
+        Ok(self.run(system, before, None::<&mut Nothing>)?.0)
     }
 
     /// As [`solve`](Self::solve), with what `before` records, and with an afterword in the one blocking readback that ends it. Gives what the

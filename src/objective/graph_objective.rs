@@ -1,20 +1,23 @@
 //! The objective of a model written as a graph.
 
+mod groups;
+
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::quadratic::{
-    BlockProduct, Curvature, LossProgram, Objective, Quadratic, QuadraticRequest,
+    BlockProduct, Curvature, GroupRequest, GroupedQuadratic, LossProgram, Objective, Quadratic,
+    QuadraticRequest,
 };
 use crate::data::{Batch, Dataset, Targets};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recording, Slice};
-use crate::graph::batch::batched;
+use crate::graph::batch::{WIDE, batched};
 use crate::graph::derivatives::{gauss_newton_product, gradient, hessian_product};
-use crate::graph::executable::{BlockPart, BlockTargets, DeviceLeaves, Planned};
-use crate::graph::jvp::linearize;
+use crate::graph::executable::{BlockPart, BlockTargets, DeviceLeaves, Planned, Wanted};
 use crate::graph::listing::Listing;
+use crate::graph::node::elements;
 use crate::graph::per_example::square_sums;
 use crate::graph::{Binary, DType, Executable, Graph, NodeId};
 use crate::nn::{Model, TargetShape, Traced};
@@ -61,11 +64,11 @@ pub struct GraphObjective {
     layout: Arc<Layout>,
     l2: f32,
     block_memory: u64,
-    /// By rows and slot.
-    inputs: HashMap<(usize, usize), Arc<Inputs>>,
+    /// By rows.
+    inputs: HashMap<usize, Arc<Inputs>>,
     quadratics: Vec<Kept<QuadraticRequest, Quadratic>>,
-    /// By slot.
-    losses: Vec<Kept<usize, LossProgram>>,
+    grouped: Vec<Kept<GroupRequest, GroupedQuadratic>>,
+    losses: Vec<Kept<(), LossProgram>>,
     evaluations: Vec<Kept<(), Evaluator>>,
 }
 
@@ -85,6 +88,13 @@ impl std::fmt::Debug for GraphObjective {
     }
 }
 
+/// The derivatives of a program, one node per parameter; without curvature no directions and no products.
+struct Derivatives {
+    gradients: Vec<NodeId>,
+    directions: Vec<NodeId>,
+    products: Vec<NodeId>,
+}
+
 /// The curvature products of a program.
 struct Products<'a> {
     graph: &'a Graph,
@@ -96,7 +106,10 @@ struct Products<'a> {
 struct Program {
     traced: Traced,
     parameters: Vec<NodeId>,
+    /// In the mean, `[rows]`.
     weights: NodeId,
+    /// What the rows' weights in the batch add up to, `[1]`.
+    share: NodeId,
     /// Mean of the examples' losses, `[1]`.
     data_loss: NodeId,
     /// That plus the `l2` term.
@@ -125,6 +138,7 @@ impl GraphObjective {
             block_memory: BLOCK_MEMORY,
             inputs: HashMap::new(),
             quadratics: Vec::new(),
+            grouped: Vec::new(),
             losses: Vec::new(),
             evaluations: Vec::new(),
         })
@@ -198,7 +212,7 @@ impl GraphObjective {
             let indices: Vec<usize> = (start..dataset.len().min(start + rows)).collect();
             let share = indices.len() as f64 / dataset.len() as f64;
             let batch = dataset.batch(&indices)?.pad_to(rows)?;
-            let inputs = self.load(&batch, 0)?;
+            let inputs = self.load(&batch)?;
             let evaluator = self.evaluator(theta, &inputs, rows)?;
             let slices: Vec<&Slice> = std::iter::once(&evaluator.loss)
                 .chain(&evaluator.metric)
@@ -218,10 +232,16 @@ impl GraphObjective {
         Ok(Evaluation { loss, metric })
     }
 
-    fn trace(&self, rows: usize) -> Result<Program> {
+    /// The program for `rows` rows; with `apart` they have a mean of their own, whatever their weights add up to.
+    fn trace(&self, rows: usize, apart: bool) -> Result<Program> {
         let mut traced = self.model.trace(rows)?;
         let graph = &mut traced.graph;
-        let weights = graph.input("weights", &[rows], DType::F32)?;
+        let mut weights = graph.input("weights", &[rows], DType::F32)?;
+        let share = graph.sum(weights, &[0])?;
+        if apart {
+            let all = graph.broadcast(share, &[rows])?;
+            weights = graph.binary(Binary::Div, weights, all)?;
+        }
         let weighted = graph.binary(Binary::Mul, weights, traced.losses)?;
         let data_loss = graph.sum(weighted, &[0])?;
         let parameters: Vec<NodeId> = graph.parameters().iter().map(|p| p.node).collect();
@@ -241,16 +261,17 @@ impl GraphObjective {
             traced,
             parameters,
             weights,
+            share,
             data_loss,
             loss,
         })
     }
 
-    /// Uploads a batch into the inputs for its number of rows and a slot, after checking that it fits the model.
-    fn load(&mut self, batch: &Batch, slot: usize) -> Result<Arc<Inputs>> {
+    /// Uploads a batch into the inputs for its number of rows, after checking that it fits the model.
+    fn load(&mut self, batch: &Batch) -> Result<Arc<Inputs>> {
         let rows = batch.len();
         self.check(batch)?;
-        let inputs = match self.inputs.get(&(rows, slot)) {
+        let inputs = match self.inputs.get(&rows) {
             Some(inputs) => Arc::clone(inputs),
             None => {
                 let shape = self.model.shape();
@@ -270,7 +291,7 @@ impl GraphObjective {
                     targets,
                     weights: self.gpu.buffer("weights", rows)?,
                 });
-                self.inputs.insert((rows, slot), Arc::clone(&inputs));
+                self.inputs.insert(rows, Arc::clone(&inputs));
                 inputs
             }
         };
@@ -364,13 +385,17 @@ impl GraphObjective {
             });
         }
         let mut slices = Vec::new();
-        for leaf in program.traced.graph.inputs() {
-            let slice = match leaf.name.as_str() {
+        let graph = &program.traced.graph;
+        for leaf in graph.inputs() {
+            let slice = match leaf.name.strip_prefix(WIDE).unwrap_or(&leaf.name) {
                 "features" => inputs.features.as_ref(),
                 "targets" => inputs.targets.as_ref(),
                 _ => Some(&inputs.weights),
             };
-            slices.extend(slice.cloned());
+            // Inputs that gave way to wide ones are as long as one group.
+            if let Some(slice) = slice {
+                slices.push(slice.slice(0..elements(graph.shape(leaf.node)))?);
+            }
         }
         Ok(DeviceLeaves {
             parameters: theta.parts().to_vec(),
@@ -386,20 +411,23 @@ impl GraphObjective {
         rows: usize,
         request: QuadraticRequest,
     ) -> Result<Quadratic> {
-        let mut program = self.trace(rows)?;
+        let mut program = self.trace(rows, false)?;
         let mut leaves = self.leaves(&program, theta, inputs)?;
         let new = |label: &str| Vector::new(&self.gpu, label, &self.layout);
         let value = self.gpu.buffer("loss", 1)?;
         let (gradient_vector, direction, product) =
             (new("gradient")?, new("direction")?, new("product")?);
-        let (parameters, loss) = (program.parameters.clone(), program.loss);
-        let (losses, outputs) = (program.traced.losses, program.traced.outputs);
-        let graph = &mut program.traced.graph;
-        let gradients = gradient(graph, loss, &parameters)?;
-        let mut targets = vec![(loss, value.clone())];
+        let derivatives = self.differentiate(&mut program, request.curvature)?;
+        let Derivatives {
+            gradients,
+            directions,
+            products,
+        } = derivatives;
+        let mut targets = vec![(program.loss, value.clone())];
         targets.extend(pairs(&gradients, gradient_vector.parts()));
         let fisher_diagonal = if request.fisher_diagonal {
-            let data_gradients = gradient(graph, program.data_loss, &parameters)?;
+            let graph = &mut program.traced.graph;
+            let data_gradients = gradient(graph, program.data_loss, &program.parameters)?;
             let squares = square_sums(graph, &data_gradients, program.weights)?;
             let diagonal = new("empirical Fisher diagonal")?;
             targets.extend(pairs(&squares, diagonal.parts()));
@@ -407,41 +435,8 @@ impl GraphObjective {
         } else {
             None
         };
-        let mut directions = Vec::new();
-        let mut products = Vec::new();
-        if request.curvature != Curvature::None {
-            for &parameter in &parameters {
-                let shape = graph.shape(parameter).clone();
-                directions.push(graph.direction(&shape));
-            }
-            products = match request.curvature {
-                Curvature::GaussNewton => {
-                    check_cut(graph, losses, outputs, &parameters)?;
-                    let products = gauss_newton_product(
-                        graph,
-                        program.data_loss,
-                        outputs,
-                        &parameters,
-                        &directions,
-                    )?;
-                    with_l2(graph, products, &directions, self.l2)?
-                }
-                _ => hessian_product(graph, &gradients, &parameters, &directions)?,
-            };
-            leaves.directions = pairs(&directions, direction.parts());
-            targets.extend(pairs(&products, product.parts()));
-        }
-        let mut slope_variance = None;
-        if request.slope_variance && !directions.is_empty() {
-            let tangents = pairs_of(&parameters, &directions);
-            let slopes = linearize(graph, &[losses], &tangents)?;
-            if let Some(slopes) = slopes[0] {
-                let variance = variance_of_mean(graph, slopes, program.weights)?;
-                let slice = self.gpu.buffer("variance of the slope", 1)?;
-                targets.push((variance, slice.clone()));
-                slope_variance = Some(slice);
-            }
-        }
+        leaves.directions = pairs(&directions, direction.parts());
+        targets.extend(pairs(&products, product.parts()));
         let base = &program.traced.graph;
         let mut quadratic = Quadratic {
             value,
@@ -449,13 +444,11 @@ impl GraphObjective {
             direction,
             product,
             fisher_diagonal,
-            slope_variance,
             linearize: Recording::new(),
             multiply: Recording::new(),
             block: None,
             listing: Listing::default(),
             rows,
-            slot: request.slot,
         };
         let executable = if request.block > 0 && !products.is_empty() {
             let program = Products {
@@ -476,6 +469,40 @@ impl GraphObjective {
         Ok(quadratic)
     }
 
+    /// Extends a program by its derivatives.
+    fn differentiate(&self, program: &mut Program, curvature: Curvature) -> Result<Derivatives> {
+        let (losses, outputs) = (program.traced.losses, program.traced.outputs);
+        let (graph, parameters) = (&mut program.traced.graph, &program.parameters);
+        let gradients = gradient(graph, program.loss, parameters)?;
+        let mut directions = Vec::new();
+        let mut products = Vec::new();
+        if curvature != Curvature::None {
+            for &parameter in parameters {
+                let shape = graph.shape(parameter).clone();
+                directions.push(graph.direction(&shape));
+            }
+            products = match curvature {
+                Curvature::GaussNewton => {
+                    check_cut(graph, losses, outputs, parameters)?;
+                    let products = gauss_newton_product(
+                        graph,
+                        program.data_loss,
+                        outputs,
+                        parameters,
+                        &directions,
+                    )?;
+                    with_l2(graph, products, &directions, self.l2)?
+                }
+                _ => hessian_product(graph, &gradients, parameters, &directions)?,
+            };
+        }
+        Ok(Derivatives {
+            gradients,
+            directions,
+            products,
+        })
+    }
+
     /// Compiles a program that also multiplies blocks of `width` directions: all at once, or in as many parts as it takes to fit.
     fn with_block(
         &self,
@@ -485,7 +512,10 @@ impl GraphObjective {
         width: usize,
     ) -> Result<(Executable, BlockProduct)> {
         let gpu = &self.gpu;
-        let (nodes, slices): (Vec<NodeId>, Vec<Slice>) = targets.iter().cloned().unzip();
+        let (nodes, slices): (Vec<Wanted>, Vec<Slice>) = targets
+            .iter()
+            .map(|(node, slice)| (Wanted::from(*node), slice.clone()))
+            .unzip();
         let directions = Block::new(gpu, "directions", &self.layout, width)?;
         let products = Block::new(gpu, "products", &self.layout, width)?;
         let binding = gpu.limits().max_storage_buffer_binding_size;
@@ -536,7 +566,7 @@ impl GraphObjective {
         if let Some(kept) = find(&self.evaluations, theta, rows, &()) {
             return Ok(kept);
         }
-        let mut program = self.trace(rows)?;
+        let mut program = self.trace(rows, false)?;
         let leaves = self.leaves(&program, theta, inputs)?;
         let loss = self.gpu.buffer("loss", 1)?;
         let mut targets = vec![(program.data_loss, loss.clone())];
@@ -569,27 +599,6 @@ impl GraphObjective {
 
 fn pairs(nodes: &[NodeId], slices: &[Slice]) -> Vec<(NodeId, Slice)> {
     nodes.iter().copied().zip(slices.iter().cloned()).collect()
-}
-
-fn pairs_of(left: &[NodeId], right: &[NodeId]) -> Vec<(NodeId, NodeId)> {
-    left.iter().copied().zip(right.iter().copied()).collect()
-}
-
-/// `sum_n w_n^2 (s_n - s)^2 / (1 - sum_n w_n^2)` with `s = sum_n w_n s_n`: for equal weights the variance of a mean of `n` numbers, estimated from them.
-fn variance_of_mean(graph: &mut Graph, numbers: NodeId, weights: NodeId) -> Result<NodeId> {
-    let shape = graph.shape(numbers).clone();
-    let weighted = graph.binary(Binary::Mul, weights, numbers)?;
-    let mean = graph.sum(weighted, &[0])?;
-    let mean = graph.broadcast(mean, &shape)?;
-    let off = graph.binary(Binary::Sub, numbers, mean)?;
-    let off = graph.binary(Binary::Mul, weights, off)?;
-    let squares = graph.binary(Binary::Mul, off, off)?;
-    let sum = graph.sum(squares, &[0])?;
-    let weight_squares = graph.binary(Binary::Mul, weights, weights)?;
-    let rest = graph.sum(weight_squares, &[0])?;
-    let one = graph.constant(1.0, &[1]);
-    let rest = graph.binary(Binary::Sub, one, rest)?;
-    graph.binary(Binary::Div, sum, rest)
 }
 
 fn find<R: PartialEq, P>(
@@ -673,7 +682,7 @@ impl Objective for GraphObjective {
         batch: &Batch,
         request: QuadraticRequest,
     ) -> Result<Arc<Quadratic>> {
-        let inputs = self.load(batch, request.slot)?;
+        let inputs = self.load(batch)?;
         let rows = batch.len();
         if let Some(kept) = find(&self.quadratics, theta, rows, &request) {
             return Ok(kept);
@@ -688,19 +697,39 @@ impl Objective for GraphObjective {
         Ok(program)
     }
 
-    fn loss_at(&mut self, point: &Vector, quadratic: &Quadratic) -> Result<Arc<LossProgram>> {
-        let (rows, slot) = (quadratic.rows, quadratic.slot);
-        if let Some(kept) = find(&self.losses, point, rows, &slot) {
+    fn grouped(
+        &mut self,
+        theta: &Vector,
+        batch: &Batch,
+        request: GroupRequest,
+    ) -> Result<Arc<GroupedQuadratic>> {
+        let batch = batch.in_groups(request.groups)?;
+        let inputs = self.load(&batch)?;
+        let rows = batch.len();
+        if let Some(kept) = find(&self.grouped, theta, rows, &request) {
             return Ok(kept);
         }
-        let Some(inputs) = self.inputs.get(&(rows, slot)) else {
-            let message = "it belongs to another objective".into();
+        let program = Arc::new(self.build_grouped(theta, &inputs, rows, request)?);
+        self.grouped.push(Kept {
+            theta: theta.clone(),
+            rows,
+            request,
+            program: Arc::clone(&program),
+        });
+        Ok(program)
+    }
+
+    fn loss_at(&mut self, point: &Vector, rows: usize) -> Result<Arc<LossProgram>> {
+        if let Some(kept) = find(&self.losses, point, rows, &()) {
+            return Ok(kept);
+        }
+        let Some(inputs) = self.inputs.get(&rows) else {
             return Err(Error::Unsupported {
-                what: "the loss on this quadratic's batch".into(),
-                message,
+                what: format!("the loss on a batch of {rows} rows"),
+                message: "none was loaded; ask for a quadratic of it first".into(),
             });
         };
-        let program = self.trace(rows)?;
+        let program = self.trace(rows, false)?;
         let leaves = self.leaves(&program, point, inputs)?;
         let value = self.gpu.buffer("loss", 1)?;
         let targets = [(program.loss, value.clone())];
@@ -712,7 +741,7 @@ impl Objective for GraphObjective {
         self.losses.push(Kept {
             theta: point.clone(),
             rows,
-            request: slot,
+            request: (),
             program: Arc::clone(&program),
         });
         Ok(program)

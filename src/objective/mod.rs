@@ -12,4 +12,7 @@ mod quadratic;
 
 pub use graph_objective::{Evaluation, GraphObjective};
 pub use mean::MeanQuadratic;
-pub use quadratic::{BlockProduct, Curvature, LossProgram, Objective, Quadratic, QuadraticRequest};
+pub use quadratic::{
+    BlockProduct, Curvature, Group, GroupRequest, GroupedQuadratic, LossProgram, Objective,
+    Quadratic, QuadraticRequest,
+};

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recording, Slice};
 use crate::graph::listing::Listing;
 use crate::vector::{Block, Layout, Vector};
@@ -29,10 +29,6 @@ pub struct QuadraticRequest {
     pub fisher_diagonal: bool,
     /// Directions in a block of products; 0: no blocks.
     pub block: usize,
-    /// Also, with each product, the variance of the slope along its direction.
-    pub slope_variance: bool,
-    /// Which of several batches of the same number of rows that are on the device together: a quadratic of another slot stays valid.
-    pub slot: usize,
 }
 
 /// Products with several directions at once: `C [v_1 .. v_K]`.
@@ -56,7 +52,7 @@ pub struct BlockProduct {
 ///
 /// Replaying [`linearize`](Self::linearize) fills value, gradient and everything that products need; then each replay of
 /// [`multiply`](Self::multiply) writes `C direction` to `product`. The buffers stay the same, so a solver records its own kernels around them once.
-/// It stays valid until its objective makes another quadratic for a batch of the same number of rows in the same slot.
+/// It stays valid until its objective makes another quadratic for a batch of the same number of rows.
 #[derive(Debug)]
 pub struct Quadratic {
     /// `c`, one element.
@@ -69,9 +65,6 @@ pub struct Quadratic {
     pub product: Vector,
     /// Diagonal of the empirical Fisher matrix, if asked for.
     pub fisher_diagonal: Option<Vector>,
-    /// After a product, if asked for: the variance of `direction.g` as a mean over examples, `sum_n w_n^2 (s_n - s)^2 / (1 - sum_n w_n^2)` with the
-    /// slopes `s_n` of the examples' losses. One element.
-    pub slope_variance: Option<Slice>,
     /// Computes everything that does not depend on a direction.
     pub linearize: Recording,
     /// Computes `product` from `direction`.
@@ -82,8 +75,58 @@ pub struct Quadratic {
     pub listing: Listing,
     /// Number of examples the program runs on, padding included.
     pub rows: usize,
-    /// The slot of its batch.
-    pub slot: usize,
+}
+
+/// What the quadratics of the groups of a batch must be able to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct GroupRequest {
+    /// Number of groups, of as many rows each.
+    pub groups: usize,
+    /// Which matrix.
+    pub curvature: Curvature,
+    /// Also, with each product, the variances of the groups' slopes along its direction.
+    pub slope_variance: bool,
+}
+
+/// The quadratic of one group of examples, among those of a [`GroupedQuadratic`].
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// `g` of the group.
+    pub gradient: Vector,
+    /// `C v` of the group, after a product.
+    pub product: Vector,
+    /// After a product, if asked for: the variance of `direction.g` as a mean over the group's examples,
+    /// `sum_n w_n^2 (s_n - s)^2 / (1 - sum_n w_n^2)` with the slopes `s_n` of the examples' losses. One element.
+    pub slope_variance: Option<Slice>,
+}
+
+/// The quadratics of the groups of a batch at one point, with products along one direction for all of them in one pass: the first rows of a batch are the
+/// first group, and so on.
+///
+/// Each group has a mean of its own. Network and kernels see the batch as a whole; only where examples are added up are groups kept apart, so this costs
+/// what one quadratic of the batch costs, and its vectors once for each group. It stays valid as long as a [`Quadratic`] does.
+#[derive(Debug)]
+pub struct GroupedQuadratic {
+    /// The quadratics.
+    pub groups: Vec<Group>,
+    /// Their gradients, in one buffer.
+    pub gradients: Block,
+    /// Their products, in one buffer.
+    pub products: Block,
+    /// The loss of the whole batch, one element.
+    pub value: Slice,
+    /// The gradient of the whole batch.
+    pub gradient: Vector,
+    /// `v` in `C v`; write it before a product.
+    pub direction: Vector,
+    /// Computes everything that does not depend on a direction.
+    pub linearize: Recording,
+    /// Computes the products of all groups from `direction`.
+    pub multiply: Recording,
+    /// The kernels of the program, their costs, and its memory.
+    pub listing: Listing,
+    /// Number of examples the program runs on, padding included.
+    pub rows: usize,
 }
 
 /// A program that computes the loss at one vector of parameters, on the batch of a quadratic.
@@ -130,9 +173,26 @@ pub trait Objective {
         request: QuadraticRequest,
     ) -> Result<Arc<Quadratic>>;
 
-    /// The loss at `point` on the batch that is loaded in `quadratic`.
+    /// Loads `batch` and gives the quadratics of its groups at `theta`, as [`quadratic`](Self::quadratic) does for the whole of it.
     ///
     /// # Errors
-    /// Limits of the device.
-    fn loss_at(&mut self, point: &Vector, quadratic: &Quadratic) -> Result<Arc<LossProgram>>;
+    /// As there; rows that cannot be cut into groups; [`Error::Unsupported`] by an objective that has none.
+    fn grouped(
+        &mut self,
+        _theta: &Vector,
+        _batch: &Self::Batch,
+        _request: GroupRequest,
+    ) -> Result<Arc<GroupedQuadratic>> {
+        Err(Error::Unsupported {
+            what: "quadratics of groups of examples".into(),
+            message: "this objective has only those of whole batches; use an optimizer that works with these"
+                .into(),
+        })
+    }
+
+    /// The loss at `point` on the batch of so many rows that was loaded last.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if there was none, limits of the device.
+    fn loss_at(&mut self, point: &Vector, rows: usize) -> Result<Arc<LossProgram>>;
 }

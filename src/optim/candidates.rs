@@ -6,7 +6,7 @@ use super::first_order::missing;
 use crate::error::Result;
 use crate::gpu::{Gpu, Recorder, Recording, Slice};
 use crate::kernels::vector::{combine, inner_products, partial_elements};
-use crate::objective::{LossProgram, Quadratic};
+use crate::objective::LossProgram;
 use crate::vector::Vector;
 
 /// Candidates in one submission.
@@ -38,7 +38,7 @@ pub(super) struct Armijo {
     pub(super) most: usize,
 }
 
-/// Evaluates candidates on the batch of one quadratic.
+/// Evaluates candidates on one batch.
 #[derive(Debug)]
 pub(super) struct Candidates {
     theta: Vector,
@@ -69,11 +69,11 @@ struct Recorded {
 }
 
 impl Candidates {
+    /// At `theta`, by way of `trial`, on a batch with this gradient there; `base` is its loss, `loss` computes that at `trial`.
     pub(super) fn new(
         gpu: &Gpu,
-        theta: &Vector,
-        trial: &Vector,
-        quadratic: &Quadratic,
+        [theta, trial, gradient]: [&Vector; 3],
+        base: &Slice,
         loss: Arc<LossProgram>,
     ) -> Result<Self> {
         let mut take = Recording::new();
@@ -81,9 +81,9 @@ impl Candidates {
         Ok(Self {
             theta: theta.clone(),
             trial: trial.clone(),
-            gradient: quadratic.gradient.clone(),
+            gradient: gradient.clone(),
             loss,
-            base: quadratic.value.clone(),
+            base: base.clone(),
             coefficients: gpu.buffer("step lengths", 2 * AT_ONCE)?,
             partials: gpu.buffer("partial sums", partial_elements(theta.slice()))?,
             losses: gpu.buffer("candidate losses", STRIDE * AT_ONCE)?,

@@ -4,31 +4,21 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::candidates::Candidates;
+use super::candidates::{Candidate, Candidates};
 use super::first_order::missing;
 use super::newton_cg::{NewtonCgOptions, Preconditioner};
 use super::optimizer::{Optimizer, OptimizerState};
 use super::report::StepReport;
+use super::strategy::{Strategy, Turn};
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Recording, Slice};
+use crate::gpu::{Gpu, Recorder, Recording, Slice};
+use crate::kernels::blocks::{Coefficients, Rows, combine_rows};
 use crate::kernels::vector::combine;
-use crate::linalg::{CgReport, Companion, ConjugateGradients, Operator, Stop};
-use crate::objective::{Curvature, Objective, Quadratic, QuadraticRequest};
-use crate::vector::Vector;
-
-/// Slots of the two quadratics of a solve; the one that judges is in slot 0.
-const DIRECTIONS: usize = 1;
-const STEPS: usize = 2;
-
-/// Which examples of a batch make directions, and which make the steps along them.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Strategy {
-    /// The first part of the batch, from 0 to 1, makes directions, the rest makes steps.
-    Decoupled(f64),
-    /// The batch is cut into this many folds. Each makes the steps along directions of all others, and the steps are averaged; 2 is cross-fitting.
-    CrossFit(usize),
-}
+use crate::linalg::{Afterword, CgReport, Companion, ConjugateGradients, Operator, Stop, System};
+use crate::objective::{
+    Curvature, GroupRequest, GroupedQuadratic, Objective, Quadratic, QuadraticRequest,
+};
+use crate::vector::{Block, Vector};
 
 /// Settings of [`DecoupledNewtonCg`].
 #[derive(Clone, Debug, PartialEq)]
@@ -36,12 +26,12 @@ pub enum Strategy {
 pub struct DecoupledOptions {
     /// Those of Newton-CG that are not about backtracking and preconditioners, which it does not have here.
     pub newton: NewtonCgOptions,
-    /// Who makes what. Default [`Strategy::CrossFit`] with 2 folds.
+    /// Who makes what. Default [`Strategy::cross_fit`] with 2 folds.
     pub strategy: Strategy,
     /// Whether each step along a direction is multiplied by `max(0, 1 - variance / slope^2)`. The variance is that of the first slopes of the examples,
-    /// at the start of the solve. Default false.
+    /// at the start of the solve. Steps must come from one fold then. Default false.
     pub shrinks: bool,
-    /// Part of the batch that does nothing but judge the step: losses for the line search and the reduction ratio. 0: the whole batch judges. Default 0.
+    /// Part of the batch that does nothing but judge the step: losses for the line search and the reduction ratio. 0: all folds judge. Default 0.
     pub acceptance: f64,
 }
 
@@ -49,15 +39,12 @@ impl Default for DecoupledOptions {
     fn default() -> Self {
         Self {
             newton: NewtonCgOptions::default(),
-            strategy: Strategy::CrossFit(2),
+            strategy: Strategy::cross_fit(2),
             shrinks: false,
             acceptance: 0.0,
         }
     }
 }
-
-/// Rows for directions, and rows for steps.
-type Parts = [Vec<Range<usize>>; 2];
 
 impl DecoupledOptions {
     /// Sets the options of Newton-CG.
@@ -100,6 +87,7 @@ impl DecoupledOptions {
             })
         };
         self.newton.validate()?;
+        self.strategy.validate()?;
         if self.newton.preconditioner != Preconditioner::None {
             return bad(
                 "preconditioner",
@@ -112,95 +100,213 @@ impl DecoupledOptions {
                 "decoupled Newton-CG works with the Gauss-Newton matrix".into(),
             );
         }
-        match self.strategy {
-            Strategy::Decoupled(part) if !(part > 0.0 && part < 1.0) => {
-                bad("strategy", format!("{part} is not a part in 0..1"))
-            }
-            Strategy::CrossFit(folds) if !(2..=100).contains(&folds) => {
-                bad("strategy", format!("{folds} folds are not in 2..=100"))
-            }
-            _ if !(0.0..1.0).contains(&self.acceptance) => {
-                bad("acceptance", format!("{} is not in 0..1", self.acceptance))
-            }
-            _ => Ok(()),
+        if self.shrinks
+            && self
+                .strategy
+                .turns()
+                .iter()
+                .any(|turn| turn.steps.len() > 1)
+        {
+            return bad(
+                "shrinks",
+                "the noise of slopes is known for one fold; let all others make directions".into(),
+            );
         }
+        if !(0.0..1.0).contains(&self.acceptance) {
+            return bad("acceptance", format!("{} is not in 0..1", self.acceptance));
+        }
+        Ok(())
     }
 
-    /// Ranges of rows for directions and steps of each solve, and those that judge, in a batch of `rows` rows.
-    fn deal(&self, rows: usize) -> (Vec<Parts>, Range<usize>) {
+    /// The rows of a batch that are cut into folds, and those after them that judge; none where the folds do.
+    fn deal(&self, rows: usize) -> (usize, Option<Range<usize>>) {
         let judging = (self.acceptance * rows as f64).round() as usize;
-        let rest = rows - judging.min(rows);
-        let judges = if judging == 0 { 0..rows } else { rest..rows };
-        let solves = match self.strategy {
-            Strategy::Decoupled(part) => {
-                let cut = (part * rest as f64).round() as usize;
-                let (directions, steps) = (0..cut, cut..rest);
-                vec![[vec![directions], vec![steps]]]
-            }
-            Strategy::CrossFit(folds) => {
-                // Folds of one size, so that every solve runs the same programs.
-                let size = rest / folds;
-                let all = size * folds;
-                (0..folds)
-                    .map(|fold| {
-                        let own = fold * size..(fold + 1) * size;
-                        let others = [0..own.start, own.end..all];
-                        let others = others.into_iter().filter(|range| !range.is_empty());
-                        [others.collect(), vec![own]]
-                    })
-                    .collect()
-            }
-        };
-        (solves, judges)
+        let folds = self.strategy.folds();
+        let used = (rows - judging.min(rows)) / folds * folds;
+        (used, (judging > 0).then(|| rows - judging..rows))
     }
 }
 
-/// A solve with two quadratics.
-struct Pair {
-    quadratics: [Arc<Quadratic>; 2],
+/// The quadratic of some folds: that of one of them, or the mean of several.
+struct Side {
+    gradient: Vector,
+    product: Vector,
+    variance: Option<Slice>,
+    /// Computes the gradient, after a linearization.
+    linearize: Recording,
+    /// Computes the product, after those of all folds.
+    multiply: Recording,
+}
+
+impl Side {
+    fn new(gpu: &Gpu, quadratic: &GroupedQuadratic, folds: &[usize]) -> Result<Self> {
+        if let [only] = folds {
+            let group = &quadratic.groups[*only];
+            return Ok(Self {
+                gradient: group.gradient.clone(),
+                product: group.product.clone(),
+                variance: group.slope_variance.clone(),
+                linearize: Recording::new(),
+                multiply: Recording::new(),
+            });
+        }
+        let layout = quadratic.gradient.layout();
+        let count = quadratic.groups.len();
+        let factors = gpu.buffer("weights of folds", count)?;
+        let share = 1.0 / folds.len() as f32;
+        let weights: Vec<f32> = (0..count)
+            .map(|fold| if folds.contains(&fold) { share } else { 0.0 })
+            .collect();
+        gpu.upload(&factors, 0, &weights)?;
+        let mean = |of: &Block, label: &str| -> Result<(Vector, Recording)> {
+            let out = Vector::new(gpu, label, layout)?;
+            let mut recording = Recording::new();
+            let coefficients = Coefficients {
+                slice: &factors,
+                first: 0,
+                width: count,
+            };
+            let (to, from) = (Rows::from(&out), Rows::all(of));
+            combine_rows(gpu, &mut recording, &to, coefficients, &from, false)?;
+            Ok((out, recording))
+        };
+        let (gradient, linearize) = mean(&quadratic.gradients, "gradient of several folds")?;
+        let (product, multiply) = mean(&quadratic.products, "product of several folds")?;
+        Ok(Self {
+            gradient,
+            product,
+            variance: None,
+            linearize,
+            multiply,
+        })
+    }
+}
+
+/// A solve with two of the folds' quadratics.
+struct Solve {
     cg: ConjugateGradients,
-    /// Linearizes both.
+    /// Makes both sides' gradients.
     before: Recording,
     /// Puts `warm_start` times the last step into the first iterate.
     recall: Recording,
     /// Adds a share of the solution to the sum of all solves, from one place to another: see [`Memory::sums`].
-    add: [Recording; 2],
+    add: Recording,
 }
 
-/// What judges a step.
+/// The solves of a batch's folds.
+struct Workspace {
+    quadratic: Arc<GroupedQuadratic>,
+    theta: Vector,
+    solves: Vec<Solve>,
+    step: Vector,
+    /// Saves the step for the next warm start.
+    remember: Recording,
+    candidates: Candidates,
+}
+
+/// What judges a step, where the folds do not.
 struct Judge {
     quadratic: Arc<Quadratic>,
     theta: Vector,
     candidates: Candidates,
 }
 
+impl Judge {
+    /// The loss before, and what is known of a step.
+    fn verdict(&mut self, gpu: &Gpu, step: &Vector) -> Result<(f64, Candidate)> {
+        let (linearize, candidates) = (&self.quadratic.linearize, &mut self.candidates);
+        candidates.prepare(gpu, &[(step, 1.0)])?;
+        let read = gpu.submit_and_read(
+            |recorder| {
+                recorder.replay(linearize);
+                candidates.record(recorder);
+                Ok(())
+            },
+            &candidates.reads(),
+        )?;
+        let (base, found) = candidates.results(&read)?;
+        let first = found.first().copied();
+        Ok((base, first.ok_or_else(|| missing("candidate"))?))
+    }
+}
+
 struct Memory {
     /// The step of the last time.
     previous: Vector,
     trial: Vector,
-    /// Two places between which the sum of solutions changes; the first one holds nothing before the first solve.
+    /// Two places between which the sum of solutions changes.
     sums: [Vector; 2],
-    zeros: Vector,
-    /// `[1, share]` of a solve, then `[warm start, 0]`.
+    /// `[share, 0, 1, share]` of a solve, then `[warm start, 0]`.
     factors: Slice,
 }
 
 /// Newton-CG whose directions and steps come from different examples, which removes the bias that a mini-batch's own directions bring into its slopes and
 /// curvatures (Tatzel et al. 2025).
 ///
-/// For each solve conjugate gradients run on one quadratic, and a [`Companion`] chooses the steps along their directions with slope and curvature of
-/// another: two recurrences in one pass. The damping is added to both matrices, and adapted by the reduction ratio of the examples that judge, for
-/// which the companions' models stand. A step has one blocking readback for each solve, and one to judge.
+/// A batch is cut into folds by its order: the first rows are the first fold, and so on, so that `data.batch(&roles.next_step().concat())` deals the parts of
+/// [`Roles`](crate::data::Roles) in the order of their plan. For each solve conjugate gradients run on the quadratic of some folds, and a [`Companion`]
+/// chooses the steps along their directions with slope and curvature of the others: two recurrences in one pass. The damping is added to both matrices, and
+/// adapted by the reduction ratio of the examples that judge, for which the companions' models stand. A step has one blocking readback for each solve, and
+/// one more where examples are set apart to judge.
 ///
 /// This is a reconstruction: the paper's text and program were not available. The recurrence, cross-fitting and shrinkage are derived in
 /// `docs/ARCHITECTURE.md`.
 pub struct DecoupledNewtonCg {
     options: DecoupledOptions,
+    turns: Vec<Turn>,
     damping: f64,
     has_previous: bool,
     memory: Option<Memory>,
-    pairs: Vec<Pair>,
+    workspaces: Vec<Workspace>,
     judges: Vec<Judge>,
+}
+
+/// What is known when the solves are done.
+struct Solved {
+    work: f64,
+    /// Mean of the companions' models.
+    model: f64,
+    iterations: usize,
+    stop: Stop,
+}
+
+/// The step and its loss, in the last submission of the last solve.
+struct Verdict<'a> {
+    gpu: &'a Gpu,
+    add: &'a Recording,
+    step: &'a Vector,
+    candidates: &'a mut Candidates,
+}
+
+impl Afterword for Verdict<'_> {
+    fn prepare(&mut self, _: usize) -> Result<()> {
+        self.candidates.prepare(self.gpu, &[(self.step, 1.0)])
+    }
+
+    fn record(&self, recorder: &mut Recorder<'_>) {
+        recorder.replay(self.add);
+        self.candidates.record(recorder);
+    }
+
+    fn reads(&self) -> Vec<&Slice> {
+        self.candidates.reads().to_vec()
+    }
+}
+
+impl Solved {
+    fn count(&mut self, report: &CgReport, examples: f64, share: f64) -> Result<()> {
+        if report.stop == Stop::NotFinite {
+            return Err(Error::NotFinite {
+                what: "the Newton direction".into(),
+                advice: "Use a larger damping, or check the data.",
+            });
+        }
+        self.work += 2.0 * report.products as f64 * examples;
+        self.model += share * report.companion_model().last().copied().unwrap_or(0.0);
+        self.iterations = self.iterations.max(report.iterations);
+        self.stop = report.stop;
+        Ok(())
+    }
 }
 
 impl DecoupledNewtonCg {
@@ -212,10 +318,11 @@ impl DecoupledNewtonCg {
         options.validate()?;
         Ok(Self {
             damping: options.newton.damping.initial,
+            turns: options.strategy.turns(),
             options,
             has_previous: false,
             memory: None,
-            pairs: Vec::new(),
+            workspaces: Vec::new(),
             judges: Vec::new(),
         })
     }
@@ -229,100 +336,169 @@ impl DecoupledNewtonCg {
         if self.memory.is_none() {
             let (gpu, layout) = (objective.gpu(), objective.layout());
             let new = |label: &str| Vector::new(gpu, label, layout);
-            self.memory = Some(Memory {
+            let memory = Memory {
                 previous: new("last step")?,
                 trial: new("trial point")?,
                 sums: [new("sum of steps")?, new("sum of steps")?],
-                zeros: new("zeros")?,
-                factors: gpu.buffer("factors of steps", 4)?,
-            });
+                factors: gpu.buffer("factors of steps", 6)?,
+            };
+            let share = 1.0 / self.turns.len() as f32;
+            let factors = [share, 0.0, 1.0, share, self.options.newton.warm_start, 0.0];
+            gpu.upload(&memory.factors, 0, &factors)?;
+            self.memory = Some(memory);
         }
         Ok(())
     }
 
-    /// The solve for two parts of a batch, with both loaded.
-    fn pair<O: Objective + ?Sized>(
+    /// The solves on the folds of a batch, which is loaded.
+    fn workspace<O: Objective + ?Sized>(
         &mut self,
         objective: &mut O,
         theta: &Vector,
-        parts: &[O::Batch; 2],
+        quadratic: &Arc<GroupedQuadratic>,
     ) -> Result<usize> {
-        let mut request = QuadraticRequest {
-            curvature: self.options.newton.curvature,
-            slot: DIRECTIONS,
-            ..QuadraticRequest::default()
-        };
-        let directions = objective.quadratic(theta, &parts[0], request)?;
-        request.slot = STEPS;
-        request.slope_variance = self.options.shrinks;
-        let steps = objective.quadratic(theta, &parts[1], request)?;
-        let known = |pair: &Pair| {
-            Arc::ptr_eq(&pair.quadratics[0], &directions)
-                && Arc::ptr_eq(&pair.quadratics[1], &steps)
-        };
-        if let Some(at) = self.pairs.iter().position(known) {
+        let known = |w: &Workspace| Arc::ptr_eq(&w.quadratic, quadratic) && w.theta.is_same(theta);
+        if let Some(at) = self.workspaces.iter().position(known) {
             return Ok(at);
         }
         let Some(memory) = &self.memory else {
             return Err(missing("memory"));
         };
+        let loss = objective.loss_at(&memory.trial, quadratic.rows)?;
         let gpu = objective.gpu();
+        let solves = self
+            .turns
+            .iter()
+            .enumerate()
+            .map(|(number, turn)| self.solve(gpu, memory, quadratic, turn, number))
+            .collect::<Result<Vec<_>>>()?;
+        let step = memory.sums[solves.len() % 2].clone();
+        let mut remember = Recording::new();
+        remember.copy(step.slice(), memory.previous.slice())?;
+        let vectors = [theta, &memory.trial, &quadratic.gradient];
+        let candidates = Candidates::new(gpu, vectors, &quadratic.value, loss)?;
+        self.workspaces.push(Workspace {
+            quadratic: Arc::clone(quadratic),
+            theta: theta.clone(),
+            solves,
+            step,
+            remember,
+            candidates,
+        });
+        Ok(self.workspaces.len() - 1)
+    }
+
+    fn solve(
+        &self,
+        gpu: &Gpu,
+        memory: &Memory,
+        quadratic: &GroupedQuadratic,
+        turn: &Turn,
+        number: usize,
+    ) -> Result<Solve> {
+        let directions = Side::new(gpu, quadratic, &turn.directions)?;
+        let steps = Side::new(gpu, quadratic, &turn.steps)?;
+        let mut multiply = quadratic.multiply.clone();
+        multiply.append(directions.multiply);
+        multiply.append(steps.multiply);
+        let operator = Operator {
+            input: quadratic.direction.clone(),
+            output: directions.product,
+            multiply,
+        };
         let companion = Companion {
-            operator: Operator::from(steps.as_ref()),
-            gradient: steps.gradient.clone(),
-            variance: steps.slope_variance.clone(),
+            gradient: steps.gradient,
+            product: steps.product,
+            variance: steps.variance,
         };
         let cg = ConjugateGradients::with_companion(
             gpu,
-            &Operator::from(directions.as_ref()),
+            &operator,
             &directions.gradient,
             None,
             &self.options.newton.cg,
             &[],
             Some(&companion),
         )?;
-        let mut before = directions.linearize.clone();
-        before.append(steps.linearize.clone());
-        let mut recall = Recording::new();
+        let mut before = Recording::new();
+        if number == 0 {
+            before.append(quadratic.linearize.clone());
+        }
+        before.append(directions.linearize);
+        before.append(steps.linearize);
         let (solution, previous) = (cg.solution.slice(), memory.previous.slice());
         let factors = &memory.factors;
-        combine(gpu, &mut recall, solution, previous, previous, (factors, 2))?;
-        let add = |to: usize| -> Result<Recording> {
-            let mut recording = Recording::new();
-            let (to, from) = (memory.sums[to].slice(), memory.sums[1 - to].slice());
-            combine(gpu, &mut recording, to, from, solution, (factors, 0))?;
-            Ok(recording)
+        let mut recall = Recording::new();
+        combine(gpu, &mut recall, solution, previous, previous, (factors, 4))?;
+        let (to, from) = (&memory.sums[(number + 1) % 2], &memory.sums[number % 2]);
+        let (from, slot) = if number == 0 {
+            (solution, 0)
+        } else {
+            (from.slice(), 2)
         };
-        let add = [add(0)?, add(1)?];
-        self.pairs.push(Pair {
-            quadratics: [directions, steps],
+        let mut add = Recording::new();
+        combine(gpu, &mut add, to.slice(), from, solution, (factors, slot))?;
+        Ok(Solve {
             cg,
             before,
             recall,
             add,
-        });
-        Ok(self.pairs.len() - 1)
+        })
     }
 
-    /// Solves on one pair of parts and adds a share of the solution.
-    fn solve(&self, gpu: &Gpu, at: usize, number: usize) -> Result<CgReport> {
-        let (pair, Some(memory)) = (&self.pairs[at], &self.memory) else {
-            return Err(missing("memory"));
-        };
-        let mut before = Recording::new();
-        if number == 0 {
-            before.copy(memory.zeros.slice(), memory.sums[0].slice())?;
-        }
+    /// Runs all solves. Where the folds judge, their verdict comes along: the loss before, and what is known of the step.
+    fn run(
+        &mut self,
+        gpu: &Gpu,
+        at: usize,
+        examples: f64,
+        judges: bool,
+    ) -> Result<(Solved, Option<(f64, Candidate)>)> {
+        let workspace = &mut self.workspaces[at];
         let warm = self.has_previous && self.options.newton.warm_start > 0.0;
-        if warm {
-            before.append(pair.recall.clone());
+        let system = System {
+            shift: self.damping as f32,
+            radius: None,
+            warm,
+        };
+        let mut solved = Solved {
+            work: examples,
+            model: 0.0,
+            iterations: 0,
+            stop: Stop::MaxIterations,
+        };
+        let count = workspace.solves.len();
+        let share = 1.0 / count as f64;
+        let mut verdict = None;
+        for (number, solve) in workspace.solves.iter().enumerate() {
+            let before = |recorder: &mut Recorder<'_>| {
+                if warm {
+                    recorder.replay(&solve.recall);
+                }
+                recorder.replay(&solve.before);
+            };
+            if judges && number + 1 == count {
+                let mut afterword = Verdict {
+                    gpu,
+                    add: &solve.add,
+                    step: &workspace.step,
+                    candidates: &mut workspace.candidates,
+                };
+                let (report, read) = solve.cg.solve_and(system, before, &mut afterword)?;
+                solved.count(&report, examples, share)?;
+                let (base, found) = workspace.candidates.results(&read)?;
+                let first = found.first().copied();
+                verdict = Some((base, first.ok_or_else(|| missing("candidate"))?));
+            } else {
+                let report = solve.cg.solve_after(system, before)?;
+                solved.count(&report, examples, share)?;
+                gpu.submit(|recorder| recorder.replay(&solve.add))?;
+            }
         }
-        before.append(pair.before.clone());
-        let report = pair.cg.solve(&before, self.damping as f32, None, warm)?;
-        gpu.submit(|recorder| recorder.replay(&pair.add[(number + 1) % 2]))?;
-        Ok(report)
+        Ok((solved, verdict))
     }
 
+    /// What judges on examples set apart, which are loaded.
     fn judge<O: Objective + ?Sized>(
         &mut self,
         objective: &mut O,
@@ -338,9 +514,10 @@ impl DecoupledNewtonCg {
         let Some(memory) = &self.memory else {
             return Err(missing("memory"));
         };
-        let loss = objective.loss_at(&memory.trial, &quadratic)?;
+        let loss = objective.loss_at(&memory.trial, quadratic.rows)?;
         let gpu = objective.gpu();
-        let candidates = Candidates::new(gpu, theta, &memory.trial, &quadratic, loss)?;
+        let vectors = [theta, &memory.trial, &quadratic.gradient];
+        let candidates = Candidates::new(gpu, vectors, &quadratic.value, loss)?;
         self.judges.push(Judge {
             quadratic,
             theta: theta.clone(),
@@ -348,71 +525,59 @@ impl DecoupledNewtonCg {
         });
         Ok(self.judges.len() - 1)
     }
-}
 
-impl<O: Objective + ?Sized> Optimizer<O> for DecoupledNewtonCg {
-    fn name(&self) -> &'static str {
-        match self.options.strategy {
-            Strategy::Decoupled(_) => "decoupled-newton-cg",
-            Strategy::CrossFit(_) => "cross-fit-newton-cg",
-        }
-    }
-
-    fn step(&mut self, objective: &mut O, theta: &Vector, batch: &O::Batch) -> Result<StepReport> {
-        let start = Instant::now();
+    /// As [`Optimizer::step`], with nothing forgotten about an error.
+    fn try_step<O: Objective + ?Sized>(
+        &mut self,
+        objective: &mut O,
+        theta: &Vector,
+        batch: &O::Batch,
+    ) -> Result<StepReport> {
         let gpu = objective.gpu().clone();
-        let (readbacks, looks) = (gpu.readbacks(), gpu.looks());
         self.ready(objective)?;
-        let (solves, judges) = self.options.deal(objective.rows(batch));
-        let share = 1.0 / solves.len() as f64;
-        if let Some(memory) = &self.memory {
-            let warm = self.options.newton.warm_start;
-            gpu.upload(&memory.factors, 0, &[1.0, share as f32, warm, 0.0])?;
-        }
-        let (mut work, mut model, mut iterations) = (0.0, 0.0, 0);
-        let mut stop = Stop::MaxIterations;
-        for (number, [directions, steps]) in solves.iter().enumerate() {
-            let parts = [
-                objective.part(batch, directions)?,
-                objective.part(batch, steps)?,
-            ];
-            let examples: usize = parts.iter().map(|part| objective.examples(part)).sum();
-            let at = self.pair(objective, theta, &parts)?;
-            let report = self.solve(&gpu, at, number)?;
-            if report.stop == Stop::NotFinite {
-                self.has_previous = false;
-                return Err(Error::NotFinite {
-                    what: "the Newton direction".into(),
-                    advice: "Use a larger damping, or check the data.",
-                });
-            }
-            work += examples as f64 * (1.0 + 2.0 * report.products as f64);
-            model += share * report.companion_model().last().copied().unwrap_or(0.0);
-            iterations = iterations.max(report.iterations);
-            stop = report.stop;
-        }
-        let judging = objective.part(batch, &[judges])?;
-        let examples = objective.examples(&judging) as f64;
-        let at = self.judge(objective, theta, &judging)?;
-        let (Some(memory), judge) = (&self.memory, &mut self.judges[at]) else {
-            return Err(missing("memory"));
+        let rows = objective.rows(batch);
+        let (used, apart) = self.options.deal(rows);
+        let cut;
+        let folds = if used == rows {
+            batch
+        } else {
+            let first = 0..used;
+            cut = objective.part(batch, &[first])?;
+            &cut
         };
-        let step = &memory.sums[solves.len() % 2];
-        let candidates = &mut judge.candidates;
-        candidates.prepare(&gpu, &[(step, 1.0)])?;
-        let linearize = &judge.quadratic.linearize;
-        let read = gpu.submit_and_read(
-            |recorder| {
-                recorder.replay(linearize);
-                candidates.record(recorder);
-                Ok(())
-            },
-            &candidates.reads(),
-        )?;
-        let (base, found) = candidates.results(&read)?;
-        let first = found.first().copied().ok_or_else(|| missing("candidate"))?;
+        let request = GroupRequest {
+            groups: self.options.strategy.folds(),
+            curvature: self.options.newton.curvature,
+            slope_variance: self.options.shrinks,
+        };
+        let quadratic = objective.grouped(theta, folds, request)?;
+        let at = self.workspace(objective, theta, &quadratic)?;
+        let examples = objective.examples(folds) as f64;
+        let (solved, verdict) = self.run(&gpu, at, examples, apart.is_none())?;
+        let mut work = solved.work;
+        let mut judging = examples;
+        let mut judge = None;
+        if let Some(apart) = apart {
+            let apart = objective.part(batch, &[apart])?;
+            judging = objective.examples(&apart) as f64;
+            work += judging;
+            judge = Some(self.judge(objective, theta, &apart)?);
+        }
+        let Workspace {
+            step,
+            remember,
+            candidates,
+            ..
+        } = &mut self.workspaces[at];
+        let (candidates, (base, first)) = match (judge, verdict) {
+            (Some(judge), _) => {
+                let judge = &mut self.judges[judge];
+                let verdict = judge.verdict(&gpu, step)?;
+                (&mut judge.candidates, verdict)
+            }
+            (None, verdict) => (candidates, verdict.ok_or_else(|| missing("verdict"))?),
+        };
         if !base.is_finite() {
-            self.has_previous = false;
             return Err(Error::NotFinite {
                 what: "the loss".into(),
                 advice: "Use a larger damping, or check the data.",
@@ -420,19 +585,17 @@ impl<O: Objective + ?Sized> Optimizer<O> for DecoupledNewtonCg {
         }
         let search = self.options.newton.search();
         let (chosen, losses) = candidates.search(&gpu, base, (step, first), search)?;
-        work += examples * (1.0 + (1 + losses) as f64 / 3.0);
+        work += judging * (1 + losses) as f64 / 3.0;
         // Without damping, and for shorter steps as if the step were a minimum along itself.
-        let undamped = model - 0.5 * self.damping * first.square;
-        let (factor, at) = chosen.unwrap_or((1.0, first));
-        let rho = (at.loss - base) / ((2.0 - factor) * factor * undamped);
-        let accepted = chosen.is_some() && at.loss.is_finite();
+        let undamped = solved.model - 0.5 * self.damping * first.square;
+        let (factor, end) = chosen.unwrap_or((1.0, first));
+        let rho = (end.loss - base) / ((2.0 - factor) * factor * undamped);
+        let accepted = chosen.is_some() && end.loss.is_finite();
         if accepted {
             candidates.prepare_move(&gpu, step, factor)?;
         }
-        let mut remember = Recording::new();
-        remember.copy(step.slice(), memory.previous.slice())?;
         gpu.submit(|recorder| {
-            recorder.replay(&remember);
+            recorder.replay(remember);
             if accepted {
                 candidates.record_move(recorder);
             }
@@ -443,7 +606,7 @@ impl<O: Objective + ?Sized> Optimizer<O> for DecoupledNewtonCg {
         self.has_previous = rho >= 0.0;
         Ok(StepReport {
             loss_before: base,
-            loss_after: Some(if accepted { at.loss } else { base }),
+            loss_after: Some(if accepted { end.loss } else { base }),
             gradient_norm: first.gradient_square.sqrt(),
             step_norm: if accepted {
                 factor * first.square.sqrt()
@@ -454,13 +617,36 @@ impl<O: Objective + ?Sized> Optimizer<O> for DecoupledNewtonCg {
             step_length: accepted.then_some(factor),
             rho: rho.is_finite().then_some(rho),
             damping: Some(used),
-            cg_iterations: Some(iterations),
-            cg_stop: Some(stop),
+            cg_iterations: Some(solved.iterations),
+            cg_stop: Some(solved.stop),
             work,
+            ..StepReport::default()
+        })
+    }
+}
+
+impl<O: Objective + ?Sized> Optimizer<O> for DecoupledNewtonCg {
+    fn name(&self) -> &'static str {
+        match self.options.strategy {
+            Strategy::Single => "single-newton-cg",
+            Strategy::Decoupled { .. } => "decoupled-newton-cg",
+            Strategy::CrossFit { .. } => "cross-fit-newton-cg",
+        }
+    }
+
+    fn step(&mut self, objective: &mut O, theta: &Vector, batch: &O::Batch) -> Result<StepReport> {
+        let start = Instant::now();
+        let gpu = objective.gpu().clone();
+        let (readbacks, looks) = (gpu.readbacks(), gpu.looks());
+        let result = self.try_step(objective, theta, batch);
+        if result.is_err() {
+            self.has_previous = false;
+        }
+        Ok(StepReport {
             readbacks: gpu.readbacks() - readbacks,
             looks: gpu.looks() - looks,
             seconds: start.elapsed().as_secs_f64(),
-            ..StepReport::default()
+            ..result?
         })
     }
 
@@ -499,29 +685,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_row_has_its_roles() {
-        let options = DecoupledOptions::default()
-            .with_strategy(Strategy::CrossFit(4))
-            .with_acceptance(0.2);
-        let (solves, judges) = options.deal(20);
-        assert_eq!(judges, 16..20);
-        assert_eq!(solves.len(), 4);
-        let mut steps = Vec::new();
-        for [directions, own] in &solves {
-            let mut all: Vec<usize> = directions.iter().chain(own).cloned().flatten().collect();
-            all.sort_unstable();
-            assert_eq!(all, (0..16).collect::<Vec<_>>());
-            steps.extend(own.iter().cloned().flatten());
-        }
-        assert_eq!(steps, (0..16).collect::<Vec<_>>());
-        let (solves, judges) = options
-            .with_strategy(Strategy::Decoupled(0.75))
-            .with_acceptance(0.0)
-            .deal(20);
-        let (directions, steps) = (0..15, 15..20);
-        assert_eq!(
-            (solves, judges),
-            (vec![[vec![directions], vec![steps]]], 0..20)
-        );
+    fn rows_that_do_not_fill_the_folds_are_left_out() {
+        let options = DecoupledOptions::default().with_strategy(Strategy::cross_fit(4));
+        assert_eq!(options.deal(22), (20, None));
+        let options = options.with_acceptance(0.2);
+        assert_eq!(options.deal(20), (16, Some(16..20)));
+        assert_eq!(options.deal(3), (0, Some(2..3)));
     }
 }

@@ -10,9 +10,10 @@ mod lrsfn;
 mod newton_cg;
 mod optimizer;
 mod report;
+mod strategy;
 
 pub use damping::LevenbergMarquardt;
-pub use decoupled::{DecoupledNewtonCg, DecoupledOptions, Strategy};
+pub use decoupled::{DecoupledNewtonCg, DecoupledOptions};
 pub use first_order::{Adam, AdamOptions, Sgd, SgdOptions};
 pub use lrsfn::{
     Base, CurvatureBatch, DampingRule, LowRankSaddleFreeNewton, LrsfnOptions, RankRule,
@@ -20,3 +21,4 @@ pub use lrsfn::{
 pub use newton_cg::{NewtonCg, NewtonCgOptions, NystromNewtonCg, Preconditioner};
 pub use optimizer::{Optimizer, OptimizerState};
 pub use report::StepReport;
+pub use strategy::Strategy;

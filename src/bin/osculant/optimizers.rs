@@ -131,7 +131,7 @@ impl Method {
                 ("damping-decrease", "0.6666666666666666"),
                 ("strategy", "cross-fit"),
                 ("folds", "2"),
-                ("directions", "0.5"),
+                ("directions", "others"),
                 ("shrinking", "false"),
                 ("acceptance", "0"),
                 ("warm-start", "0.95"),
@@ -296,10 +296,16 @@ impl Setup {
                 Ok(Box::new(NewtonCg::new(options)?))
             }
             Method::DecoupledNewtonCg => {
+                let folds = self.get("folds")?;
+                let directions = match self.text("directions")? {
+                    "others" => usize::saturating_sub(folds, 1),
+                    _ => self.get("directions")?,
+                };
                 let strategy = match self.text("strategy")? {
-                    "decoupled" => Strategy::Decoupled(self.get("directions")?),
-                    "cross-fit" => Strategy::CrossFit(self.get("folds")?),
-                    _ => return Err(self.bad("strategy", "decoupled or cross-fit")),
+                    "single" => Strategy::Single,
+                    "decoupled" => Strategy::Decoupled { folds, directions },
+                    "cross-fit" => Strategy::CrossFit { folds, directions },
+                    _ => return Err(self.bad("strategy", "single, decoupled or cross-fit")),
                 };
                 let options = DecoupledOptions::default()
                     .with_newton(self.newton_cg()?)

@@ -304,11 +304,16 @@ impl LowRankSaddleFreeNewton {
         if let Some(at) = self.workspaces.iter().position(known) {
             return Ok(at);
         }
-        let loss = objective.loss_at(&memory.trial, quadratic)?;
+        let loss = objective.loss_at(&memory.trial, quadratic.rows)?;
         let gpu = objective.gpu();
         let mut make = quadratic.linearize.clone();
         memory.record(gpu, &mut make, quadratic)?;
-        let candidates = Candidates::new(gpu, theta, &memory.trial, quadratic, loss)?;
+        let candidates = Candidates::new(
+            gpu,
+            [theta, &memory.trial, &quadratic.gradient],
+            &quadratic.value,
+            loss,
+        )?;
         self.workspaces.push(Workspace {
             quadratic: Arc::clone(quadratic),
             theta: theta.clone(),

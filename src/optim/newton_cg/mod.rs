@@ -159,7 +159,7 @@ impl NewtonCg {
         let Some(memory) = &self.memory else {
             return Err(missing("memory"));
         };
-        let loss = objective.loss_at(&memory.trial, quadratic)?;
+        let loss = objective.loss_at(&memory.trial, quadratic.rows)?;
         let gpu = objective.gpu();
         let mut before = quadratic.linearize.clone();
         let mut inverse = None;
@@ -224,7 +224,12 @@ impl NewtonCg {
         }
         let mut remember = Recording::new();
         remember.copy(iterates.solution.slice(), previous)?;
-        let candidates = Candidates::new(gpu, theta, &memory.trial, quadratic, loss)?;
+        let candidates = Candidates::new(
+            gpu,
+            [theta, &memory.trial, &quadratic.gradient],
+            &quadratic.value,
+            loss,
+        )?;
         self.workspaces.push(Workspace {
             quadratic: Arc::clone(quadratic),
             theta: theta.clone(),
@@ -456,7 +461,6 @@ impl<O: Objective + ?Sized> Optimizer<O> for NewtonCg {
                 Preconditioner::Nystrom { rank, .. } => rank,
                 _ => 0,
             },
-            ..QuadraticRequest::default()
         };
         let quadratic = objective.quadratic(theta, batch, request)?;
         let at = self.workspace(objective, theta, &quadratic)?;

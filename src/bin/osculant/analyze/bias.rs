@@ -4,12 +4,14 @@ use std::fmt::Write;
 
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use osculant::data::{Batch, Dataset, Dealing, Role, Roles};
-use osculant::gpu::Gpu;
+use osculant::gpu::{Gpu, Recording};
 use osculant::linalg::{
     Basis, BlockOperator, CgOptions, Companion, ConjugateGradients, EigenOptions, Operator,
     RandomizedEigensolver, Storage,
 };
-use osculant::objective::{Curvature, GraphObjective, MeanQuadratic, Objective, QuadraticRequest};
+use osculant::objective::{
+    Curvature, GraphObjective, Group, GroupRequest, MeanQuadratic, Objective, QuadraticRequest,
+};
 use osculant::vector::Vector;
 use serde::Serialize;
 
@@ -205,55 +207,75 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    fn request(slot: usize, block: usize, slope_variance: bool) -> QuadraticRequest {
+    fn request(block: usize) -> QuadraticRequest {
         QuadraticRequest {
             curvature: Curvature::GaussNewton,
-            slot,
             block,
-            slope_variance,
             ..QuadraticRequest::default()
         }
     }
 
-    /// Iterates of conjugate gradients on one batch, with the steps of another where there is one, after 1, 2, ... iterations.
-    fn iterates(
+    /// Iterates of conjugate gradients on one batch after 1, 2, ... iterations.
+    fn iterates(&mut self, batch: &Batch, damping: f64) -> Outcome<Vec<Numbers>> {
+        let quadratic = self
+            .objective
+            .quadratic(self.theta, batch, Self::request(0))?;
+        let operator = Operator::from(quadratic.as_ref());
+        let (before, gradient) = (&quadratic.linearize, &quadratic.gradient);
+        self.solve(&operator, gradient, before, None, damping)
+    }
+
+    /// The same with directions of one half of a batch and steps of the other: those of the second half on the first half's directions, then the other
+    /// way round.
+    fn decoupled(
         &mut self,
-        directions: &Batch,
-        steps: Option<(&Batch, bool)>,
+        halves: &Batch,
+        shrinks: bool,
+        damping: f64,
+    ) -> Outcome<[Vec<Numbers>; 2]> {
+        let request = GroupRequest {
+            groups: 2,
+            curvature: Curvature::GaussNewton,
+            slope_variance: shrinks,
+        };
+        let quadratic = self.objective.grouped(self.theta, halves, request)?;
+        let iterates = |directions: &Group, steps: &Group| {
+            let operator = Operator {
+                input: quadratic.direction.clone(),
+                output: directions.product.clone(),
+                multiply: quadratic.multiply.clone(),
+            };
+            let companion = Companion {
+                gradient: steps.gradient.clone(),
+                product: steps.product.clone(),
+                variance: steps.slope_variance.clone(),
+            };
+            let (before, gradient) = (&quadratic.linearize, &directions.gradient);
+            self.solve(&operator, gradient, before, Some(&companion), damping)
+        };
+        let [first, second] = &quadratic.groups[..] else {
+            return Err(Failure::new("the program has no two halves".to_owned()));
+        };
+        Ok([iterates(first, second)?, iterates(second, first)?])
+    }
+
+    fn solve(
+        &self,
+        operator: &Operator,
+        gradient: &Vector,
+        before: &Recording,
+        companion: Option<&Companion>,
         damping: f64,
     ) -> Outcome<Vec<Numbers>> {
-        let a = self
-            .objective
-            .quadratic(self.theta, directions, Self::request(1, 0, false))?;
-        let mut before = a.linearize.clone();
-        let companion = match steps {
-            None => None,
-            Some((batch, shrinks)) => {
-                let request = Self::request(2, 0, shrinks);
-                let b = self.objective.quadratic(self.theta, batch, request)?;
-                before.append(b.linearize.clone());
-                Some(Companion {
-                    operator: Operator::from(b.as_ref()),
-                    gradient: b.gradient.clone(),
-                    variance: b.slope_variance.clone(),
-                })
-            }
-        };
         let options = CgOptions::default()
             .with_max_iterations(self.iterations)
             .with_progress_tolerance(0.0)
             .with_residual_tolerance(1e-6);
         let keep: Vec<usize> = (1..=self.iterations).collect();
         let cg = ConjugateGradients::with_companion(
-            self.gpu,
-            &Operator::from(a.as_ref()),
-            &a.gradient,
-            None,
-            &options,
-            &keep,
-            companion.as_ref(),
+            self.gpu, operator, gradient, None, &options, &keep, companion,
         )?;
-        let report = cg.solve(&before, damping as f32, None, false)?;
+        let report = cg.solve(before, damping as f32, None, false)?;
         let mut all = cg
             .kept(&report)
             .map(|(_, vector)| Ok(flat(&vector.read(self.gpu)?)))
@@ -272,7 +294,7 @@ impl Place<'_> {
     ) -> Outcome<Vec<Numbers>> {
         match kind {
             DirectionKind::Cg => {
-                let iterates = self.iterates(batch, None, 0.0)?;
+                let iterates = self.iterates(batch, 0.0)?;
                 let mut before = vec![0.0; iterates[0].len()];
                 let mut directions = Vec::new();
                 for iterate in iterates.into_iter().take(k) {
@@ -286,7 +308,7 @@ impl Place<'_> {
                 let options = EigenOptions::default()
                     .with_rank(k)
                     .with_power_iterations(3);
-                let request = Self::request(3, options.width(), false);
+                let request = Self::request(options.width());
                 let quadratic = self.objective.quadratic(self.theta, batch, request)?;
                 let Some(block) = &quadratic.block else {
                     return Err(Failure::new("the program has no block".to_owned()));
@@ -326,13 +348,7 @@ fn measure(
         theta: &trainer.theta,
         iterations: arguments.iterations as usize,
     };
-    let all = MeanQuadratic::new(
-        &place.objective,
-        place.theta,
-        full,
-        ROWS,
-        Place::request(0, 0, false),
-    )?;
+    let all = MeanQuadratic::new(&place.objective, place.theta, full, ROWS, Place::request(0))?;
     gpu.submit(|recorder| recorder.replay(&all.linearize))?;
     let origin = flat(&place.theta.read(gpu)?);
     let trial = Vector::new(gpu, "trial point", place.theta.layout())?;
@@ -353,7 +369,7 @@ fn measure(
         let both = full.batch(&step.concat())?;
         let directions = place.directions(&a, arguments.directions, k)?;
         let on = |place: &mut Place<'_>, batch: &Batch| -> Outcome<Vec<[f64; 2]>> {
-            let request = Place::request(1, 0, false);
+            let request = Place::request(0);
             let quadratic = place.objective.quadratic(place.theta, batch, request)?;
             gpu.submit(|recorder| recorder.replay(&quadratic.linearize))?;
             let operator = Operator::from(quadratic.as_ref());
@@ -365,25 +381,20 @@ fn measure(
             line.push([own[index], other[index], whole[index]]);
         }
         for (d, &damping) in arguments.dampings.iter().enumerate() {
-            let forth = place.iterates(&a, Some((&b, false)), damping)?;
-            let back = place.iterates(&b, Some((&a, false)), damping)?;
-            let half = |x: &Numbers, y: &Numbers| -> Numbers {
-                x.iter().zip(y).map(|(x, y)| 0.5 * (x + y)).collect()
+            let half = |pair: &[Vec<Numbers>; 2]| -> Vec<Numbers> {
+                let mean = |(x, y): (&Numbers, &Numbers)| {
+                    x.iter().zip(y).map(|(x, y)| 0.5 * (x + y)).collect()
+                };
+                pair[0].iter().zip(&pair[1]).map(mean).collect()
             };
-            let crossed = forth.iter().zip(&back).map(|(x, y)| half(x, y)).collect();
-            let shrunk = place.iterates(&a, Some((&b, true)), damping)?;
-            let shrunk_back = place.iterates(&b, Some((&a, true)), damping)?;
-            let shrunk = shrunk
-                .iter()
-                .zip(&shrunk_back)
-                .map(|(x, y)| half(x, y))
-                .collect();
+            let plain = place.decoupled(&both, false, damping)?;
+            let shrunk = place.decoupled(&both, true, damping)?;
             let paths: [Vec<Numbers>; 5] = [
-                place.iterates(&a, None, damping)?,
-                place.iterates(&both, None, damping)?,
-                forth,
-                crossed,
-                shrunk,
+                place.iterates(&a, damping)?,
+                place.iterates(&both, damping)?,
+                plain[0].clone(),
+                half(&plain),
+                half(&shrunk),
             ];
             for (strategy, path) in paths.iter().enumerate() {
                 for (at, &iteration) in evaluated.iter().enumerate() {

@@ -1,0 +1,144 @@
+//! The quadratics of groups of examples, in one program.
+
+use super::{Derivatives, GraphObjective, Inputs, Program, pairs};
+use crate::error::Result;
+use crate::gpu::Slice;
+use crate::graph::batch::batched;
+use crate::graph::executable::Wanted;
+use crate::graph::jvp::linearize;
+use crate::graph::{Binary, Executable, Graph, NodeId};
+use crate::kernels::blocks::{Coefficients, Rows, combine_rows};
+use crate::objective::{Curvature, Group, GroupRequest, GroupedQuadratic};
+use crate::vector::{Block, Vector};
+
+/// Elements from one group's variance to the next, where any device can bind them.
+const STRIDE: usize = 64;
+
+impl GraphObjective {
+    /// The program of one group, for all of them: see [`batched`].
+    pub(super) fn build_grouped(
+        &self,
+        theta: &Vector,
+        inputs: &Inputs,
+        rows: usize,
+        request: GroupRequest,
+    ) -> Result<GroupedQuadratic> {
+        let count = request.groups;
+        let mut program = self.trace(rows / count, true)?;
+        let Derivatives {
+            gradients,
+            directions,
+            products,
+        } = self.differentiate(&mut program, request.curvature)?;
+        let variance = if request.slope_variance && request.curvature != Curvature::None {
+            slope_variance(&mut program, &directions)?
+        } else {
+            None
+        };
+        let graph = &mut program.traced.graph;
+        let mut all = vec![program.loss, program.share];
+        all.extend(gradients.iter().chain(&products).chain(&variance));
+        let leaves: Vec<NodeId> = graph.inputs().iter().map(|leaf| leaf.node).collect();
+        let (_, all) = batched(graph, &all, &leaves, count)?;
+        let (losses, shares, rest) = (all[0], all[1], &all[2..]);
+        let (gradients, rest) = rest.split_at(gradients.len());
+        let (products, variances) = rest.split_at(products.len());
+
+        let weighted = graph.binary(Binary::Mul, losses, shares)?;
+        let whole = graph.sum(weighted, &[0])?;
+        let value = self.gpu.buffer("loss", 1)?;
+        let factors = self.gpu.buffer("shares of groups", count)?;
+        let block = |label: &str| Block::new(&self.gpu, label, &self.layout, count);
+        let (gradient_block, product_block) =
+            (block("gradients of groups")?, block("products of groups")?);
+        let new = |label: &str| Vector::new(&self.gpu, label, &self.layout);
+        let (gradient, direction) = (new("gradient")?, new("direction")?);
+        let mut wanted = vec![Wanted::from(whole), Wanted::from(shares)];
+        let mut slices = vec![value.clone(), factors.clone()];
+        let apart = |pitch: usize| {
+            move |&node: &NodeId| Wanted {
+                node,
+                pitch: Some(pitch),
+            }
+        };
+        for (nodes, block) in [(gradients, &gradient_block), (products, &product_block)] {
+            wanted.extend(nodes.iter().map(apart(self.layout.len())));
+            slices.extend(block.tensors(0, count)?.into_iter().take(nodes.len()));
+        }
+        let variance = match variances {
+            [] => None,
+            _ => Some(
+                self.gpu
+                    .buffer("variances of slopes", STRIDE * (count - 1) + 1)?,
+            ),
+        };
+        wanted.extend(variances.iter().map(apart(STRIDE)));
+        slices.extend(variance.clone());
+
+        let mut leaves = self.leaves(&program, theta, inputs)?;
+        leaves.directions = pairs(&directions, direction.parts());
+        let graph = &program.traced.graph;
+        let mut executable = Executable::with_rows(&self.gpu, graph, &leaves, &wanted, &slices)?;
+        let shares = Coefficients {
+            slice: &factors,
+            first: 0,
+            width: count,
+        };
+        combine_rows(
+            &self.gpu,
+            &mut executable.linearize,
+            &Rows::from(&gradient),
+            shares,
+            &Rows::all(&gradient_block),
+            false,
+        )?;
+        let of = |at: usize| -> Result<Group> {
+            let own = |slice: Slice| slice.slice(STRIDE * at..STRIDE * at + 1);
+            Ok(Group {
+                gradient: gradient_block.vectors()[at].clone(),
+                product: product_block.vectors()[at].clone(),
+                slope_variance: variance.clone().map(own).transpose()?,
+            })
+        };
+        Ok(GroupedQuadratic {
+            groups: (0..count).map(of).collect::<Result<_>>()?,
+            gradients: gradient_block,
+            products: product_block,
+            value,
+            gradient,
+            direction,
+            linearize: executable.linearize,
+            multiply: executable.product,
+            listing: executable.listing,
+            rows,
+        })
+    }
+}
+
+/// The variance of the slope along `directions`, `[1]`; none where the loss depends on no parameter.
+fn slope_variance(program: &mut Program, directions: &[NodeId]) -> Result<Option<NodeId>> {
+    let parameters = program.parameters.iter().copied();
+    let tangents: Vec<(NodeId, NodeId)> = parameters.zip(directions.iter().copied()).collect();
+    let (losses, weights) = (program.traced.losses, program.weights);
+    let graph = &mut program.traced.graph;
+    let slopes = linearize(graph, &[losses], &tangents)?;
+    let of = |slopes: NodeId| variance_of_mean(graph, slopes, weights);
+    slopes[0].map(of).transpose()
+}
+
+/// `sum_n w_n^2 (s_n - s)^2 / (1 - sum_n w_n^2)` with `s = sum_n w_n s_n`: for equal weights the variance of a mean of `n` numbers, estimated from them.
+fn variance_of_mean(graph: &mut Graph, numbers: NodeId, weights: NodeId) -> Result<NodeId> {
+    let shape = graph.shape(numbers).clone();
+    let weighted = graph.binary(Binary::Mul, weights, numbers)?;
+    let mean = graph.sum(weighted, &[0])?;
+    let mean = graph.broadcast(mean, &shape)?;
+    let off = graph.binary(Binary::Sub, numbers, mean)?;
+    let off = graph.binary(Binary::Mul, weights, off)?;
+    let squares = graph.binary(Binary::Mul, off, off)?;
+    let sum = graph.sum(squares, &[0])?;
+    let weight_squares = graph.binary(Binary::Mul, weights, weights)?;
+    let rest = graph.sum(weight_squares, &[0])?;
+    let one = graph.constant(1.0, &[1]);
+    let rest = graph.binary(Binary::Sub, one, rest)?;
+    graph.binary(Binary::Div, sum, rest)
+}
