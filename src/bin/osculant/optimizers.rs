@@ -14,6 +14,7 @@ use osculant::optim::{
 use serde_json::{Map, Value};
 
 use crate::failure::{Failure, Outcome};
+use crate::paper::Paper;
 use crate::problems::Problem;
 
 /// Sub-batches of the noise test.
@@ -155,8 +156,11 @@ impl Method {
                 ("damping", if mean_of_pixels { "1e-3" } else { "0.01" }),
                 ("damping-decrease", "0.6666666666666666"),
                 ("curvature", "hessian"),
+                ("strategy", "single"),
                 ("curvature-batch", "1"),
-                ("curvature-apart", "false"),
+                ("directions", "0.5"),
+                ("folds", "2"),
+                ("acceptance", "0"),
                 ("rank-rule", "fixed"),
                 ("rank-threshold", "2"),
                 ("average", "0.7"),
@@ -325,8 +329,7 @@ impl Setup {
                     self.get("step-length")?,
                     self.get("damping")?,
                 );
-                let options = options.with_curvature_batch(CurvatureBatch::Apart(part));
-                Ok(Box::new(LowRankSaddleFreeNewton::new(options)?))
+                Ok(Box::new(Paper::new(options, part)?))
             }
         }
     }
@@ -362,14 +365,14 @@ impl Setup {
             }
             _ => return Err(self.bad("base", "gradient, sgd or adam")),
         };
-        let (part, apart): (f64, bool) =
-            (self.get("curvature-batch")?, self.get("curvature-apart")?);
-        let curvature_batch = if apart {
-            CurvatureBatch::Apart(part)
-        } else if part == 1.0 {
-            CurvatureBatch::Same
-        } else {
-            CurvatureBatch::Part(part)
+        let curvature_batch = match self.text("strategy")? {
+            "single" => match self.get("curvature-batch")? {
+                1.0 => CurvatureBatch::Same,
+                part => CurvatureBatch::Part(part),
+            },
+            "decoupled" => CurvatureBatch::Decoupled(self.get("directions")?),
+            "cross-fit" => CurvatureBatch::CrossFit(self.get("folds")?),
+            _ => return Err(self.bad("strategy", "single, decoupled or cross-fit")),
         };
         let threshold = self.get("rank-threshold")?;
         let rank_rule = match self.text("rank-rule")? {
@@ -394,6 +397,7 @@ impl Setup {
             .with_eigen(eigen)
             .with_base(base)
             .with_curvature_batch(curvature_batch)
+            .with_acceptance(self.get("acceptance")?)
             .with_rank_rule(rank_rule)
             .with_average(self.get("average")?)
             .with_storage(storage)
