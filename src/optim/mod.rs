@@ -1,9 +1,11 @@
 //! Optimizers: each combines quadratics into steps.
 //!
-//! [`NewtonCg`] and [`LowRankSaddleFreeNewton`] are the second-order ones; [`Sgd`] and [`Adam`] are baselines. All change parameters only when a step has succeeded.
+//! [`NewtonCg`] and [`LowRankSaddleFreeNewton`] are the second-order ones; [`DebiasedSgd`] knows the curvature along one direction; [`Sgd`] and [`Adam`] are
+//! baselines. All change parameters only when a step has succeeded.
 
 mod candidates;
 mod damping;
+mod debiased_sgd;
 mod decoupled;
 mod first_order;
 mod lrsfn;
@@ -12,6 +14,7 @@ mod optimizer;
 mod report;
 
 pub use damping::LevenbergMarquardt;
+pub use debiased_sgd::{DebiasedSgd, DebiasedSgdOptions};
 pub use decoupled::{DecoupledNewtonCg, DecoupledOptions, Strategy};
 pub use first_order::{Adam, AdamOptions, Sgd, SgdOptions};
 pub use lrsfn::{

@@ -28,6 +28,12 @@ const OPTIONS: &str = "\
 Options of the optimizers (--set KEY=VALUE):
   all        batch              examples per mini-batch, or all
   sgd        learning-rate, momentum, nesterov, weight-decay
+  debiased-sgd  directions      the first part of a batch, which makes the direction; the rest measures the step along it
+             cross-fit          whether the parts also exchange their roles, averaged: true or false
+             damping            added to the curvature
+             max-step-length    the longest step length
+             factor             multiplies it after that
+             backwards          whether to go backwards where slopes disagree: true or false
   adam       learning-rate, beta1, beta2, epsilon
   adamw      those of adam, weight-decay
   newton-cg  max-iterations     cap on conjugate gradient iterations per step

@@ -7,9 +7,10 @@ use clap::ValueEnum;
 use osculant::linalg::Storage;
 use osculant::objective::{Curvature, GraphObjective};
 use osculant::optim::{
-    Adam, AdamOptions, Base, CurvatureBatch, DampingRule, DecoupledNewtonCg, DecoupledOptions,
-    LevenbergMarquardt, LowRankSaddleFreeNewton, LrsfnOptions, NewtonCg, NewtonCgOptions,
-    NystromNewtonCg, Optimizer, Preconditioner, RankRule, Sgd, SgdOptions, Strategy,
+    Adam, AdamOptions, Base, CurvatureBatch, DampingRule, DebiasedSgd, DebiasedSgdOptions,
+    DecoupledNewtonCg, DecoupledOptions, LevenbergMarquardt, LowRankSaddleFreeNewton, LrsfnOptions,
+    NewtonCg, NewtonCgOptions, NystromNewtonCg, Optimizer, Preconditioner, RankRule, Sgd,
+    SgdOptions, Strategy,
 };
 use serde_json::{Map, Value};
 
@@ -25,6 +26,8 @@ const NOISE_PARTS: usize = 8;
 pub(crate) enum Method {
     /// stochastic gradient descent with momentum
     Sgd,
+    /// gradient descent with step lengths that other examples measure
+    DebiasedSgd,
     /// Adam (Kingma and Ba 2015)
     Adam,
     /// Adam with decoupled weight decay (Loshchilov and Hutter 2019)
@@ -55,6 +58,7 @@ impl Method {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Method::Sgd => "sgd",
+            Method::DebiasedSgd => "debiased-sgd",
             Method::Adam => "adam",
             Method::Adamw => "adamw",
             Method::NewtonCg => "newton-cg",
@@ -79,6 +83,18 @@ impl Method {
                 ("momentum", "0.9"),
                 ("nesterov", "false"),
                 ("weight-decay", "0"),
+            ],
+            Method::DebiasedSgd => vec![
+                batch,
+                ("directions", "0.5"),
+                ("cross-fit", "false"),
+                ("damping", "0"),
+                (
+                    "max-step-length",
+                    if mean_of_pixels { "1000" } else { "10" },
+                ),
+                ("factor", "1"),
+                ("backwards", "false"),
             ],
             Method::Adam => vec![
                 batch,
@@ -275,6 +291,16 @@ impl Setup {
                 options.weight_decay = self.get("weight-decay")?;
                 Ok(Box::new(Sgd::new(options)?))
             }
+            Method::DebiasedSgd => {
+                let options = DebiasedSgdOptions::default()
+                    .with_directions(self.get("directions")?)
+                    .with_cross_fit(self.get("cross-fit")?)
+                    .with_damping(self.get("damping")?)
+                    .with_max_step_length(self.get("max-step-length")?)
+                    .with_factor(self.get("factor")?)
+                    .with_backwards(self.get("backwards")?);
+                Ok(Box::new(DebiasedSgd::new(options)?))
+            }
             Method::Adam | Method::Adamw => {
                 let mut options = AdamOptions::default();
                 options.learning_rate = self.get("learning-rate")?;
@@ -452,6 +478,7 @@ impl fmt::Display for Setup {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let default = Setup::new(self.method, Problem::DigitsMlp);
         let main: &[&str] = match self.method {
+            Method::DebiasedSgd => &["batch", "factor"],
             Method::NewtonCg => &["batch", "max-iterations", "damping"],
             Method::NystromNewtonCg => &["batch", "max-iterations", "damping", "rank"],
             Method::DecoupledNewtonCg => &["batch", "max-iterations", "damping", "strategy"],
