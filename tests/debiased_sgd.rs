@@ -364,7 +364,7 @@ fn numbers_that_are_not_finite_change_nothing(gpu: &Gpu) -> Outcome {
     let good = random_rows(4, 1);
     // A loss beyond f32, then one of which only the square of the gradient is.
     for (size, word) in [(1e30, "loss"), (1e19, "gradient")] {
-        let mut features = vec![0.0; N];
+        let mut features = [0.0; N];
         features[0] = if word == "loss" { 1.0 } else { 1e2 };
         let bad = batch_of(features.repeat(4), vec![size; 4]);
         for batch in [joined(&good, &bad), joined(&bad, &good)] {

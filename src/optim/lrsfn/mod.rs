@@ -74,9 +74,9 @@ struct Proposal {
 /// with debiased mini-batches, a reconstruction (Tatzel et al. 2025): `u_i` of some examples, `l_i = u_i . C u_i` and `g` of others.
 ///
 /// Whoever steps, the loss before and after, whether a step is accepted and the reduction ratio are those of the whole batch, or of the part
-/// [`LrsfnOptions::acceptance`]. The ratio is the change of that loss over the model's, `g . d + d . C d / 2`: `g` is the judges' gradient, and `d . C d` the mean over folds of
-/// `sum_i l_i (u_i . d)^2` of each fold's own step, with the eigenvalues that made it. So the slope is that of the loss which is judged, and the curvature was held out; for
-/// a positive semi-definite matrix the mean bounds that of the mean step from above.
+/// [`LrsfnOptions::acceptance`]. The ratio is the change of that loss over the model's, `g . d + d . C d / 2`: `g` is the judges' gradient, and `d . C d` the
+/// mean over folds of `sum_i l_i (u_i . d)^2` of each fold's own step, with the eigenvalues that made it. So the slope is that of the loss which is judged,
+/// and the curvature was held out; were all folds' matrices one and positive semi-definite, their mean would bound the mean step's from above.
 ///
 /// A step has one blocking readback, whatever the number of folds. Where eigenpairs are computed there is one more for each fold if they start from
 /// the last ones without power iterations, and `2 + power_iterations` more otherwise (see [`RandomizedEigensolver`](crate::linalg::RandomizedEigensolver));

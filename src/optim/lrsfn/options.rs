@@ -370,12 +370,12 @@ impl LrsfnOptions {
             ),
             CurvatureBatch::CrossFit(_) if self.base != Base::Gradient => bad(
                 "base",
-                "each fold of CrossFit has a captured space of its own, and SGD or Adam has one memory beyond it; use Base::Gradient, or CurvatureBatch::Decoupled"
+                "each fold of CrossFit has a captured space of its own, and SGD or Adam has one memory beyond it; use the base Gradient, or decoupled batches"
                     .into(),
             ),
             CurvatureBatch::CrossFit(_) if self.automatic.is_some() => bad(
                 "automatic step length",
-                "each fold of CrossFit would have its own; set step lengths, or use CurvatureBatch::Decoupled"
+                "each fold of CrossFit would have its own; set step lengths, or use decoupled batches"
                     .into(),
             ),
             _ if !(0.0..1.0).contains(&self.acceptance) => {

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::gpu::{Recording, Slice};
+use crate::gpu::{Gpu, Recording, Slice};
 use crate::kernels::blocks::{InnerProducts, Rows};
 use crate::linalg::Basis;
 use crate::objective::{BlockProduct, Curvature, Objective, Quadratic, QuadraticRequest};
 use crate::optim::first_order::missing;
 use crate::vector::Vector;
 
-/// What measures Rayleigh quotients; kernels are recorded where a place in the list of batches gets another quadratic.
+/// What measures Rayleigh quotients. Kernels are recorded once for each quadratic and place in the list of batches.
 #[derive(Default)]
 pub(super) struct Quotients {
     probes: Vec<Probe>,
@@ -19,8 +19,27 @@ pub(super) struct Quotients {
 /// Rayleigh quotients on the quadratic of one batch.
 struct Probe {
     quadratic: Arc<Quadratic>,
+    /// In the list of batches: quadratics of several may be one.
+    place: usize,
     run: Recording,
     inner: InnerProducts,
+}
+
+impl Probe {
+    fn new(gpu: &Gpu, basis: &Basis, quadratic: &Arc<Quadratic>, place: usize) -> Result<Self> {
+        let mut run = quadratic.linearize.clone();
+        let block = block(quadratic)?;
+        basis.record_recall(gpu, &mut run, &block.directions, 0)?;
+        run.append(block.multiply.clone());
+        let (left, right) = (Rows::all(&block.directions), Rows::all(&block.products));
+        let inner = InnerProducts::record(gpu, &mut run, &left, &right)?;
+        Ok(Self {
+            quadratic: Arc::clone(quadratic),
+            place,
+            run,
+            inner,
+        })
+    }
 }
 
 impl Quotients {
@@ -34,32 +53,28 @@ impl Quotients {
         batches: &[&O::Batch],
     ) -> Result<Vec<Vec<f64>>> {
         let gpu = objective.gpu().clone();
-        for (at, batch) in batches.iter().enumerate() {
+        let mut used = Vec::new();
+        for (place, batch) in batches.iter().enumerate() {
             let request = QuadraticRequest {
                 curvature,
                 block: basis.rank(),
                 ..QuadraticRequest::default()
             };
             let quadratic = objective.quadratic(theta, batch, request)?;
-            let known = |probe: &Probe| Arc::ptr_eq(&probe.quadratic, &quadratic);
-            if !self.probes.get(at).is_some_and(known) {
-                self.probes.truncate(at);
-                let mut run = quadratic.linearize.clone();
-                let block = block(&quadratic)?;
-                basis.record_recall(&gpu, &mut run, &block.directions, 0)?;
-                run.append(block.multiply.clone());
-                let (left, right) = (Rows::all(&block.directions), Rows::all(&block.products));
-                let inner = InnerProducts::record(&gpu, &mut run, &left, &right)?;
-                self.probes.push(Probe {
-                    quadratic,
-                    run,
-                    inner,
-                });
-            }
+            let known = |p: &Probe| Arc::ptr_eq(&p.quadratic, &quadratic) && p.place == place;
+            let at = match self.probes.iter().position(known) {
+                Some(at) => at,
+                None => {
+                    self.probes
+                        .push(Probe::new(&gpu, basis, &quadratic, place)?);
+                    self.probes.len() - 1
+                }
+            };
             // Submitted before the next batch is loaded into the same buffers.
             gpu.submit(|recorder| recorder.replay(&self.probes[at].run))?;
+            used.push(at);
         }
-        let probes = &self.probes[..batches.len()];
+        let probes: Vec<&Probe> = used.iter().map(|&at| &self.probes[at]).collect();
         let reads: Vec<&Slice> = probes
             .iter()
             .flat_map(|probe| probe.inner.reads())
