@@ -13,8 +13,9 @@ use osculant::linalg::{CgOptions, CgReport, ConjugateGradients, EigenOptions, Op
 use osculant::nn::{Activation, DataShape, Init, Loss, Model, Output, Sequential, TargetShape};
 use osculant::objective::{Curvature, GraphObjective, Objective, Quadratic, QuadraticRequest};
 use osculant::optim::{
-    Adam, AdamOptions, Base, LevenbergMarquardt, LowRankSaddleFreeNewton, LrsfnOptions, NewtonCg,
-    NewtonCgOptions, NystromNewtonCg, Optimizer, Preconditioner, RankRule, Sgd, SgdOptions,
+    Adam, AdamOptions, Base, DebiasedSgd, DebiasedSgdOptions, LevenbergMarquardt,
+    LowRankSaddleFreeNewton, LrsfnOptions, NewtonCg, NewtonCgOptions, NystromNewtonCg, Optimizer,
+    Preconditioner, RankRule, Sgd, SgdOptions,
 };
 use osculant::random::Philox;
 use osculant::vector::Vector;
@@ -991,6 +992,8 @@ fn all_and_low_rank() -> Result<Vec<Boxed>, Any> {
         .with_base(Base::Sgd(SgdOptions::default()));
     let mut all = all()?;
     all.push(Box::new(NystromNewtonCg::new(nystrom)?));
+    let debiased = DebiasedSgdOptions::default().with_cross_fit(true);
+    all.push(Box::new(DebiasedSgd::new(debiased)?));
     for options in [averaged, growing, noisy] {
         all.push(Box::new(LowRankSaddleFreeNewton::new(options)?));
     }

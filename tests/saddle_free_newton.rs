@@ -5,7 +5,7 @@ mod harness;
 use std::process::ExitCode;
 
 use harness::Outcome;
-use osculant::data::Batch;
+use osculant::data::{Batch, Targets};
 use osculant::gpu::Gpu;
 use osculant::linalg::EigenOptions;
 use osculant::linalg::Storage;
@@ -16,7 +16,9 @@ use osculant::optim::{
     Adam, AdamOptions, Base, CurvatureBatch, DampingRule, LowRankSaddleFreeNewton, LrsfnOptions,
     Optimizer, OptimizerState, RankRule, Sgd, SgdOptions, StepReport,
 };
+use osculant::random::Philox;
 use osculant::vector::Vector;
+use rand::RngExt;
 
 fn main() -> ExitCode {
     let tests = gpu_tests![
@@ -33,7 +35,18 @@ fn main() -> ExitCode {
         curvature_is_averaged,
         noise_is_the_standard_error_over_sub_batches,
         noisy_eigenvectors_stay_in_the_complement,
-        gradient_and_curvature_come_from_their_own_examples,
+        curvature_comes_from_its_part_of_the_batch,
+        with_the_same_examples_twice_it_is_the_single_step,
+        a_decoupled_step_is_the_formula,
+        held_out_curvature_is_averaged,
+        held_out_noise_is_of_the_examples_that_step,
+        held_out_slopes_and_eigenvalues_are_unbiased,
+        a_cross_fit_step_is_the_mean_of_decoupled_ones,
+        the_least_damping_is_of_the_examples_of_the_eigenvectors,
+        it_trains_by_every_strategy,
+        restored_folds_go_on_with_the_same_bits,
+        readbacks_and_work_of_strategies_are_as_documented,
+        batches_too_small_for_their_roles_are_refused,
         the_automatic_step_is_half_of_the_stable_one,
         a_residual_test_finds_the_rank,
         half_precision_takes_nearly_the_same_steps,
@@ -162,7 +175,6 @@ fn the_stability_limit_is_sharp(gpu: &Gpu) -> Outcome {
 /// With gradient noise of variance `s^2` per direction the loss stays above its minimum by the sum of `l Var / 2`, where
 /// `Var = alpha s^2 m / (l (2 - alpha l m))` and `m` is `1 / (l + gamma)`, or `1 / gamma` beyond the captured space.
 fn noise_leaves_the_loss_of_the_formula(gpu: &Gpu) -> Outcome {
-    use osculant::random::Philox;
     use rand_distr::{Distribution, StandardNormal};
     let d = [8.0f32, 6.0, 4.0, 1.0, 0.8, 0.6, 0.4, 0.2];
     let (alpha, gamma, s) = (0.3, 0.5, 0.1);
@@ -314,6 +326,27 @@ fn options_out_of_range_are_named(_: &Gpu) -> Outcome {
             LrsfnOptions::default().with_curvature_batch(CurvatureBatch::Part(1.5)),
             "curvature batch",
         ),
+        (
+            LrsfnOptions::default().with_curvature_batch(CurvatureBatch::Decoupled(0.0)),
+            "curvature batch",
+        ),
+        (
+            LrsfnOptions::default().with_curvature_batch(CurvatureBatch::CrossFit(1)),
+            "curvature batch",
+        ),
+        (
+            LrsfnOptions::default()
+                .with_curvature_batch(CurvatureBatch::CrossFit(2))
+                .with_base(Base::Adam(AdamOptions::default())),
+            "base",
+        ),
+        (
+            LrsfnOptions::default()
+                .with_curvature_batch(CurvatureBatch::CrossFit(2))
+                .with_automatic(5),
+            "automatic",
+        ),
+        (LrsfnOptions::default().with_acceptance(1.0), "acceptance"),
         (LrsfnOptions::default().with_average(1.0), "average"),
         (
             LrsfnOptions::default()
@@ -510,28 +543,528 @@ fn noisy_eigenvectors_stay_in_the_complement(gpu: &Gpu) -> Outcome {
     Ok(())
 }
 
-fn gradient_and_curvature_come_from_their_own_examples(gpu: &Gpu) -> Outcome {
+fn curvature_comes_from_its_part_of_the_batch(gpu: &Gpu) -> Outcome {
     let (alpha, gamma) = (0.5, 1.0);
     let (one, two) = ([4.0f32, 2.0, 1.0, 0.5], [1.0f32, 3.0, -2.0, 8.0]);
-    // Gradient of the first half, curvature of the second; or gradient of all, curvature of the first half.
-    for (batch, own, gradient) in [
-        (CurvatureBatch::Apart(0.5), two, one),
-        (CurvatureBatch::Part(0.5), one, [2.5, 2.5, -0.5, 4.25]),
-    ] {
-        let options = LrsfnOptions::paper(4, alpha, gamma)
-            .with_eigen(four())
-            .with_curvature_batch(batch);
-        let mut run = Run::new(gpu, weighted(4), options, 0)?;
-        run.step(&rows(&[one, one, two, two]))?;
-        for (i, x) in run.point()?.iter().enumerate() {
-            let gain = alpha / (f64::from(own[i].abs()) + gamma);
-            near(
-                f64::from(*x),
-                1.0 - gain * f64::from(gradient[i]),
-                1e-4,
-                "x",
-            )?;
+    let gradient = [2.5, 2.5, -0.5, 4.25];
+    let options = LrsfnOptions::paper(4, alpha, gamma)
+        .with_eigen(four())
+        .with_curvature_batch(CurvatureBatch::Part(0.5));
+    let mut run = Run::new(gpu, weighted(4), options, 0)?;
+    run.step(&rows(&[one, one, two, two]))?;
+    for (i, x) in run.point()?.iter().enumerate() {
+        let gain = alpha / (f64::from(one[i].abs()) + gamma);
+        near(f64::from(*x), 1.0 - gain * gradient[i], 1e-4, "x")?;
+    }
+    Ok(())
+}
+
+/// `sum over rows of w_n (y_n - x_n . theta)^2 / 2`, from all ones.
+fn least_squares(n: usize) -> Model {
+    let shape = DataShape {
+        features: n,
+        targets: TargetShape::Values(1),
+    };
+    Model::new(shape, move |scope| {
+        let theta = scope.parameter("theta", &[n, 1], Init::Constant(1.0));
+        let outputs = scope.features().dot(theta);
+        let off = outputs - scope.targets();
+        Output {
+            losses: (off.square() * 0.5).reshape(&[scope.rows()]),
+            outputs,
+            metric: None,
         }
+    })
+}
+
+/// Random rows for that, with features of falling size.
+fn random_rows(count: usize, n: usize, seed: u64) -> Batch {
+    let mut random = Philox::new(seed, 1 << 42);
+    let mut draw = || random.random_range(-1.0f32..1.0);
+    let features = (0..count * n).map(|at| 3.0 * draw() / (1 + at % n) as f32);
+    let features = features.collect();
+    let values = (0..count).map(|_| 3.0 * draw()).collect();
+    Batch {
+        features,
+        targets: Targets::Values { values, width: 1 },
+        weights: vec![1.0 / count as f32; count],
+    }
+}
+
+/// Loss, gradient and matrix times a vector, in f64, of rows of a batch.
+struct Dense {
+    rows: Vec<(Vec<f64>, f64)>,
+}
+
+impl Dense {
+    fn new(batch: &Batch, n: usize, range: std::ops::Range<usize>) -> Self {
+        let Targets::Values { values, .. } = &batch.targets else {
+            return Self { rows: Vec::new() };
+        };
+        let row = |at: usize| {
+            let features = &batch.features[at * n..(at + 1) * n];
+            let features = features.iter().map(|&x| f64::from(x)).collect();
+            (features, f64::from(values[at]))
+        };
+        Self {
+            rows: range.map(row).collect(),
+        }
+    }
+
+    fn mean(&self, of: impl Fn(&[f64], f64) -> f64) -> f64 {
+        let sum: f64 = self.rows.iter().map(|(x, y)| of(x, *y)).sum();
+        sum / self.rows.len() as f64
+    }
+
+    fn loss(&self, theta: &[f64]) -> f64 {
+        self.mean(|x, y| 0.5 * (y - dot(x, theta)).powi(2))
+    }
+
+    fn slope(&self, theta: &[f64], along: &[f64]) -> f64 {
+        self.mean(|x, y| (dot(x, theta) - y) * dot(x, along))
+    }
+
+    fn curvature(&self, along: &[f64]) -> f64 {
+        self.mean(|x, _| dot(x, along).powi(2))
+    }
+}
+
+fn dot(x: &[f64], y: &[f64]) -> f64 {
+    x.iter().zip(y).map(|(x, y)| x * y).sum()
+}
+
+fn wide(x: &[f32]) -> Vec<f64> {
+    x.iter().map(|&x| f64::from(x)).collect()
+}
+
+/// The eigenvectors that an optimizer works with.
+fn eigenvectors(run: &Run, rank: usize) -> Result<Vec<Vec<f64>>, Any> {
+    let state = Optimizer::<GraphObjective>::state(&run.method, &run.objective)?;
+    (0..rank)
+        .map(|i| {
+            let vector = state.vector(&format!("eigenvector {i}"));
+            Ok(wide(&vector.ok_or("no eigenvector")?.concat()))
+        })
+        .collect()
+}
+
+const N: usize = 6;
+
+/// An eigensolver that finds less than all of the eigenvectors, so that its start matters.
+fn rough(rank: usize) -> EigenOptions {
+    EigenOptions::default()
+        .with_rank(rank)
+        .with_oversampling(1)
+        .with_power_iterations(0)
+}
+
+fn with_the_same_examples_twice_it_is_the_single_step(gpu: &Gpu) -> Outcome {
+    let once = random_rows(9, N, 4);
+    let Targets::Values { values, .. } = &once.targets else {
+        return Err("no values".into());
+    };
+    let twice = Batch {
+        features: once.features.repeat(2),
+        targets: Targets::Values {
+            values: values.repeat(2),
+            width: 1,
+        },
+        weights: vec![1.0 / 18.0; 18],
+    };
+    let plain = LrsfnOptions::default().with_eigen(eigen(3));
+    let adam = AdamOptions::default().with_learning_rate(0.05);
+    for (index, options) in [
+        plain.clone(),
+        LrsfnOptions::paper(3, 0.7, 0.3).with_eigen(eigen(3)),
+        plain.clone().with_average(0.6),
+        plain.clone().with_base(Base::Adam(adam)),
+        plain.with_refresh(2),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut single = Run::new(gpu, least_squares(N), options.clone(), 0)?;
+        let both = [CurvatureBatch::Decoupled(0.5), CurvatureBatch::CrossFit(2)];
+        let crossed = options.base == Base::Gradient;
+        let mut others = both[..1 + usize::from(crossed)]
+            .iter()
+            .map(|&batch| {
+                let options = options.clone().with_curvature_batch(batch);
+                Run::new(gpu, least_squares(N), options, 0)
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        for step in 0..3 {
+            let expected = single.step(&once)?;
+            for other in &mut others {
+                let report = other.step(&twice)?;
+                let what = |name: &str| format!("{name} of step {step} with options {index}");
+                let (found, loss) = (report.loss_before, expected.loss_before);
+                near(found, loss, 1e-4 * loss, &what("loss"))?;
+                for (found, value) in report.eigenvalues.iter().zip(&expected.eigenvalues) {
+                    near(*found, *value, 1e-4, &what("eigenvalue"))?;
+                }
+                let damping = expected.damping.unwrap_or(0.0);
+                let found = report.damping.unwrap_or(0.0);
+                near(found, damping, 1e-3 * damping, &what("damping"))?;
+                for (x, y) in other.point()?.iter().zip(single.point()?) {
+                    near(f64::from(*x), f64::from(y), 1e-3, &what("x"))?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn a_decoupled_step_is_the_formula(gpu: &Gpu) -> Outcome {
+    let (alpha, beta, gamma, rank) = (0.7, 0.4, 0.8, 3);
+    let batch = random_rows(20, N, 1);
+    // Rows of directions, of steps, and of judges.
+    for (part, acceptance, cut, end, judging) in [
+        (0.5, 0.0, 10, 20, 0..20),
+        (0.25, 0.0, 5, 20, 0..20),
+        (0.5, 0.4, 6, 12, 12..20),
+    ] {
+        let options = LrsfnOptions::paper(rank, alpha, gamma)
+            .with_eigen(eigen(rank))
+            .with_step_lengths(alpha, beta)
+            .with_curvature_batch(CurvatureBatch::Decoupled(part))
+            .with_acceptance(acceptance);
+        let mut run = Run::new(gpu, least_squares(N), options, 0)?;
+        let before = wide(&run.point()?);
+        let report = run.step(&batch)?;
+        let after = wide(&run.point()?);
+        let others = Dense::new(&batch, N, cut..end);
+        let judges = Dense::new(&batch, N, judging);
+        let vectors = eigenvectors(&run, rank)?;
+        let axis =
+            |at: usize| -> Vec<f64> { (0..N).map(|i| f64::from(u8::from(i == at))).collect() };
+        let gradient: Vec<f64> = (0..N).map(|at| others.slope(&before, &axis(at))).collect();
+        let mut step: Vec<f64> = gradient.iter().map(|g| -beta / gamma * g).collect();
+        let mut curvature = 0.0;
+        for (vector, found) in vectors.iter().zip(&report.eigenvalues) {
+            let value = others.curvature(vector);
+            near(*found, value, 1e-4 * value, "eigenvalue")?;
+            let slope = dot(vector, &gradient);
+            let moved = alpha * slope / (value.abs() + gamma);
+            curvature += value * moved * moved;
+            let more = beta / gamma * slope - moved;
+            step.iter_mut()
+                .zip(vector)
+                .for_each(|(d, u)| *d += more * u);
+        }
+        for ((x, d), found) in before.iter().zip(&step).zip(&after) {
+            near(*found, x + d, 2e-4, "x")?;
+        }
+        let (base, loss) = (judges.loss(&before), judges.loss(&after));
+        near(report.loss_before, base, 1e-5 * base, "loss before")?;
+        let found = report.loss_after.unwrap_or(f64::NAN);
+        near(found, loss, 1e-5 * base, "loss after")?;
+        let rho = (loss - base) / (judges.slope(&before, &step) + 0.5 * curvature);
+        near(report.rho.unwrap_or(f64::NAN), rho, 1e-3, "rho")?;
+        let length = dot(&step, &step).sqrt();
+        near(report.step_norm, length, 1e-4 * length, "length")?;
+    }
+    Ok(())
+}
+
+fn held_out_curvature_is_averaged(gpu: &Gpu) -> Outcome {
+    let beta = 0.5;
+    let options = LrsfnOptions::paper(4, 0.0, 1.0)
+        .with_eigen(four())
+        .with_average(beta)
+        .with_curvature_batch(CurvatureBatch::Decoupled(0.5));
+    let mut run = Run::new(gpu, weighted(4), options, 0)?;
+    // The first row makes eigenvectors; they are the axes all the time.
+    let directions = [8.0, -4.0, 2.0, 0.5];
+    let batches = [
+        [7.0, -2.0, 1.5, 0.7],
+        [9.0, -5.0, 1.0, 0.2],
+        [6.0, -3.0, 3.0, -0.5],
+    ];
+    let (mut sum, mut weight) = ([0.0f64; 4], 0.0);
+    for batch in batches {
+        let report = run.step(&rows(&[directions, batch]))?;
+        weight = beta * weight + 1.0 - beta;
+        for ((sum, x), found) in sum.iter_mut().zip(batch).zip(&report.eigenvalues) {
+            *sum = beta * *sum + (1.0 - beta) * f64::from(x);
+            near(*found, *sum / weight, 1e-4, "eigenvalue")?;
+        }
+    }
+    Ok(())
+}
+
+fn held_out_noise_is_of_the_examples_that_step(gpu: &Gpu) -> Outcome {
+    let options = LrsfnOptions::paper(4, 0.0, 1.0)
+        .with_eigen(four())
+        .with_curvature_batch(CurvatureBatch::Decoupled(0.5))
+        .with_rank_rule(RankRule::Noise {
+            least: 2.0,
+            parts: 2,
+        });
+    let mut run = Run::new(gpu, weighted(4), options, 0)?;
+    let directions = [8.0, -5.0, 2.0, 0.5];
+    let mut features = vec![directions; 4];
+    // Sub-batches of two: means of the first coordinate are 8 and 6, of the second -4 and -4, of the third 3 and -1.
+    features.extend([
+        [9.0, -4.0, 2.0, 0.5],
+        [7.0, -4.0, 4.0, 0.5],
+        [6.0, -4.0, -1.0, 0.5],
+        [6.0, -4.0, -1.0, 0.5],
+    ]);
+    let report = run.step(&rows(&features))?;
+    assert_eq!(report.eigenvalues.len(), 2, "{:?}", report.eigenvalues);
+    let found = report.eigenvalues.iter().zip(&report.eigenvalue_noise);
+    for ((value, noise), (expected, deviation)) in found.zip([(7.0, 1.0), (-4.0, 0.0)]) {
+        near(*value, expected, 1e-4, "eigenvalue")?;
+        near(*noise, deviation, 1e-4, "noise")?;
+    }
+    Ok(())
+}
+
+/// Over all batches of three of six examples the mean is what all six give, whatever made the eigenvectors.
+fn held_out_slopes_and_eigenvalues_are_unbiased(gpu: &Gpu) -> Outcome {
+    // So much damping that steps are slopes.
+    let (gamma, rank) = (1e4, 3);
+    let options = LrsfnOptions::paper(rank, gamma, gamma)
+        .with_eigen(eigen(rank))
+        .with_step_lengths(gamma, 0.0)
+        .with_curvature_batch(CurvatureBatch::Decoupled(0.5));
+    let all = random_rows(6, N, 2);
+    let directions = random_rows(3, N, 3);
+    let measure = |batch: &Batch| -> Result<Vec<f64>, Any> {
+        let mut run = Run::new(gpu, least_squares(N), options.clone(), 0)?;
+        let before = run.point()?;
+        let (objective, theta) = (&mut run.objective, &run.theta);
+        let method = &mut run.method;
+        let report = method.step_with_curvature(objective, theta, batch, &directions)?;
+        let moved = run.point()?;
+        let moved = moved.iter().zip(before).map(|(x, y)| f64::from(x - y));
+        Ok(report.eigenvalues.into_iter().chain(moved).collect())
+    };
+    let expected = measure(&all)?;
+    let (mut sum, mut count) = (vec![0.0; expected.len()], 0.0);
+    for chosen in (0u32..64).filter(|chosen| chosen.count_ones() == 3) {
+        let rows: Vec<std::ops::Range<usize>> = (0..6)
+            .filter(|row| chosen >> row & 1 == 1)
+            .map(|row| row..row + 1)
+            .collect();
+        let found = measure(&all.part(&rows)?)?;
+        sum.iter_mut().zip(found).for_each(|(sum, x)| *sum += x);
+        count += 1.0;
+    }
+    for (sum, expected) in sum.iter().zip(expected) {
+        near(sum / count, expected, 2e-3, "mean")?;
+    }
+    Ok(())
+}
+
+fn a_cross_fit_step_is_the_mean_of_decoupled_ones(gpu: &Gpu) -> Outcome {
+    let options = LrsfnOptions::paper(3, 0.6, 0.5)
+        .with_eigen(rough(3))
+        .with_recall(true)
+        .with_step_lengths(0.6, 0.3);
+    for folds in [2usize, 3] {
+        let batches: Vec<Batch> = (0..3).map(|seed| random_rows(12, N, seed)).collect();
+        let size = 12 / folds;
+        let with = |batch| options.clone().with_curvature_batch(batch);
+        let crossed = with(CurvatureBatch::CrossFit(folds));
+        let mut crossed = Run::new(gpu, least_squares(N), crossed, 0)?;
+        let mut parts = (0..folds)
+            .map(|_| {
+                let part = with(CurvatureBatch::Decoupled(1.0 - 1.0 / folds as f64));
+                Run::new(gpu, least_squares(N), part, 0)
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        for batch in &batches {
+            let before = crossed.theta.read(gpu)?;
+            let report = crossed.step(batch)?;
+            let (mut mean, mut values) = (vec![0.0; N], Vec::new());
+            for (fold, part) in parts.iter_mut().enumerate() {
+                part.theta.write(gpu, &before)?;
+                let (start, end) = (fold * size, (fold + 1) * size);
+                let order = [0..start, end..12, start..end];
+                let order: Vec<_> = order.into_iter().filter(|r| !r.is_empty()).collect();
+                values.extend(part.step(&batch.part(&order)?)?.eigenvalues);
+                let moved = part.point()?;
+                let share = 1.0 / folds as f64;
+                mean.iter_mut()
+                    .zip(moved)
+                    .for_each(|(mean, x)| *mean += share * f64::from(x));
+            }
+            for (found, expected) in crossed.point()?.iter().zip(mean) {
+                near(f64::from(*found), expected, 1e-5, "x")?;
+            }
+            assert_eq!(report.eigenvalues, values);
+        }
+    }
+    Ok(())
+}
+
+fn the_least_damping_is_of_the_examples_of_the_eigenvectors(gpu: &Gpu) -> Outcome {
+    // Of the second row the second eigenvalue of the first is nearly zero, and its own second one is 2.
+    let (one, two) = ([8.0f32, 4.0, 1.0, 0.5], [7.0f32, -0.25, 2.0, 0.5]);
+    let options = LrsfnOptions::default().with_eigen(eigen(2));
+    for (batch, values) in [
+        (CurvatureBatch::Decoupled(0.5), vec![7.0, -0.25]),
+        (CurvatureBatch::CrossFit(2), vec![8.0, 1.0, 7.0, -0.25]),
+    ] {
+        let options = options.clone().with_curvature_batch(batch);
+        let mut run = Run::new(gpu, weighted(4), options, 0)?;
+        let report = run.step(&rows(&[one, two]))?;
+        near(report.damping.unwrap_or(0.0), 4.0, 1e-3, "damping")?;
+        assert_eq!(report.eigenvalues.len(), values.len());
+        for (found, value) in report.eigenvalues.iter().zip(values) {
+            near(*found, value, 1e-3, "eigenvalue")?;
+        }
+    }
+    Ok(())
+}
+
+fn strategies() -> [LrsfnOptions; 4] {
+    let options = LrsfnOptions::default().with_eigen(rough(3));
+    let decoupled = options
+        .clone()
+        .with_curvature_batch(CurvatureBatch::Decoupled(0.5));
+    [
+        decoupled.clone().with_refresh(2),
+        decoupled
+            .with_base(Base::Adam(AdamOptions::default().with_learning_rate(0.05)))
+            .with_average(0.5),
+        options
+            .clone()
+            .with_curvature_batch(CurvatureBatch::CrossFit(3))
+            .with_acceptance(0.25)
+            .with_refresh(2),
+        options
+            .with_curvature_batch(CurvatureBatch::CrossFit(2))
+            .with_storage(Storage::Half)
+            .with_average(0.5)
+            .with_rank_rule(RankRule::Noise {
+                least: 0.5,
+                parts: 2,
+            }),
+    ]
+}
+
+fn it_trains_by_every_strategy(gpu: &Gpu) -> Outcome {
+    let batch = random_rows(48, N, 5);
+    let all = Dense::new(&batch, N, 0..48);
+    for (index, options) in strategies().into_iter().enumerate() {
+        let mut run = Run::new(gpu, least_squares(N), options, 0)?;
+        let first = all.loss(&wide(&run.point()?));
+        let mut last = f64::INFINITY;
+        for _ in 0..30 {
+            let report = run.step(&batch)?;
+            let after = report.loss_after.unwrap_or(f64::NAN);
+            if after > report.loss_before || report.loss_before > last + 1e-6 {
+                return Err(format!("strategy {index}: the loss rose, {report:?}").into());
+            }
+            last = after;
+        }
+        let found = all.loss(&wide(&run.point()?));
+        if found > 0.7 * first {
+            return Err(format!("strategy {index}: from {first} to {found}").into());
+        }
+    }
+    Ok(())
+}
+
+fn restored_folds_go_on_with_the_same_bits(gpu: &Gpu) -> Outcome {
+    let batches: Vec<Batch> = (0..3).map(|seed| random_rows(24, N, seed)).collect();
+    for (index, options) in strategies().into_iter().enumerate() {
+        let mut run = Run::new(gpu, least_squares(N), options.clone(), 1)?;
+        for batch in &batches {
+            run.step(batch)?;
+        }
+        let state = Optimizer::<GraphObjective>::state(&run.method, &run.objective)?;
+        let mut other = Run::new(gpu, least_squares(N), options, 1)?;
+        other.theta.write(gpu, &run.theta.read(gpu)?)?;
+        other.method.restore(&other.objective, &state)?;
+        let again = Optimizer::<GraphObjective>::state(&other.method, &other.objective)?;
+        assert_eq!(state, again, "strategy {index}");
+        for batch in &batches {
+            let (one, two) = (run.step(batch)?, other.step(batch)?);
+            assert_eq!(one.loss_after, two.loss_after, "strategy {index}");
+            assert_eq!(one.eigenvalues, two.eigenvalues, "strategy {index}");
+            assert_eq!(one.damping, two.damping, "strategy {index}");
+        }
+        assert_eq!(run.point()?, other.point()?, "strategy {index}");
+    }
+    Ok(())
+}
+
+fn readbacks_and_work_of_strategies_are_as_documented(gpu: &Gpu) -> Outcome {
+    // A device of its own: other trials read from the shared one at the same time.
+    let gpu = &Gpu::from_wgpu(gpu.device().clone(), gpu.queue().clone())?;
+    let (n, rank) = (64, 3);
+    let batch = random_rows(24, n, 0);
+    let plain = LrsfnOptions::default().with_eigen(rough(rank));
+    let last = |options: LrsfnOptions| -> Result<StepReport, Any> {
+        let mut run = Run::new(gpu, least_squares(n), options, 0)?;
+        run.step(&batch)?;
+        run.step(&batch)
+    };
+    let with = |batch| plain.clone().with_curvature_batch(batch);
+    let (decoupled, crossed) = (CurvatureBatch::Decoupled(0.5), CurvatureBatch::CrossFit(3));
+    let noise = RankRule::Noise {
+        least: 0.1,
+        parts: 2,
+    };
+    for (index, (options, expected)) in [
+        (with(decoupled), 3),
+        (with(decoupled).with_rank_rule(noise), 3),
+        (with(decoupled).with_average(0.5), 3),
+        (with(decoupled).with_acceptance(0.25), 3),
+        (with(crossed), 7),
+        (with(decoupled).with_refresh(2), 1),
+        (with(crossed).with_refresh(2), 1),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let found = last(options)?.readbacks;
+        if found != expected {
+            return Err(format!("options {index}: {found} readbacks, not {expected}").into());
+        }
+    }
+    // Who steps has a gradient, who judges a gradient and a loss.
+    let third = 1.0 / 3.0;
+    for (options, expected) in [
+        (plain.clone(), 24.0 * (1.0 + third)),
+        (
+            plain.clone().with_acceptance(0.25),
+            18.0 + 6.0 * (1.0 + third),
+        ),
+        (with(decoupled), 12.0 + 24.0 * (1.0 + third)),
+        (with(crossed), 24.0 + 24.0 * (1.0 + third)),
+        (
+            with(crossed).with_acceptance(0.25),
+            18.0 + 6.0 * (1.0 + third),
+        ),
+    ] {
+        let found = last(options.with_refresh(2))?.work;
+        near(found, expected, 1e-9, "work")?;
+    }
+    // With eigenpairs of the same examples: linearization and products of those that step, as well as their gradient.
+    let single = last(with(CurvatureBatch::Part(0.5)))?.work;
+    let more = last(with(decoupled))?.work - single;
+    near(more, 12.0 * (1.0 + 2.0 * rank as f64) + 12.0, 1e-9, "work")
+}
+
+fn batches_too_small_for_their_roles_are_refused(gpu: &Gpu) -> Outcome {
+    let plain = LrsfnOptions::default().with_eigen(rough(3));
+    for (batch, rows) in [
+        (CurvatureBatch::Decoupled(0.5), 1),
+        (CurvatureBatch::CrossFit(4), 3),
+    ] {
+        let options = plain.clone().with_curvature_batch(batch);
+        let mut run = Run::new(gpu, least_squares(N), options, 0)?;
+        let before = run.point()?;
+        match run.step(&random_rows(rows, N, 0)) {
+            Err(error) if error.to_string().contains("larger batch") => {}
+            other => return Err(format!("{batch:?} of {rows} rows: {other:?}").into()),
+        }
+        assert_eq!(before, run.point()?);
     }
     Ok(())
 }

@@ -1,9 +1,11 @@
 //! Optimizers: each combines quadratics into steps.
 //!
-//! [`NewtonCg`] and [`LowRankSaddleFreeNewton`] are the second-order ones; [`Sgd`] and [`Adam`] are baselines. All change parameters only when a step has succeeded.
+//! [`NewtonCg`] and [`LowRankSaddleFreeNewton`] are the second-order ones; [`DebiasedSgd`] knows the curvature along one direction; [`Sgd`] and [`Adam`] are
+//! baselines. All change parameters only when a step has succeeded.
 
 mod candidates;
 mod damping;
+mod debiased_sgd;
 mod decoupled;
 mod first_order;
 mod lrsfn;
@@ -13,6 +15,7 @@ mod report;
 mod strategy;
 
 pub use damping::LevenbergMarquardt;
+pub use debiased_sgd::{DebiasedSgd, DebiasedSgdOptions};
 pub use decoupled::{DecoupledNewtonCg, DecoupledOptions};
 pub use first_order::{Adam, AdamOptions, Sgd, SgdOptions};
 pub use lrsfn::{

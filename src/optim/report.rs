@@ -30,7 +30,8 @@ pub struct StepReport {
     pub backtracked_to: Option<usize>,
     /// Why conjugate gradients stopped.
     pub cg_stop: Option<Stop>,
-    /// Eigenvalues of the curvature in use, where the method knows them; by falling magnitude.
+    /// Eigenvalues of the curvature in use, where the method knows them: by falling magnitude, or in the order of its eigenvectors where they are of other
+    /// examples than those, one fold after another.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub eigenvalues: Vec<f64>,
     /// Their standard errors, where the method estimates them.

@@ -28,6 +28,12 @@ const OPTIONS: &str = "\
 Options of the optimizers (--set KEY=VALUE):
   all        batch              examples per mini-batch, or all
   sgd        learning-rate, momentum, nesterov, weight-decay
+  debiased-sgd  directions      the first part of a batch, which makes the direction; the rest measures the step along it
+             cross-fit          whether the parts also exchange their roles, averaged: true or false
+             damping            added to the curvature
+             max-step-length    the longest step length
+             factor             multiplies it after that
+             backwards          whether to go backwards where slopes disagree: true or false
   adam       learning-rate, beta1, beta2, epsilon
   adamw      those of adam, weight-decay
   newton-cg  max-iterations     cap on conjugate gradient iterations per step
@@ -58,8 +64,11 @@ Options of the optimizers (--set KEY=VALUE):
              automatic          Lanczos steps that measure the step length, with base gradient; 0: none
              damping, damping-decrease         least damping, and its factor after a good step
              curvature          hessian or ggn
-             curvature-batch    part of the batch that eigenpairs come from
-             curvature-apart    whether the gradient is then of the other examples: true or false
+             strategy           single; decoupled: the first part of a batch makes eigenvectors, the rest slopes, eigenvalues and
+                                steps; cross-fit: each fold does so with eigenvectors of the others, averaged (base gradient)
+             curvature-batch    part of the batch that eigenpairs come from, with strategy single
+             directions         the part that makes eigenvectors; folds: their number
+             acceptance         part of the batch that only judges; 0: the whole batch judges
              rank-rule          fixed; residual (of random vectors) or noise (over sub-batches) lower the rank
              rank-threshold     largest relative residual, or smallest ratio of signal to noise
              average            decay of a running average of the curvature; 0: none

@@ -9,6 +9,7 @@ mod failure;
 mod html;
 mod michalewicz;
 mod optimizers;
+mod paper;
 mod place;
 mod plots;
 mod problems;

@@ -7,13 +7,15 @@ use clap::ValueEnum;
 use osculant::linalg::Storage;
 use osculant::objective::{Curvature, GraphObjective};
 use osculant::optim::{
-    Adam, AdamOptions, Base, CurvatureBatch, DampingRule, DecoupledNewtonCg, DecoupledOptions,
-    LevenbergMarquardt, LowRankSaddleFreeNewton, LrsfnOptions, NewtonCg, NewtonCgOptions,
-    NystromNewtonCg, Optimizer, Preconditioner, RankRule, Sgd, SgdOptions, Strategy,
+    Adam, AdamOptions, Base, CurvatureBatch, DampingRule, DebiasedSgd, DebiasedSgdOptions,
+    DecoupledNewtonCg, DecoupledOptions, LevenbergMarquardt, LowRankSaddleFreeNewton, LrsfnOptions,
+    NewtonCg, NewtonCgOptions, NystromNewtonCg, Optimizer, Preconditioner, RankRule, Sgd,
+    SgdOptions, Strategy,
 };
 use serde_json::{Map, Value};
 
 use crate::failure::{Failure, Outcome};
+use crate::paper::Paper;
 use crate::problems::Problem;
 
 /// Sub-batches of the noise test.
@@ -24,6 +26,8 @@ const NOISE_PARTS: usize = 8;
 pub(crate) enum Method {
     /// stochastic gradient descent with momentum
     Sgd,
+    /// gradient descent with step lengths that other examples measure
+    DebiasedSgd,
     /// Adam (Kingma and Ba 2015)
     Adam,
     /// Adam with decoupled weight decay (Loshchilov and Hutter 2019)
@@ -54,6 +58,7 @@ impl Method {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Method::Sgd => "sgd",
+            Method::DebiasedSgd => "debiased-sgd",
             Method::Adam => "adam",
             Method::Adamw => "adamw",
             Method::NewtonCg => "newton-cg",
@@ -78,6 +83,18 @@ impl Method {
                 ("momentum", "0.9"),
                 ("nesterov", "false"),
                 ("weight-decay", "0"),
+            ],
+            Method::DebiasedSgd => vec![
+                batch,
+                ("directions", "0.5"),
+                ("cross-fit", "false"),
+                ("damping", "0"),
+                (
+                    "max-step-length",
+                    if mean_of_pixels { "1000" } else { "10" },
+                ),
+                ("factor", "1"),
+                ("backwards", "false"),
             ],
             Method::Adam => vec![
                 batch,
@@ -155,8 +172,11 @@ impl Method {
                 ("damping", if mean_of_pixels { "1e-3" } else { "0.01" }),
                 ("damping-decrease", "0.6666666666666666"),
                 ("curvature", "hessian"),
+                ("strategy", "single"),
                 ("curvature-batch", "1"),
-                ("curvature-apart", "false"),
+                ("directions", "0.5"),
+                ("folds", "2"),
+                ("acceptance", "0"),
                 ("rank-rule", "fixed"),
                 ("rank-threshold", "2"),
                 ("average", "0.7"),
@@ -271,6 +291,16 @@ impl Setup {
                 options.weight_decay = self.get("weight-decay")?;
                 Ok(Box::new(Sgd::new(options)?))
             }
+            Method::DebiasedSgd => {
+                let options = DebiasedSgdOptions::default()
+                    .with_directions(self.get("directions")?)
+                    .with_cross_fit(self.get("cross-fit")?)
+                    .with_damping(self.get("damping")?)
+                    .with_max_step_length(self.get("max-step-length")?)
+                    .with_factor(self.get("factor")?)
+                    .with_backwards(self.get("backwards")?);
+                Ok(Box::new(DebiasedSgd::new(options)?))
+            }
             Method::Adam | Method::Adamw => {
                 let mut options = AdamOptions::default();
                 options.learning_rate = self.get("learning-rate")?;
@@ -331,8 +361,7 @@ impl Setup {
                     self.get("step-length")?,
                     self.get("damping")?,
                 );
-                let options = options.with_curvature_batch(CurvatureBatch::Apart(part));
-                Ok(Box::new(LowRankSaddleFreeNewton::new(options)?))
+                Ok(Box::new(Paper::new(options, part)?))
             }
         }
     }
@@ -368,14 +397,14 @@ impl Setup {
             }
             _ => return Err(self.bad("base", "gradient, sgd or adam")),
         };
-        let (part, apart): (f64, bool) =
-            (self.get("curvature-batch")?, self.get("curvature-apart")?);
-        let curvature_batch = if apart {
-            CurvatureBatch::Apart(part)
-        } else if part == 1.0 {
-            CurvatureBatch::Same
-        } else {
-            CurvatureBatch::Part(part)
+        let curvature_batch = match self.text("strategy")? {
+            "single" => match self.get("curvature-batch")? {
+                1.0 => CurvatureBatch::Same,
+                part => CurvatureBatch::Part(part),
+            },
+            "decoupled" => CurvatureBatch::Decoupled(self.get("directions")?),
+            "cross-fit" => CurvatureBatch::CrossFit(self.get("folds")?),
+            _ => return Err(self.bad("strategy", "single, decoupled or cross-fit")),
         };
         let threshold = self.get("rank-threshold")?;
         let rank_rule = match self.text("rank-rule")? {
@@ -400,6 +429,7 @@ impl Setup {
             .with_eigen(eigen)
             .with_base(base)
             .with_curvature_batch(curvature_batch)
+            .with_acceptance(self.get("acceptance")?)
             .with_rank_rule(rank_rule)
             .with_average(self.get("average")?)
             .with_storage(storage)
@@ -454,6 +484,7 @@ impl fmt::Display for Setup {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let default = Setup::new(self.method, Problem::DigitsMlp);
         let main: &[&str] = match self.method {
+            Method::DebiasedSgd => &["batch", "factor"],
             Method::NewtonCg => &["batch", "max-iterations", "damping"],
             Method::NystromNewtonCg => &["batch", "max-iterations", "damping", "rank"],
             Method::DecoupledNewtonCg => &["batch", "max-iterations", "damping", "strategy"],

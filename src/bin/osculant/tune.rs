@@ -86,6 +86,14 @@ fn grid(method: Method, problem: Problem) -> Grid {
             };
             pairs(("batch", &batches), ("max-iterations", &iterations))
         }
+        Method::DebiasedSgd => {
+            let batches = if problem.is_small() {
+                ["32", "64", "128"]
+            } else {
+                ["128", "256", "512"]
+            };
+            pairs(("batch", &batches), ("factor", &["0.5", "1", "2"]))
+        }
         Method::LrsfnPaper => pairs(
             ("step-length", &["0.005", "0.05", "0.5"]),
             ("damping", &["0.001", "0.01", "0.1"]),

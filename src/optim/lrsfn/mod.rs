@@ -1,75 +1,60 @@
 //! Low-rank saddle-free Newton with Levenberg-Marquardt damping (O'Leary-Roseberry, Alger and Ghattas 2020).
 
 mod automatic;
+mod fold;
 mod options;
+mod quotients;
+mod roles;
 mod spectrum;
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use automatic::StepProbe;
+use fold::{Fold, Memory};
 pub use options::{Base, CurvatureBatch, DampingRule, LrsfnOptions, RankRule};
-use spectrum::Spectrum;
+use roles::Rows;
 
 use super::candidates::{Candidate, Candidates};
-use super::first_order::{Moments, missing};
+use super::first_order::missing;
 use super::optimizer::{Optimizer, OptimizerState};
 use super::report::StepReport;
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Recording, Slice};
-use crate::kernels::blocks::{Rows, weigh};
-use crate::kernels::vector::{FirstOrderMethod, combine};
+use crate::gpu::{Gpu, Recording};
 use crate::objective::{Objective, Quadratic, QuadraticRequest};
 use crate::vector::Vector;
 
-/// The step of one quadratic's gradient.
-struct Workspace {
+/// Linearizes a quadratic and makes the step of a fold with its gradient.
+struct Maker {
     quadratic: Arc<Quadratic>,
-    theta: Vector,
-    candidates: Candidates,
-    /// Linearizes, projects the gradient and makes the step.
+    fold: usize,
     make: Recording,
 }
 
-/// What outlives a quadratic.
-struct Memory {
-    spectrum: Spectrum,
-    /// The step `d`.
-    step: Vector,
-    /// Its part in the captured space.
-    captured: Vector,
-    trial: Vector,
-    /// The gradient beyond the captured space, up to rounding errors.
-    beyond: Vector,
-    base: Option<BaseMemory>,
-    /// `u_i . g`
-    projections: Slice,
-    /// `u_i` times what the step in the complement is made from: what rounding errors, or moments, left of the captured space in it.
-    corrections: Slice,
-    /// Weights of projections and corrections in what is added to the gradient: -1 and 0.
-    subtract: Slice,
-    /// The same in the step.
-    weights: Slice,
-    /// Of the eigenvectors in the sum that is being made.
-    coefficients: Slice,
-    /// `[1, 1, 1, factor of what the step in the complement is made from]`
-    factors: Slice,
+/// What judges a step.
+struct Judge {
+    quadratic: Arc<Quadratic>,
+    theta: Vector,
+    candidates: Candidates,
 }
 
-/// A base optimizer. It moves `direction`, which is zero before.
-struct BaseMemory {
-    moments: Moments,
-    direction: Vector,
-    zeros: Vector,
+/// The batches of a step.
+struct Cast<'a, B: ?Sized> {
+    /// What makes eigenvectors, and what steps along them, for each step that is averaged.
+    folds: &'a [[&'a B; 2]],
+    /// What judges, unless that is what steps.
+    judge: Option<&'a B>,
 }
 
 /// What a step would do.
 struct Proposal {
     /// The loss before.
     base: f64,
+    /// Who judged.
+    judge: usize,
     candidate: Candidate,
-    /// `u_i . g`
-    projections: Vec<f32>,
+    /// `u_i . g` of each fold.
+    projections: Vec<Vec<f32>>,
     /// Whether the base optimizer moved at all.
     moved: bool,
 }
@@ -85,9 +70,17 @@ struct Proposal {
 /// the step of SGD or Adam on the gradient beyond the captured space, made orthogonal to that space.
 ///
 /// Eigenpairs come from the batch of the step, from a part of it ([`CurvatureBatch`]), or from a batch of their own with
-/// [`step_with_curvature`](Self::step_with_curvature). A step has one blocking readback. Where eigenpairs are computed there is one more if they start from
+/// [`step_with_curvature`](Self::step_with_curvature). With [`CurvatureBatch::Decoupled`] and [`CurvatureBatch::CrossFit`] this is Newton's method in eigenvectors
+/// with debiased mini-batches, a reconstruction (Tatzel et al. 2025): `u_i` of some examples, `l_i = u_i . C u_i` and `g` of others.
+///
+/// Whoever steps, the loss before and after, whether a step is accepted and the reduction ratio are those of the whole batch, or of the part
+/// [`LrsfnOptions::acceptance`]. The ratio is the change of that loss over the model's, `g . d + d . C d / 2`: `g` is the judges' gradient, and `d . C d` the
+/// mean over folds of `sum_i l_i (u_i . d)^2` of each fold's own step, with the eigenvalues that made it. So the slope is that of the loss which is judged,
+/// and the curvature was held out; were all folds' matrices one and positive semi-definite, their mean would bound the mean step's from above.
+///
+/// A step has one blocking readback, whatever the number of folds. Where eigenpairs are computed there is one more for each fold if they start from
 /// the last ones without power iterations, and `2 + power_iterations` more otherwise (see [`RandomizedEigensolver`](crate::linalg::RandomizedEigensolver));
-/// a noise test and an automatic step length have one each.
+/// one more for each fold with Rayleigh quotients of other examples or a noise test, which share it; and one for an automatic step length.
 ///
 /// The eigensolver, the rules for stable damping, the separate step lengths and everything else in [`LrsfnOptions`] go beyond the paper;
 /// [`LrsfnOptions::paper`] is the paper's method as its authors' program has it.
@@ -98,7 +91,8 @@ pub struct LowRankSaddleFreeNewton {
     /// Step lengths in the captured space and beyond it.
     lengths: [f64; 2],
     memory: Option<Memory>,
-    workspaces: Vec<Workspace>,
+    makers: Vec<Maker>,
+    judges: Vec<Judge>,
     probes: Vec<StepProbe>,
 }
 
@@ -119,17 +113,24 @@ impl LowRankSaddleFreeNewton {
             steps: 0,
             damping,
             memory: None,
-            workspaces: Vec::new(),
+            makers: Vec::new(),
+            judges: Vec::new(),
             probes: Vec::new(),
         })
     }
 
-    /// The eigenvalues in use, by falling magnitude; empty before the first step.
-    pub fn eigenvalues(&self) -> &[f64] {
-        self.memory.as_ref().map_or(&[], |m| &m.spectrum.values)
+    /// The eigenvalues in use; empty before the first step. They fall in magnitude, unless they are Rayleigh quotients of other examples than those of the
+    /// eigenvectors; with several folds they are one fold's after another's.
+    pub fn eigenvalues(&self) -> Vec<f64> {
+        self.memory
+            .as_ref()
+            .map_or(Vec::new(), |memory| all_values(&memory.folds))
     }
 
-    /// One step with gradient and losses of `batch` and curvature of `curvature_batch`.
+    /// One step with gradient and losses of `batch` and curvature of `curvature_batch`. Nothing is cut off from either batch: all of `batch` judges.
+    ///
+    /// With [`CurvatureBatch::Decoupled`] or [`CurvatureBatch::CrossFit`] only eigenvectors are of `curvature_batch`, and eigenvalues are Rayleigh quotients on
+    /// `batch`; there is one fold, which is the first one. Otherwise both are of `curvature_batch`, and slopes alone are of `batch`.
     ///
     /// # Errors
     /// As [`Optimizer::step`].
@@ -140,6 +141,19 @@ impl LowRankSaddleFreeNewton {
         batch: &O::Batch,
         curvature_batch: &O::Batch,
     ) -> Result<StepReport> {
+        let cast = Cast {
+            folds: &[[curvature_batch, batch]],
+            judge: None,
+        };
+        self.timed_step(objective, theta, &cast)
+    }
+
+    fn timed_step<O: Objective + ?Sized>(
+        &mut self,
+        objective: &mut O,
+        theta: &Vector,
+        cast: &Cast<'_, O::Batch>,
+    ) -> Result<StepReport> {
         let start = Instant::now();
         let gpu = objective.gpu().clone();
         let (readbacks, looks) = (gpu.readbacks(), gpu.looks());
@@ -147,7 +161,7 @@ impl LowRankSaddleFreeNewton {
             Some(memory) => memory,
             None => Memory::new(objective, &self.options)?,
         };
-        let result = self.step_in(&mut memory, objective, theta, batch, curvature_batch);
+        let result = self.step_in(&mut memory, objective, theta, cast);
         self.memory = Some(memory);
         Ok(StepReport {
             readbacks: gpu.readbacks() - readbacks,
@@ -162,33 +176,28 @@ impl LowRankSaddleFreeNewton {
         memory: &mut Memory,
         objective: &mut O,
         theta: &Vector,
-        batch: &O::Batch,
-        curvature_batch: &O::Batch,
+        cast: &Cast<'_, O::Batch>,
     ) -> Result<StepReport> {
         let gpu = objective.gpu().clone();
-        let examples = objective.examples(batch) as f64;
-        let mut work = 0.0;
-        if self.steps.is_multiple_of(self.options.refresh) || memory.spectrum.is_new() {
-            work += memory
-                .spectrum
-                .refresh(&self.options, objective, theta, curvature_batch)?;
-            memory.upload_subtraction(&gpu)?;
-            if let Some(steps) = self.options.automatic {
-                let length = self.measure(memory, objective, theta, batch, steps)?;
-                self.lengths = [length; 2];
-                work += examples * (1.0 + 2.0 * steps as f64);
-            }
-        }
-        let quadratic = objective.quadratic(theta, batch, QuadraticRequest::default())?;
-        let at = self.workspace(memory, objective, theta, &quadratic)?;
-        let damping = self.current_damping(&memory.spectrum);
-        let proposal = self.propose(memory, &gpu, at, damping)?;
+        let mut work = self.prepare(memory, objective, theta, cast)?;
+        let used = &memory.folds[..cast.folds.len()];
+        let damping = self.current_damping(used);
+        let proposal = self.propose(memory, objective, theta, cast, damping)?;
         let Proposal {
             base, candidate, ..
         } = proposal;
-        // A gradient, and the loss at the new point.
-        work += examples * (1.0 + 1.0 / 3.0);
-        if !base.is_finite() || !candidate.gradient_square.is_finite() || !proposal.moved {
+        // A gradient of whoever steps and whoever judges, and the loss at the new point.
+        let examples = |batch: &O::Batch| objective.examples(batch) as f64;
+        let steps = cast.folds.iter().map(|[_, steps]| *steps);
+        work += steps.clone().map(examples).sum::<f64>();
+        work += match cast.judge {
+            Some(judge) => examples(judge) * (1.0 + 1.0 / 3.0),
+            None => steps.map(examples).sum::<f64>() / 3.0,
+        };
+        let mut slopes = proposal.projections.iter().flatten();
+        let known = candidate.gradient_square.is_finite()
+            && (cast.judge.is_none() || slopes.all(|slope| slope.is_finite()));
+        if !base.is_finite() || !known || !proposal.moved {
             return Err(Error::NotFinite {
                 what: if !base.is_finite() {
                     "the loss".into()
@@ -200,7 +209,11 @@ impl LowRankSaddleFreeNewton {
                 advice: "Use a smaller step length or more damping, or check the data.",
             });
         }
-        let curvature = self.curvature_along(&memory.spectrum, &proposal.projections, damping);
+        let each = used.iter().zip(&proposal.projections);
+        let curvature: f64 = each
+            .map(|(fold, slopes)| fold.curvature_along(slopes, self.lengths[0], damping))
+            .sum();
+        let curvature = curvature / used.len() as f64;
         let rho = (candidate.loss - base) / (candidate.slope + 0.5 * curvature);
         let adaptive = match self.options.rule {
             DampingRule::Fixed => None,
@@ -210,8 +223,8 @@ impl LowRankSaddleFreeNewton {
             && candidate.square.is_finite()
             && (adaptive.is_none() || candidate.loss <= base);
         if accepted {
-            let workspace = &mut self.workspaces[at];
-            gpu.submit(|recorder| workspace.candidates.record_move(recorder))?;
+            let judge = &self.judges[proposal.judge];
+            gpu.submit(|recorder| judge.candidates.record_move(recorder))?;
         } else if adaptive.is_none() {
             return Err(Error::NotFinite {
                 what: "the loss after the step".into(),
@@ -223,6 +236,7 @@ impl LowRankSaddleFreeNewton {
             self.damping = rule.next(damping, rho).max(self.options.damping);
         }
         self.steps += 1;
+        let noise = used.iter().flat_map(|fold| &fold.spectrum.noise);
         Ok(StepReport {
             loss_before: base,
             loss_after: Some(if accepted { candidate.loss } else { base }),
@@ -236,38 +250,59 @@ impl LowRankSaddleFreeNewton {
             step_length: Some(self.lengths[0]),
             rho: rho.is_finite().then_some(rho),
             damping: Some(damping),
-            eigenvalues: memory.spectrum.values.clone(),
-            eigenvalue_noise: memory.spectrum.noise.clone(),
+            eigenvalues: all_values(used),
+            eigenvalue_noise: noise.copied().collect(),
             work,
             ..StepReport::default()
         })
     }
 
-    /// The damping of a step.
-    fn current_damping(&self, spectrum: &Spectrum) -> f64 {
+    /// Computes eigenpairs where it is time for them. Returns the work.
+    fn prepare<O: Objective + ?Sized>(
+        &mut self,
+        memory: &mut Memory,
+        objective: &mut O,
+        theta: &Vector,
+        cast: &Cast<'_, O::Batch>,
+    ) -> Result<f64> {
+        let gpu = objective.gpu().clone();
+        let due = self.steps.is_multiple_of(self.options.refresh);
+        let holds_out = self.options.holds_out();
+        let mut work = 0.0;
+        let mut fresh = false;
+        for (fold, [directions, steps]) in memory.folds.iter_mut().zip(cast.folds) {
+            if due || fold.spectrum.is_new() {
+                let held_out = holds_out.then_some(*steps);
+                let (options, spectrum) = (&self.options, &mut fold.spectrum);
+                work += spectrum.refresh(options, objective, theta, directions, held_out)?;
+                fold.upload_subtraction(&gpu)?;
+                fresh = true;
+            }
+        }
+        if let (true, Some(lanczos), [[_, steps]]) = (fresh, self.options.automatic, cast.folds) {
+            let length = self.measure(&memory.folds[0], objective, theta, steps, lanczos)?;
+            self.lengths = [length; 2];
+            work += objective.examples(steps) as f64 * (1.0 + 2.0 * lanczos as f64);
+        }
+        Ok(work)
+    }
+
+    /// The damping of a step with these folds.
+    fn current_damping(&self, folds: &[Fold]) -> f64 {
         match self.options.rule {
             DampingRule::Fixed => self.options.damping,
             DampingRule::Adaptive(_) => {
-                let least = spectrum.values.last().map_or(0.0, |value| value.abs());
-                self.damping.max(least).max(self.options.damping)
+                let least = folds.iter().map(|fold| fold.spectrum.least);
+                let floor = least.fold(self.options.damping, f64::max);
+                self.damping.max(floor)
             }
         }
-    }
-
-    /// `d . C d` within the captured space, with signs.
-    fn curvature_along(&self, spectrum: &Spectrum, projections: &[f32], damping: f64) -> f64 {
-        let each = spectrum.values.iter().zip(projections);
-        each.map(|(value, &projection)| {
-            let moved = self.lengths[0] * f64::from(projection) / (value.abs() + damping);
-            value * moved * moved
-        })
-        .sum()
     }
 
     /// The automatic step length.
     fn measure<O: Objective + ?Sized>(
         &mut self,
-        memory: &Memory,
+        fold: &Fold,
         objective: &mut O,
         theta: &Vector,
         batch: &O::Batch,
@@ -283,62 +318,111 @@ impl LowRankSaddleFreeNewton {
         let at = match self.probes.iter().position(known) {
             Some(at) => at,
             None => {
-                let basis = &memory.spectrum.basis;
+                let basis = &fold.spectrum.basis;
                 self.probes
                     .push(StepProbe::new(gpu, &quadratic, basis, steps)?);
                 self.probes.len() - 1
             }
         };
-        let damping = self.current_damping(&memory.spectrum);
-        self.probes[at].measure(gpu, &memory.spectrum.values, damping)
+        let damping = self.current_damping(std::slice::from_ref(fold));
+        self.probes[at].measure(gpu, &fold.spectrum.values, damping)
     }
 
-    fn workspace<O: Objective + ?Sized>(
+    /// What makes the step of a fold with the gradient of a quadratic.
+    fn maker(
+        &mut self,
+        memory: &Memory,
+        gpu: &Gpu,
+        quadratic: &Arc<Quadratic>,
+        fold: usize,
+    ) -> Result<usize> {
+        let known = |m: &Maker| Arc::ptr_eq(&m.quadratic, quadratic) && m.fold == fold;
+        if let Some(at) = self.makers.iter().position(known) {
+            return Ok(at);
+        }
+        let mut make = quadratic.linearize.clone();
+        memory.record(gpu, &mut make, quadratic, fold)?;
+        self.makers.push(Maker {
+            quadratic: Arc::clone(quadratic),
+            fold,
+            make,
+        });
+        Ok(self.makers.len() - 1)
+    }
+
+    fn judge<O: Objective + ?Sized>(
         &mut self,
         memory: &Memory,
         objective: &mut O,
         theta: &Vector,
         quadratic: &Arc<Quadratic>,
     ) -> Result<usize> {
-        let known = |w: &Workspace| Arc::ptr_eq(&w.quadratic, quadratic) && w.theta.is_same(theta);
-        if let Some(at) = self.workspaces.iter().position(known) {
+        let known = |j: &Judge| Arc::ptr_eq(&j.quadratic, quadratic) && j.theta.is_same(theta);
+        if let Some(at) = self.judges.iter().position(known) {
             return Ok(at);
         }
         let loss = objective.loss_at(&memory.trial, quadratic.rows)?;
         let gpu = objective.gpu();
-        let mut make = quadratic.linearize.clone();
-        memory.record(gpu, &mut make, quadratic)?;
         let candidates = Candidates::new(
             gpu,
             [theta, &memory.trial, &quadratic.gradient],
             &quadratic.value,
             loss,
         )?;
-        self.workspaces.push(Workspace {
+        self.judges.push(Judge {
             quadratic: Arc::clone(quadratic),
             theta: theta.clone(),
             candidates,
-            make,
         });
-        Ok(self.workspaces.len() - 1)
+        Ok(self.judges.len() - 1)
     }
 
     /// Makes the step, and evaluates the loss there.
-    fn propose(&mut self, memory: &Memory, gpu: &Gpu, at: usize, damping: f64) -> Result<Proposal> {
+    fn propose<O: Objective + ?Sized>(
+        &mut self,
+        memory: &Memory,
+        objective: &mut O,
+        theta: &Vector,
+        cast: &Cast<'_, O::Batch>,
+        damping: f64,
+    ) -> Result<Proposal> {
+        let gpu = objective.gpu().clone();
         let settings = self.settings();
-        let workspace = &mut self.workspaces[at];
         if let (Some(base), Some(settings)) = (&memory.base, &settings) {
             gpu.upload(&base.moments.settings, 0, settings)?;
         }
-        memory.upload_weights(gpu, self.lengths, damping)?;
-        workspace.candidates.prepare(gpu, &[(&memory.step, 1.0)])?;
-        let (make, candidates) = (&workspace.make, &workspace.candidates);
+        let request = QuadraticRequest::default();
+        let share = 1.0 / cast.folds.len() as f64;
+        let mut quadratic = None;
+        let mut before = 0;
+        for (number, [_, steps]) in cast.folds.iter().enumerate() {
+            let own = objective.quadratic(theta, steps, request)?;
+            before = self.maker(memory, &gpu, &own, number)?;
+            memory.upload_weights(&gpu, number, self.lengths, damping, share)?;
+            if cast.judge.is_some() {
+                // Submitted before the next examples are loaded into the same buffers.
+                gpu.submit(|recorder| recorder.replay(&self.makers[before].make))?;
+            }
+            quadratic = Some(own);
+        }
+        if let Some(judge) = cast.judge {
+            quadratic = Some(objective.quadratic(theta, judge, request)?);
+        }
+        let quadratic = quadratic.ok_or_else(|| missing("quadratic"))?;
+        let judge = self.judge(memory, objective, theta, &quadratic)?;
+        let candidates = &mut self.judges[judge].candidates;
+        candidates.prepare(&gpu, &[(memory.step(cast.folds.len()), 1.0)])?;
+        let before = match cast.judge {
+            Some(_) => &quadratic.linearize,
+            None => &self.makers[before].make,
+        };
         let mut reads = candidates.reads().to_vec();
-        reads.push(&memory.projections);
+        let folds = &memory.folds[..cast.folds.len()];
+        reads.extend(folds.iter().map(|fold| &fold.projections));
         reads.extend(memory.base.as_ref().map(|base| &base.moments.sums));
         let mut read = gpu.submit_and_read(
             |recorder| {
-                recorder.replay(make);
+                recorder.replay(before);
                 candidates.record(recorder);
                 Ok(())
             },
@@ -351,11 +435,12 @@ impl LowRankSaddleFreeNewton {
             }
             _ => true,
         };
-        let projections = read.pop().ok_or_else(|| missing("projections"))?;
+        let projections = read.split_off(read.len() - folds.len());
         let (base, found) = candidates.results(&read)?;
         let candidate = found.first().copied().ok_or_else(|| missing("candidate"))?;
         Ok(Proposal {
             base,
+            judge,
             candidate,
             projections,
             moved,
@@ -372,137 +457,38 @@ impl LowRankSaddleFreeNewton {
     }
 }
 
-impl Memory {
-    fn new<O: Objective + ?Sized>(objective: &O, options: &LrsfnOptions) -> Result<Self> {
-        let (gpu, layout) = (objective.gpu(), objective.layout());
-        let rank = options.eigen.rank;
-        let new = |label: &str| Vector::new(gpu, label, layout);
-        let method = match options.base {
-            Base::Gradient => None,
-            Base::Sgd(_) => Some(FirstOrderMethod::Sgd),
-            Base::Adam(_) => Some(FirstOrderMethod::Adam),
-        };
-        let base = match method {
-            None => None,
-            Some(method) => Some(BaseMemory {
-                moments: Moments::new(gpu, layout, method)?,
-                direction: new("step of the base optimizer")?,
-                zeros: new("zeros")?,
-            }),
-        };
-        Ok(Self {
-            spectrum: Spectrum::new(gpu, layout, options)?,
-            step: new("step")?,
-            captured: new("step in the captured space")?,
-            trial: new("trial point")?,
-            beyond: new("gradient beyond the captured space")?,
-            base,
-            projections: gpu.buffer("projections", rank)?,
-            corrections: gpu.buffer("corrections of projections", rank)?,
-            subtract: gpu.buffer("weights of projections in the gradient", 2 * rank)?,
-            weights: gpu.buffer("weights of projections", 2 * rank)?,
-            coefficients: gpu.buffer("coefficients of eigenvectors", rank)?,
-            factors: gpu.buffer("factors of gradients", 4)?,
-        })
-    }
-
-    /// Records the step for a quadratic that is linearized. `8 r P` flops.
-    fn record(&self, gpu: &Gpu, make: &mut Recording, quadratic: &Quadratic) -> Result<()> {
-        let gradient = &quadratic.gradient;
-        self.record_split(gpu, make, gradient, &self.projections, &self.beyond, 0)?;
-        // Again: what rounding leaves of the captured space would be multiplied by 1 / damping.
-        let mut source = &self.beyond;
-        if let Some(base) = &self.base {
-            let direction = &base.direction;
-            make.copy(base.zeros.slice(), direction.slice())?;
-            let moments = &base.moments;
-            moments.record(gpu, make, direction, &self.beyond, &quadratic.value)?;
-            source = direction;
-        }
-        self.record_split(gpu, make, source, &self.corrections, &self.step, 2)
-    }
-
-    /// Records `products = U x` and `out = (weighted projections and corrections) U + factor x`.
-    fn record_split(
-        &self,
-        gpu: &Gpu,
-        make: &mut Recording,
-        x: &Vector,
-        products: &Slice,
-        out: &Vector,
-        slot: usize,
-    ) -> Result<()> {
-        let basis = &self.spectrum.basis;
-        basis.record_products(gpu, make, &x.into(), products)?;
-        let weights = if slot == 0 {
-            &self.subtract
-        } else {
-            &self.weights
-        };
-        let (c, first) = (&self.coefficients, &self.projections);
-        weigh(gpu, make, c, weights, first, products)?;
-        let captured = &self.captured;
-        basis.record_combination(gpu, make, &Rows::from(captured), c, false)?;
-        let factors = (&self.factors, slot);
-        combine(gpu, make, out.slice(), captured.slice(), x.slice(), factors)
-    }
-
-    /// Eigenvectors that are not in use stay in the complement.
-    fn upload_subtraction(&self, gpu: &Gpu) -> Result<()> {
-        let mut numbers = vec![-1.0f32; self.spectrum.values.len()];
-        numbers.resize(self.subtract.len(), 0.0);
-        gpu.upload(&self.subtract, 0, &numbers)
-    }
-
-    fn upload_weights(&self, gpu: &Gpu, [alpha, beta]: [f64; 2], damping: f64) -> Result<()> {
-        let rank = self.spectrum.basis.rank();
-        let mut weights = vec![0.0f32; 2 * rank];
-        // A base optimizer's step has its length already, and nothing of the captured space may stay in it.
-        let factor = if self.base.is_some() {
-            1.0
-        } else {
-            -beta / damping
-        };
-        for (i, value) in self.spectrum.values.iter().enumerate() {
-            let captured = -alpha / (value.abs() + damping);
-            weights[i] = captured as f32;
-            weights[rank + i] = if self.base.is_some() {
-                -1.0
-            } else {
-                (captured - factor) as f32
-            };
-        }
-        gpu.upload(&self.weights, 0, &weights)?;
-        gpu.upload(&self.factors, 0, &[1.0, 1.0, 1.0, factor as f32])
-    }
-}
-
 impl<O: Objective + ?Sized> Optimizer<O> for LowRankSaddleFreeNewton {
     fn name(&self) -> &'static str {
-        match self.options.rule {
-            DampingRule::Fixed => "lrsfn-paper",
-            DampingRule::Adaptive(_) => "lrsfn",
+        match (self.options.rule, self.options.curvature_batch) {
+            (_, CurvatureBatch::Decoupled(_)) => "decoupled-lrsfn",
+            (_, CurvatureBatch::CrossFit(_)) => "cross-fit-lrsfn",
+            (DampingRule::Fixed, _) => "lrsfn-paper",
+            (DampingRule::Adaptive(_), _) => "lrsfn",
         }
     }
 
     fn step(&mut self, objective: &mut O, theta: &Vector, batch: &O::Batch) -> Result<StepReport> {
-        let rows = objective.rows(batch);
-        let of = |part: f64| ((rows as f64 * part).round() as usize).clamp(1, rows);
-        match self.options.curvature_batch {
-            CurvatureBatch::Same => self.step_with_curvature(objective, theta, batch, batch),
-            CurvatureBatch::Part(part) => {
-                let first = 0..of(part);
-                let curvature = objective.part(batch, &[first])?;
-                self.step_with_curvature(objective, theta, batch, &curvature)
-            }
-            CurvatureBatch::Apart(part) => {
-                let cut = rows - of(part);
-                let (first, last) = (0..cut, cut..rows);
-                let gradient = objective.part(batch, &[first])?;
-                let curvature = objective.part(batch, &[last])?;
-                self.step_with_curvature(objective, theta, &gradient, &curvature)
-            }
-        }
+        let roles = self.options.deal(objective.rows(batch));
+        let part = |rows: &Rows| match rows {
+            Some(ranges) => objective.part(batch, ranges).map(Some),
+            None => Ok(None),
+        };
+        let folds = roles
+            .folds
+            .iter()
+            .map(|[directions, steps]| Ok([part(directions)?, part(steps)?]))
+            .collect::<Result<Vec<_>>>()?;
+        let judging = part(&roles.judges)?;
+        let folds: Vec<[&O::Batch; 2]> = folds
+            .iter()
+            .map(|fold| fold.each_ref().map(|part| part.as_ref().unwrap_or(batch)))
+            .collect();
+        let judge = (!roles.judge_themselves()).then(|| judging.as_ref().unwrap_or(batch));
+        let cast = Cast {
+            folds: &folds,
+            judge,
+        };
+        self.timed_step(objective, theta, &cast)
     }
 
     fn state(&self, objective: &O) -> Result<OptimizerState> {
@@ -516,7 +502,10 @@ impl<O: Objective + ?Sized> Optimizer<O> for LowRankSaddleFreeNewton {
             vectors: vec![],
         };
         if let Some(memory) = &self.memory {
-            memory.spectrum.save(objective.gpu(), &mut state)?;
+            for (number, fold) in memory.folds.iter().enumerate() {
+                let (gpu, of) = (objective.gpu(), prefix(number));
+                fold.spectrum.save(gpu, &of, &mut state)?;
+            }
             if let Some(base) = &memory.base {
                 base.moments.save(objective.gpu(), &mut state)?;
             }
@@ -531,16 +520,33 @@ impl<O: Objective + ?Sized> Optimizer<O> for LowRankSaddleFreeNewton {
         let gpu = objective.gpu();
         let mut memory = Memory::new(objective, &self.options)?;
         if steps > 0.0 {
-            memory.spectrum.restore(gpu, state)?;
+            for (number, fold) in memory.folds.iter_mut().enumerate() {
+                fold.spectrum.restore(gpu, &prefix(number), state)?;
+                fold.upload_subtraction(gpu)?;
+            }
             if let Some(base) = &memory.base {
                 base.moments.restore(gpu, state)?;
             }
-            memory.upload_subtraction(gpu)?;
         }
-        self.workspaces.clear();
+        self.makers.clear();
+        self.judges.clear();
         self.probes.clear();
         (self.steps, self.damping, self.lengths) = (steps as usize, damping, lengths);
         self.memory = Some(memory);
         Ok(())
     }
+}
+
+/// How names of what fold `number` remembers begin.
+fn prefix(number: usize) -> String {
+    match number {
+        0 => String::new(),
+        _ => format!("fold {number} "),
+    }
+}
+
+/// The eigenvalues of one fold after another.
+fn all_values(folds: &[Fold]) -> Vec<f64> {
+    let values = folds.iter().flat_map(|fold| &fold.spectrum.values);
+    values.copied().collect()
 }

@@ -14,6 +14,10 @@ pub enum DampingRule {
     Fixed,
     /// At least the smallest captured `|eigenvalue|`, so that a step length of 1 is stable for everything that was not captured: on a quadratic that needs
     /// `step < 2 damping / |l_(r+1)|`. Above that, adapted by the reduction ratio; a step that raises the loss is refused.
+    ///
+    /// What bounds the rest is the last eigenvalue on the examples that made the eigenvectors. The Rayleigh quotients of other examples, with which
+    /// [`CurvatureBatch::Decoupled`] and [`CurvatureBatch::CrossFit`] step, are in no order, and one that happens to be near zero bounds nothing; so
+    /// it is not theirs. With several folds it is the largest of theirs, one damping for all.
     Adaptive(LevenbergMarquardt),
 }
 
@@ -31,15 +35,24 @@ pub enum Base {
 }
 
 /// Which examples of a step's batch the eigenpairs come from.
+///
+/// `Decoupled` and `CrossFit` are Newton's method in eigenvectors with debiased mini-batches (Tatzel et al. 2025), a reconstruction: the paper's text and program
+/// were not available. On the batch that made them eigenvectors are too steep and too curved. Slopes and curvatures of other examples have no such bias, if
+/// both are of others: there is no way to ask for one of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub enum CurvatureBatch {
     /// All of them.
     #[default]
     Same,
     /// This part of them, from 0 to 1; the gradient is of all.
     Part(f64),
-    /// This part of them; the gradient is of the others, so that eigenvectors and slopes have independent errors.
-    Apart(f64),
+    /// Eigenvectors come from the first part of them, from 0 to 1. Everything else is of the others: slopes `u_i . g`, the gradient beyond the captured
+    /// space, and eigenvalues, as Rayleigh quotients `u_i . C u_i`.
+    Decoupled(f64),
+    /// They are cut into this many folds of equal size. Each makes a step as [`Decoupled`](Self::Decoupled) does, with the eigenvectors of all others, and the steps
+    /// are averaged. Eigenvectors of each fold start from its own last ones.
+    CrossFit(usize),
 }
 
 /// How many of the eigenpairs are used.
@@ -52,7 +65,7 @@ pub enum RankRule {
     /// as many vectors as it has for oversampling are added until that is so.
     Residual(f64),
     /// Those before the first whose eigenvalue is smaller than `least` times its noise: the standard error of its Rayleigh quotient over `parts`
-    /// sub-batches of the curvature batch.
+    /// sub-batches of the examples that the eigenvalues are of.
     Noise {
         /// Smallest ratio of signal to noise.
         least: f64,
@@ -85,6 +98,8 @@ pub struct LrsfnOptions {
     pub base: Base,
     /// Which examples the eigenpairs come from. Default all.
     pub curvature_batch: CurvatureBatch,
+    /// Part of the batch that does nothing but judge the step: losses, and the slope in the reduction ratio. 0: the whole batch judges. Default 0.
+    pub acceptance: f64,
     /// How many eigenpairs are used. Default all.
     pub rank_rule: RankRule,
     /// Decay of a running average of the matrix over computations of eigenpairs, of which the low-rank part is kept; 0 is no average. Default 0.
@@ -109,6 +124,7 @@ impl Default for LrsfnOptions {
             recall: true,
             base: Base::Gradient,
             curvature_batch: CurvatureBatch::Same,
+            acceptance: 0.0,
             rank_rule: RankRule::Fixed,
             average: 0.0,
             automatic: None,
@@ -202,6 +218,13 @@ impl LrsfnOptions {
         self
     }
 
+    /// Sets the part of the batch that only judges.
+    #[must_use]
+    pub fn with_acceptance(mut self, part: f64) -> Self {
+        self.acceptance = part;
+        self
+    }
+
     /// Sets how many eigenpairs are used.
     #[must_use]
     pub fn with_rank_rule(mut self, rule: RankRule) -> Self {
@@ -288,11 +311,7 @@ impl LrsfnOptions {
                 format!("{decay} would act on the step; give the objective an l2 term instead"),
             );
         }
-        if let CurvatureBatch::Part(part) | CurvatureBatch::Apart(part) = self.curvature_batch
-            && !(part > 0.0 && part < 1.0)
-        {
-            return bad("curvature batch", format!("{part} is not a part in 0..1"));
-        }
+        self.validate_roles()?;
         match self.rank_rule {
             RankRule::Fixed => {}
             RankRule::Residual(tolerance) => {
@@ -329,5 +348,40 @@ impl LrsfnOptions {
             );
         }
         Ok(())
+    }
+
+    /// Who makes what.
+    fn validate_roles(&self) -> Result<()> {
+        let bad = |option: &str, message: String| {
+            Err(Error::Option {
+                option: option.into(),
+                message,
+            })
+        };
+        match self.curvature_batch {
+            CurvatureBatch::Part(part) | CurvatureBatch::Decoupled(part)
+                if !(part > 0.0 && part < 1.0) =>
+            {
+                bad("curvature batch", format!("{part} is not a part in 0..1"))
+            }
+            CurvatureBatch::CrossFit(folds) if !(2..=100).contains(&folds) => bad(
+                "curvature batch",
+                format!("{folds} folds are not in 2..=100"),
+            ),
+            CurvatureBatch::CrossFit(_) if self.base != Base::Gradient => bad(
+                "base",
+                "each fold of CrossFit has a captured space of its own, and SGD or Adam has one memory beyond it; use the base Gradient, or decoupled batches"
+                    .into(),
+            ),
+            CurvatureBatch::CrossFit(_) if self.automatic.is_some() => bad(
+                "automatic step length",
+                "each fold of CrossFit would have its own; set step lengths, or use decoupled batches"
+                    .into(),
+            ),
+            _ if !(0.0..1.0).contains(&self.acceptance) => {
+                bad("acceptance", format!("{} is not in 0..1", self.acceptance))
+            }
+            _ => Ok(()),
+        }
     }
 }

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use super::options::{LrsfnOptions, RankRule};
+use super::quotients::{Quotients, block, standard_errors};
 use crate::error::Result;
-use crate::gpu::{Gpu, Recording, Slice};
-use crate::kernels::blocks::{InnerProducts, Rows, weigh};
+use crate::gpu::{Gpu, Slice};
+use crate::kernels::blocks::{Rows, weigh};
 use crate::linalg::{
     Basis, BlockOperator, Eigenvalues, RandomizedEigensolver, RangeFinder, RangeOptions,
 };
-use crate::objective::{BlockProduct, Objective, Quadratic, QuadraticRequest};
+use crate::objective::{Objective, Quadratic, QuadraticRequest};
 use crate::optim::first_order::missing;
 use crate::optim::optimizer::OptimizerState;
 use crate::vector::{Layout, Vector};
@@ -17,8 +18,10 @@ use crate::vector::{Layout, Vector};
 /// Eigenpairs of the curvature.
 pub(super) struct Spectrum {
     pub(super) basis: Basis,
-    /// The eigenvalues in use, by falling magnitude.
+    /// The eigenvalues in use. They fall in magnitude, unless they are Rayleigh quotients on other examples than those of the eigenvectors.
     pub(super) values: Vec<f64>,
+    /// Magnitude of the last one of them on the examples of the eigenvectors: what was not captured there is no larger.
+    pub(super) least: f64,
     /// Their standard errors, where they are estimated.
     pub(super) noise: Vec<f64>,
     /// Computations so far.
@@ -26,7 +29,7 @@ pub(super) struct Spectrum {
     /// Random vectors drawn so far.
     drawn: u32,
     solvers: Vec<Solver>,
-    probes: Vec<Probe>,
+    quotients: Quotients,
 }
 
 enum Method {
@@ -42,23 +45,17 @@ struct Solver {
     weights: Option<Slice>,
 }
 
-/// Rayleigh quotients of the eigenvectors on the quadratic of a sub-batch.
-struct Probe {
-    quadratic: Arc<Quadratic>,
-    run: Recording,
-    inner: InnerProducts,
-}
-
 impl Spectrum {
     pub(super) fn new(gpu: &Gpu, layout: &Arc<Layout>, options: &LrsfnOptions) -> Result<Self> {
         Ok(Self {
             basis: Basis::new(gpu, layout, options.eigen.rank, options.storage)?,
             values: Vec::new(),
+            least: 0.0,
             noise: Vec::new(),
             refreshes: 0,
             drawn: 0,
             solvers: Vec::new(),
-            probes: Vec::new(),
+            quotients: Quotients::default(),
         })
     }
 
@@ -67,13 +64,19 @@ impl Spectrum {
         self.refreshes == 0
     }
 
-    /// Computes eigenpairs at `theta` on a batch. Returns the work.
+    /// Computes eigenpairs at `theta` on a batch. With examples held out, eigenvalues and their noise are of those. Returns the work.
+    ///
+    /// ```text
+    /// l_i = u_i . C' u_i                               with C' of the examples held out
+    /// l_i = u_i . A u_i + s (u_i . (C' - C) u_i)       in a running average A, of which s C is new
+    /// ```
     pub(super) fn refresh<O: Objective + ?Sized>(
         &mut self,
         options: &LrsfnOptions,
         objective: &mut O,
         theta: &Vector,
         batch: &O::Batch,
+        held_out: Option<&O::Batch>,
     ) -> Result<f64> {
         let growing = matches!(options.rank_rule, RankRule::Residual(_));
         let request = QuadraticRequest {
@@ -111,28 +114,62 @@ impl Spectrum {
         } else {
             1.0
         };
-        self.values = found.values.iter().map(|value| scale * value).collect();
-        while self.values.last() == Some(&0.0) {
-            self.values.pop();
+        let mut own: Vec<f64> = found.values.iter().map(|value| scale * value).collect();
+        while own.last() == Some(&0.0) {
+            own.pop();
+        }
+        // The linearization is a gradient, too.
+        let cost = |batch: &O::Batch, products: usize, objective: &O| {
+            objective.examples(batch) as f64 * (1.0 + 2.0 * products as f64)
+        };
+        let mut work = cost(batch, found.products, objective);
+        let averages = self.solvers[at].weights.is_some();
+        let parts = match options.rank_rule {
+            RankRule::Noise { parts, .. } => cut(objective, held_out.unwrap_or(batch), parts)?,
+            _ => Vec::new(),
+        };
+        let mut batches: Vec<&O::Batch> = held_out.into_iter().collect();
+        if averages && held_out.is_some() {
+            batches.push(batch);
+        }
+        let whole = batches.len();
+        batches.extend(&parts);
+        let mut measured = Vec::new();
+        if !batches.is_empty() {
+            let curvature = options.curvature;
+            let quotients = &mut self.quotients;
+            measured = quotients.measure(objective, theta, &self.basis, curvature, &batches)?;
+            let rank = options.eigen.rank;
+            work += batches
+                .iter()
+                .map(|batch| cost(batch, rank, objective))
+                .sum::<f64>();
         }
         self.refreshes += 1;
-        // The linearization is a gradient, too.
-        let mut products = found.products;
-        self.noise.clear();
-        if let RankRule::Noise { least, parts } = options.rank_rule {
-            self.measure_noise(options, objective, theta, batch, parts)?;
-            products += options.eigen.rank;
+        self.noise = if parts.is_empty() {
+            Vec::new()
+        } else {
+            standard_errors(&measured[whole..], own.len())
+        };
+        self.values = match &measured[..whole] {
+            [] => own.clone(),
+            [theirs, rest @ ..] => (0..own.len())
+                .map(|i| match rest.first() {
+                    Some(mine) => own[i] + scale * (theirs[i] - mine[i]),
+                    None => theirs[i],
+                })
+                .collect(),
+        };
+        if let RankRule::Noise { least, .. } = options.rank_rule {
             let clear = |(value, noise): (&f64, &f64)| value.abs() >= least * noise;
-            let kept = self
-                .values
-                .iter()
-                .zip(&self.noise)
-                .take_while(|&pair| clear(pair))
-                .count();
+            let pairs = self.values.iter().zip(&self.noise);
+            let kept = pairs.take_while(|&pair| clear(pair)).count();
             self.values.truncate(kept);
             self.noise.truncate(kept);
         }
-        Ok(objective.examples(batch) as f64 * (1.0 + 2.0 * products as f64))
+        let last = self.values.len().checked_sub(1);
+        self.least = last.map_or(0.0, |last| own[last].abs());
+        Ok(work)
     }
 
     fn solver(
@@ -176,117 +213,51 @@ impl Spectrum {
         Ok(self.solvers.len() - 1)
     }
 
-    /// Standard errors of the eigenvectors' Rayleigh quotients over `parts` sub-batches, in one readback.
-    fn measure_noise<O: Objective + ?Sized>(
-        &mut self,
-        options: &LrsfnOptions,
-        objective: &mut O,
-        theta: &Vector,
-        batch: &O::Batch,
-        parts: usize,
-    ) -> Result<()> {
-        let rank = options.eigen.rank;
-        let rows = objective.rows(batch) / parts;
-        let batches = (0..parts)
-            .map(|part| {
-                let own = part * rows..(part + 1) * rows;
-                objective.part(batch, &[own])
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let gpu = objective.gpu().clone();
-        let mut results = Vec::new();
-        for (part, batch) in batches.iter().enumerate() {
-            let request = QuadraticRequest {
-                curvature: options.curvature,
-                block: rank,
-                ..QuadraticRequest::default()
-            };
-            let quadratic = objective.quadratic(theta, batch, request)?;
-            let at = match self.probes.get(part) {
-                Some(probe) if Arc::ptr_eq(&probe.quadratic, &quadratic) => part,
-                _ => {
-                    self.probes.truncate(part);
-                    let mut run = quadratic.linearize.clone();
-                    let block = block(&quadratic)?;
-                    self.basis
-                        .record_recall(&gpu, &mut run, &block.directions, 0)?;
-                    run.append(block.multiply.clone());
-                    let (left, right) = (Rows::all(&block.directions), Rows::all(&block.products));
-                    let inner = InnerProducts::record(&gpu, &mut run, &left, &right)?;
-                    self.probes.push(Probe {
-                        quadratic,
-                        run,
-                        inner,
-                    });
-                    part
-                }
-            };
-            // Submitted before the next sub-batch is loaded into the same buffers.
-            gpu.submit(|recorder| recorder.replay(&self.probes[at].run))?;
-            results.push(at);
-        }
-        let reads: Vec<&Slice> = results
-            .iter()
-            .flat_map(|&at| self.probes[at].inner.reads())
-            .collect();
-        let mut read = gpu.read(&reads)?.into_iter();
-        let quotients: Vec<Vec<f64>> = results
-            .iter()
-            .map(|&at| {
-                let matrix = self.probes[at].inner.sum(&mut read);
-                matrix.diagonal().iter().copied().collect()
-            })
-            .collect();
-        self.noise = (0..self.values.len())
-            .map(|i| {
-                let each: Vec<f64> = quotients.iter().map(|part| part[i]).collect();
-                let mean = each.iter().sum::<f64>() / parts as f64;
-                let square: f64 = each.iter().map(|x| (x - mean).powi(2)).sum();
-                (square / (parts as f64 - 1.0) / parts as f64).sqrt()
-            })
-            .collect();
-        Ok(())
-    }
-
-    pub(super) fn save(&self, gpu: &Gpu, state: &mut OptimizerState) -> Result<()> {
+    /// Adds what must be remembered, under names that begin with `of`.
+    pub(super) fn save(&self, gpu: &Gpu, of: &str, state: &mut OptimizerState) -> Result<()> {
         let scalars = [
             ("refreshes", f64::from(self.refreshes)),
             ("drawn", f64::from(self.drawn)),
+            ("least", self.least),
         ];
         for (name, value) in scalars {
-            state.scalars.push((name.into(), value));
+            state.scalars.push((format!("{of}{name}"), value));
         }
         // Vectors that are not in use start the next computation, too.
         for (i, vector) in self.basis.read(gpu)?.into_iter().enumerate() {
-            state.vectors.push((format!("eigenvector {i}"), vector));
+            state.vectors.push((format!("{of}eigenvector {i}"), vector));
         }
         for (i, value) in self.values.iter().enumerate() {
-            state.scalars.push((format!("eigenvalue {i}"), *value));
+            state.scalars.push((format!("{of}eigenvalue {i}"), *value));
         }
         for (i, noise) in self.noise.iter().enumerate() {
-            state.scalars.push((format!("noise {i}"), *noise));
+            state.scalars.push((format!("{of}noise {i}"), *noise));
         }
         Ok(())
     }
 
-    pub(super) fn restore(&mut self, gpu: &Gpu, state: &OptimizerState) -> Result<()> {
-        let scalar = |name: &str| state.scalar(name).ok_or_else(|| missing(name));
-        let (refreshes, drawn) = (scalar("refreshes")?, scalar("drawn")?);
+    /// Takes up what was saved under names that begin with `of`.
+    pub(super) fn restore(&mut self, gpu: &Gpu, of: &str, state: &OptimizerState) -> Result<()> {
+        let scalar = |name: &str| {
+            let name = format!("{of}{name}");
+            state.scalar(&name).ok_or_else(|| missing(&name))
+        };
+        let (refreshes, drawn, least) = (scalar("refreshes")?, scalar("drawn")?, scalar("least")?);
         let list = |name: &str| -> Vec<f64> {
             (0..self.basis.rank())
-                .map_while(|i| state.scalar(&format!("{name} {i}")))
+                .map_while(|i| state.scalar(&format!("{of}{name} {i}")))
                 .collect()
         };
         let (values, noise) = (list("eigenvalue"), list("noise"));
         let vectors = (0..self.basis.rank())
             .map(|i| {
-                let name = format!("eigenvector {i}");
+                let name = format!("{of}eigenvector {i}");
                 state.vector(&name).ok_or_else(|| missing(&name))
             })
             .collect::<Result<Vec<_>>>()?;
         self.basis.write(gpu, &vectors)?;
         (self.values, self.noise) = (values, noise);
-        (self.refreshes, self.drawn) = (refreshes as u32, drawn as u32);
+        (self.refreshes, self.drawn, self.least) = (refreshes as u32, drawn as u32, least);
         Ok(())
     }
 }
@@ -313,8 +284,19 @@ fn solve(
     }
 }
 
-fn block(quadratic: &Quadratic) -> Result<&BlockProduct> {
-    quadratic.block.as_ref().ok_or_else(|| missing("block"))
+/// A batch in parts of equal size.
+fn cut<O: Objective + ?Sized>(
+    objective: &O,
+    batch: &O::Batch,
+    parts: usize,
+) -> Result<Vec<O::Batch>> {
+    let rows = objective.rows(batch) / parts;
+    (0..parts)
+        .map(|part| {
+            let own = part * rows..(part + 1) * rows;
+            objective.part(batch, &[own])
+        })
+        .collect()
 }
 
 /// Adds the last eigenpairs to an operator: `C + sum over i of weights[i] u_i u_i^T`. `weights` holds them once for each vector of a block, and as many

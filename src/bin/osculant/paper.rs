@@ -1,0 +1,57 @@
+//! Low-rank saddle-free Newton on the batches of its authors' program.
+
+use osculant::objective::{GraphObjective, Objective};
+use osculant::optim::{
+    LowRankSaddleFreeNewton, LrsfnOptions, Optimizer, OptimizerState, StepReport,
+};
+use osculant::vector::Vector;
+
+type Result<T> = osculant::error::Result<T>;
+
+/// The last part of each batch is set apart for eigenpairs, the rest is for the gradient.
+pub(crate) struct Paper {
+    method: LowRankSaddleFreeNewton,
+    part: f64,
+}
+
+impl Paper {
+    pub(crate) fn new(options: LrsfnOptions, part: f64) -> Result<Self> {
+        if !(part > 0.0 && part < 1.0) {
+            return Err(osculant::error::Error::Option {
+                option: "curvature batch".into(),
+                message: format!("{part} is not a part in 0..1"),
+            });
+        }
+        let method = LowRankSaddleFreeNewton::new(options)?;
+        Ok(Self { method, part })
+    }
+}
+
+impl Optimizer<GraphObjective> for Paper {
+    fn name(&self) -> &'static str {
+        Optimizer::<GraphObjective>::name(&self.method)
+    }
+
+    fn step(
+        &mut self,
+        objective: &mut GraphObjective,
+        theta: &Vector,
+        batch: &<GraphObjective as Objective>::Batch,
+    ) -> Result<StepReport> {
+        let rows = objective.rows(batch);
+        let apart = ((rows as f64 * self.part).round() as usize).clamp(1, rows);
+        let (first, last) = (0..rows - apart, rows - apart..rows);
+        let gradient = objective.part(batch, &[first])?;
+        let curvature = objective.part(batch, &[last])?;
+        self.method
+            .step_with_curvature(objective, theta, &gradient, &curvature)
+    }
+
+    fn state(&self, objective: &GraphObjective) -> Result<OptimizerState> {
+        self.method.state(objective)
+    }
+
+    fn restore(&mut self, objective: &GraphObjective, state: &OptimizerState) -> Result<()> {
+        self.method.restore(objective, state)
+    }
+}

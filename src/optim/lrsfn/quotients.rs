@@ -1,0 +1,115 @@
+//! Rayleigh quotients of a basis on examples of any batch.
+
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, Recording, Slice};
+use crate::kernels::blocks::{InnerProducts, Rows};
+use crate::linalg::Basis;
+use crate::objective::{BlockProduct, Curvature, Objective, Quadratic, QuadraticRequest};
+use crate::optim::first_order::missing;
+use crate::vector::Vector;
+
+/// What measures Rayleigh quotients. Kernels are recorded once for each quadratic and place in the list of batches.
+#[derive(Default)]
+pub(super) struct Quotients {
+    probes: Vec<Probe>,
+}
+
+/// Rayleigh quotients on the quadratic of one batch.
+struct Probe {
+    quadratic: Arc<Quadratic>,
+    /// In the list of batches: quadratics of several may be one.
+    place: usize,
+    run: Recording,
+    inner: InnerProducts,
+}
+
+impl Probe {
+    fn new(gpu: &Gpu, basis: &Basis, quadratic: &Arc<Quadratic>, place: usize) -> Result<Self> {
+        let mut run = quadratic.linearize.clone();
+        let block = block(quadratic)?;
+        basis.record_recall(gpu, &mut run, &block.directions, 0)?;
+        run.append(block.multiply.clone());
+        let (left, right) = (Rows::all(&block.directions), Rows::all(&block.products));
+        let inner = InnerProducts::record(gpu, &mut run, &left, &right)?;
+        Ok(Self {
+            quadratic: Arc::clone(quadratic),
+            place,
+            run,
+            inner,
+        })
+    }
+}
+
+impl Quotients {
+    /// `u_i . C u_i` of all vectors of a basis, for each of some batches, in one readback.
+    pub(super) fn measure<O: Objective + ?Sized>(
+        &mut self,
+        objective: &mut O,
+        theta: &Vector,
+        basis: &Basis,
+        curvature: Curvature,
+        batches: &[&O::Batch],
+    ) -> Result<Vec<Vec<f64>>> {
+        let gpu = objective.gpu().clone();
+        let mut used = Vec::new();
+        for (place, batch) in batches.iter().enumerate() {
+            let request = QuadraticRequest {
+                curvature,
+                block: basis.rank(),
+                ..QuadraticRequest::default()
+            };
+            let quadratic = objective.quadratic(theta, batch, request)?;
+            let known = |p: &Probe| Arc::ptr_eq(&p.quadratic, &quadratic) && p.place == place;
+            let at = match self.probes.iter().position(known) {
+                Some(at) => at,
+                None => {
+                    self.probes
+                        .push(Probe::new(&gpu, basis, &quadratic, place)?);
+                    self.probes.len() - 1
+                }
+            };
+            // Submitted before the next batch is loaded into the same buffers.
+            gpu.submit(|recorder| recorder.replay(&self.probes[at].run))?;
+            used.push(at);
+        }
+        let probes: Vec<&Probe> = used.iter().map(|&at| &self.probes[at]).collect();
+        let reads: Vec<&Slice> = probes
+            .iter()
+            .flat_map(|probe| probe.inner.reads())
+            .collect();
+        let mut read = gpu.read(&reads)?.into_iter();
+        let quotients: Vec<Vec<f64>> = probes
+            .iter()
+            .map(|probe| {
+                let matrix = probe.inner.sum(&mut read);
+                matrix.diagonal().iter().copied().collect()
+            })
+            .collect();
+        if quotients.iter().flatten().all(|value| value.is_finite()) {
+            Ok(quotients)
+        } else {
+            Err(Error::NotFinite {
+                what: "a Rayleigh quotient".into(),
+                advice: "Use a smaller step length or more damping, or check the data.",
+            })
+        }
+    }
+}
+
+/// Standard errors of the means of some measurements.
+pub(super) fn standard_errors(measured: &[Vec<f64>], count: usize) -> Vec<f64> {
+    let parts = measured.len() as f64;
+    (0..count)
+        .map(|i| {
+            let mean = measured.iter().map(|part| part[i]).sum::<f64>() / parts;
+            let square: f64 = measured.iter().map(|part| (part[i] - mean).powi(2)).sum();
+            (square / (parts - 1.0) / parts).sqrt()
+        })
+        .collect()
+}
+
+pub(super) fn block(quadratic: &Quadratic) -> Result<&BlockProduct> {
+    quadratic.block.as_ref().ok_or_else(|| missing("block"))
+}
