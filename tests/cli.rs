@@ -380,24 +380,31 @@ fn tensors(path: &Path) -> BTreeMap<String, Vec<u8>> {
 fn a_resumed_run_ends_with_the_bits_of_one_that_was_never_interrupted() {
     let folder = tempfile::tempdir().unwrap();
     // Newton-CG does several epochs of work in a step; both halves must have steps, and epochs with a short last batch.
-    let cases = [
-        ("sgd", "1.5", "3", "batch=100"),
-        ("adam", "1.5", "3", "batch=100"),
-        ("newton-cg", "15", "30", "batch=300"),
+    let cases: [(&str, &str, &str, &[&str]); 5] = [
+        ("sgd", "1.5", "3", &["batch=100"]),
+        ("adam", "1.5", "3", &["batch=100", "growth=2:1:300"]),
+        ("newton-cg", "15", "30", &["batch=300"]),
+        ("debiased-sgd", "3", "6", &["batch=100"]),
+        (
+            "decoupled-newton-cg",
+            "6",
+            "12",
+            &[
+                "batch=300",
+                "strategy=decoupled",
+                "acceptance=0.1",
+                "dealing=with-replacement",
+            ],
+        ),
     ];
-    for (optimizer, half, whole, set) in cases {
+    for (optimizer, half, whole, settings) in cases {
         let path = |name: &str| folder.path().join(format!("{optimizer}-{name}"));
         let (straight, first, second) = (path("straight"), path("first"), path("second"));
-        let start = [
-            "train",
-            "digits-mlp",
-            "--optimizer",
-            optimizer,
-            "--set",
-            set,
-            "--seed",
-            "5",
-        ];
+        let mut start = vec!["train", "digits-mlp", "--optimizer", optimizer];
+        for setting in settings {
+            start.extend(["--set", setting]);
+        }
+        start.extend(["--seed", "5"]);
         let run = |rest: &[&str]| success(&[&start[..], rest].concat());
         run(&["--work", whole, "--checkpoint", straight.to_str().unwrap()]);
         run(&["--work", half, "--checkpoint", first.to_str().unwrap()]);
@@ -571,7 +578,7 @@ fn analyses_write_what_they_say() {
         out,
     ]);
     let rows = json(&folder.path().join("strategies.json"));
-    assert_eq!(rows.as_array().unwrap().len(), 6);
+    assert_eq!(rows.as_array().unwrap().len(), 9);
     assert!(rows[0]["train_loss"]["mean"].is_f64());
 
     failure(

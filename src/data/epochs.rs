@@ -112,6 +112,12 @@ impl Epochs {
         &self.order[start..end]
     }
 
+    /// Examples in a batch.
+    #[must_use]
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
     /// Batches in one epoch.
     #[must_use]
     pub fn batches_per_epoch(&self) -> usize {

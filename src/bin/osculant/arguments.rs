@@ -27,6 +27,7 @@ Environment:
 const OPTIONS: &str = "\
 Options of the optimizers (--set KEY=VALUE):
   all        batch              examples per mini-batch, or all
+             growth             FACTOR:EPOCHS:MOST: batches grow by the factor after so many epochs each; or none
   sgd        learning-rate, momentum, nesterov, weight-decay
   debiased-sgd  directions      the first part of a batch, which makes the direction; the rest measures the step along it
              cross-fit          whether the parts also exchange their roles, averaged: true or false
@@ -50,11 +51,12 @@ Options of the optimizers (--set KEY=VALUE):
   nystrom-newton-cg  those of newton-cg without the preconditioner and radius, and
              rank, refresh      of the Nystrom approximation: eigenpairs, and steps until the next
   decoupled-newton-cg  those of newton-cg without curvature, preconditioner, radius and backtracking, and
-             strategy           decoupled: the first part of a batch makes directions, the rest steps; cross-fit:
-                                each fold makes steps along directions of the others, averaged
-             directions         that part; folds: their number
+             strategy           decoupled: the first folds of a batch make directions, the rest steps; cross-fit: that from
+                                each fold on, averaged; single: all examples make both
+             folds              their number; directions: how many make directions, or others: all but one
              shrinking          whether steps shrink with the noise of their slopes: true or false
              acceptance         part of the batch that only judges; 0: the whole batch judges
+             dealing            how parts share the rows, with strategy decoupled: disjoint, overlapping or with-replacement
   lrsfn      rank               eigenpairs of the curvature that are captured
              oversampling, power-iterations    of the eigensolver
              refresh            steps from one computation of eigenpairs to the next
@@ -68,7 +70,7 @@ Options of the optimizers (--set KEY=VALUE):
                                 steps; cross-fit: each fold does so with eigenvectors of the others, averaged (base gradient)
              curvature-batch    part of the batch that eigenpairs come from, with strategy single
              directions         the part that makes eigenvectors; folds: their number
-             acceptance         part of the batch that only judges; 0: the whole batch judges
+             acceptance, dealing               as above
              rank-rule          fixed; residual (of random vectors) or noise (over sub-batches) lower the rank
              rank-threshold     largest relative residual, or smallest ratio of signal to noise
              average            decay of a running average of the curvature; 0: none
@@ -130,19 +132,20 @@ pub(crate) enum Analyze {
     /// What a mini-batch thinks of its own directions, and what becomes of steps along them
     #[command(after_help = BIAS_EXAMPLES)]
     Bias(Bias),
-    /// Full training by Newton-CG with single and with decoupled mini-batches
+    /// Full training with single and with decoupled mini-batches, by Newton-CG or low-rank saddle-free Newton
     #[command(after_help = STRATEGIES_EXAMPLES)]
     Strategies(Strategies),
 }
 
 const STRATEGIES_EXAMPLES: &str = "\
 Examples:
-  osculant analyze strategies digits-mlp --batches 128,384 --iterations 8 --work 40 --out out/strategies
+  osculant analyze strategies digits-mlp --batches 128,384 --work 40 --out out/strategies
+  osculant analyze strategies fashion-mlp --method lrsfn --batches 256 --work 4 --out out/strategies-lrsfn
 
 All strategies see the same data in the same order and do the same work: a step of cross-fitting has twice
-the products of a single one. The damping is the best of a grid for each, judged on a validation part of the
-training rows by the mean over four other seeds; then every strategy runs from each seed. Means with 95 % confidence
-intervals. Written to the folder of --out: strategies.json.";
+the products of a single one. Damping, and iterations or step length, are the best of a grid for each, judged on a
+validation part of the training rows by the mean over other seeds; then every strategy runs from each seed. Means
+with 95 % confidence intervals. Written to the folder of --out: strategies.json.";
 
 const BIAS_EXAMPLES: &str = "\
 Examples:
@@ -402,9 +405,21 @@ pub(crate) struct Strategies {
     /// Examples in a batch, all roles together
     #[arg(long, value_delimiter = ',', default_value = "384")]
     pub(crate) batches: Vec<u32>,
-    /// Iterations of conjugate gradients in a solve
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub(crate) iterations: u32,
+    /// The optimizer
+    #[arg(long, value_enum, default_value_t = StrategiesMethod::NewtonCg)]
+    pub(crate) method: StrategiesMethod,
+    /// Iterations of conjugate gradients in a solve that are tried
+    #[arg(long, value_delimiter = ',', default_value = "2,8")]
+    pub(crate) iterations: Vec<u32>,
+    /// Step lengths of low-rank saddle-free Newton that are tried
+    #[arg(long, value_delimiter = ',', default_value = "0.3,1")]
+    pub(crate) step_lengths: Vec<f64>,
+    /// Steps from one computation of eigenpairs to the next
+    #[arg(long, default_value = "10")]
+    pub(crate) refresh: String,
+    /// Runs over whose mean a candidate is judged: one good run of an erratic setting must not choose it
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=100))]
+    pub(crate) tuning_seeds: u64,
     /// Dampings that are tried, the first ones of their runs
     #[arg(
         long,
@@ -424,6 +439,15 @@ pub(crate) struct Strategies {
     /// Write the results into this folder
     #[arg(long, value_name = "FOLDER")]
     pub(crate) out: PathBuf,
+}
+
+/// Optimizers whose batches can have roles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StrategiesMethod {
+    /// Newton's method with conjugate gradients
+    NewtonCg,
+    /// Low-rank saddle-free Newton
+    Lrsfn,
 }
 
 /// Directions that a batch makes.

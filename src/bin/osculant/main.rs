@@ -6,6 +6,7 @@ mod bench;
 mod compare;
 mod devices;
 mod failure;
+mod feed;
 mod html;
 mod michalewicz;
 mod optimizers;

@@ -71,6 +71,16 @@ impl Method {
 
     /// The options with the values that they have when nothing is said.
     fn defaults(self, problem: Problem) -> Vec<(&'static str, &'static str)> {
+        let mut all = self.own_defaults(problem);
+        if matches!(self, Method::DecoupledNewtonCg | Method::Lrsfn) {
+            all.push(("dealing", "disjoint"));
+        }
+        all.push(("growth", "none"));
+        all
+    }
+
+    /// Those that not all optimizers have, and the batch.
+    fn own_defaults(self, problem: Problem) -> Vec<(&'static str, &'static str)> {
         let small = problem.is_small();
         let batch = ("batch", if small { "32" } else { "128" });
         let adam_rate = ("learning-rate", if small { "0.01" } else { "0.001" });
@@ -233,14 +243,14 @@ impl Setup {
     }
 
     /// The value of an option, as text.
-    fn text(&self, key: &str) -> Outcome<&str> {
+    pub(crate) fn text(&self, key: &str) -> Outcome<&str> {
         let found = self.options.iter().find(|(name, _)| *name == key);
         found
             .map(|(_, value)| value.as_str())
             .ok_or_else(|| Failure::new(format!("{} has no option '{key}'", self.method.name())))
     }
 
-    fn get<T: FromStr>(&self, key: &str) -> Outcome<T> {
+    pub(crate) fn get<T: FromStr>(&self, key: &str) -> Outcome<T> {
         let text = self.text(key)?;
         text.parse().map_err(|_| {
             let kind = std::any::type_name::<T>();
@@ -253,7 +263,7 @@ impl Setup {
         })
     }
 
-    fn bad(&self, key: &str, expected: &str) -> Failure {
+    pub(crate) fn bad(&self, key: &str, expected: &str) -> Failure {
         let (name, text) = (self.method.name(), self.text(key).unwrap_or_default());
         Failure::new(format!(
             "option {key} of {name} is '{text}', which is not {expected}"
@@ -267,17 +277,6 @@ impl Setup {
             .iter()
             .find(|(name, _)| *name == key)
             .map_or("", |(_, value)| value)
-    }
-
-    /// Examples per mini-batch, out of `rows` training rows.
-    pub(crate) fn batch(&self, rows: usize) -> Outcome<usize> {
-        if self.text("batch")? == "all" {
-            return Ok(rows);
-        }
-        match self.get("batch") {
-            Ok(batch) if (1..=rows).contains(&batch) => Ok(batch),
-            _ => Err(self.bad("batch", &format!("a number from 1 to {rows} or 'all'"))),
-        }
     }
 
     /// The optimizer itself, at its first step.

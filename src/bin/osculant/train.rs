@@ -131,7 +131,7 @@ fn save(
         .with("step", step.to_string())
         .with("work", examples.to_string())
         .with("seconds", seconds.to_string())
-        .with("epochs", json(serde_json::to_string(&trainer.epochs()))?)
+        .with("epochs", json(serde_json::to_string(&trainer.feed()))?)
         .with("history", json(serde_json::to_string(history))?)
         .save(path)?;
     Ok(())
@@ -162,7 +162,7 @@ fn restore(trainer: &mut Trainer<'_>, checkpoint: &Checkpoint) -> Outcome<Vec<Po
         examples: parse(checkpoint, "work")?,
         seconds: parse(checkpoint, "seconds")?,
     };
-    trainer.set_epochs(parse_json(checkpoint, "epochs")?)?;
+    trainer.set_feed(&parse_json(checkpoint, "epochs")?)?;
     parse_json(checkpoint, "history")
 }
 

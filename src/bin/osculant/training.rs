@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use osculant::data::{Epochs, EpochsState};
 use osculant::gpu::Gpu;
 use osculant::objective::GraphObjective;
 use osculant::optim::{Optimizer, StepReport};
@@ -10,6 +9,7 @@ use osculant::vector::Vector;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Outcome;
+use crate::feed::{Feed, FeedState};
 use crate::optimizers::Setup;
 use crate::problems::{Data, Problem};
 
@@ -87,15 +87,13 @@ pub(crate) struct Trainer<'a> {
     pub(crate) theta: Vector,
     pub(crate) optimizer: Box<dyn Optimizer<GraphObjective>>,
     pub(crate) counters: Counters,
-    epochs: Epochs,
-    batch: usize,
+    feed: Feed,
 }
 
 impl<'a> Trainer<'a> {
     /// A run at its first step. The seed decides about the initial parameters and the order of the rows.
     pub(crate) fn new(task: Task<'a>, setup: &Setup, seed: u64) -> Outcome<Self> {
         let rows = task.data.train.len();
-        let batch = setup.batch(rows)?;
         let objective = GraphObjective::new(task.gpu, task.problem.model(&task.data.train))?;
         Ok(Self {
             task,
@@ -103,8 +101,7 @@ impl<'a> Trainer<'a> {
             objective,
             optimizer: setup.build()?,
             counters: Counters::default(),
-            epochs: Epochs::new(rows, batch, seed)?,
-            batch,
+            feed: Feed::new(setup, rows, seed)?,
         })
     }
 
@@ -122,25 +119,20 @@ impl<'a> Trainer<'a> {
     }
 
     /// Where the run stands in the data.
-    pub(crate) fn epochs(&self) -> EpochsState {
-        self.epochs.state()
+    pub(crate) fn feed(&self) -> FeedState {
+        self.feed.state()
     }
 
     /// Continues at a stored place in the data.
-    pub(crate) fn set_epochs(&mut self, state: EpochsState) -> Outcome {
-        self.epochs = Epochs::resume(self.task.data.train.len(), self.batch, state)?;
-        Ok(())
+    pub(crate) fn set_feed(&mut self, state: &FeedState) -> Outcome {
+        self.feed.set_state(state)
     }
 
     /// One step on the next mini-batch. A short last one of an epoch is filled up with rows of weight zero, so that nothing is compiled again.
     pub(crate) fn step(&mut self) -> osculant::Result<StepReport> {
         let start = Instant::now();
-        let batch = self
-            .task
-            .data
-            .train
-            .batch(self.epochs.next_batch())?
-            .pad_to(self.batch)?;
+        let (rows, size) = self.feed.next()?;
+        let batch = self.task.data.train.batch(&rows)?.pad_to(size)?;
         let report = self
             .optimizer
             .step(&mut self.objective, &self.theta, &batch);

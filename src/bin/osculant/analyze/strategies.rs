@@ -1,9 +1,9 @@
-//! `osculant analyze strategies`: full training with single and with decoupled mini-batches, at equal work, damping tuned for each.
+//! `osculant analyze strategies`: full training with single and with decoupled mini-batches, with equal data and equal work, tuned for each.
 
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use serde::Serialize;
 
-use crate::arguments::Strategies;
+use crate::arguments::{Strategies, StrategiesMethod};
 use crate::failure::{Failure, Outcome};
 use crate::optimizers::{Method, Setup};
 use crate::training::{End, Task, Trainer};
@@ -15,44 +15,101 @@ const QUANTILES: [f64; 10] = [
 ];
 const NORMAL_QUANTILE: f64 = 1.96;
 
-/// Seeds over whose mean a damping is judged: one good run of an erratic setting must not choose it.
-const TUNING_SEEDS: u64 = 4;
+/// Who makes what.
+struct Strategy {
+    name: &'static str,
+    method: Method,
+    settings: &'static [(&'static str, &'static str)],
+}
 
-/// Name, optimizer, and settings.
-type Strategy = (
-    &'static str,
-    Method,
-    &'static [(&'static str, &'static str)],
-);
+const fn newton(name: &'static str, settings: &'static [(&'static str, &'static str)]) -> Strategy {
+    Strategy {
+        name,
+        method: Method::DecoupledNewtonCg,
+        settings,
+    }
+}
 
-const STRATEGIES: [Strategy; 6] = [
-    ("single", Method::NewtonCg, &[]),
-    (
-        "decoupled",
-        Method::DecoupledNewtonCg,
-        &[("strategy", "decoupled")],
+const fn lrsfn(name: &'static str, settings: &'static [(&'static str, &'static str)]) -> Strategy {
+    Strategy {
+        name,
+        method: Method::Lrsfn,
+        settings,
+    }
+}
+
+const NEWTON_CG: [Strategy; 9] = [
+    Strategy {
+        name: "single",
+        method: Method::NewtonCg,
+        settings: &[],
+    },
+    newton(
+        "single, judged apart",
+        &[("strategy", "single"), ("acceptance", "0.2")],
     ),
-    (
-        "cross-fit",
-        Method::DecoupledNewtonCg,
-        &[("strategy", "cross-fit")],
+    newton("decoupled", &[("strategy", "decoupled")]),
+    newton(
+        "decoupled, judged apart",
+        &[("strategy", "decoupled"), ("acceptance", "0.2")],
     ),
-    (
-        "4-fold",
-        Method::DecoupledNewtonCg,
-        &[("strategy", "cross-fit"), ("folds", "4")],
-    ),
-    (
+    newton("cross-fit", &[("strategy", "cross-fit")]),
+    newton(
         "cross-fit, shrinking",
-        Method::DecoupledNewtonCg,
         &[("strategy", "cross-fit"), ("shrinking", "true")],
     ),
-    (
+    newton(
         "cross-fit, judged apart",
-        Method::DecoupledNewtonCg,
         &[("strategy", "cross-fit"), ("acceptance", "0.2")],
     ),
+    newton("4-fold", &[("strategy", "cross-fit"), ("folds", "4")]),
+    newton(
+        "4-fold, steps of three",
+        &[
+            ("strategy", "cross-fit"),
+            ("folds", "4"),
+            ("directions", "1"),
+        ],
+    ),
 ];
+
+/// All on the gradient as base, which cross-fitting needs, with the Gauss-Newton matrix or Hessian as their default says.
+const LRSFN: [Strategy; 6] = [
+    lrsfn("single", &[("strategy", "single")]),
+    lrsfn(
+        "single, judged apart",
+        &[("strategy", "single"), ("acceptance", "0.2")],
+    ),
+    lrsfn("decoupled", &[("strategy", "decoupled")]),
+    lrsfn("cross-fit", &[("strategy", "cross-fit")]),
+    lrsfn(
+        "cross-fit, judged apart",
+        &[("strategy", "cross-fit"), ("acceptance", "0.2")],
+    ),
+    lrsfn("4-fold", &[("strategy", "cross-fit"), ("folds", "4")]),
+];
+
+/// One point of the grid.
+type Candidate = Vec<(&'static str, String)>;
+
+/// What is tuned for each strategy.
+fn grid(arguments: &Strategies) -> Vec<Candidate> {
+    let numbers = |values: &[f64]| -> Vec<String> { values.iter().map(f64::to_string).collect() };
+    let (key, values) = match arguments.method {
+        StrategiesMethod::NewtonCg => {
+            let counts: Vec<String> = arguments.iterations.iter().map(u32::to_string).collect();
+            ("max-iterations", counts)
+        }
+        StrategiesMethod::Lrsfn => ("step-length", numbers(&arguments.step_lengths)),
+    };
+    let mut grid = Vec::new();
+    for damping in numbers(&arguments.dampings) {
+        for value in &values {
+            grid.push(vec![("damping", damping.clone()), (key, value.clone())]);
+        }
+    }
+    grid
+}
 
 /// A mean over the seeds, with half of its 95 % confidence interval.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -65,9 +122,10 @@ struct Interval {
 struct Row {
     strategy: &'static str,
     batch: u32,
-    damping: f64,
-    /// Damping and mean validation loss of its trials; none where one diverged.
-    trials: Vec<(f64, Option<f64>)>,
+    /// What was chosen.
+    options: String,
+    /// Options and mean validation loss of their trials; none where one diverged.
+    trials: Vec<(String, Option<f64>)>,
     steps: f64,
     train_loss: Interval,
     test_loss: Interval,
@@ -91,46 +149,65 @@ pub(crate) fn run(arguments: &Strategies) -> Outcome {
         data: &data,
     };
     let mut rows = Vec::new();
+    let strategies: &[Strategy] = match arguments.method {
+        StrategiesMethod::NewtonCg => &NEWTON_CG,
+        StrategiesMethod::Lrsfn => &LRSFN,
+    };
+    let grid = grid(arguments);
     for &batch in &arguments.batches {
-        for &(name, method, settings) in &STRATEGIES {
-            let with = |damping: f64| -> Outcome<Setup> {
-                let mut setup = Setup::new(method, problem);
+        for strategy in strategies {
+            let with = |candidate: &Candidate| -> Outcome<Setup> {
+                let mut setup = Setup::new(strategy.method, problem);
                 setup.set("batch", &batch.to_string())?;
-                setup.set("max-iterations", &arguments.iterations.to_string())?;
-                setup.set("damping", &damping.to_string())?;
+                if strategy.method == Method::Lrsfn {
+                    for (key, value) in [
+                        ("base", "gradient"),
+                        ("average", "0"),
+                        ("refresh", arguments.refresh.as_str()),
+                    ] {
+                        setup.set(key, value)?;
+                    }
+                }
                 if arguments.fixed {
                     setup.set("damping-decrease", "1")?;
                 }
-                for (key, value) in settings {
+                for (key, value) in strategy.settings {
+                    setup.set(key, value)?;
+                }
+                for (key, value) in candidate {
                     setup.set(key, value)?;
                 }
                 Ok(setup)
             };
+            let trial = Task {
+                data: &validation,
+                ..task
+            };
             let mut trials = Vec::new();
-            for &damping in &arguments.dampings {
-                let trial = Task {
-                    data: &validation,
-                    ..task
-                };
-                let mut losses = Vec::new();
-                for number in 0..TUNING_SEEDS {
-                    let mut trainer = Trainer::new(trial, &with(damping)?, SEED + number)?;
-                    losses.push(final_loss(&mut trainer, trial_work(problem, work))?);
+            for candidate in &grid {
+                let mut sum = Some(0.0);
+                for number in 0..arguments.tuning_seeds {
+                    let mut trainer = Trainer::new(trial, &with(candidate)?, SEED + number)?;
+                    let loss = final_loss(&mut trainer, trial_work(problem, work))?;
+                    sum = sum.zip(loss).map(|(sum, loss)| sum + loss);
+                    if sum.is_none() {
+                        break;
+                    }
                 }
-                let sum: Option<f64> = losses.into_iter().sum();
-                let loss = sum.map(|sum| sum / TUNING_SEEDS as f64);
-                eprintln!("{name}, batch {batch}, damping {damping}: {loss:?}");
-                trials.push((damping, loss));
+                let loss = sum.map(|sum| sum / arguments.tuning_seeds as f64);
+                let options = text(candidate);
+                let name = strategy.name;
+                eprintln!("{name}, batch {batch}, {options}: {loss:?}");
+                trials.push((options, loss));
             }
-            let value = |loss: Option<f64>| loss.unwrap_or(f64::INFINITY);
-            let best = trials
-                .iter()
-                .min_by(|a, b| value(a.1).total_cmp(&value(b.1)))
-                .map_or(1.0, |trial| trial.0);
+            let value = |at: usize| trials[at].1.unwrap_or(f64::INFINITY);
+            let best = (0..grid.len())
+                .min_by(|&a, &b| value(a).total_cmp(&value(b)))
+                .unwrap_or(0);
             let mut ends = Vec::new();
             let mut diverged = 0;
             for seed in 0..arguments.seeds {
-                let mut trainer = Trainer::new(task, &with(best)?, seed)?;
+                let mut trainer = Trainer::new(task, &with(&grid[best])?, seed)?;
                 let mut history = Vec::new();
                 let end = trainer.run(work, &mut history, |_, _, _| Ok(()))?;
                 diverged += usize::from(end != End::Finished);
@@ -140,9 +217,9 @@ pub(crate) fn run(arguments: &Strategies) -> Outcome {
                 interval(&ends.iter().map(f).collect::<Vec<_>>())
             };
             rows.push(Row {
-                strategy: name,
+                strategy: strategy.name,
                 batch,
-                damping: best,
+                options: text(&grid[best]),
                 trials,
                 steps: of(|p| p.step as f64).mean,
                 train_loss: of(|p| p.train_loss),
@@ -157,6 +234,14 @@ pub(crate) fn run(arguments: &Strategies) -> Outcome {
     let json = serde_json::to_string_pretty(&rows).map_err(|e| Failure::new(e.to_string()))?;
     let path = arguments.out.join("strategies.json");
     std::fs::write(&path, json + "\n").map_err(|error| Failure::file(&path, error))
+}
+
+fn text(candidate: &Candidate) -> String {
+    let each: Vec<String> = candidate
+        .iter()
+        .map(|(key, value)| format!("{key} {value}"))
+        .collect();
+    each.join(", ")
 }
 
 fn interval(values: &[f64]) -> Interval {
@@ -182,7 +267,7 @@ fn table(rows: &[Row]) -> Table {
     table.load_style(UTF8_FULL_CONDENSED).set_header([
         "strategy",
         "batch",
-        "damping",
+        "tuned",
         "steps",
         "training loss",
         "test loss",
@@ -194,7 +279,7 @@ fn table(rows: &[Row]) -> Table {
         table.add_row([
             row.strategy.to_owned(),
             row.batch.to_string(),
-            row.damping.to_string(),
+            row.options.clone(),
             format!("{:.0}", row.steps),
             with(row.train_loss),
             with(row.test_loss),

@@ -1,0 +1,196 @@
+//! The mini-batches of a run: how large they are, and which rows are in them.
+
+use osculant::data::{Dealing, Epochs, EpochsState, Growth, Role, Roles, RolesState};
+use serde::{Deserialize, Serialize};
+
+use crate::failure::Outcome;
+use crate::optimizers::{Method, Setup};
+
+/// Deals the mini-batches of a run.
+pub(crate) struct Feed {
+    rows: usize,
+    growth: Growth,
+    source: Source,
+}
+
+enum Source {
+    /// One permutation per epoch. Where a batch has roles the optimizer cuts it, which deals disjoint batches.
+    Epochs(Epochs),
+    /// Batches for roles that may overlap, one after another.
+    Roles(Roles),
+}
+
+/// Where it stands, for checkpoints.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum FeedState {
+    Roles(RolesState),
+    Epochs(EpochsState),
+}
+
+impl Feed {
+    /// From the first epoch on.
+    pub(crate) fn new(setup: &Setup, rows: usize, seed: u64) -> Outcome<Self> {
+        let first = setup.batch(rows)?;
+        let growth = setup.growth(first, rows)?;
+        let source = match setup.dealing()? {
+            Dealing::Disjoint => Source::Epochs(Epochs::new(rows, first, seed)?),
+            dealing => {
+                if growth.factor > 1.0 {
+                    return Err(setup.bad("growth", "none where dealing is not disjoint"));
+                }
+                let plan = setup.plan(first)?;
+                Source::Roles(Roles::new(rows, &plan, dealing, seed)?)
+            }
+        };
+        Ok(Self {
+            rows,
+            growth,
+            source,
+        })
+    }
+
+    /// Rows of the next batch, and how many it is to be filled up to.
+    pub(crate) fn next(&mut self) -> osculant::Result<(Vec<usize>, usize)> {
+        match &mut self.source {
+            Source::Epochs(epochs) => {
+                let state = epochs.state();
+                // The batch that ends an epoch belongs to it; the next one begins with the size of its own.
+                let epoch = state.epoch + u64::from(state.position == self.rows);
+                let size = self.growth.batch(epoch).min(self.rows);
+                if self.growth.factor > 1.0 && size != epochs.batch() {
+                    *epochs = Epochs::resume(self.rows, size, state)?;
+                }
+                Ok((epochs.next_batch().to_vec(), size))
+            }
+            Source::Roles(roles) => {
+                let rows = roles.next_step().concat();
+                let size = rows.len();
+                Ok((rows, size))
+            }
+        }
+    }
+
+    /// Where it stands.
+    pub(crate) fn state(&self) -> FeedState {
+        match &self.source {
+            Source::Epochs(epochs) => FeedState::Epochs(epochs.state()),
+            Source::Roles(roles) => FeedState::Roles(roles.state()),
+        }
+    }
+
+    /// Continues at a stored place.
+    pub(crate) fn set_state(&mut self, state: &FeedState) -> Outcome {
+        match (&mut self.source, state) {
+            (Source::Epochs(epochs), FeedState::Epochs(state)) => {
+                *epochs = Epochs::resume(self.rows, epochs.batch(), *state)?;
+            }
+            (Source::Roles(roles), FeedState::Roles(state)) => {
+                *roles = Roles::resume(self.rows, roles.plan(), state)?;
+            }
+            _ => {
+                return Err(crate::failure::Failure::new(
+                    "the checkpoint's rows were dealt in another way",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Setup {
+    /// Examples per mini-batch, out of `rows` training rows.
+    pub(crate) fn batch(&self, rows: usize) -> Outcome<usize> {
+        if self.text("batch")? == "all" {
+            return Ok(rows);
+        }
+        match self.get("batch") {
+            Ok(batch) if (1..=rows).contains(&batch) => Ok(batch),
+            _ => Err(self.bad("batch", &format!("a number from 1 to {rows} or 'all'"))),
+        }
+    }
+
+    /// How batches grow from `first` examples on: `none`, or `FACTOR:EPOCHS:MOST`.
+    fn growth(&self, first: usize, rows: usize) -> Outcome<Growth> {
+        let text = self.text("growth")?;
+        let none = Growth {
+            first,
+            factor: 1.0,
+            epochs: 1,
+            most: rows,
+        };
+        if text == "none" {
+            return Ok(none);
+        }
+        let parse = || -> Option<Growth> {
+            let mut parts = text.split(':');
+            let growth = Growth {
+                first,
+                factor: parts.next()?.parse().ok()?,
+                epochs: parts.next()?.parse().ok()?,
+                most: parts.next()?.parse().ok()?,
+            };
+            let valid = (1.0..=1e3).contains(&growth.factor)
+                && growth.epochs > 0
+                && (first..=rows).contains(&growth.most);
+            (valid && parts.next().is_none()).then_some(growth)
+        };
+        parse().ok_or_else(|| {
+            let expected = format!(
+                "none or FACTOR:EPOCHS:MOST with a factor from 1 on and at most {rows} rows, like 2:5:{rows}"
+            );
+            self.bad("growth", &expected)
+        })
+    }
+
+    /// How the roles of a step share the rows.
+    fn dealing(&self) -> Outcome<Dealing> {
+        if !self.has_roles() {
+            return Ok(Dealing::Disjoint);
+        }
+        match self.text("dealing")? {
+            "disjoint" => Ok(Dealing::Disjoint),
+            "overlapping" => Ok(Dealing::Overlapping),
+            "with-replacement" => Ok(Dealing::WithReplacement),
+            _ => Err(self.bad("dealing", "disjoint, overlapping or with-replacement")),
+        }
+    }
+
+    /// Whether the optimizer gives roles to the examples of a batch.
+    pub(crate) fn has_roles(&self) -> bool {
+        matches!(self.method, Method::DecoupledNewtonCg | Method::Lrsfn)
+    }
+
+    /// Roles and numbers of rows as the optimizer cuts a batch of `batch` rows.
+    fn plan(&self, batch: usize) -> Outcome<Vec<(Role, usize)>> {
+        let acceptance: f64 = self.get("acceptance")?;
+        let judging = (acceptance * batch as f64).round() as usize;
+        let rest = batch.saturating_sub(judging);
+        let directions = match (self.text("strategy")?, self.method) {
+            ("decoupled", Method::Lrsfn) => {
+                let part: f64 = self.get("directions")?;
+                (part * rest as f64).round() as usize
+            }
+            ("decoupled", _) => {
+                let folds: usize = self.get("folds")?;
+                let directions = match self.text("directions")? {
+                    "others" => folds.saturating_sub(1),
+                    _ => self.get("directions")?,
+                };
+                rest / folds.max(1) * directions
+            }
+            _ => {
+                return Err(self.bad(
+                    "dealing",
+                    "disjoint where the strategy is not decoupled: else every example has all roles",
+                ));
+            }
+        };
+        let plan = [
+            (Role::Directions, directions),
+            (Role::Steps, rest.saturating_sub(directions)),
+            (Role::Acceptance, judging),
+        ];
+        Ok(plan.into_iter().filter(|(_, size)| *size > 0).collect())
+    }
+}
