@@ -580,6 +580,7 @@ fn analyses_write_what_they_say() {
     let rows = json(&folder.path().join("strategies.json"));
     assert_eq!(rows.as_array().unwrap().len(), 9);
     assert!(rows[0]["train_loss"]["mean"].is_f64());
+    assert!(folder.path().join("strategies.svg").exists());
 
     failure(
         &[

@@ -6,14 +6,12 @@ use std::ops::Range;
 use std::process::ExitCode;
 
 use harness::Outcome;
-use osculant::data::{Batch, Targets};
+use harness::least_squares::{batch_of, least_squares, near, random_rows, values_of};
+use osculant::data::Batch;
 use osculant::gpu::Gpu;
-use osculant::nn::{DataShape, Init, Model, Output, TargetShape};
 use osculant::objective::GraphObjective;
 use osculant::optim::{DebiasedSgd, DebiasedSgdOptions, Optimizer, Sgd, SgdOptions, StepReport};
-use osculant::random::Philox;
 use osculant::vector::Vector;
-use rand::RngExt;
 
 fn main() -> ExitCode {
     let tests = gpu_tests![
@@ -32,48 +30,6 @@ fn main() -> ExitCode {
 type Any = Box<dyn std::error::Error>;
 
 const N: usize = 6;
-
-/// `sum over rows of w_n (y_n - x_n . theta)^2 / 2`, from all ones.
-fn least_squares() -> Model {
-    let shape = DataShape {
-        features: N,
-        targets: TargetShape::Values(1),
-    };
-    Model::new(shape, |scope| {
-        let theta = scope.parameter("theta", &[N, 1], Init::Constant(1.0));
-        let outputs = scope.features().dot(theta);
-        let off = outputs - scope.targets();
-        Output {
-            losses: (off.square() * 0.5).reshape(&[scope.rows()]),
-            outputs,
-            metric: None,
-        }
-    })
-}
-
-fn batch_of(features: Vec<f32>, values: Vec<f32>) -> Batch {
-    let count = values.len();
-    Batch {
-        features,
-        targets: Targets::Values { values, width: 1 },
-        weights: vec![1.0 / count as f32; count],
-    }
-}
-
-fn values_of(batch: &Batch) -> Vec<f32> {
-    match &batch.targets {
-        Targets::Values { values, .. } => values.clone(),
-        _ => Vec::new(),
-    }
-}
-
-fn random_rows(count: usize, seed: u64) -> Batch {
-    let mut random = Philox::new(seed, 1 << 42);
-    let mut draw =
-        |count: usize| -> Vec<f32> { (0..count).map(|_| random.random_range(-1.0..1.0)).collect() };
-    let features = draw(count * N);
-    batch_of(features, draw(count))
-}
 
 /// The rows of one batch after those of another.
 fn joined(one: &Batch, two: &Batch) -> Batch {
@@ -125,14 +81,6 @@ fn wide(x: &[f32]) -> Vec<f64> {
     x.iter().map(|&x| f64::from(x)).collect()
 }
 
-fn near(found: f64, expected: f64, tolerance: f64, what: &str) -> Outcome {
-    if (found - expected).abs() <= tolerance * expected.abs().max(1e-3) {
-        Ok(())
-    } else {
-        Err(format!("{what}: {found}, not {expected}").into())
-    }
-}
-
 struct Run {
     gpu: Gpu,
     objective: GraphObjective,
@@ -142,7 +90,7 @@ struct Run {
 
 impl Run {
     fn new(gpu: &Gpu, options: DebiasedSgdOptions) -> Result<Self, Any> {
-        let objective = GraphObjective::new(gpu, least_squares())?;
+        let objective = GraphObjective::new(gpu, least_squares(N, 1.0))?;
         Ok(Self {
             gpu: gpu.clone(),
             theta: objective.initial_parameters(0)?,
@@ -163,7 +111,7 @@ impl Run {
 fn a_step_is_the_formula(gpu: &Gpu) -> Outcome {
     // A device of its own: other trials read from the shared one at the same time.
     let gpu = &Gpu::from_wgpu(gpu.device().clone(), gpu.queue().clone())?;
-    let batch = random_rows(20, 1);
+    let batch = random_rows(20, N, 1);
     let plain = DebiasedSgdOptions::default().with_backwards(true);
     let crossed = plain.clone().with_cross_fit(true);
     for (index, (options, cut)) in [
@@ -234,7 +182,7 @@ fn a_step_is_the_formula(gpu: &Gpu) -> Outcome {
 }
 
 fn with_the_same_examples_it_is_an_exact_line_search(gpu: &Gpu) -> Outcome {
-    let once = random_rows(9, 2);
+    let once = random_rows(9, N, 2);
     for cross_fit in [false, true] {
         let options = DebiasedSgdOptions::default().with_cross_fit(cross_fit);
         let mut run = Run::new(gpu, options)?;
@@ -263,7 +211,7 @@ fn slopes_are_unbiased(gpu: &Gpu) -> Outcome {
     let options = DebiasedSgdOptions::default()
         .with_damping(1e5)
         .with_backwards(true);
-    let (directions, all) = (random_rows(3, 3), random_rows(6, 4));
+    let (directions, all) = (random_rows(3, N, 3), random_rows(6, N, 4));
     let measure = |batch: &Batch| -> Result<f64, Any> {
         let rows = values_of(batch).len() as f64;
         let options = options.clone().with_directions(3.0 / (3.0 + rows));
@@ -327,14 +275,14 @@ fn step_lengths_have_a_limit(gpu: &Gpu) -> Outcome {
         "backwards",
     )?;
     let mut run = Run::new(gpu, options.with_factor(2.0))?;
-    let once = random_rows(9, 2);
+    let once = random_rows(9, N, 2);
     let found = run.step(&joined(&once, &once))?.step_length;
     near(found.unwrap_or(0.0), 0.02, 1e-9, "forwards")
 }
 
 fn a_restored_state_goes_on_with_the_same_bits(gpu: &Gpu) -> Outcome {
     let options = DebiasedSgdOptions::default().with_cross_fit(true);
-    let batches: Vec<Batch> = (0..4).map(|seed| random_rows(20, seed)).collect();
+    let batches: Vec<Batch> = (0..4).map(|seed| random_rows(20, N, seed)).collect();
     let mut run = Run::new(gpu, options.clone())?;
     for batch in &batches {
         run.step(batch)?;
@@ -361,7 +309,7 @@ fn a_restored_state_goes_on_with_the_same_bits(gpu: &Gpu) -> Outcome {
 }
 
 fn numbers_that_are_not_finite_change_nothing(gpu: &Gpu) -> Outcome {
-    let good = random_rows(4, 1);
+    let good = random_rows(4, N, 1);
     // A loss beyond f32, then one of which only the square of the gradient is.
     for (size, word) in [(1e30, "loss"), (1e19, "gradient")] {
         let mut features = [0.0; N];

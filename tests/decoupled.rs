@@ -6,6 +6,7 @@ mod reference;
 use std::process::ExitCode;
 
 use harness::Outcome;
+use harness::least_squares::{least_squares, near, random_rows};
 use osculant::data::{Batch, Targets, digits};
 use osculant::gpu::{Gpu, Recording};
 use osculant::linalg::{CgOptions, CgReport, Companion, ConjugateGradients, Operator};
@@ -16,9 +17,7 @@ use osculant::objective::{
 use osculant::optim::{
     DecoupledNewtonCg, DecoupledOptions, NewtonCg, NewtonCgOptions, Optimizer, Strategy,
 };
-use osculant::random::Philox;
 use osculant::vector::Vector;
-use rand::RngExt;
 use reference::{add, bits, dot, flat, relative_error};
 
 fn main() -> ExitCode {
@@ -43,47 +42,6 @@ fn main() -> ExitCode {
 }
 
 type Any = Box<dyn std::error::Error>;
-
-fn near(found: f64, expected: f64, tolerance: f64, what: &str) -> Outcome {
-    if (found - expected).abs() <= tolerance * expected.abs().max(1e-3) {
-        Ok(())
-    } else {
-        Err(format!("{what}: {found}, not {expected}").into())
-    }
-}
-
-/// `sum over rows of w_n (y_n - x_n . theta)^2 / 2`, so that the matrix of a batch is `X^T W X`.
-fn least_squares(n: usize) -> Model {
-    let shape = DataShape {
-        features: n,
-        targets: TargetShape::Values(1),
-    };
-    Model::new(shape, move |scope| {
-        let theta = scope.parameter("theta", &[n, 1], Init::Constant(0.0));
-        let outputs = scope.features().dot(theta);
-        let off = outputs - scope.targets();
-        Output {
-            losses: (off.square() * 0.5).reshape(&[scope.rows()]),
-            outputs,
-            metric: None,
-        }
-    })
-}
-
-/// Random rows for that.
-fn rows(count: usize, n: usize, seed: u64) -> Batch {
-    let mut random = Philox::new(seed, 1 << 42);
-    let mut draw =
-        |count: usize| -> Vec<f32> { (0..count).map(|_| random.random_range(-1.0..1.0)).collect() };
-    Batch {
-        features: draw(count * n),
-        targets: Targets::Values {
-            values: draw(count),
-            width: 1,
-        },
-        weights: vec![1.0 / count as f32; count],
-    }
-}
 
 /// Matrix and gradient at zero, in f64.
 fn dense(batch: &Batch, n: usize) -> (Vec<f64>, Vec<f64>) {
@@ -211,10 +169,10 @@ impl Pair {
 
 fn with_the_same_examples_it_is_conjugate_gradients(gpu: &Gpu) -> Outcome {
     for n in [6, 5_000] {
-        let batch = rows(40, n, 1);
-        let pair = pair(gpu, least_squares(n), [&batch, &batch], 5, false)?;
+        let batch = random_rows(40, n, 1);
+        let pair = pair(gpu, least_squares(n, 0.0), [&batch, &batch], 5, false)?;
         let (report, found) = pair.solve(0.1)?;
-        let mut objective = GraphObjective::new(gpu, least_squares(n))?;
+        let mut objective = GraphObjective::new(gpu, least_squares(n, 0.0))?;
         let theta = objective.initial_parameters(0)?;
         let request = QuadraticRequest {
             curvature: Curvature::Hessian,
@@ -237,10 +195,10 @@ fn with_the_same_examples_it_is_conjugate_gradients(gpu: &Gpu) -> Outcome {
 
 fn iterates_are_those_of_the_recurrence(gpu: &Gpu) -> Outcome {
     let (n, shift, iterations) = (8, 0.05, 6);
-    let batches = [rows(12, n, 1), rows(12, n, 2)];
+    let batches = [random_rows(12, n, 1), random_rows(12, n, 2)];
     let (report, found) = pair(
         gpu,
-        least_squares(n),
+        least_squares(n, 0.0),
         [&batches[0], &batches[1]],
         iterations,
         false,
@@ -288,8 +246,14 @@ fn iterates_are_those_of_the_recurrence(gpu: &Gpu) -> Outcome {
 /// Also where the solve stops at a direction, and where it starts at the last step.
 fn the_model_is_that_of_the_solution(gpu: &Gpu) -> Outcome {
     let (n, shift) = (4, 0.05);
-    let batches = [rows(12, n, 1), rows(12, n, 2)];
-    let two = pair(gpu, least_squares(n), [&batches[0], &batches[1]], 3, false)?;
+    let batches = [random_rows(12, n, 1), random_rows(12, n, 2)];
+    let two = pair(
+        gpu,
+        least_squares(n, 0.0),
+        [&batches[0], &batches[1]],
+        3,
+        false,
+    )?;
     let (b, h) = dense(&batches[1], n);
     for warm in [false, true, true] {
         let report = two.cg.solve(&two.before, shift, None, warm)?;
@@ -324,8 +288,8 @@ fn the_model_is_that_of_the_solution(gpu: &Gpu) -> Outcome {
 
 fn a_warm_start_goes_on_from_the_last_step(gpu: &Gpu) -> Outcome {
     let n = 6;
-    let batch = rows(20, n, 3);
-    let two = pair(gpu, least_squares(n), [&batch, &batch], 4, false)?;
+    let batch = random_rows(20, n, 3);
+    let two = pair(gpu, least_squares(n, 0.0), [&batch, &batch], 4, false)?;
     two.solve(0.1)?;
     let report = two.cg.solve(&two.before, 0.1, None, true)?;
     // After four of six iterations the residual is what it was left at, so that the first slope is small and falls further.
@@ -342,14 +306,14 @@ fn a_warm_start_goes_on_from_the_last_step(gpu: &Gpu) -> Outcome {
 /// All pairs of two of four examples: whatever examples make the direction, slope and curvature of the others are those of all four on average.
 fn slope_and_curvature_are_unbiased(gpu: &Gpu) -> Outcome {
     let n = 5;
-    let all = rows(4, n, 4);
+    let all = random_rows(4, n, 4);
     let subsets = [[0, 1], [0, 2], [0, 3], [1, 2], [1, 3], [2, 3]];
     let of = |subset: [usize; 2]| all.part(&subset.map(|i| i..i + 1));
     for a in subsets {
         let directions = of(a)?;
         let line = |batch: &Batch| -> Result<(f64, f64), Any> {
             let (report, _) =
-                pair(gpu, least_squares(n), [&directions, batch], 1, false)?.solve(0.0)?;
+                pair(gpu, least_squares(n, 0.0), [&directions, batch], 1, false)?.solve(0.0)?;
             Ok((report.companion[0].slope, report.companion[0].curvature))
         };
         let (slope, curvature) = line(&all)?;
@@ -408,9 +372,9 @@ fn directions_of_no_curvature_are_left_out(gpu: &Gpu) -> Outcome {
 
 fn steps_shrink_with_the_noise_of_their_slopes(gpu: &Gpu) -> Outcome {
     let n = 5;
-    let (a, b) = (rows(9, n, 5), rows(7, n, 6).pad_to(10)?);
+    let (a, b) = (random_rows(9, n, 5), random_rows(7, n, 6).pad_to(10)?);
     let step = |shrinks: bool| -> Result<_, Any> {
-        let (report, _) = pair(gpu, least_squares(n), [&a, &b], 1, shrinks)?.solve(0.2)?;
+        let (report, _) = pair(gpu, least_squares(n, 0.0), [&a, &b], 1, shrinks)?.solve(0.2)?;
         Ok(report.companion[0])
     };
     let (whole, shrunk) = (step(false)?, step(true)?);
@@ -434,8 +398,8 @@ fn steps_shrink_with_the_noise_of_their_slopes(gpu: &Gpu) -> Outcome {
 }
 
 fn mixed_slopes_and_curvatures_are_refused(gpu: &Gpu) -> Outcome {
-    let batch = rows(6, 4, 7);
-    let mut objective = GraphObjective::new(gpu, least_squares(4))?;
+    let batch = random_rows(6, 4, 7);
+    let mut objective = GraphObjective::new(gpu, least_squares(4, 0.0))?;
     let theta = objective.initial_parameters(0)?;
     let quadratic = halves(&mut objective, &theta, [&batch, &batch], false)?;
     let [a, b]: &[Group; 2] = quadratic.groups[..].try_into()?;

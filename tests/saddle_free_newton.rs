@@ -5,6 +5,7 @@ mod harness;
 use std::process::ExitCode;
 
 use harness::Outcome;
+use harness::least_squares::{self, least_squares, random_rows, values_of};
 use osculant::data::{Batch, Targets};
 use osculant::gpu::Gpu;
 use osculant::linalg::EigenOptions;
@@ -18,7 +19,6 @@ use osculant::optim::{
 };
 use osculant::random::Philox;
 use osculant::vector::Vector;
-use rand::RngExt;
 
 fn main() -> ExitCode {
     let tests = gpu_tests![
@@ -559,36 +559,17 @@ fn curvature_comes_from_its_part_of_the_batch(gpu: &Gpu) -> Outcome {
     Ok(())
 }
 
-/// `sum over rows of w_n (y_n - x_n . theta)^2 / 2`, from all ones.
-fn least_squares(n: usize) -> Model {
-    let shape = DataShape {
-        features: n,
-        targets: TargetShape::Values(1),
-    };
-    Model::new(shape, move |scope| {
-        let theta = scope.parameter("theta", &[n, 1], Init::Constant(1.0));
-        let outputs = scope.features().dot(theta);
-        let off = outputs - scope.targets();
-        Output {
-            losses: (off.square() * 0.5).reshape(&[scope.rows()]),
-            outputs,
-            metric: None,
-        }
-    })
-}
-
-/// Random rows for that, with features of falling size.
-fn random_rows(count: usize, n: usize, seed: u64) -> Batch {
-    let mut random = Philox::new(seed, 1 << 42);
-    let mut draw = || random.random_range(-1.0f32..1.0);
-    let features = (0..count * n).map(|at| 3.0 * draw() / (1 + at % n) as f32);
-    let features = features.collect();
-    let values = (0..count).map(|_| 3.0 * draw()).collect();
-    Batch {
-        features,
-        targets: Targets::Values { values, width: 1 },
-        weights: vec![1.0 / count as f32; count],
-    }
+/// Random rows for least squares, with features of falling size.
+fn graded_rows(count: usize, n: usize, seed: u64) -> Batch {
+    let batch = random_rows(count, n, seed);
+    let values = values_of(&batch).iter().map(|y| 3.0 * y).collect();
+    let features = batch.features.iter().enumerate();
+    least_squares::batch_of(
+        features
+            .map(|(at, x)| 3.0 * x / (1 + at % n) as f32)
+            .collect(),
+        values,
+    )
 }
 
 /// Loss, gradient and matrix times a vector, in f64, of rows of a batch.
@@ -659,7 +640,7 @@ fn rough(rank: usize) -> EigenOptions {
 }
 
 fn with_the_same_examples_twice_it_is_the_single_step(gpu: &Gpu) -> Outcome {
-    let once = random_rows(9, N, 4);
+    let once = graded_rows(9, N, 4);
     let Targets::Values { values, .. } = &once.targets else {
         return Err("no values".into());
     };
@@ -683,14 +664,14 @@ fn with_the_same_examples_twice_it_is_the_single_step(gpu: &Gpu) -> Outcome {
     .into_iter()
     .enumerate()
     {
-        let mut single = Run::new(gpu, least_squares(N), options.clone(), 0)?;
+        let mut single = Run::new(gpu, least_squares(N, 1.0), options.clone(), 0)?;
         let both = [CurvatureBatch::Decoupled(0.5), CurvatureBatch::CrossFit(2)];
         let crossed = options.base == Base::Gradient;
         let mut others = both[..1 + usize::from(crossed)]
             .iter()
             .map(|&batch| {
                 let options = options.clone().with_curvature_batch(batch);
-                Run::new(gpu, least_squares(N), options, 0)
+                Run::new(gpu, least_squares(N, 1.0), options, 0)
             })
             .collect::<Result<Vec<_>, _>>()?;
         for step in 0..3 {
@@ -717,7 +698,7 @@ fn with_the_same_examples_twice_it_is_the_single_step(gpu: &Gpu) -> Outcome {
 
 fn a_decoupled_step_is_the_formula(gpu: &Gpu) -> Outcome {
     let (alpha, beta, gamma, rank) = (0.7, 0.4, 0.8, 3);
-    let batch = random_rows(20, N, 1);
+    let batch = graded_rows(20, N, 1);
     // Rows of directions, of steps, and of judges.
     for (part, acceptance, cut, end, judging) in [
         (0.5, 0.0, 10, 20, 0..20),
@@ -729,7 +710,7 @@ fn a_decoupled_step_is_the_formula(gpu: &Gpu) -> Outcome {
             .with_step_lengths(alpha, beta)
             .with_curvature_batch(CurvatureBatch::Decoupled(part))
             .with_acceptance(acceptance);
-        let mut run = Run::new(gpu, least_squares(N), options, 0)?;
+        let mut run = Run::new(gpu, least_squares(N, 1.0), options, 0)?;
         let before = wide(&run.point()?);
         let report = run.step(&batch)?;
         let after = wide(&run.point()?);
@@ -829,10 +810,10 @@ fn held_out_slopes_and_eigenvalues_are_unbiased(gpu: &Gpu) -> Outcome {
         .with_eigen(eigen(rank))
         .with_step_lengths(gamma, 0.0)
         .with_curvature_batch(CurvatureBatch::Decoupled(0.5));
-    let all = random_rows(6, N, 2);
-    let directions = random_rows(3, N, 3);
+    let all = graded_rows(6, N, 2);
+    let directions = graded_rows(3, N, 3);
     let measure = |batch: &Batch| -> Result<Vec<f64>, Any> {
-        let mut run = Run::new(gpu, least_squares(N), options.clone(), 0)?;
+        let mut run = Run::new(gpu, least_squares(N, 1.0), options.clone(), 0)?;
         let before = run.point()?;
         let (objective, theta) = (&mut run.objective, &run.theta);
         let method = &mut run.method;
@@ -864,15 +845,15 @@ fn a_cross_fit_step_is_the_mean_of_decoupled_ones(gpu: &Gpu) -> Outcome {
         .with_recall(true)
         .with_step_lengths(0.6, 0.3);
     for folds in [2usize, 3] {
-        let batches: Vec<Batch> = (0..3).map(|seed| random_rows(12, N, seed)).collect();
+        let batches: Vec<Batch> = (0..3).map(|seed| graded_rows(12, N, seed)).collect();
         let size = 12 / folds;
         let with = |batch| options.clone().with_curvature_batch(batch);
         let crossed = with(CurvatureBatch::CrossFit(folds));
-        let mut crossed = Run::new(gpu, least_squares(N), crossed, 0)?;
+        let mut crossed = Run::new(gpu, least_squares(N, 1.0), crossed, 0)?;
         let mut parts = (0..folds)
             .map(|_| {
                 let part = with(CurvatureBatch::Decoupled(1.0 - 1.0 / folds as f64));
-                Run::new(gpu, least_squares(N), part, 0)
+                Run::new(gpu, least_squares(N, 1.0), part, 0)
             })
             .collect::<Result<Vec<_>, _>>()?;
         for batch in &batches {
@@ -947,10 +928,10 @@ fn strategies() -> [LrsfnOptions; 4] {
 }
 
 fn it_trains_by_every_strategy(gpu: &Gpu) -> Outcome {
-    let batch = random_rows(48, N, 5);
+    let batch = graded_rows(48, N, 5);
     let all = Dense::new(&batch, N, 0..48);
     for (index, options) in strategies().into_iter().enumerate() {
-        let mut run = Run::new(gpu, least_squares(N), options, 0)?;
+        let mut run = Run::new(gpu, least_squares(N, 1.0), options, 0)?;
         let first = all.loss(&wide(&run.point()?));
         let mut last = f64::INFINITY;
         for _ in 0..30 {
@@ -970,14 +951,14 @@ fn it_trains_by_every_strategy(gpu: &Gpu) -> Outcome {
 }
 
 fn restored_folds_go_on_with_the_same_bits(gpu: &Gpu) -> Outcome {
-    let batches: Vec<Batch> = (0..3).map(|seed| random_rows(24, N, seed)).collect();
+    let batches: Vec<Batch> = (0..3).map(|seed| graded_rows(24, N, seed)).collect();
     for (index, options) in strategies().into_iter().enumerate() {
-        let mut run = Run::new(gpu, least_squares(N), options.clone(), 1)?;
+        let mut run = Run::new(gpu, least_squares(N, 1.0), options.clone(), 1)?;
         for batch in &batches {
             run.step(batch)?;
         }
         let state = Optimizer::<GraphObjective>::state(&run.method, &run.objective)?;
-        let mut other = Run::new(gpu, least_squares(N), options, 1)?;
+        let mut other = Run::new(gpu, least_squares(N, 1.0), options, 1)?;
         other.theta.write(gpu, &run.theta.read(gpu)?)?;
         other.method.restore(&other.objective, &state)?;
         let again = Optimizer::<GraphObjective>::state(&other.method, &other.objective)?;
@@ -997,10 +978,10 @@ fn readbacks_and_work_of_strategies_are_as_documented(gpu: &Gpu) -> Outcome {
     // A device of its own: other trials read from the shared one at the same time.
     let gpu = &Gpu::from_wgpu(gpu.device().clone(), gpu.queue().clone())?;
     let (n, rank) = (64, 3);
-    let batch = random_rows(24, n, 0);
+    let batch = graded_rows(24, n, 0);
     let plain = LrsfnOptions::default().with_eigen(rough(rank));
     let last = |options: LrsfnOptions| -> Result<StepReport, Any> {
-        let mut run = Run::new(gpu, least_squares(n), options, 0)?;
+        let mut run = Run::new(gpu, least_squares(n, 1.0), options, 0)?;
         run.step(&batch)?;
         run.step(&batch)
     };
@@ -1058,9 +1039,9 @@ fn batches_too_small_for_their_roles_are_refused(gpu: &Gpu) -> Outcome {
         (CurvatureBatch::CrossFit(4), 3),
     ] {
         let options = plain.clone().with_curvature_batch(batch);
-        let mut run = Run::new(gpu, least_squares(N), options, 0)?;
+        let mut run = Run::new(gpu, least_squares(N, 1.0), options, 0)?;
         let before = run.point()?;
-        match run.step(&random_rows(rows, N, 0)) {
+        match run.step(&graded_rows(rows, N, 0)) {
             Err(error) if error.to_string().contains("larger batch") => {}
             other => return Err(format!("{batch:?} of {rows} rows: {other:?}").into()),
         }

@@ -1,16 +1,19 @@
 //! The objective of a model written as a graph.
 
 mod groups;
+mod inputs;
 
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use inputs::Inputs;
+
 use super::quadratic::{
     BlockProduct, Curvature, GroupRequest, GroupedQuadratic, LossProgram, Objective, Quadratic,
     QuadraticRequest,
 };
-use crate::data::{Batch, Dataset, Targets};
+use crate::data::{Batch, Dataset};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recording, Slice};
 use crate::graph::batch::{WIDE, batched};
@@ -20,7 +23,7 @@ use crate::graph::listing::Listing;
 use crate::graph::node::elements;
 use crate::graph::per_example::square_sums;
 use crate::graph::{Binary, DType, Executable, Graph, NodeId};
-use crate::nn::{Model, TargetShape, Traced};
+use crate::nn::{Model, Traced};
 use crate::vector::{Block, Layout, Vector};
 
 /// Bytes that intermediate values may take before a block of products is computed in parts; see [`GraphObjective::with_block_memory`].
@@ -28,14 +31,6 @@ const BLOCK_MEMORY: u64 = 512 << 20;
 
 /// Rows of the batches in which a whole data set is evaluated.
 const EVALUATION_ROWS: usize = 1000;
-
-/// The inputs of a batch of some number of rows, on the device.
-#[derive(Debug)]
-struct Inputs {
-    features: Option<Slice>,
-    targets: Option<Slice>,
-    weights: Slice,
-}
 
 /// A program for one vector of parameters and number of rows.
 struct Kept<Request, Program> {
@@ -265,115 +260,6 @@ impl GraphObjective {
             data_loss,
             loss,
         })
-    }
-
-    /// Uploads a batch into the inputs for its number of rows, after checking that it fits the model.
-    fn load(&mut self, batch: &Batch) -> Result<Arc<Inputs>> {
-        let rows = batch.len();
-        self.check(batch)?;
-        let inputs = match self.inputs.get(&rows) {
-            Some(inputs) => Arc::clone(inputs),
-            None => {
-                let shape = self.model.shape();
-                let features = (shape.features > 0)
-                    .then(|| self.gpu.buffer("features", rows * shape.features))
-                    .transpose()?;
-                let target_width = match shape.targets {
-                    TargetShape::Classes(_) => 1,
-                    TargetShape::Values(width) => width,
-                    TargetShape::Inputs => 0,
-                };
-                let targets = (target_width > 0)
-                    .then(|| self.gpu.buffer("targets", rows * target_width))
-                    .transpose()?;
-                let inputs = Arc::new(Inputs {
-                    features,
-                    targets,
-                    weights: self.gpu.buffer("weights", rows)?,
-                });
-                self.inputs.insert(rows, Arc::clone(&inputs));
-                inputs
-            }
-        };
-        if let Some(features) = &inputs.features {
-            self.gpu.upload(features, 0, &batch.features)?;
-        }
-        match (&inputs.targets, &batch.targets) {
-            (Some(slice), Targets::Classes { labels, .. }) => self.gpu.upload(slice, 0, labels)?,
-            (Some(slice), Targets::Values { values, .. }) => self.gpu.upload(slice, 0, values)?,
-            _ => {}
-        }
-        self.gpu.upload(&inputs.weights, 0, &batch.weights)?;
-        Ok(inputs)
-    }
-
-    /// A batch is a plain struct: whoever fills it by hand may get it wrong.
-    fn check(&self, batch: &Batch) -> Result<()> {
-        let (rows, shape) = (batch.len(), self.model.shape());
-        let bad = |message: String| {
-            Err(Error::Data {
-                what: "batch".into(),
-                message,
-            })
-        };
-        if rows == 0 {
-            return bad("it is empty; give at least one example".into());
-        }
-        if batch.features.len() != rows * shape.features {
-            let found = batch.features.len();
-            return bad(format!(
-                "{found} features for {rows} examples; the model takes {} each",
-                shape.features
-            ));
-        }
-        if let Some(at) = batch.features.iter().position(|x| !x.is_finite()) {
-            let (row, column) = (at / shape.features, at % shape.features);
-            return bad(format!(
-                "feature {column} of example {row} is {}; remove or fill such examples",
-                batch.features[at]
-            ));
-        }
-        if batch.weights.iter().any(|w| !w.is_finite() || *w < 0.0)
-            || batch.weights.iter().all(|w| *w == 0.0)
-        {
-            return bad("weights must be finite, not negative, and not all zero".into());
-        }
-        match (shape.targets, &batch.targets) {
-            (TargetShape::Inputs, _) => Ok(()),
-            (TargetShape::Classes(classes), Targets::Classes { labels, .. }) => {
-                if labels.len() != rows {
-                    return bad(format!("{} labels for {rows} examples", labels.len()));
-                }
-                match labels.iter().position(|&label| label as usize >= classes) {
-                    Some(row) => bad(format!(
-                        "label {} of example {row} is out of range; the model has {classes} classes, 0 to {}",
-                        labels[row],
-                        classes.saturating_sub(1)
-                    )),
-                    None => Ok(()),
-                }
-            }
-            (TargetShape::Values(width), Targets::Values { values, .. }) => {
-                if values.len() != rows * width {
-                    return bad(format!(
-                        "{} target values for {rows} examples; the model takes {width} each",
-                        values.len()
-                    ));
-                }
-                match values.iter().position(|x| !x.is_finite()) {
-                    Some(at) => bad(format!(
-                        "target {} of example {} is {}",
-                        at % width,
-                        at / width,
-                        values[at]
-                    )),
-                    None => Ok(()),
-                }
-            }
-            (expected, _) => bad(format!(
-                "the model takes targets of kind {expected:?}, the batch has others"
-            )),
-        }
     }
 
     fn leaves(&self, program: &Program, theta: &Vector, inputs: &Inputs) -> Result<DeviceLeaves> {

@@ -128,6 +128,25 @@ fn compile(
     ))
 }
 
+/// The rows of all kernels that a compiler took, from what it wrote.
+fn rows<S>(
+    target: &str,
+    compiled: &[Compiled<'_>],
+    parse: impl Fn(&str) -> Option<S>,
+    row: impl Fn(&Kernel, &S) -> page::Row,
+) -> Outcome<Vec<page::Row>> {
+    let taken = compiled.iter().filter(|one| !one.is_refused());
+    taken
+        .map(|Compiled { kernel, output }| {
+            let statistics = parse(output).ok_or_else(|| {
+                let (family, name) = (&kernel.family, &kernel.name);
+                format!("{target}: no statistics of {family} {name}:\n{output}")
+            })?;
+            Ok(row(kernel, &statistics))
+        })
+        .collect()
+}
+
 /// The kernels that the device cannot run.
 fn refused(compiled: &[Compiled<'_>]) -> Vec<Kernel> {
     compiled

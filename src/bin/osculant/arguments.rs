@@ -145,7 +145,7 @@ Examples:
 All strategies see the same data in the same order and do the same work: a step of cross-fitting has twice
 the products of a single one. Damping, and iterations or step length, are the best of a grid for each, judged on a
 validation part of the training rows by the mean over other seeds; then every strategy runs from each seed. Means
-with 95 % confidence intervals. Written to the folder of --out: strategies.json.";
+with 95 % confidence intervals. Written to the folder of --out: strategies.json, strategies.png and strategies.svg.";
 
 const BIAS_EXAMPLES: &str = "\
 Examples:

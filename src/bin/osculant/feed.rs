@@ -172,11 +172,7 @@ impl Setup {
                 (part * rest as f64).round() as usize
             }
             ("decoupled", _) => {
-                let folds: usize = self.get("folds")?;
-                let directions = match self.text("directions")? {
-                    "others" => folds.saturating_sub(1),
-                    _ => self.get("directions")?,
-                };
+                let (folds, directions) = self.folds()?;
                 rest / folds.max(1) * directions
             }
             _ => {

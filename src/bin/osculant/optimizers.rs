@@ -325,11 +325,7 @@ impl Setup {
                 Ok(Box::new(NewtonCg::new(options)?))
             }
             Method::DecoupledNewtonCg => {
-                let folds = self.get("folds")?;
-                let directions = match self.text("directions")? {
-                    "others" => usize::saturating_sub(folds, 1),
-                    _ => self.get("directions")?,
-                };
+                let (folds, directions) = self.folds()?;
                 let strategy = match self.text("strategy")? {
                     "single" => Strategy::Single,
                     "decoupled" => Strategy::Decoupled { folds, directions },
@@ -363,6 +359,16 @@ impl Setup {
                 Ok(Box::new(Paper::new(options, part)?))
             }
         }
+    }
+
+    /// Of decoupled Newton-CG: how many, and how many of them make directions.
+    pub(crate) fn folds(&self) -> Outcome<(usize, usize)> {
+        let folds: usize = self.get("folds")?;
+        let directions = match self.text("directions")? {
+            "others" => folds.saturating_sub(1),
+            _ => self.get("directions")?,
+        };
+        Ok((folds, directions))
     }
 
     fn curvature(&self) -> Outcome<Curvature> {

@@ -255,7 +255,7 @@ fn attempt(
 }
 
 /// The validation loss at the end of a trial, or none if it diverges. The lowest on the way would favour options that fall fast and then fail.
-pub(crate) fn final_loss(trainer: &mut Trainer<'_>, work: f64) -> Outcome<Option<f64>> {
+fn final_loss(trainer: &mut Trainer<'_>, work: f64) -> Outcome<Option<f64>> {
     let data = trainer.task.data;
     let first = trainer.objective.evaluate(&trainer.theta, &data.test)?.loss;
     let mut last = first;

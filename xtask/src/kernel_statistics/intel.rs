@@ -50,17 +50,9 @@ pub(crate) fn section(
     adapter: &str,
     compiled: &[Compiled<'_>],
 ) -> Outcome<Section> {
-    let mut rows = Vec::new();
-    for one in compiled.iter().filter(|one| !one.is_refused()) {
-        let Compiled { kernel, output } = one;
-        let statistics = parse(output).ok_or_else(|| {
-            format!(
-                "{}: no statistics of {} {}",
-                target.id, kernel.family, kernel.name
-            )
-        })?;
-        rows.push(row(target, kernel, &statistics));
-    }
+    let rows = super::rows(target.id, compiled, parse, |kernel, statistics| {
+        row(target, kernel, statistics)
+    })?;
     Ok(Section {
         title: target.title.into(),
         adapter: adapter.into(),

@@ -513,6 +513,7 @@ fn panels(report: &Report, arguments: &Bias) -> Vec<Panel> {
             y: "curvature".into(),
             x_scale: Scale::Linear,
             y_scale: Scale::Logarithmic,
+            rows: Vec::new(),
             series: vec![
                 Series::new("own batch", of(|t| t.a), Mark::Line),
                 Series::new("other batch", of(|t| t.b), Mark::Line),
@@ -533,6 +534,7 @@ fn panels(report: &Report, arguments: &Bias) -> Vec<Panel> {
             y: "change of the loss on all data".into(),
             x_scale: Scale::Logarithmic,
             y_scale: Scale::Linear,
+            rows: Vec::new(),
             series: STRATEGIES
                 .iter()
                 .map(|name| Series::new(*name, of(name), Mark::Line))

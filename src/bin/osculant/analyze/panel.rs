@@ -18,9 +18,10 @@ const HEAD: u32 = 48;
 const LEGEND: u32 = 34;
 
 /// How an axis is divided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Scale {
     /// Equal distances are equal differences.
+    #[default]
     Linear,
     /// Equal distances are equal ratios.
     Logarithmic,
@@ -35,6 +36,8 @@ pub(crate) enum Mark {
     Points,
     /// A broken line.
     Dashes,
+    /// A point and a horizontal interval for every three elements: the middle, and both ends.
+    Intervals,
 }
 
 /// Points with a name.
@@ -57,7 +60,7 @@ impl Series {
 }
 
 /// One panel.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Panel {
     /// Name of the horizontal axis.
     pub(crate) x: String,
@@ -65,7 +68,21 @@ pub(crate) struct Panel {
     pub(crate) y: String,
     pub(crate) x_scale: Scale,
     pub(crate) y_scale: Scale,
+    /// Names of the heights 0, 1, ... in place of numbers.
+    pub(crate) rows: Vec<String>,
     pub(crate) series: Vec<Series>,
+}
+
+impl Panel {
+    /// The label of a height.
+    fn height(&self, y: f64) -> String {
+        if self.rows.is_empty() {
+            return number(y);
+        }
+        let row = y.round();
+        let name = (row >= 0.0 && (y - row).abs() < 1e-6).then(|| self.rows.get(row as usize));
+        name.flatten().cloned().unwrap_or_default()
+    }
 }
 
 /// Writes `stem.png` and `stem.svg` into a folder.
@@ -176,16 +193,16 @@ where
         .margin(12 * scale)
         .margin_right(24 * scale)
         .x_label_area_size(52 * scale)
-        .y_label_area_size(84 * scale)
+        .y_label_area_size(if panel.rows.is_empty() { 84 } else { 220 } * scale)
         .build_cartesian_2d(horizontal, vertical)?;
     chart
         .configure_mesh()
         .x_desc(&panel.x)
         .y_desc(&panel.y)
         .x_labels(8)
-        .y_labels(8)
+        .y_labels(8.max(panel.rows.len()))
         .x_label_formatter(&|x| number(*x))
-        .y_label_formatter(&|y| number(*y))
+        .y_label_formatter(&|y| panel.height(*y))
         .label_style((FONT, (TEXT - 2) * scale))
         .axis_desc_style((FONT, TEXT * scale))
         .bold_line_style(BLACK.mix(0.18))
@@ -207,6 +224,16 @@ where
             Mark::Points => {
                 let radius = 3 * scale;
                 chart.draw_series(points.map(|p| Circle::new(p, radius, colour.filled())))?;
+            }
+            Mark::Intervals => {
+                let style = colour.stroke_width(2 * scale);
+                let known = |three: &&[(f64, f64)]| three.iter().all(|p| p.0.is_finite());
+                for three in series.points.chunks_exact(3).filter(known) {
+                    let radius = 4 * scale;
+                    chart.draw_series([Circle::new(three[0], radius, colour.filled())])?;
+                    let ends = three[1..].iter().copied();
+                    chart.draw_series(LineSeries::new(ends, style))?;
+                }
             }
         }
     }
@@ -240,7 +267,7 @@ fn legend<B: DrawingBackend>(
         if series.name.is_empty() {
             continue;
         }
-        if series.mark == Mark::Points {
+        if matches!(series.mark, Mark::Points | Mark::Intervals) {
             let radius = 4 * scale;
             area.draw(&Circle::new(at(x + 8, 20), radius, colour.filled()))?;
         } else {

@@ -174,6 +174,7 @@ fn panels(report: &Report) -> Vec<Panel> {
             y: "eigenvalue, without its sign".into(),
             x_scale: Scale::Linear,
             y_scale: Scale::Logarithmic,
+            rows: Vec::new(),
             series: vec![
                 Series::new("positive", of(1.0), Mark::Points),
                 Series::new("negative", of(-1.0), Mark::Points),
@@ -184,6 +185,7 @@ fn panels(report: &Report) -> Vec<Panel> {
             y: "spectral density".into(),
             x_scale: Scale::Linear,
             y_scale: Scale::Logarithmic,
+            rows: Vec::new(),
             series: vec![Series::new(
                 "",
                 report

@@ -3,11 +3,12 @@
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use serde::Serialize;
 
+use super::panel::{self, Mark, Panel, Scale, Series};
 use crate::arguments::{Strategies, StrategiesMethod};
 use crate::failure::{Failure, Outcome};
 use crate::optimizers::{Method, Setup};
-use crate::training::{End, Task, Trainer};
-use crate::tune::{SEED, final_loss, trial_work};
+use crate::training::{Point, Task, Trainer};
+use crate::tune::{SEED, trial_work};
 
 /// Quantiles of Student's distribution at 97.5 %, for 1, 2, ... degrees of freedom; the normal one beyond.
 const QUANTILES: [f64; 10] = [
@@ -188,8 +189,8 @@ pub(crate) fn run(arguments: &Strategies) -> Outcome {
                 let mut sum = Some(0.0);
                 for number in 0..arguments.tuning_seeds {
                     let mut trainer = Trainer::new(trial, &with(candidate)?, SEED + number)?;
-                    let loss = final_loss(&mut trainer, trial_work(problem, work))?;
-                    sum = sum.zip(loss).map(|(sum, loss)| sum + loss);
+                    let end = finish(&mut trainer, trial_work(problem, work))?;
+                    sum = sum.zip(end).map(|(sum, end)| sum + end.test_loss);
                     if sum.is_none() {
                         break;
                     }
@@ -208,14 +209,12 @@ pub(crate) fn run(arguments: &Strategies) -> Outcome {
             let mut diverged = 0;
             for seed in 0..arguments.seeds {
                 let mut trainer = Trainer::new(task, &with(&grid[best])?, seed)?;
-                let mut history = Vec::new();
-                let end = trainer.run(work, &mut history, |_, _, _| Ok(()))?;
-                diverged += usize::from(end != End::Finished);
-                ends.extend(history.last().copied());
+                match finish(&mut trainer, work)? {
+                    Some(end) => ends.push(end),
+                    None => diverged += 1,
+                }
             }
-            let of = |f: fn(&crate::training::Point) -> f64| {
-                interval(&ends.iter().map(f).collect::<Vec<_>>())
-            };
+            let of = |f: fn(&Point) -> f64| interval(&ends.iter().map(f).collect::<Vec<_>>());
             rows.push(Row {
                 strategy: strategy.name,
                 batch,
@@ -233,7 +232,56 @@ pub(crate) fn run(arguments: &Strategies) -> Outcome {
     println!("{}", table(&rows));
     let json = serde_json::to_string_pretty(&rows).map_err(|e| Failure::new(e.to_string()))?;
     let path = arguments.out.join("strategies.json");
-    std::fs::write(&path, json + "\n").map_err(|error| Failure::file(&path, error))
+    std::fs::write(&path, json + "\n").map_err(|error| Failure::file(&path, error))?;
+    let title = format!(
+        "{}: final losses, means of {} runs with 95 % confidence intervals",
+        problem.name(),
+        arguments.seeds
+    );
+    panel::write(&arguments.out, "strategies", &title, &panels(&rows))
+}
+
+/// For each batch size the losses of all strategies, the first one on top.
+fn panels(rows: &[Row]) -> Vec<Panel> {
+    rows.chunk_by(|a, b| a.batch == b.batch)
+        .map(|rows| {
+            let losses = |of: fn(&Row) -> Interval, off: f64| -> Vec<(f64, f64)> {
+                let from_below = rows.iter().rev().enumerate();
+                from_below
+                    .flat_map(|(height, row)| {
+                        let Interval { mean, half_width } = of(row);
+                        let y = height as f64 + off;
+                        // On a logarithmic axis an interval has no end at zero or below.
+                        let low = (mean - half_width).max(0.1 * mean);
+                        [(mean, y), (low, y), (mean + half_width, y)]
+                    })
+                    .collect()
+            };
+            Panel {
+                x: format!("loss, batches of {}", rows[0].batch),
+                x_scale: Scale::Logarithmic,
+                rows: rows.iter().rev().map(|row| row.strategy.into()).collect(),
+                series: vec![
+                    Series::new("training", losses(|r| r.train_loss, 0.12), Mark::Intervals),
+                    Series::new("test", losses(|r| r.test_loss, -0.12), Mark::Intervals),
+                ],
+                ..Panel::default()
+            }
+        })
+        .collect()
+}
+
+/// Trains until the work is done, and evaluates once; none where that diverges.
+fn finish(trainer: &mut Trainer<'_>, work: f64) -> Outcome<Option<Point>> {
+    while trainer.work() < work {
+        match trainer.step() {
+            Ok(_) => {}
+            Err(osculant::Error::NotFinite { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let end = trainer.evaluate()?;
+    Ok((end.train_loss.is_finite() && end.test_loss.is_finite()).then_some(end))
 }
 
 fn text(candidate: &Candidate) -> String {

@@ -1,197 +1,24 @@
 //! Newton-CG with decoupled mini-batches: directions of some examples, steps along them of others.
 
-use std::ops::Range;
+mod options;
+mod solve;
+
 use std::sync::Arc;
 use std::time::Instant;
 
+pub use options::DecoupledOptions;
+use solve::{Memory, Solve};
+
 use super::candidates::{Candidate, Candidates};
 use super::first_order::missing;
-use super::newton_cg::{NewtonCgOptions, Preconditioner};
 use super::optimizer::{Optimizer, OptimizerState};
 use super::report::StepReport;
 use super::strategy::{Strategy, Turn};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recorder, Recording, Slice};
-use crate::kernels::blocks::{Coefficients, Rows, combine_rows};
-use crate::kernels::vector::combine;
-use crate::linalg::{Afterword, CgReport, Companion, ConjugateGradients, Operator, Stop, System};
-use crate::objective::{
-    Curvature, GroupRequest, GroupedQuadratic, Objective, Quadratic, QuadraticRequest,
-};
-use crate::vector::{Block, Vector};
-
-/// Settings of [`DecoupledNewtonCg`].
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct DecoupledOptions {
-    /// Those of Newton-CG that are not about backtracking and preconditioners, which it does not have here.
-    pub newton: NewtonCgOptions,
-    /// Who makes what. Default [`Strategy::cross_fit`] with 2 folds.
-    pub strategy: Strategy,
-    /// Whether each step along a direction is multiplied by `max(0, 1 - variance / slope^2)`. The variance is that of the first slopes of the examples,
-    /// at the start of the solve. Steps must come from one fold then. Default false.
-    pub shrinks: bool,
-    /// Part of the batch that does nothing but judge the step: losses for the line search and the reduction ratio. 0: all folds judge. Default 0.
-    pub acceptance: f64,
-}
-
-impl Default for DecoupledOptions {
-    fn default() -> Self {
-        Self {
-            newton: NewtonCgOptions::default(),
-            strategy: Strategy::cross_fit(2),
-            shrinks: false,
-            acceptance: 0.0,
-        }
-    }
-}
-
-impl DecoupledOptions {
-    /// Sets the options of Newton-CG.
-    #[must_use]
-    pub fn with_newton(mut self, newton: NewtonCgOptions) -> Self {
-        self.newton = newton;
-        self
-    }
-
-    /// Sets who makes what.
-    #[must_use]
-    pub fn with_strategy(mut self, strategy: Strategy) -> Self {
-        self.strategy = strategy;
-        self
-    }
-
-    /// Sets whether steps shrink with the noise of their slopes.
-    #[must_use]
-    pub fn with_shrinking(mut self, shrinks: bool) -> Self {
-        self.shrinks = shrinks;
-        self
-    }
-
-    /// Sets the part of the batch that only judges.
-    #[must_use]
-    pub fn with_acceptance(mut self, part: f64) -> Self {
-        self.acceptance = part;
-        self
-    }
-
-    /// Checks the ranges.
-    ///
-    /// # Errors
-    /// [`Error::Option`] naming the option and its range.
-    pub fn validate(&self) -> Result<()> {
-        let bad = |option: &str, message: String| {
-            Err(Error::Option {
-                option: option.into(),
-                message,
-            })
-        };
-        self.newton.validate()?;
-        self.strategy.validate()?;
-        if self.newton.preconditioner != Preconditioner::None {
-            return bad(
-                "preconditioner",
-                "decoupled Newton-CG has none; use Preconditioner::None".into(),
-            );
-        }
-        if self.newton.curvature != Curvature::GaussNewton {
-            return bad(
-                "curvature",
-                "decoupled Newton-CG works with the Gauss-Newton matrix".into(),
-            );
-        }
-        if self.shrinks
-            && self
-                .strategy
-                .turns()
-                .iter()
-                .any(|turn| turn.steps.len() > 1)
-        {
-            return bad(
-                "shrinks",
-                "the noise of slopes is known for one fold; let all others make directions".into(),
-            );
-        }
-        if !(0.0..1.0).contains(&self.acceptance) {
-            return bad("acceptance", format!("{} is not in 0..1", self.acceptance));
-        }
-        Ok(())
-    }
-
-    /// The rows of a batch that are cut into folds, and those after them that judge; none where the folds do.
-    fn deal(&self, rows: usize) -> (usize, Option<Range<usize>>) {
-        let judging = (self.acceptance * rows as f64).round() as usize;
-        let folds = self.strategy.folds();
-        let used = (rows - judging.min(rows)) / folds * folds;
-        (used, (judging > 0).then(|| rows - judging..rows))
-    }
-}
-
-/// The quadratic of some folds: that of one of them, or the mean of several.
-struct Side {
-    gradient: Vector,
-    product: Vector,
-    variance: Option<Slice>,
-    /// Computes the gradient, after a linearization.
-    linearize: Recording,
-    /// Computes the product, after those of all folds.
-    multiply: Recording,
-}
-
-impl Side {
-    fn new(gpu: &Gpu, quadratic: &GroupedQuadratic, folds: &[usize]) -> Result<Self> {
-        if let [only] = folds {
-            let group = &quadratic.groups[*only];
-            return Ok(Self {
-                gradient: group.gradient.clone(),
-                product: group.product.clone(),
-                variance: group.slope_variance.clone(),
-                linearize: Recording::new(),
-                multiply: Recording::new(),
-            });
-        }
-        let layout = quadratic.gradient.layout();
-        let count = quadratic.groups.len();
-        let factors = gpu.buffer("weights of folds", count)?;
-        let share = 1.0 / folds.len() as f32;
-        let weights: Vec<f32> = (0..count)
-            .map(|fold| if folds.contains(&fold) { share } else { 0.0 })
-            .collect();
-        gpu.upload(&factors, 0, &weights)?;
-        let mean = |of: &Block, label: &str| -> Result<(Vector, Recording)> {
-            let out = Vector::new(gpu, label, layout)?;
-            let mut recording = Recording::new();
-            let coefficients = Coefficients {
-                slice: &factors,
-                first: 0,
-                width: count,
-            };
-            let (to, from) = (Rows::from(&out), Rows::all(of));
-            combine_rows(gpu, &mut recording, &to, coefficients, &from, false)?;
-            Ok((out, recording))
-        };
-        let (gradient, linearize) = mean(&quadratic.gradients, "gradient of several folds")?;
-        let (product, multiply) = mean(&quadratic.products, "product of several folds")?;
-        Ok(Self {
-            gradient,
-            product,
-            variance: None,
-            linearize,
-            multiply,
-        })
-    }
-}
-
-/// A solve with two of the folds' quadratics.
-struct Solve {
-    cg: ConjugateGradients,
-    /// Makes both sides' gradients.
-    before: Recording,
-    /// Puts `warm_start` times the last step into the first iterate.
-    recall: Recording,
-    /// Adds a share of the solution to the sum of all solves, from one place to another: see [`Memory::sums`].
-    add: Recording,
-}
+use crate::linalg::{Afterword, CgReport, Stop, System};
+use crate::objective::{GroupRequest, GroupedQuadratic, Objective, Quadratic, QuadraticRequest};
+use crate::vector::Vector;
 
 /// The solves of a batch's folds.
 struct Workspace {
@@ -230,21 +57,12 @@ impl Judge {
     }
 }
 
-struct Memory {
-    /// The step of the last time.
-    previous: Vector,
-    trial: Vector,
-    /// Two places between which the sum of solutions changes.
-    sums: [Vector; 2],
-    /// `[share, 0, 1, share]` of a solve, then `[warm start, 0]`.
-    factors: Slice,
-}
-
 /// Newton-CG whose directions and steps come from different examples, which removes the bias that a mini-batch's own directions bring into its slopes and
 /// curvatures (Tatzel et al. 2025).
 ///
 /// A batch is cut into folds by its order: the first rows are the first fold, and so on, so that `data.batch(&roles.next_step().concat())` deals the parts of
-/// [`Roles`](crate::data::Roles) in the order of their plan. For each solve conjugate gradients run on the quadratic of some folds, and a [`Companion`]
+/// [`Roles`](crate::data::Roles) in the order of their plan. For each solve conjugate gradients run on the quadratic of some folds, and a
+/// [`Companion`](crate::linalg::Companion)
 /// chooses the steps along their directions with slope and curvature of the others: two recurrences in one pass. The damping is added to both matrices, and
 /// adapted by the reduction ratio of the examples that judge, for which the companions' models stand. A step has one blocking readback for each solve, and
 /// one more where examples are set apart to judge.
@@ -334,17 +152,13 @@ impl DecoupledNewtonCg {
 
     fn ready<O: Objective + ?Sized>(&mut self, objective: &O) -> Result<()> {
         if self.memory.is_none() {
-            let (gpu, layout) = (objective.gpu(), objective.layout());
-            let new = |label: &str| Vector::new(gpu, label, layout);
-            let memory = Memory {
-                previous: new("last step")?,
-                trial: new("trial point")?,
-                sums: [new("sum of steps")?, new("sum of steps")?],
-                factors: gpu.buffer("factors of steps", 6)?,
-            };
-            let share = 1.0 / self.turns.len() as f32;
-            let factors = [share, 0.0, 1.0, share, self.options.newton.warm_start, 0.0];
-            gpu.upload(&memory.factors, 0, &factors)?;
+            let warm_start = self.options.newton.warm_start;
+            let memory = Memory::new(
+                objective.gpu(),
+                objective.layout(),
+                self.turns.len(),
+                warm_start,
+            )?;
             self.memory = Some(memory);
         }
         Ok(())
@@ -365,12 +179,12 @@ impl DecoupledNewtonCg {
             return Err(missing("memory"));
         };
         let loss = objective.loss_at(&memory.trial, quadratic.rows)?;
-        let gpu = objective.gpu();
+        let (gpu, options) = (objective.gpu(), &self.options.newton.cg);
         let solves = self
             .turns
             .iter()
             .enumerate()
-            .map(|(number, turn)| self.solve(gpu, memory, quadratic, turn, number))
+            .map(|(number, turn)| Solve::new(gpu, options, memory, quadratic, turn, number))
             .collect::<Result<Vec<_>>>()?;
         let step = memory.sums[solves.len() % 2].clone();
         let mut remember = Recording::new();
@@ -386,64 +200,6 @@ impl DecoupledNewtonCg {
             candidates,
         });
         Ok(self.workspaces.len() - 1)
-    }
-
-    fn solve(
-        &self,
-        gpu: &Gpu,
-        memory: &Memory,
-        quadratic: &GroupedQuadratic,
-        turn: &Turn,
-        number: usize,
-    ) -> Result<Solve> {
-        let directions = Side::new(gpu, quadratic, &turn.directions)?;
-        let steps = Side::new(gpu, quadratic, &turn.steps)?;
-        let mut multiply = quadratic.multiply.clone();
-        multiply.append(directions.multiply);
-        multiply.append(steps.multiply);
-        let operator = Operator {
-            input: quadratic.direction.clone(),
-            output: directions.product,
-            multiply,
-        };
-        let companion = Companion {
-            gradient: steps.gradient,
-            product: steps.product,
-            variance: steps.variance,
-        };
-        let cg = ConjugateGradients::with_companion(
-            gpu,
-            &operator,
-            &directions.gradient,
-            None,
-            &self.options.newton.cg,
-            &[],
-            Some(&companion),
-        )?;
-        let mut before = Recording::new();
-        if number == 0 {
-            before.append(quadratic.linearize.clone());
-        }
-        before.append(directions.linearize);
-        before.append(steps.linearize);
-        let (solution, previous) = (cg.solution.slice(), memory.previous.slice());
-        let factors = &memory.factors;
-        let mut recall = Recording::new();
-        combine(gpu, &mut recall, solution, previous, previous, (factors, 4))?;
-        let (to, from) = (&memory.sums[(number + 1) % 2], &memory.sums[number % 2]);
-        let (from, slot) = if number == 0 {
-            (solution, 0)
-        } else {
-            (from.slice(), 2)
-        };
-        let mut add = Recording::new();
-        combine(gpu, &mut add, to.slice(), from, solution, (factors, slot))?;
-        Ok(Solve {
-            cg,
-            before,
-            recall,
-            add,
-        })
     }
 
     /// Runs all solves. Where the folds judge, their verdict comes along: the loss before, and what is known of the step.
@@ -677,19 +433,5 @@ impl<O: Objective + ?Sized> Optimizer<O> for DecoupledNewtonCg {
         }
         (self.damping, self.has_previous) = (damping, has_previous);
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_that_do_not_fill_the_folds_are_left_out() {
-        let options = DecoupledOptions::default().with_strategy(Strategy::cross_fit(4));
-        assert_eq!(options.deal(22), (20, None));
-        let options = options.with_acceptance(0.2);
-        assert_eq!(options.deal(20), (16, Some(16..20)));
-        assert_eq!(options.deal(3), (0, Some(2..3)));
     }
 }
