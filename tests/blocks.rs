@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use harness::cases;
 use harness::compare::{
-    BlockOnDevice, INDEX_LIMIT, Input, Problem, relative_error, uniform, widen,
+    BlockOnDevice, INDEX_LIMIT, Input, OnDevice, Problem, relative_error, uniform, widen,
 };
 use harness::random_graph::{random_graph, recipes, runner};
 use harness::{GpuTest, Outcome};
@@ -34,11 +34,12 @@ fn main() -> ExitCode {
         a_block_in_parts_has_the_same_bits,
         an_objectives_block_is_its_single_products,
     ];
-    tests.extend(
-        cases::ALL
-            .iter()
-            .map(|case| GpuTest::new(case.name, |gpu| on_device(gpu, &(case.problem)()?))),
-    );
+    tests.extend(cases::ALL.iter().map(|case| {
+        GpuTest::new(case.name, |gpu| {
+            on_device(gpu, &(case.problem)()?)?;
+            groups_on_device(gpu, (case.problem)()?)
+        })
+    }));
     harness::main(&tests, &[])
 }
 
@@ -139,6 +140,48 @@ fn groups_in_twin(problem: &Problem) -> Outcome {
                 let what = problem.graph.describe(node);
                 return Err(format!("{what}, group {at}: relative error {error:.2e}").into());
             }
+        }
+    }
+    Ok(())
+}
+
+/// The same programs on a device.
+fn groups_on_device(gpu: &Gpu, problem: Problem) -> Outcome {
+    let wanted: Vec<NodeId> = problem
+        .results()
+        .into_iter()
+        .map(|(_, node)| node)
+        .collect();
+    let mut graph = problem.graph.clone();
+    let inputs: Vec<NodeId> = graph.inputs().iter().map(|leaf| leaf.node).collect();
+    let Ok((_, wide)) = batched(&mut graph, &wanted, &inputs, WIDTH) else {
+        return Ok(());
+    };
+    let mut random = Philox::new(9, 1 << 33);
+    let mut all = problem.inputs.clone();
+    all.extend(problem.inputs.iter().map(|input| {
+        match input {
+            Input::Floats(values) => Input::Floats(uniform(&mut random, WIDTH * values.len())),
+            Input::Indices(values) => Input::Indices(
+                (0..WIDTH * values.len())
+                    .map(|_| random.random_range(0..INDEX_LIMIT))
+                    .collect(),
+            ),
+        }
+    }));
+    let problem = Problem {
+        graph,
+        inputs: all,
+        ..problem
+    };
+    let direction = problem.direction(1);
+    let found = OnDevice::new(gpu, &problem, &wide)?.run(gpu, &direction, true)?;
+    let expected = problem.evaluate(&direction, &wide)?;
+    for ((&node, found), expected) in wide.iter().zip(&found).zip(&expected) {
+        let error = relative_error(&widen(std::slice::from_ref(found)).concat(), expected, 1e-2);
+        if error.is_nan() || error > cases::TOLERANCE {
+            let what = problem.graph.describe(node);
+            return Err(format!("groups of {what}: relative error {error:.2e}").into());
         }
     }
     Ok(())

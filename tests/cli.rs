@@ -581,6 +581,34 @@ fn analyses_write_what_they_say() {
     assert_eq!(rows.as_array().unwrap().len(), 9);
     assert!(rows[0]["train_loss"]["mean"].is_f64());
     assert!(folder.path().join("strategies.svg").exists());
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().to_str().unwrap();
+    let lrsfn = [
+        "analyze",
+        "strategies",
+        "digits-mlp",
+        "--method",
+        "lrsfn",
+        "--batches",
+        "64",
+        "--dampings",
+        "1",
+        "--step-lengths",
+        "0.3",
+    ];
+    let short = [
+        "--seeds",
+        "2",
+        "--tuning-seeds",
+        "1",
+        "--work",
+        "1",
+        "--out",
+        out,
+    ];
+    success(&[&lrsfn[..], &short].concat());
+    let rows = json(&folder.path().join("strategies.json"));
+    assert_eq!(rows.as_array().unwrap().len(), 6);
 
     failure(
         &[

@@ -6,7 +6,9 @@ use std::ops::Range;
 use std::process::ExitCode;
 
 use harness::Outcome;
-use harness::least_squares::{batch_of, least_squares, near, random_rows, values_of};
+use harness::least_squares::{
+    Dense, batch_of, dot, least_squares, near, random_rows, values_of, wide,
+};
 use osculant::data::Batch;
 use osculant::gpu::Gpu;
 use osculant::objective::GraphObjective;
@@ -37,48 +39,6 @@ fn joined(one: &Batch, two: &Batch) -> Batch {
         [&one.features[..], &two.features].concat(),
         [values_of(one), values_of(two)].concat(),
     )
-}
-
-/// Loss, gradient, and curvature along a vector, in f64.
-struct Dense(Vec<(Vec<f64>, f64)>);
-
-impl Dense {
-    fn new(batch: &Batch, range: Range<usize>) -> Self {
-        let values = values_of(batch);
-        let row = |at: usize| {
-            (
-                wide(&batch.features[at * N..(at + 1) * N]),
-                f64::from(values[at]),
-            )
-        };
-        Self(range.map(row).collect())
-    }
-
-    fn mean(&self, of: impl Fn(&[f64], f64) -> f64) -> f64 {
-        let sum: f64 = self.0.iter().map(|(x, y)| of(x, *y)).sum();
-        sum / self.0.len() as f64
-    }
-
-    fn loss(&self, theta: &[f64]) -> f64 {
-        self.mean(|x, y| 0.5 * (y - dot(x, theta)).powi(2))
-    }
-
-    fn gradient(&self, theta: &[f64]) -> Vec<f64> {
-        let one = |i: usize| self.mean(|x, y| (dot(x, theta) - y) * x[i]);
-        (0..N).map(one).collect()
-    }
-
-    fn curvature(&self, along: &[f64]) -> f64 {
-        self.mean(|x, _| dot(x, along).powi(2))
-    }
-}
-
-fn dot(x: &[f64], y: &[f64]) -> f64 {
-    x.iter().zip(y).map(|(x, y)| x * y).sum()
-}
-
-fn wide(x: &[f32]) -> Vec<f64> {
-    x.iter().map(|&x| f64::from(x)).collect()
 }
 
 struct Run {
@@ -136,8 +96,11 @@ fn a_step_is_the_formula(gpu: &Gpu) -> Outcome {
     .enumerate()
     {
         let mut run = Run::new(gpu, options.clone())?;
-        let parts = [Dense::new(&batch, 0..cut), Dense::new(&batch, cut..20)];
-        let all = Dense::new(&batch, 0..20);
+        let parts = [
+            Dense::new(&batch, N, 0..cut),
+            Dense::new(&batch, N, cut..20),
+        ];
+        let all = Dense::new(&batch, N, 0..20);
         for step in 0..3 {
             let what = |name: &str| format!("{name} in step {step} with options {index}");
             let before = run.point()?;
@@ -186,7 +149,7 @@ fn with_the_same_examples_it_is_an_exact_line_search(gpu: &Gpu) -> Outcome {
     for cross_fit in [false, true] {
         let options = DebiasedSgdOptions::default().with_cross_fit(cross_fit);
         let mut run = Run::new(gpu, options)?;
-        let all = Dense::new(&once, 0..9);
+        let all = Dense::new(&once, N, 0..9);
         for step in 0..3 {
             let before = run.point()?;
             run.step(&joined(&once, &once))?;
@@ -229,8 +192,8 @@ fn slopes_are_unbiased(gpu: &Gpu) -> Outcome {
         count += 1.0;
     }
     let theta = [1.0; N];
-    let gradient = Dense::new(&directions, 0..3).gradient(&theta);
-    let slope = dot(&gradient, &Dense::new(&all, 0..6).gradient(&theta));
+    let gradient = Dense::new(&directions, N, 0..3).gradient(&theta);
+    let slope = dot(&gradient, &Dense::new(&all, N, 0..6).gradient(&theta));
     near(
         sum / count,
         slope / dot(&gradient, &gradient),

@@ -6,7 +6,7 @@ mod reference;
 use std::process::ExitCode;
 
 use harness::Outcome;
-use harness::least_squares::{least_squares, near, random_rows};
+use harness::least_squares::{batch_of, least_squares, near, random_rows, values_of};
 use osculant::data::{Batch, Targets, digits};
 use osculant::gpu::{Gpu, Recording};
 use osculant::linalg::{CgOptions, CgReport, Companion, ConjugateGradients, Operator};
@@ -32,6 +32,8 @@ fn main() -> ExitCode {
         mixed_slopes_and_curvatures_are_refused,
         groups_have_the_quadratics_of_their_examples,
         a_single_fold_is_newton_cg,
+        a_cross_fit_step_is_the_mean_of_decoupled_ones,
+        a_step_of_length_zero_teaches_nothing,
         several_folds_are_one_side,
         it_trains_by_every_strategy,
         a_restored_state_goes_on_with_the_same_bits,
@@ -432,9 +434,12 @@ fn groups_have_the_quadratics_of_their_examples(gpu: &Gpu) -> Outcome {
     let mut objective = objective.with_l2(0.01)?;
     let theta = objective.initial_parameters(1)?;
     let direction = objective.initial_parameters(2)?.read(gpu)?;
-    let short = train.batch(&(0..26).collect::<Vec<_>>())?.pad_to(30)?;
-    let long = train.batch(&(0..600).collect::<Vec<_>>())?;
-    for (batch, count) in [(short, 3), (long, 2), (train.batch(&[5, 9])?, 1)] {
+    for (list, filled, count) in [
+        ((0..26).collect::<Vec<_>>(), 30, 3),
+        ((0..80).collect(), 80, 2),
+        (vec![5, 9], 2, 1),
+    ] {
+        let batch = train.batch(&list)?.pad_to(filled)?;
         for curvature in [Curvature::GaussNewton, Curvature::Hessian] {
             let request = GroupRequest {
                 groups: count,
@@ -454,7 +459,10 @@ fn groups_have_the_quadratics_of_their_examples(gpu: &Gpu) -> Outcome {
                 curvature,
                 ..QuadraticRequest::default()
             };
-            let mut compare = |examples: &Batch, gradient: &[f64], product: Option<&[f64]>| {
+            let compare = |objective: &mut GraphObjective,
+                           examples: &Batch,
+                           gradient: &[f64],
+                           product: Option<&[f64]>| {
                 let own = objective.quadratic(&theta, examples, request)?;
                 own.direction.write(gpu, &direction)?;
                 gpu.submit(|recorder| {
@@ -474,50 +482,148 @@ fn groups_have_the_quadratics_of_their_examples(gpu: &Gpu) -> Outcome {
                 }
                 Ok(gpu.read(&[&own.value])?[0][0])
             };
-            let whole = compare(&dealt, &gradient, None)?;
+            let mut variances = Vec::new();
+            for group in &grouped.groups {
+                let slice = group.slope_variance.as_ref().ok_or("no variance")?;
+                variances.push(f64::from(gpu.read(&[slice])?[0][0]));
+            }
+            let whole = compare(&mut objective, &dealt, &gradient, None)?;
             near(f64::from(value), f64::from(whole), 1e-5, "value")?;
             let rows = dealt.len() / count;
             for (at, group) in grouped.groups.iter().enumerate() {
                 let own = at * rows..(at + 1) * rows;
                 let examples = dealt.part(&[own])?;
                 let (g, p) = (group.gradient.read(gpu)?, group.product.read(gpu)?);
-                compare(&examples, &flat(&g), Some(&flat(&p)))?;
+                compare(&mut objective, &examples, &flat(&g), Some(&flat(&p)))?;
+                // Of the slopes of single examples, without the l2 term, which is the same for all.
+                let place = |group: usize| group * list.len() / count;
+                let mut slopes = Vec::new();
+                for &row in &list[place(at)..place(at + 1)] {
+                    let one = train.batch(&[row])?;
+                    let own = objective.quadratic(&theta, &one, QuadraticRequest::default())?;
+                    gpu.submit(|recorder| recorder.replay(&own.linearize))?;
+                    slopes.push(dot(&flat(&own.gradient.read(gpu)?), &flat(&direction)));
+                }
+                let count = slopes.len() as f64;
+                let mean = slopes.iter().sum::<f64>() / count;
+                let square: f64 = slopes.iter().map(|s| (s - mean).powi(2)).sum();
+                let variance = square / (count - 1.0) / count;
+                near(variances[at], variance, 1e-3, "variance")?;
             }
         }
     }
     Ok(())
 }
 
-/// With one fold for everything it is Newton-CG without backtracking.
+/// With one fold for everything it is Newton-CG without backtracking, shortened steps included.
 fn a_single_fold_is_newton_cg(gpu: &Gpu) -> Outcome {
-    let mut newton = NewtonCgOptions::default();
-    newton.cg = options(4);
-    newton.backtracking = false;
-    let (mut objective, train) = digits_objective(gpu)?;
-    let (mut other_objective, _) = digits_objective(gpu)?;
-    let theta = objective.initial_parameters(1)?;
-    let other = other_objective.initial_parameters(1)?;
-    let mut plain = NewtonCg::new(newton.clone())?;
-    let options = DecoupledOptions::default()
-        .with_newton(newton)
-        .with_strategy(Strategy::Single);
-    let mut single = DecoupledNewtonCg::new(options)?;
-    for step in 0..3 {
-        let batch = train.batch(&(step * 100..(step + 1) * 100).collect::<Vec<_>>())?;
-        let report = plain.step(&mut objective, &theta, &batch)?;
-        let own = single.step(&mut other_objective, &other, &batch)?;
-        near(own.loss_before, report.loss_before, 1e-4, "loss")?;
-        near(
-            own.rho.unwrap_or(f64::NAN),
-            report.rho.unwrap_or(0.0),
-            1e-3,
-            "ratio",
-        )?;
-        let error = relative_error(&flat(&other.read(gpu)?), &flat(&theta.read(gpu)?));
-        if error.is_nan() || error > 1e-4 {
-            return Err(format!("step {step}: {error:.1e} apart").into());
+    let mut shortened = 0;
+    for damping in [1.0, 1e-3] {
+        let mut newton = NewtonCgOptions::default();
+        newton.cg = options(4);
+        newton.backtracking = false;
+        newton.damping = newton.damping.with_initial(damping);
+        let (mut objective, train) = digits_objective(gpu)?;
+        let (mut other_objective, _) = digits_objective(gpu)?;
+        let theta = objective.initial_parameters(1)?;
+        let other = other_objective.initial_parameters(1)?;
+        let mut plain = NewtonCg::new(newton.clone())?;
+        let options = DecoupledOptions::default()
+            .with_newton(newton)
+            .with_strategy(Strategy::Single);
+        let mut single = DecoupledNewtonCg::new(options)?;
+        for step in 0..4 {
+            let batch = train.batch(&(step * 50..(step + 1) * 50).collect::<Vec<_>>())?;
+            let report = plain.step(&mut objective, &theta, &batch)?;
+            let own = single.step(&mut other_objective, &other, &batch)?;
+            near(own.loss_before, report.loss_before, 1e-3, "loss")?;
+            assert_eq!(own.step_length, report.step_length);
+            shortened += usize::from(own.step_length.is_some_and(|length| length < 1.0));
+            near(
+                own.rho.unwrap_or(f64::NAN),
+                report.rho.unwrap_or(0.0),
+                1e-2,
+                "ratio",
+            )?;
+            let error = relative_error(&flat(&other.read(gpu)?), &flat(&theta.read(gpu)?));
+            if error.is_nan() || error > 1e-3 {
+                return Err(format!("step {step}: {error:.1e} apart").into());
+            }
         }
     }
+    assert!(shortened > 0, "no step was shortened");
+    Ok(())
+}
+
+/// The step of all folds is the mean of their own steps, and its ratio that of the change to the mean of what these promise.
+fn a_cross_fit_step_is_the_mean_of_decoupled_ones(gpu: &Gpu) -> Outcome {
+    let (n, size) = (6, 60);
+    let mut newton = NewtonCgOptions::default();
+    newton.cg = options(3);
+    newton.damping = newton.damping.with_initial(0.5);
+    for folds in [2, 3] {
+        // Something to learn, with noise.
+        let noise = random_rows(folds * size, n, 8);
+        let sums = noise
+            .features
+            .chunks_exact(n)
+            .map(|x| x.iter().sum::<f32>());
+        let values = sums.zip(values_of(&noise)).map(|(sum, y)| sum + 0.3 * y);
+        let all = batch_of(noise.features.clone(), values.collect());
+        let rotated = |first: usize| -> Result<Batch, Any> {
+            let (cut, end) = (first * size, folds * size);
+            Ok(all.part(&[cut..end, 0..cut])?)
+        };
+        let step = |batch: &Batch, strategy: Strategy| -> Result<_, Any> {
+            let mut objective = GraphObjective::new(gpu, least_squares(n, 0.0))?;
+            let theta = objective.initial_parameters(0)?;
+            let options = DecoupledOptions::default()
+                .with_newton(newton.clone())
+                .with_strategy(strategy);
+            let mut method = DecoupledNewtonCg::new(options)?;
+            let report = method.step(&mut objective, &theta, batch)?;
+            assert_eq!(report.step_length, Some(1.0));
+            Ok((flat(&theta.read(gpu)?), report))
+        };
+        let (found, report) = step(&all, Strategy::cross_fit(folds))?;
+        let (mut mean, mut promised) = (vec![0.0; n], 0.0);
+        for first in 0..folds {
+            let batch = rotated(first)?;
+            let directions = folds - 1;
+            let (x, _) = step(&batch, Strategy::Decoupled { folds, directions })?;
+            let own = directions * size..folds * size;
+            let (matrix, gradient) = dense(&batch.part(&[own])?, n);
+            let share = 1.0 / folds as f64;
+            promised += share * (dot(&gradient, &x) + 0.5 * dot(&x, &times(&matrix, &x)));
+            mean = add(&mean, share, &x);
+        }
+        let error = relative_error(&found, &mean);
+        if error.is_nan() || error > 1e-5 {
+            return Err(format!("{folds} folds: {error:.1e} apart").into());
+        }
+        let (matrix, gradient) = dense(&all, n);
+        let change = dot(&gradient, &mean) + 0.5 * dot(&mean, &times(&matrix, &mean));
+        near(report.rho.unwrap_or(0.0), change / promised, 1e-3, "ratio")?;
+    }
+    Ok(())
+}
+
+/// Examples that have nothing to learn from each other: no slope is left of any direction, and nothing moves, the damping neither.
+fn a_step_of_length_zero_teaches_nothing(gpu: &Gpu) -> Outcome {
+    let mut objective = GraphObjective::new(gpu, least_squares(2, 0.0))?;
+    let theta = objective.initial_parameters(0)?;
+    // Each half knows one coordinate.
+    let batch = batch_of(
+        vec![1.0, 0.0, 2.0, 0.0, 0.0, 1.0, 0.0, 2.0],
+        vec![1.0, 2.0, 1.0, 3.0],
+    );
+    let options = DecoupledOptions::default().with_strategy(Strategy::decoupled());
+    let mut method = DecoupledNewtonCg::new(options)?;
+    let before = method.damping();
+    let report = method.step(&mut objective, &theta, &batch)?;
+    assert!(!report.accepted && report.rho.is_none(), "{report:?}");
+    assert_eq!(method.damping(), before);
+    assert_eq!(flat(&theta.read(gpu)?), vec![0.0; 2]);
     Ok(())
 }
 

@@ -10,7 +10,7 @@
 //
 // Sums: 6 flops and 12 bytes per element; step: 6 flops, 16 bytes read and 8 written.
 //
-// binding 0: state; 1: partial [8 workgroups]; 2: p [4 COUNT]; 3: C'p; 4: x'; 5: r'; 6: log; 7: variance of p.r'.
+// binding 0: state; 1: partial [8 workgroups]; 2: p [4 COUNT]; 3: C'p; 4: x'; 5: r'; 6: log; 7: variance of p.g'.
 //#include four.wgsl
 //#include cg/state.wgsl
 //#include cg/sums.wgsl

@@ -56,34 +56,47 @@ impl Batch {
     /// [`Error::Data`] when the batch has more than `rows` rows already, or its vectors disagree about their number.
     pub fn pad_to(mut self, rows: usize) -> Result<Self> {
         let (present, width) = (self.len(), self.width());
-        let bad = |message| Error::Data {
-            what: "batch".to_owned(),
-            message,
-        };
         if present > rows {
-            return Err(bad(format!(
-                "{present} rows do not fit a program made for {rows}"
-            )));
+            return Err(Error::Data {
+                what: "batch".to_owned(),
+                message: format!("{present} rows do not fit a program made for {rows}"),
+            });
         }
-        if present == 0 || present * width != self.features.len() {
-            let numbers = self.features.len();
-            return Err(bad(format!(
-                "{present} weights do not fit {numbers} input numbers"
-            )));
-        }
-        self.targets.check("batch", present)?;
+        self.check()?;
         self.features.resize(rows * width, 0.0);
         self.targets.pad_to(rows);
         self.weights.resize(rows, 0.0);
         Ok(self)
     }
 
+    /// Whether features, targets and weights are of the same number of rows, and the weights not negative: the fields are open to all.
+    fn check(&self) -> Result<()> {
+        let bad = |message| {
+            Err(Error::Data {
+                what: "batch".to_owned(),
+                message,
+            })
+        };
+        let (rows, numbers) = (self.len(), self.features.len());
+        if rows == 0 || rows * self.width() != numbers {
+            return bad(format!("{rows} weights do not fit {numbers} input numbers"));
+        }
+        if let Some(row) = self.weights.iter().position(|w| !w.is_finite() || *w < 0.0) {
+            let weight = self.weights[row];
+            return bad(format!(
+                "row {row} has weight {weight}; give numbers from 0 on"
+            ));
+        }
+        self.targets.check("batch", rows)
+    }
+
     /// The batch in groups of as many rows each, one after another. Rows of weight zero at the end, which [`pad_to`](Self::pad_to) appends, are shared out,
     /// so that each group has examples in proportion; else it is the batch itself. Weights stay as they are.
     ///
     /// # Errors
-    /// [`Error::Data`] when the rows cannot be shared out evenly, or a group would have no example.
+    /// [`Error::Data`] when the rows cannot be shared out evenly, a group would have no example, or the batch disagrees about its number of rows.
     pub fn in_groups(&self, groups: usize) -> Result<Cow<'_, Self>> {
+        self.check()?;
         let rows = self.len();
         let examples: Vec<usize> = (0..rows).filter(|&i| self.weights[i] > 0.0).collect();
         let even = groups > 0 && rows > 0 && rows.is_multiple_of(groups);
@@ -130,8 +143,9 @@ impl Batch {
     /// proportion: disjoint ranges give disjoint examples. The weights of a part have the sum of the whole batch's.
     ///
     /// # Errors
-    /// [`Error::Data`] when a range reaches beyond the batch, or the part would have no example.
+    /// [`Error::Data`] when a range reaches beyond the batch, the part would have no example, or the batch disagrees about its number of rows.
     pub fn part(&self, ranges: &[Range<usize>]) -> Result<Self> {
+        self.check()?;
         let rows = self.len();
         let examples: Vec<usize> = (0..rows).filter(|&i| self.weights[i] > 0.0).collect();
         let valid = ranges.iter().all(|r| r.start <= r.end && r.end <= rows);
@@ -223,6 +237,10 @@ mod tests {
                 ..batch()
             },
             Batch {
+                weights: vec![0.5, f32::NAN],
+                ..batch()
+            },
+            Batch {
                 targets: Targets::Classes {
                     labels: vec![0],
                     classes: 3,
@@ -231,6 +249,9 @@ mod tests {
             },
         ];
         for batch in broken {
+            let whole = 0..1;
+            assert!(matches!(batch.part(&[whole]), Err(Error::Data { .. })));
+            assert!(matches!(batch.in_groups(1), Err(Error::Data { .. })));
             assert!(matches!(batch.pad_to(5), Err(Error::Data { .. })));
         }
     }

@@ -161,9 +161,7 @@ impl Builder<'_> {
                     self.push(Step::Select(c, a, b))
                 }
                 Op::OneHot => {
-                    let Some((class, label)) = coordinates.split_last() else {
-                        return self.push(Step::Constant(0.0));
-                    };
+                    let (label, class) = coordinates.split_at(coordinates.len() - 1);
                     let (buffer, offset, strides) =
                         lowering.address(node.operands[0], label, self.axes.len());
                     let binding = self.binding(buffer, true);
@@ -172,7 +170,7 @@ impl Builder<'_> {
                         offset,
                         strides,
                         inside,
-                        class: *class,
+                        class: class[0],
                     })
                 }
                 Op::Pad(_) => {

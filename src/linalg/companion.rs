@@ -28,7 +28,7 @@ pub struct Companion {
     pub gradient: Vector,
     /// The product of its matrix with the operator's input, which the operator's `multiply` computes, too.
     pub product: Vector,
-    /// Variance of the slope along the input, computed with the product: steps are multiplied by `max(0, 1 - variance / slope^2)`.
+    /// Variance of `input.g'`, computed with the product: steps are multiplied by `max(0, 1 - variance / slope^2)`.
     pub variance: Option<Slice>,
 }
 
@@ -62,7 +62,6 @@ pub(super) struct Beside<'a> {
     companion: &'a Companion,
     pub(super) solution: Vector,
     residual: Vector,
-    zeros: Vector,
     scratch: Vector,
     partials: Slice,
     pub(super) log: Slice,
@@ -77,7 +76,6 @@ impl<'a> Beside<'a> {
         Ok(Self {
             companion,
             residual: new("residual of the companion")?,
-            zeros: new("zeros")?,
             scratch: new("mean of residual and gradient")?,
             partials: gpu.buffer("partial sums", partial_elements(solution.slice()))?,
             log: gpu.buffer("log of the companion", log_elements(options))?,
@@ -86,10 +84,10 @@ impl<'a> Beside<'a> {
         })
     }
 
-    /// `x' = 0` and `r' = g'`.
-    pub(super) fn record_cold_start(&self, recording: &mut Recording) -> Result<()> {
+    /// `x' = 0`, which is `zero`, and `r' = g'`.
+    pub(super) fn record_cold_start(&self, recording: &mut Recording, zero: &Vector) -> Result<()> {
         recording.copy(&self.empty_log, &self.log)?;
-        recording.copy(self.zeros.slice(), self.solution.slice())?;
+        recording.copy(zero.slice(), self.solution.slice())?;
         recording.copy(self.companion.gradient.slice(), self.residual.slice())
     }
 

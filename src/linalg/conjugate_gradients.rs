@@ -335,7 +335,8 @@ impl ConjugateGradients {
         };
         let mut warm_start = Recording::new();
         if let Some(beside) = &beside {
-            beside.record_cold_start(&mut cold_start)?;
+            // The start has just made the solution zero.
+            beside.record_cold_start(&mut cold_start, &solution)?;
             warm_start.copy(beside.solution.slice(), solution.slice())?;
         }
         warm_start.copy(solution.slice(), operator.input.slice())?;
@@ -520,10 +521,10 @@ impl ConjugateGradients {
             });
         }
         if let Some(radius) = radius
-            && (warm || !RADII.contains(&radius))
+            && (warm || self.log.is_some() || !RADII.contains(&radius))
         {
             let message = format!(
-                "radius {radius} with warm start {warm}: needs a radius in 1e-15..=1e15 and a start from zero"
+                "radius {radius} with warm start {warm}: needs a radius in 1e-15..=1e15, a start from zero, and no companion"
             );
             return Err(Error::Option {
                 option: "trust region".into(),

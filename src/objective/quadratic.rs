@@ -176,7 +176,8 @@ pub trait Objective {
     /// Loads `batch` and gives the quadratics of its groups at `theta`, as [`quadratic`](Self::quadratic) does for the whole of it.
     ///
     /// # Errors
-    /// As there; rows that cannot be cut into groups; [`Error::Unsupported`] by an objective that has none.
+    /// As there; rows that cannot be cut into groups; [`Error::OverLimit`] where the groups' gradients do not fit one binding; [`Error::Unsupported`] for rows
+    /// of a table at indices that are inputs, and by an objective that has no groups.
     fn grouped(
         &mut self,
         _theta: &Vector,

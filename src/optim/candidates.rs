@@ -6,7 +6,7 @@ use super::first_order::missing;
 use crate::error::Result;
 use crate::gpu::{Gpu, Recorder, Recording, Slice};
 use crate::kernels::vector::{combine, inner_products, partial_elements};
-use crate::objective::LossProgram;
+use crate::objective::{LossProgram, Objective, Quadratic};
 use crate::vector::Vector;
 
 /// Candidates in one submission.
@@ -55,6 +55,42 @@ pub(super) struct Candidates {
     chosen: Vec<usize>,
     /// Copies the trial point to the parameters.
     take: Recording,
+}
+
+/// A quadratic that judges steps, with what evaluates them.
+#[derive(Debug)]
+pub(super) struct Judge {
+    pub(super) quadratic: Arc<Quadratic>,
+    theta: Vector,
+    pub(super) candidates: Candidates,
+}
+
+/// Judges for every size of batch.
+#[derive(Debug, Default)]
+pub(super) struct Judges(pub(super) Vec<Judge>);
+
+impl Judges {
+    /// The place of the judge at `theta` with a quadratic whose batch is loaded, by way of `trial`.
+    pub(super) fn of<O: Objective + ?Sized>(
+        &mut self,
+        objective: &mut O,
+        [theta, trial]: [&Vector; 2],
+        quadratic: &Arc<Quadratic>,
+    ) -> Result<usize> {
+        let known = |j: &Judge| Arc::ptr_eq(&j.quadratic, quadratic) && j.theta.is_same(theta);
+        if let Some(at) = self.0.iter().position(known) {
+            return Ok(at);
+        }
+        let loss = objective.loss_at(trial, quadratic.rows)?;
+        let vectors = [theta, trial, &quadratic.gradient];
+        let candidates = Candidates::new(objective.gpu(), vectors, &quadratic.value, loss)?;
+        self.0.push(Judge {
+            quadratic: Arc::clone(quadratic),
+            theta: theta.clone(),
+            candidates,
+        });
+        Ok(self.0.len() - 1)
+    }
 }
 
 /// Kernels for a vector in one of the places of a submission.
@@ -155,7 +191,8 @@ impl Candidates {
         Ok(self.results(&read)?.1)
     }
 
-    /// Shortens a step until Armijo's condition holds: the factor and what is known there, if it ever does, and the number of losses computed.
+    /// Shortens a step until Armijo's condition holds: the factor and what is known there, if it ever does, and the number of losses computed. A step that
+    /// does not lead downhill is not shortened: it is taken whole where the loss does not rise, or not at all.
     pub(super) fn search(
         &mut self,
         gpu: &Gpu,
@@ -163,10 +200,14 @@ impl Candidates {
         (vector, first): (&Vector, Candidate),
         rule: Armijo,
     ) -> Result<(Option<(f64, Candidate)>, usize)> {
-        let enough =
-            |factor: f64, at: &Candidate| at.loss <= base + rule.constant * factor * at.slope;
+        let enough = |factor: f64, at: &Candidate| {
+            at.loss <= base + rule.constant * factor * at.slope.min(0.0)
+        };
         if enough(1.0, &first) {
             return Ok((Some((1.0, first)), 0));
+        }
+        if first.slope.is_nan() || first.slope >= 0.0 {
+            return Ok((None, 0));
         }
         let factors: Vec<f64> = (1..rule.most as i32).map(|k| rule.shrink.powi(k)).collect();
         let mut losses = 0;

@@ -1,6 +1,6 @@
 //! Optimizers: each combines quadratics into steps.
 //!
-//! [`NewtonCg`] and [`LowRankSaddleFreeNewton`] are the second-order ones; [`DebiasedSgd`] knows the curvature along one direction; [`Sgd`] and [`Adam`] are
+//! [`NewtonCg`], [`DecoupledNewtonCg`] and [`LowRankSaddleFreeNewton`] are the second-order ones; [`DebiasedSgd`] knows the curvature along one direction; [`Sgd`] and [`Adam`] are
 //! baselines. All change parameters only when a step has succeeded.
 
 mod candidates;

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "not every test target uses everything")]
 
+use std::ops::Range;
+
 use osculant::data::{Batch, Targets};
 use osculant::nn::{DataShape, Init, Model, Output, TargetShape};
 use osculant::random::Philox;
@@ -61,4 +63,48 @@ pub(crate) fn near(found: f64, expected: f64, tolerance: f64, what: &str) -> Out
     } else {
         Err(format!("{what}: {found}, not {expected}").into())
     }
+}
+
+/// Loss, gradient, and slope and curvature along a vector, in f64, of some rows of a batch.
+pub(crate) struct Dense(Vec<(Vec<f64>, f64)>);
+
+impl Dense {
+    pub(crate) fn new(batch: &Batch, n: usize, range: Range<usize>) -> Self {
+        let values = values_of(batch);
+        let row = |at: usize| {
+            let features = wide(&batch.features[at * n..(at + 1) * n]);
+            (features, f64::from(values[at]))
+        };
+        Self(range.map(row).collect())
+    }
+
+    fn mean(&self, of: impl Fn(&[f64], f64) -> f64) -> f64 {
+        let sum: f64 = self.0.iter().map(|(x, y)| of(x, *y)).sum();
+        sum / self.0.len() as f64
+    }
+
+    pub(crate) fn loss(&self, theta: &[f64]) -> f64 {
+        self.mean(|x, y| 0.5 * (y - dot(x, theta)).powi(2))
+    }
+
+    pub(crate) fn gradient(&self, theta: &[f64]) -> Vec<f64> {
+        let one = |i: usize| self.mean(|x, y| (dot(x, theta) - y) * x[i]);
+        (0..theta.len()).map(one).collect()
+    }
+
+    pub(crate) fn slope(&self, theta: &[f64], along: &[f64]) -> f64 {
+        self.mean(|x, y| (dot(x, theta) - y) * dot(x, along))
+    }
+
+    pub(crate) fn curvature(&self, along: &[f64]) -> f64 {
+        self.mean(|x, _| dot(x, along).powi(2))
+    }
+}
+
+pub(crate) fn dot(x: &[f64], y: &[f64]) -> f64 {
+    x.iter().zip(y).map(|(x, y)| x * y).sum()
+}
+
+pub(crate) fn wide(x: &[f32]) -> Vec<f64> {
+    x.iter().map(|&x| f64::from(x)).collect()
 }

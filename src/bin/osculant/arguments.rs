@@ -409,7 +409,7 @@ pub(crate) struct Strategies {
     #[arg(long, value_enum, default_value_t = StrategiesMethod::NewtonCg)]
     pub(crate) method: StrategiesMethod,
     /// Iterations of conjugate gradients in a solve that are tried
-    #[arg(long, value_delimiter = ',', default_value = "2,8")]
+    #[arg(long, value_delimiter = ',', default_value = "2,8", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) iterations: Vec<u32>,
     /// Step lengths of low-rank saddle-free Newton that are tried
     #[arg(long, value_delimiter = ',', default_value = "0.3,1")]

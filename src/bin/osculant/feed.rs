@@ -10,8 +10,13 @@ use crate::optimizers::{Method, Setup};
 pub(crate) struct Feed {
     rows: usize,
     growth: Growth,
+    /// Where batches are cut into parts, the part of one that the last batch of an epoch must have; a smaller one is left out.
+    least: f64,
     source: Source,
 }
+
+/// A quarter of a batch can be cut wherever a whole one can.
+const LEAST: f64 = 0.25;
 
 enum Source {
     /// One permutation per epoch. Where a batch has roles the optimizer cuts it, which deals disjoint batches.
@@ -46,6 +51,7 @@ impl Feed {
         Ok(Self {
             rows,
             growth,
+            least: if setup.cuts_batches() { LEAST } else { 0.0 },
             source,
         })
     }
@@ -61,7 +67,12 @@ impl Feed {
                 if self.growth.factor > 1.0 && size != epochs.batch() {
                     *epochs = Epochs::resume(self.rows, size, state)?;
                 }
-                Ok((epochs.next_batch().to_vec(), size))
+                let least = self.least * size as f64;
+                let mut rows = epochs.next_batch().to_vec();
+                while (rows.len() as f64) < least {
+                    rows = epochs.next_batch().to_vec();
+                }
+                Ok((rows, size))
             }
             Source::Roles(roles) => {
                 let rows = roles.next_step().concat();
@@ -161,6 +172,12 @@ impl Setup {
         matches!(self.method, Method::DecoupledNewtonCg | Method::Lrsfn)
     }
 
+    /// Whether the optimizer cuts batches into parts.
+    fn cuts_batches(&self) -> bool {
+        self.method == Method::DebiasedSgd
+            || self.has_roles() && self.text("strategy").is_ok_and(|name| name != "single")
+    }
+
     /// Roles and numbers of rows as the optimizer cuts a batch of `batch` rows.
     fn plan(&self, batch: usize) -> Outcome<Vec<(Role, usize)>> {
         let acceptance: f64 = self.get("acceptance")?;
@@ -182,9 +199,13 @@ impl Setup {
                 ));
             }
         };
+        let steps = rest.saturating_sub(directions);
+        if directions == 0 || steps == 0 || (acceptance > 0.0 && judging == 0) {
+            return Err(self.bad("batch", "large enough for every role to have examples"));
+        }
         let plan = [
             (Role::Directions, directions),
-            (Role::Steps, rest.saturating_sub(directions)),
+            (Role::Steps, steps),
             (Role::Acceptance, judging),
         ];
         Ok(plan.into_iter().filter(|(_, size)| *size > 0).collect())

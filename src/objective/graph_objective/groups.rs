@@ -1,7 +1,7 @@
 //! The quadratics of groups of examples, in one program.
 
 use super::{Derivatives, GraphObjective, Inputs, Program, pairs};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::Slice;
 use crate::graph::batch::batched;
 use crate::graph::executable::Wanted;
@@ -24,6 +24,17 @@ impl GraphObjective {
         request: GroupRequest,
     ) -> Result<GroupedQuadratic> {
         let count = request.groups;
+        let limit = self.gpu.limits().max_storage_buffer_binding_size;
+        let needed = 4 * (count * self.layout.len()) as u64;
+        if needed > limit {
+            return Err(Error::OverLimit {
+                what: format!("gradients of {count} groups"),
+                needed,
+                limit_name: "max_storage_buffer_binding_size",
+                limit,
+                advice: "cut batches into fewer groups, or use a smaller model",
+            });
+        }
         let mut program = self.trace(rows / count, true)?;
         let Derivatives {
             gradients,

@@ -9,7 +9,7 @@ use std::time::Instant;
 pub use options::DecoupledOptions;
 use solve::{Memory, Solve};
 
-use super::candidates::{Candidate, Candidates};
+use super::candidates::{Candidate, Candidates, Judge, Judges};
 use super::first_order::missing;
 use super::optimizer::{Optimizer, OptimizerState};
 use super::report::StepReport;
@@ -17,7 +17,7 @@ use super::strategy::{Strategy, Turn};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recorder, Recording, Slice};
 use crate::linalg::{Afterword, CgReport, Stop, System};
-use crate::objective::{GroupRequest, GroupedQuadratic, Objective, Quadratic, QuadraticRequest};
+use crate::objective::{GroupRequest, GroupedQuadratic, Objective, QuadraticRequest};
 use crate::vector::Vector;
 
 /// The solves of a batch's folds.
@@ -28,32 +28,46 @@ struct Workspace {
     step: Vector,
     /// Saves the step for the next warm start.
     remember: Recording,
-    candidates: Candidates,
+    /// Where no examples are set apart to judge.
+    candidates: Option<Candidates>,
 }
 
-/// What judges a step, where the folds do not.
-struct Judge {
-    quadratic: Arc<Quadratic>,
-    theta: Vector,
-    candidates: Candidates,
+/// What those who judge say of a step.
+struct Verdict {
+    /// The loss before.
+    base: f64,
+    step: Candidate,
+    /// What the solves promised, with the steps' own slopes and squares: see [`Memory::products`].
+    products: Vec<f32>,
 }
 
-impl Judge {
-    /// The loss before, and what is known of a step.
-    fn verdict(&mut self, gpu: &Gpu, step: &Vector) -> Result<(f64, Candidate)> {
-        let (linearize, candidates) = (&self.quadratic.linearize, &mut self.candidates);
+impl Verdict {
+    fn new(candidates: &Candidates, mut read: Vec<Vec<f32>>) -> Result<Self> {
+        let products = read.pop().ok_or_else(|| missing("products of steps"))?;
+        let (base, found) = candidates.results(&read)?;
+        let step = found.first().copied();
+        Ok(Self {
+            base,
+            step: step.ok_or_else(|| missing("candidate"))?,
+            products,
+        })
+    }
+
+    /// The verdict of examples set apart.
+    fn of(judge: &mut Judge, gpu: &Gpu, step: &Vector, products: &Slice) -> Result<Self> {
+        let (linearize, candidates) = (&judge.quadratic.linearize, &mut judge.candidates);
         candidates.prepare(gpu, &[(step, 1.0)])?;
+        let mut reads = candidates.reads().to_vec();
+        reads.push(products);
         let read = gpu.submit_and_read(
             |recorder| {
                 recorder.replay(linearize);
                 candidates.record(recorder);
                 Ok(())
             },
-            &candidates.reads(),
+            &reads,
         )?;
-        let (base, found) = candidates.results(&read)?;
-        let first = found.first().copied();
-        Ok((base, first.ok_or_else(|| missing("candidate"))?))
+        Self::new(candidates, read)
     }
 }
 
@@ -64,8 +78,8 @@ impl Judge {
 /// [`Roles`](crate::data::Roles) in the order of their plan. For each solve conjugate gradients run on the quadratic of some folds, and a
 /// [`Companion`](crate::linalg::Companion)
 /// chooses the steps along their directions with slope and curvature of the others: two recurrences in one pass. The damping is added to both matrices, and
-/// adapted by the reduction ratio of the examples that judge, for which the companions' models stand. A step has one blocking readback for each solve, and
-/// one more where examples are set apart to judge.
+/// adapted by the reduction ratio of the examples that judge, for which the companions' models stand. A step has one blocking readback for each solve,
+/// one more where examples are set apart to judge, and one for every four losses of a line search.
 ///
 /// This is a reconstruction: the paper's text and program were not available. The recurrence, cross-fitting and shrinkage are derived in
 /// `docs/ARCHITECTURE.md`.
@@ -76,27 +90,28 @@ pub struct DecoupledNewtonCg {
     has_previous: bool,
     memory: Option<Memory>,
     workspaces: Vec<Workspace>,
-    judges: Vec<Judge>,
+    judges: Judges,
 }
 
 /// What is known when the solves are done.
 struct Solved {
     work: f64,
-    /// Mean of the companions' models.
-    model: f64,
+    /// The companions' models at the end of each solve, damping included.
+    models: Vec<f64>,
     iterations: usize,
     stop: Stop,
 }
 
 /// The step and its loss, in the last submission of the last solve.
-struct Verdict<'a> {
+struct Ending<'a> {
     gpu: &'a Gpu,
     add: &'a Recording,
     step: &'a Vector,
+    products: &'a Slice,
     candidates: &'a mut Candidates,
 }
 
-impl Afterword for Verdict<'_> {
+impl Afterword for Ending<'_> {
     fn prepare(&mut self, _: usize) -> Result<()> {
         self.candidates.prepare(self.gpu, &[(self.step, 1.0)])
     }
@@ -107,12 +122,14 @@ impl Afterword for Verdict<'_> {
     }
 
     fn reads(&self) -> Vec<&Slice> {
-        self.candidates.reads().to_vec()
+        let mut reads = self.candidates.reads().to_vec();
+        reads.push(self.products);
+        reads
     }
 }
 
 impl Solved {
-    fn count(&mut self, report: &CgReport, examples: f64, share: f64) -> Result<()> {
+    fn count(&mut self, report: &CgReport, examples: f64) -> Result<()> {
         if report.stop == Stop::NotFinite {
             return Err(Error::NotFinite {
                 what: "the Newton direction".into(),
@@ -120,10 +137,32 @@ impl Solved {
             });
         }
         self.work += 2.0 * report.products as f64 * examples;
-        self.model += share * report.companion_model().last().copied().unwrap_or(0.0);
+        let model = report.companion_model();
+        self.models.push(model.last().copied().unwrap_or(0.0));
         self.iterations = self.iterations.max(report.iterations);
         self.stop = report.stop;
         Ok(())
+    }
+}
+
+impl Solved {
+    /// What the steps of all solves promise, shortened by a factor and without damping: the mean of their models
+    ///
+    /// ```text
+    /// a s + a^2 (m - s),     s = g'.x,  m = s + x.C' x / 2
+    /// ```
+    ///
+    /// on the examples of their steps. For the mean of several steps that is a bound, since the curvature along it is at most the mean of theirs.
+    fn promised(&self, products: &[f32], damping: f64, factor: f64) -> f64 {
+        let each = self.models.iter().zip(products.chunks_exact(3));
+        let sum: f64 = each
+            .map(|(damped, products)| {
+                let (slope, square) = (f64::from(products[0]), f64::from(products[1]));
+                let model = damped - 0.5 * damping * square;
+                factor * slope + factor * factor * (model - slope)
+            })
+            .sum();
+        sum / self.models.len() as f64
     }
 }
 
@@ -141,7 +180,7 @@ impl DecoupledNewtonCg {
             has_previous: false,
             memory: None,
             workspaces: Vec::new(),
-            judges: Vec::new(),
+            judges: Judges::default(),
         })
     }
 
@@ -178,7 +217,11 @@ impl DecoupledNewtonCg {
         let Some(memory) = &self.memory else {
             return Err(missing("memory"));
         };
-        let loss = objective.loss_at(&memory.trial, quadratic.rows)?;
+        let loss = if self.options.acceptance > 0.0 {
+            None
+        } else {
+            Some(objective.loss_at(&memory.trial, quadratic.rows)?)
+        };
         let (gpu, options) = (objective.gpu(), &self.options.newton.cg);
         let solves = self
             .turns
@@ -190,7 +233,9 @@ impl DecoupledNewtonCg {
         let mut remember = Recording::new();
         remember.copy(step.slice(), memory.previous.slice())?;
         let vectors = [theta, &memory.trial, &quadratic.gradient];
-        let candidates = Candidates::new(gpu, vectors, &quadratic.value, loss)?;
+        let candidates = loss
+            .map(|loss| Candidates::new(gpu, vectors, &quadratic.value, loss))
+            .transpose()?;
         self.workspaces.push(Workspace {
             quadratic: Arc::clone(quadratic),
             theta: theta.clone(),
@@ -202,15 +247,11 @@ impl DecoupledNewtonCg {
         Ok(self.workspaces.len() - 1)
     }
 
-    /// Runs all solves. Where the folds judge, their verdict comes along: the loss before, and what is known of the step.
-    fn run(
-        &mut self,
-        gpu: &Gpu,
-        at: usize,
-        examples: f64,
-        judges: bool,
-    ) -> Result<(Solved, Option<(f64, Candidate)>)> {
-        let workspace = &mut self.workspaces[at];
+    /// Runs all solves. Where the folds judge, their verdict comes along.
+    fn run(&mut self, gpu: &Gpu, at: usize, examples: f64) -> Result<(Solved, Option<Verdict>)> {
+        let (workspace, Some(memory)) = (&mut self.workspaces[at], &self.memory) else {
+            return Err(missing("memory"));
+        };
         let warm = self.has_previous && self.options.newton.warm_start > 0.0;
         let system = System {
             shift: self.damping as f32,
@@ -219,12 +260,11 @@ impl DecoupledNewtonCg {
         };
         let mut solved = Solved {
             work: examples,
-            model: 0.0,
+            models: Vec::new(),
             iterations: 0,
             stop: Stop::MaxIterations,
         };
         let count = workspace.solves.len();
-        let share = 1.0 / count as f64;
         let mut verdict = None;
         for (number, solve) in workspace.solves.iter().enumerate() {
             let before = |recorder: &mut Recorder<'_>| {
@@ -233,53 +273,24 @@ impl DecoupledNewtonCg {
                 }
                 recorder.replay(&solve.before);
             };
-            if judges && number + 1 == count {
-                let mut afterword = Verdict {
+            if let (Some(candidates), true) = (&mut workspace.candidates, number + 1 == count) {
+                let mut ending = Ending {
                     gpu,
                     add: &solve.add,
                     step: &workspace.step,
-                    candidates: &mut workspace.candidates,
+                    products: &memory.products,
+                    candidates,
                 };
-                let (report, read) = solve.cg.solve_and(system, before, &mut afterword)?;
-                solved.count(&report, examples, share)?;
-                let (base, found) = workspace.candidates.results(&read)?;
-                let first = found.first().copied();
-                verdict = Some((base, first.ok_or_else(|| missing("candidate"))?));
+                let (report, read) = solve.cg.solve_and(system, before, &mut ending)?;
+                solved.count(&report, examples)?;
+                verdict = Some(Verdict::new(candidates, read)?);
             } else {
                 let report = solve.cg.solve_after(system, before)?;
-                solved.count(&report, examples, share)?;
+                solved.count(&report, examples)?;
                 gpu.submit(|recorder| recorder.replay(&solve.add))?;
             }
         }
         Ok((solved, verdict))
-    }
-
-    /// What judges on examples set apart, which are loaded.
-    fn judge<O: Objective + ?Sized>(
-        &mut self,
-        objective: &mut O,
-        theta: &Vector,
-        batch: &O::Batch,
-    ) -> Result<usize> {
-        let quadratic = objective.quadratic(theta, batch, QuadraticRequest::default())?;
-        let known =
-            |judge: &Judge| Arc::ptr_eq(&judge.quadratic, &quadratic) && judge.theta.is_same(theta);
-        if let Some(at) = self.judges.iter().position(known) {
-            return Ok(at);
-        }
-        let Some(memory) = &self.memory else {
-            return Err(missing("memory"));
-        };
-        let loss = objective.loss_at(&memory.trial, quadratic.rows)?;
-        let gpu = objective.gpu();
-        let vectors = [theta, &memory.trial, &quadratic.gradient];
-        let candidates = Candidates::new(gpu, vectors, &quadratic.value, loss)?;
-        self.judges.push(Judge {
-            quadratic,
-            theta: theta.clone(),
-            candidates,
-        });
-        Ok(self.judges.len() - 1)
     }
 
     /// As [`Optimizer::step`], with nothing forgotten about an error.
@@ -309,43 +320,53 @@ impl DecoupledNewtonCg {
         let quadratic = objective.grouped(theta, folds, request)?;
         let at = self.workspace(objective, theta, &quadratic)?;
         let examples = objective.examples(folds) as f64;
-        let (solved, verdict) = self.run(&gpu, at, examples, apart.is_none())?;
-        let mut work = solved.work;
-        let mut judging = examples;
-        let mut judge = None;
-        if let Some(apart) = apart {
-            let apart = objective.part(batch, &[apart])?;
-            judging = objective.examples(&apart) as f64;
-            work += judging;
-            judge = Some(self.judge(objective, theta, &apart)?);
-        }
+        let (solved, verdict) = self.run(&gpu, at, examples)?;
+        let Some(memory) = &self.memory else {
+            return Err(missing("memory"));
+        };
         let Workspace {
             step,
             remember,
             candidates,
             ..
         } = &mut self.workspaces[at];
-        let (candidates, (base, first)) = match (judge, verdict) {
-            (Some(judge), _) => {
-                let judge = &mut self.judges[judge];
-                let verdict = judge.verdict(&gpu, step)?;
-                (&mut judge.candidates, verdict)
+        let mut work = solved.work;
+        let (judging, verdict, candidates) = match (apart, verdict, candidates) {
+            (None, Some(verdict), Some(candidates)) => (examples, verdict, candidates),
+            (apart, _, _) => {
+                let apart = objective.part(batch, &[apart.unwrap_or(0..rows)])?;
+                let quadratic = objective.quadratic(theta, &apart, QuadraticRequest::default())?;
+                let vectors = [theta, &memory.trial];
+                let at = self.judges.of(objective, vectors, &quadratic)?;
+                let judge = &mut self.judges.0[at];
+                let verdict = Verdict::of(judge, &gpu, step, &memory.products)?;
+                let judging = objective.examples(&apart) as f64;
+                work += judging;
+                (judging, verdict, &mut judge.candidates)
             }
-            (None, verdict) => (candidates, verdict.ok_or_else(|| missing("verdict"))?),
         };
-        if !base.is_finite() {
+        let (base, first) = (verdict.base, verdict.step);
+        if !base.is_finite() || !first.gradient_square.is_finite() {
             return Err(Error::NotFinite {
-                what: "the loss".into(),
+                what: if base.is_finite() {
+                    "the gradient".into()
+                } else {
+                    "the loss".into()
+                },
                 advice: "Use a larger damping, or check the data.",
             });
         }
+        // Nothing moves where no direction has a slope that counts; then nothing is learnt about the model, either.
+        let stationary = first.square == 0.0;
         let search = self.options.newton.search();
-        let (chosen, losses) = candidates.search(&gpu, base, (step, first), search)?;
+        let (chosen, losses) = if stationary {
+            (None, 0)
+        } else {
+            candidates.search(&gpu, base, (step, first), search)?
+        };
         work += judging * (1 + losses) as f64 / 3.0;
-        // Without damping, and for shorter steps as if the step were a minimum along itself.
-        let undamped = solved.model - 0.5 * self.damping * first.square;
         let (factor, end) = chosen.unwrap_or((1.0, first));
-        let rho = (end.loss - base) / ((2.0 - factor) * factor * undamped);
+        let rho = (end.loss - base) / solved.promised(&verdict.products, self.damping, factor);
         let accepted = chosen.is_some() && end.loss.is_finite();
         if accepted {
             candidates.prepare_move(&gpu, step, factor)?;
@@ -356,9 +377,11 @@ impl DecoupledNewtonCg {
                 candidates.record_move(recorder);
             }
         })?;
-        let judged = if accepted { rho } else { f64::NEG_INFINITY };
         let used = self.damping;
-        self.damping = self.options.newton.damping.next(used, judged);
+        if !stationary {
+            let judged = if accepted { rho } else { f64::NEG_INFINITY };
+            self.damping = self.options.newton.damping.next(used, judged);
+        }
         self.has_previous = rho >= 0.0;
         Ok(StepReport {
             loss_before: base,
@@ -371,7 +394,7 @@ impl DecoupledNewtonCg {
             },
             accepted,
             step_length: accepted.then_some(factor),
-            rho: rho.is_finite().then_some(rho),
+            rho: (rho.is_finite() && !stationary).then_some(rho),
             damping: Some(used),
             cg_iterations: Some(solved.iterations),
             cg_stop: Some(solved.stop),

@@ -107,10 +107,14 @@ impl DecoupledOptions {
 
     /// The rows of a batch that are cut into folds, and those after them that judge; none where the folds do.
     pub(super) fn deal(&self, rows: usize) -> (usize, Option<Range<usize>>) {
-        let judging = (self.acceptance * rows as f64).round() as usize;
         let folds = self.strategy.folds();
-        let used = (rows - judging.min(rows)) / folds * folds;
-        (used, (judging > 0).then(|| rows - judging..rows))
+        if self.acceptance == 0.0 {
+            return (rows / folds * folds, None);
+        }
+        let judging = (self.acceptance * rows as f64).round() as usize;
+        let judging = judging.clamp(1, rows.max(1));
+        let used = rows.saturating_sub(judging) / folds * folds;
+        (used, Some(rows.saturating_sub(judging)..rows))
     }
 }
 
@@ -125,5 +129,7 @@ mod tests {
         let options = options.with_acceptance(0.2);
         assert_eq!(options.deal(20), (16, Some(16..20)));
         assert_eq!(options.deal(3), (0, Some(2..3)));
+        // Where examples are to be set apart, one is.
+        assert_eq!(options.with_acceptance(0.01).deal(9), (8, Some(8..9)));
     }
 }

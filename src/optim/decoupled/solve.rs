@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::gpu::{Gpu, Recording, Slice};
 use crate::kernels::blocks::{Coefficients, Rows, combine_rows};
-use crate::kernels::vector::combine;
+use crate::kernels::vector::{combine, inner_products, partial_elements};
 use crate::linalg::{CgOptions, Companion, ConjugateGradients, Operator};
 use crate::objective::GroupedQuadratic;
 use crate::optim::strategy::Turn;
@@ -20,6 +20,9 @@ pub(super) struct Memory {
     pub(super) sums: [Vector; 2],
     /// `[share, 0, 1, share]` of a solve, then `[warm start, 0]`.
     factors: Slice,
+    /// `(x.g', x.x, g'.g')` of each solve's step `x`, with the gradient of the examples that made its steps.
+    pub(super) products: Slice,
+    partials: Slice,
 }
 
 impl Memory {
@@ -31,8 +34,11 @@ impl Memory {
         warm_start: f32,
     ) -> Result<Self> {
         let new = |label: &str| Vector::new(gpu, label, layout);
+        let previous = new("last step")?;
         let memory = Self {
-            previous: new("last step")?,
+            products: gpu.buffer("products of steps", 3 * turns)?,
+            partials: gpu.buffer("partial sums", partial_elements(previous.slice()))?,
+            previous,
             trial: new("trial point")?,
             sums: [new("sum of steps")?, new("sum of steps")?],
             factors: gpu.buffer("factors of steps", 6)?,
@@ -109,7 +115,7 @@ pub(super) struct Solve {
     pub(super) before: Recording,
     /// Puts `warm_start` times the last step into the first iterate.
     pub(super) recall: Recording,
-    /// Adds a share of the solution to the sum of all solves, from one place to another: see [`Memory::sums`].
+    /// Adds a share of the solution to the sum of all solves, from one place to another, and measures it: see [`Memory`].
     pub(super) add: Recording,
 }
 
@@ -165,6 +171,14 @@ impl Solve {
         };
         let mut add = Recording::new();
         combine(gpu, &mut add, to.slice(), from, solution, (factors, slot))?;
+        inner_products(
+            gpu,
+            &mut add,
+            (&memory.products, 3 * number),
+            &memory.partials,
+            solution,
+            companion.gradient.slice(),
+        )?;
         Ok(Self {
             cg,
             before,

@@ -15,7 +15,7 @@ use fold::{Fold, Memory};
 pub use options::{Base, CurvatureBatch, DampingRule, LrsfnOptions, RankRule};
 use roles::Rows;
 
-use super::candidates::{Candidate, Candidates};
+use super::candidates::{Candidate, Judges};
 use super::first_order::missing;
 use super::optimizer::{Optimizer, OptimizerState};
 use super::report::StepReport;
@@ -29,13 +29,6 @@ struct Maker {
     quadratic: Arc<Quadratic>,
     fold: usize,
     make: Recording,
-}
-
-/// What judges a step.
-struct Judge {
-    quadratic: Arc<Quadratic>,
-    theta: Vector,
-    candidates: Candidates,
 }
 
 /// The batches of a step.
@@ -92,7 +85,7 @@ pub struct LowRankSaddleFreeNewton {
     lengths: [f64; 2],
     memory: Option<Memory>,
     makers: Vec<Maker>,
-    judges: Vec<Judge>,
+    judges: Judges,
     probes: Vec<StepProbe>,
 }
 
@@ -114,7 +107,7 @@ impl LowRankSaddleFreeNewton {
             damping,
             memory: None,
             makers: Vec::new(),
-            judges: Vec::new(),
+            judges: Judges::default(),
             probes: Vec::new(),
         })
     }
@@ -223,7 +216,7 @@ impl LowRankSaddleFreeNewton {
             && candidate.square.is_finite()
             && (adaptive.is_none() || candidate.loss <= base);
         if accepted {
-            let judge = &self.judges[proposal.judge];
+            let judge = &self.judges.0[proposal.judge];
             gpu.submit(|recorder| judge.candidates.record_move(recorder))?;
         } else if adaptive.is_none() {
             return Err(Error::NotFinite {
@@ -350,33 +343,6 @@ impl LowRankSaddleFreeNewton {
         Ok(self.makers.len() - 1)
     }
 
-    fn judge<O: Objective + ?Sized>(
-        &mut self,
-        memory: &Memory,
-        objective: &mut O,
-        theta: &Vector,
-        quadratic: &Arc<Quadratic>,
-    ) -> Result<usize> {
-        let known = |j: &Judge| Arc::ptr_eq(&j.quadratic, quadratic) && j.theta.is_same(theta);
-        if let Some(at) = self.judges.iter().position(known) {
-            return Ok(at);
-        }
-        let loss = objective.loss_at(&memory.trial, quadratic.rows)?;
-        let gpu = objective.gpu();
-        let candidates = Candidates::new(
-            gpu,
-            [theta, &memory.trial, &quadratic.gradient],
-            &quadratic.value,
-            loss,
-        )?;
-        self.judges.push(Judge {
-            quadratic: Arc::clone(quadratic),
-            theta: theta.clone(),
-            candidates,
-        });
-        Ok(self.judges.len() - 1)
-    }
-
     /// Makes the step, and evaluates the loss there.
     fn propose<O: Objective + ?Sized>(
         &mut self,
@@ -409,8 +375,10 @@ impl LowRankSaddleFreeNewton {
             quadratic = Some(objective.quadratic(theta, judge, request)?);
         }
         let quadratic = quadratic.ok_or_else(|| missing("quadratic"))?;
-        let judge = self.judge(memory, objective, theta, &quadratic)?;
-        let candidates = &mut self.judges[judge].candidates;
+        let judge = self
+            .judges
+            .of(objective, [theta, &memory.trial], &quadratic)?;
+        let candidates = &mut self.judges.0[judge].candidates;
         candidates.prepare(&gpu, &[(memory.step(cast.folds.len()), 1.0)])?;
         let before = match cast.judge {
             Some(_) => &quadratic.linearize,
@@ -529,7 +497,7 @@ impl<O: Objective + ?Sized> Optimizer<O> for LowRankSaddleFreeNewton {
             }
         }
         self.makers.clear();
-        self.judges.clear();
+        self.judges.0.clear();
         self.probes.clear();
         (self.steps, self.damping, self.lengths) = (steps as usize, damping, lengths);
         self.memory = Some(memory);

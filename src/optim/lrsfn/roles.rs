@@ -42,7 +42,10 @@ impl LrsfnOptions {
 
     /// Deals out a batch of `rows` rows. Where it is too small, a role gets no rows.
     pub(super) fn deal(&self, rows: usize) -> Roles {
-        let judging = (self.acceptance * rows as f64).round() as usize;
+        let mut judging = (self.acceptance * rows as f64).round() as usize;
+        if self.acceptance > 0.0 {
+            judging = judging.max(1);
+        }
         let rest = rows - judging.min(rows);
         let some = |range: Range<usize>| Some(vec![range]);
         let (all, judges) = if judging == 0 {

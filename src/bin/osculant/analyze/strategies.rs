@@ -227,18 +227,23 @@ pub(crate) fn run(arguments: &Strategies) -> Outcome {
                 seconds: of(|p| p.seconds).mean,
                 diverged,
             });
+            // What is known so far outlives an error in what comes.
+            save(arguments, &rows)?;
         }
     }
     println!("{}", table(&rows));
-    let json = serde_json::to_string_pretty(&rows).map_err(|e| Failure::new(e.to_string()))?;
-    let path = arguments.out.join("strategies.json");
-    std::fs::write(&path, json + "\n").map_err(|error| Failure::file(&path, error))?;
     let title = format!(
         "{}: final losses, means of {} runs with 95 % confidence intervals",
         problem.name(),
         arguments.seeds
     );
     panel::write(&arguments.out, "strategies", &title, &panels(&rows))
+}
+
+fn save(arguments: &Strategies, rows: &[Row]) -> Outcome {
+    let json = serde_json::to_string_pretty(rows).map_err(|e| Failure::new(e.to_string()))?;
+    let path = arguments.out.join("strategies.json");
+    std::fs::write(&path, json + "\n").map_err(|error| Failure::file(&path, error))
 }
 
 /// For each batch size the losses of all strategies, the first one on top.
@@ -250,6 +255,7 @@ fn panels(rows: &[Row]) -> Vec<Panel> {
                 from_below
                     .flat_map(|(height, row)| {
                         let Interval { mean, half_width } = of(row);
+                        let half_width = if half_width.is_nan() { 0.0 } else { half_width };
                         let y = height as f64 + off;
                         // On a logarithmic axis an interval has no end at zero or below.
                         let low = (mean - half_width).max(0.1 * mean);
