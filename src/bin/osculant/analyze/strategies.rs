@@ -263,13 +263,27 @@ fn panels(rows: &[Row]) -> Vec<Panel> {
                     })
                     .collect()
             };
+            let (training, test) = (
+                losses(|r| r.train_loss, 0.12),
+                losses(|r| r.test_loss, -0.12),
+            );
+            let all = || training.iter().chain(&test).map(|point| point.0);
+            let (low, high) = (
+                all().fold(f64::INFINITY, f64::min),
+                all().fold(0.0, f64::max),
+            );
             Panel {
                 x: format!("loss, batches of {}", rows[0].batch),
-                x_scale: Scale::Logarithmic,
+                // A logarithmic axis of less than a decade has hardly a label.
+                x_scale: if high > 10.0 * low {
+                    Scale::Logarithmic
+                } else {
+                    Scale::Linear
+                },
                 rows: rows.iter().rev().map(|row| row.strategy.into()).collect(),
                 series: vec![
-                    Series::new("training", losses(|r| r.train_loss, 0.12), Mark::Intervals),
-                    Series::new("test", losses(|r| r.test_loss, -0.12), Mark::Intervals),
+                    Series::new("training", training, Mark::Intervals),
+                    Series::new("test", test, Mark::Intervals),
                 ],
                 ..Panel::default()
             }
