@@ -679,7 +679,7 @@ fn methods() -> Vec<DecoupledOptions> {
                 directions: 1,
             })
             .with_acceptance(0.2),
-        options(),
+        options().with_strategy(Strategy::cross_fit(2)),
         options()
             .with_strategy(Strategy::cross_fit(4))
             .with_shrinking(true),

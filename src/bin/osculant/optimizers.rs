@@ -152,11 +152,11 @@ impl Method {
                 ("shrink", "0.8"),
             ],
             Method::DecoupledNewtonCg => vec![
-                ("batch", if small { "384" } else { "1024" }),
+                ("batch", if small { "128" } else { "256" }),
                 ("max-iterations", if mean_of_pixels { "5" } else { "2" }),
                 ("damping", if mean_of_pixels { "0.003" } else { "0.3" }),
                 ("damping-decrease", "0.6666666666666666"),
-                ("strategy", "cross-fit"),
+                ("strategy", "decoupled"),
                 ("folds", "2"),
                 ("directions", "others"),
                 ("shrinking", "false"),

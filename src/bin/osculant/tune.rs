@@ -78,7 +78,16 @@ fn grid(method: Method, problem: Problem) -> Grid {
         Method::Adam | Method::Adamw | Method::Lrsfn => {
             learning_rates(&[3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1])
         }
-        Method::NewtonCg | Method::NystromNewtonCg | Method::DecoupledNewtonCg => {
+        // For small batches.
+        Method::DecoupledNewtonCg => {
+            let batches = if problem.is_small() {
+                ["64", "128", "256"]
+            } else {
+                ["256", "512", "1024"]
+            };
+            pairs(("batch", &batches), ("max-iterations", &["1", "2", "4"]))
+        }
+        Method::NewtonCg | Method::NystromNewtonCg => {
             let (batches, iterations) = if problem.is_small() {
                 (["256", "384", "512"], ["2", "3", "5"])
             } else {

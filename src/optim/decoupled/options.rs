@@ -13,7 +13,7 @@ use crate::optim::strategy::Strategy;
 pub struct DecoupledOptions {
     /// Those of Newton-CG that are not about backtracking and preconditioners, which it does not have here.
     pub newton: NewtonCgOptions,
-    /// Who makes what. Default [`Strategy::cross_fit`] with 2 folds.
+    /// Who makes what. Default [`Strategy::decoupled`], the best of them in training (`docs/results.md`).
     pub strategy: Strategy,
     /// Whether each step along a direction is multiplied by `max(0, 1 - variance / slope^2)`. The variance is that of the first slopes of the examples,
     /// at the start of the solve. Steps must come from one fold then. Default false.
@@ -26,7 +26,7 @@ impl Default for DecoupledOptions {
     fn default() -> Self {
         Self {
             newton: NewtonCgOptions::default(),
-            strategy: Strategy::cross_fit(2),
+            strategy: Strategy::decoupled(),
             shrinks: false,
             acceptance: 0.0,
         }
