@@ -155,6 +155,9 @@ pub(crate) fn run(arguments: &Strategies) -> Outcome {
         StrategiesMethod::Lrsfn => &LRSFN,
     };
     let grid = grid(arguments);
+    let trial_length = arguments
+        .trial_work
+        .unwrap_or_else(|| trial_work(problem, work));
     for &batch in &arguments.batches {
         for strategy in strategies {
             let with = |candidate: &Candidate| -> Outcome<Setup> {
@@ -189,7 +192,7 @@ pub(crate) fn run(arguments: &Strategies) -> Outcome {
                 let mut sum = Some(0.0);
                 for number in 0..arguments.tuning_seeds {
                     let mut trainer = Trainer::new(trial, &with(candidate)?, SEED + number)?;
-                    let end = finish(&mut trainer, trial_work(problem, work))?;
+                    let end = finish(&mut trainer, trial_length)?;
                     sum = sum.zip(end).map(|(sum, end)| sum + end.test_loss);
                     if sum.is_none() {
                         break;
