@@ -229,7 +229,10 @@ impl DecoupledNewtonCg {
             .enumerate()
             .map(|(number, turn)| Solve::new(gpu, options, memory, quadratic, turn, number))
             .collect::<Result<Vec<_>>>()?;
-        let step = memory.sums[solves.len() % 2].clone();
+        let step = match &solves[..] {
+            [only] => only.cg.solution.clone(),
+            several => memory.sums[several.len() % 2].clone(),
+        };
         let mut remember = Recording::new();
         remember.copy(step.slice(), memory.previous.slice())?;
         let vectors = [theta, &memory.trial, &quadratic.gradient];

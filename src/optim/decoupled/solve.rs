@@ -23,6 +23,8 @@ pub(super) struct Memory {
     /// `(x.g', x.x, g'.g')` of each solve's step `x`, with the gradient of the examples that made its steps.
     pub(super) products: Slice,
     partials: Slice,
+    /// Whether there is more than one solve.
+    averages: bool,
 }
 
 impl Memory {
@@ -38,6 +40,7 @@ impl Memory {
         let memory = Self {
             products: gpu.buffer("products of steps", 3 * turns)?,
             partials: gpu.buffer("partial sums", partial_elements(previous.slice()))?,
+            averages: turns > 1,
             previous,
             trial: new("trial point")?,
             sums: [new("sum of steps")?, new("sum of steps")?],
@@ -115,7 +118,7 @@ pub(super) struct Solve {
     pub(super) before: Recording,
     /// Puts `warm_start` times the last step into the first iterate.
     pub(super) recall: Recording,
-    /// Adds a share of the solution to the sum of all solves, from one place to another, and measures it: see [`Memory`].
+    /// Measures the solution, and adds a share of it to the sum of several solves, from one place to another: see [`Memory`].
     pub(super) add: Recording,
 }
 
@@ -170,7 +173,9 @@ impl Solve {
             (from.slice(), 2)
         };
         let mut add = Recording::new();
-        combine(gpu, &mut add, to.slice(), from, solution, (factors, slot))?;
+        if memory.averages {
+            combine(gpu, &mut add, to.slice(), from, solution, (factors, slot))?;
+        }
         inner_products(
             gpu,
             &mut add,
