@@ -13,10 +13,10 @@ use harness::{GpuTest, Outcome};
 use osculant::Error;
 use osculant::data::digits;
 use osculant::gpu::Gpu;
-use osculant::graph::NodeId;
 use osculant::graph::batch::batched;
 use osculant::graph::node::elements;
 use osculant::graph::twin::{Leaves, evaluate};
+use osculant::graph::{Graph, NodeId};
 use osculant::nn::{Activation, Loss, Sequential};
 use osculant::objective::{Curvature, GraphObjective, Objective, QuadraticRequest};
 use osculant::random::Philox;
@@ -91,8 +91,15 @@ fn in_the_twin_a_block_is_its_columns(_: &Gpu) -> Outcome {
     Ok(())
 }
 
-/// Loss, gradient and products for three values of all inputs at once are those for each.
-fn groups_in_twin(problem: &Problem) -> Outcome {
+/// All results of a problem, and the same for several values of all inputs at once.
+struct Groups {
+    graph: Graph,
+    wanted: Vec<NodeId>,
+    wide: Vec<NodeId>,
+}
+
+/// None where rows of a table are taken at indices that differ from group to group.
+fn groups(problem: &Problem) -> Result<Option<Groups>, Error> {
     let wanted: Vec<NodeId> = problem
         .results()
         .into_iter()
@@ -100,11 +107,26 @@ fn groups_in_twin(problem: &Problem) -> Outcome {
         .collect();
     let mut graph = problem.graph.clone();
     let inputs: Vec<NodeId> = graph.inputs().iter().map(|leaf| leaf.node).collect();
-    let (_, wide) = match batched(&mut graph, &wanted, &inputs, WIDTH) {
-        Ok(wide) => wide,
-        // Rows of a table at indices that differ from group to group.
-        Err(Error::Unsupported { what, .. }) if what.contains("groups") => return Ok(()),
-        Err(error) => return Err(error.into()),
+    match batched(&mut graph, &wanted, &inputs, WIDTH) {
+        Ok((_, wide)) => Ok(Some(Groups {
+            graph,
+            wanted,
+            wide,
+        })),
+        Err(Error::Unsupported { what, .. }) if what.contains("groups") => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Loss, gradient and products for three values of all inputs at once are those for each.
+fn groups_in_twin(problem: &Problem) -> Outcome {
+    let Some(Groups {
+        graph,
+        wanted,
+        wide,
+    }) = groups(problem)?
+    else {
+        return Ok(());
     };
     let direction = widen(&problem.direction(1));
     let narrow = problem.leaves(&direction);
@@ -122,7 +144,7 @@ fn groups_in_twin(problem: &Problem) -> Outcome {
         })
         .collect();
     let mut leaves = narrow.clone();
-    for input in 0..inputs.len() {
+    for input in 0..problem.inputs.len() {
         let all = groups.iter().flat_map(|group| group[input].clone());
         leaves.inputs.push(all.collect());
     }
@@ -147,14 +169,7 @@ fn groups_in_twin(problem: &Problem) -> Outcome {
 
 /// The same programs on a device.
 fn groups_on_device(gpu: &Gpu, problem: Problem) -> Outcome {
-    let wanted: Vec<NodeId> = problem
-        .results()
-        .into_iter()
-        .map(|(_, node)| node)
-        .collect();
-    let mut graph = problem.graph.clone();
-    let inputs: Vec<NodeId> = graph.inputs().iter().map(|leaf| leaf.node).collect();
-    let Ok((_, wide)) = batched(&mut graph, &wanted, &inputs, WIDTH) else {
+    let Some(Groups { graph, wide, .. }) = groups(&problem)? else {
         return Ok(());
     };
     let mut random = Philox::new(9, 1 << 33);
@@ -191,9 +206,7 @@ fn in_the_twin_groups_are_their_inputs(_: &Gpu) -> Outcome {
     let mut refused = Vec::new();
     for case in cases::ALL {
         let problem = (case.problem)()?;
-        let mut graph = problem.graph.clone();
-        let inputs: Vec<NodeId> = graph.inputs().iter().map(|leaf| leaf.node).collect();
-        if batched(&mut graph, &[problem.loss], &inputs, WIDTH).is_err() {
+        if groups(&problem)?.is_none() {
             refused.push(case.name);
         }
         groups_in_twin(&problem).map_err(|error| format!("{}: {error}", case.name))?;

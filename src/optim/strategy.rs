@@ -1,5 +1,6 @@
 //! Which examples of a batch make directions, and which make the steps along them.
 
+use crate::data::Role;
 use crate::error::{Error, Result};
 
 /// Which parts of a batch make directions, and which make the steps along them. The batch is cut into folds of as many rows.
@@ -100,6 +101,43 @@ impl Strategy {
                 }
             })
             .collect()
+    }
+}
+
+/// Rows of a batch of `rows` that are set apart to judge: where any are to be, one at least.
+pub(super) fn judging_rows(acceptance: f64, rows: usize) -> usize {
+    if acceptance == 0.0 {
+        return 0;
+    }
+    let judging = (acceptance * rows as f64).round() as usize;
+    judging.clamp(1, rows.max(1))
+}
+
+/// The plan of a batch that is cut into a part for directions, one for steps, and one that judges.
+///
+/// # Errors
+/// [`Error::Option`] where a part would be empty.
+pub(super) fn plan(directions: usize, steps: usize, judging: usize) -> Result<Vec<(Role, usize)>> {
+    if directions == 0 || steps == 0 {
+        return Err(Error::Option {
+            option: "batch".into(),
+            message: format!(
+                "{directions} rows for directions, {steps} for steps, {judging} that judge: use a larger batch"
+            ),
+        });
+    }
+    let mut plan = vec![(Role::Directions, directions), (Role::Steps, steps)];
+    if judging > 0 {
+        plan.push((Role::Acceptance, judging));
+    }
+    Ok(plan)
+}
+
+/// What to say where every example has all roles.
+pub(super) fn no_plan() -> Error {
+    Error::Option {
+        option: "strategy".into(),
+        message: "every example has all roles; only decoupled batches can be dealt to roles".into(),
     }
 }
 

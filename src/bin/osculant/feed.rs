@@ -180,34 +180,54 @@ impl Setup {
 
     /// Roles and numbers of rows as the optimizer cuts a batch of `batch` rows.
     fn plan(&self, batch: usize) -> Outcome<Vec<(Role, usize)>> {
-        let acceptance: f64 = self.get("acceptance")?;
-        let judging = (acceptance * batch as f64).round() as usize;
-        let rest = batch.saturating_sub(judging);
-        let directions = match (self.text("strategy")?, self.method) {
-            ("decoupled", Method::Lrsfn) => {
-                let part: f64 = self.get("directions")?;
-                (part * rest as f64).round() as usize
-            }
-            ("decoupled", _) => {
-                let (folds, directions) = self.folds()?;
-                rest / folds.max(1) * directions
-            }
-            _ => {
-                return Err(self.bad(
-                    "dealing",
-                    "disjoint where the strategy is not decoupled: else every example has all roles",
-                ));
-            }
+        Ok(match self.method {
+            Method::Lrsfn => self.lrsfn()?.plan(batch)?,
+            _ => self.decoupled()?.plan(batch)?,
+        })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::problems::Problem;
+
+    fn feed(method: Method, settings: &[&str], rows: usize) -> Outcome<Feed> {
+        let mut setup = Setup::new(method, Problem::DigitsMlp);
+        setup.set_all(settings.iter().copied())?;
+        Feed::new(&setup, rows, 1)
+    }
+
+    #[test]
+    fn a_last_batch_that_is_too_short_to_cut_is_left_out() {
+        let sizes = |method| -> Vec<usize> {
+            let mut feed = feed(method, &["batch=8"], 17).unwrap();
+            (0..5).map(|_| feed.next().unwrap().0.len()).collect()
         };
-        let steps = rest.saturating_sub(directions);
-        if directions == 0 || steps == 0 || (acceptance > 0.0 && judging == 0) {
-            return Err(self.bad("batch", "large enough for every role to have examples"));
-        }
-        let plan = [
-            (Role::Directions, directions),
-            (Role::Steps, steps),
-            (Role::Acceptance, judging),
-        ];
-        Ok(plan.into_iter().filter(|(_, size)| *size > 0).collect())
+        assert_eq!(sizes(Method::NewtonCg), [8, 8, 1, 8, 8]);
+        assert_eq!(sizes(Method::DecoupledNewtonCg), [8, 8, 8, 8, 8]);
+    }
+
+    #[test]
+    fn batches_grow_where_an_epoch_begins() {
+        let mut feed = feed(Method::Sgd, &["batch=4", "growth=2:1:8"], 8).unwrap();
+        let sizes: Vec<usize> = (0..4).map(|_| feed.next().unwrap().0.len()).collect();
+        assert_eq!(sizes, [4, 4, 8, 8]);
+    }
+
+    #[test]
+    fn only_decoupled_batches_are_dealt_to_roles() {
+        let dealt = |settings: &[&str]| {
+            let common = ["batch=20", "dealing=overlapping"];
+            feed(
+                Method::DecoupledNewtonCg,
+                &[&common[..], settings].concat(),
+                40,
+            )
+        };
+        let (rows, size) = dealt(&["acceptance=0.2"]).unwrap().next().unwrap();
+        assert_eq!((rows.len(), size), (20, 20));
+        assert!(dealt(&["strategy=cross-fit"]).is_err());
     }
 }

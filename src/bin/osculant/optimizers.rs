@@ -324,21 +324,7 @@ impl Setup {
                 };
                 Ok(Box::new(NewtonCg::new(options)?))
             }
-            Method::DecoupledNewtonCg => {
-                let (folds, directions) = self.folds()?;
-                let strategy = match self.text("strategy")? {
-                    "single" => Strategy::Single,
-                    "decoupled" => Strategy::Decoupled { folds, directions },
-                    "cross-fit" => Strategy::CrossFit { folds, directions },
-                    _ => return Err(self.bad("strategy", "single, decoupled or cross-fit")),
-                };
-                let options = DecoupledOptions::default()
-                    .with_newton(self.newton_cg()?)
-                    .with_strategy(strategy)
-                    .with_shrinking(self.get("shrinking")?)
-                    .with_acceptance(self.get("acceptance")?);
-                Ok(Box::new(DecoupledNewtonCg::new(options)?))
-            }
+            Method::DecoupledNewtonCg => Ok(Box::new(DecoupledNewtonCg::new(self.decoupled()?)?)),
             Method::NystromNewtonCg => {
                 let nystrom = Preconditioner::Nystrom {
                     rank: self.get("rank")?,
@@ -361,14 +347,24 @@ impl Setup {
         }
     }
 
-    /// Of decoupled Newton-CG: how many, and how many of them make directions.
-    pub(crate) fn folds(&self) -> Outcome<(usize, usize)> {
+    /// The settings of decoupled Newton-CG.
+    pub(crate) fn decoupled(&self) -> Outcome<DecoupledOptions> {
         let folds: usize = self.get("folds")?;
         let directions = match self.text("directions")? {
             "others" => folds.saturating_sub(1),
             _ => self.get("directions")?,
         };
-        Ok((folds, directions))
+        let strategy = match self.text("strategy")? {
+            "single" => Strategy::Single,
+            "decoupled" => Strategy::Decoupled { folds, directions },
+            "cross-fit" => Strategy::CrossFit { folds, directions },
+            _ => return Err(self.bad("strategy", "single, decoupled or cross-fit")),
+        };
+        Ok(DecoupledOptions::default()
+            .with_newton(self.newton_cg()?)
+            .with_strategy(strategy)
+            .with_shrinking(self.get("shrinking")?)
+            .with_acceptance(self.get("acceptance")?))
     }
 
     fn curvature(&self) -> Outcome<Curvature> {
@@ -379,7 +375,8 @@ impl Setup {
         }
     }
 
-    fn lrsfn(&self) -> Outcome<LrsfnOptions> {
+    /// The settings of low-rank saddle-free Newton.
+    pub(crate) fn lrsfn(&self) -> Outcome<LrsfnOptions> {
         let options = LrsfnOptions::default();
         let eigen = options
             .eigen

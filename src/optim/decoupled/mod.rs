@@ -296,7 +296,7 @@ impl DecoupledNewtonCg {
         Ok((solved, verdict))
     }
 
-    /// As [`Optimizer::step`], with nothing forgotten about an error.
+    /// [`Optimizer::step`], which forgets the last step where this fails.
     fn try_step<O: Objective + ?Sized>(
         &mut self,
         objective: &mut O,
@@ -336,8 +336,9 @@ impl DecoupledNewtonCg {
         let mut work = solved.work;
         let (judging, verdict, candidates) = match (apart, verdict, candidates) {
             (None, Some(verdict), Some(candidates)) => (examples, verdict, candidates),
-            (apart, _, _) => {
-                let apart = objective.part(batch, &[apart.unwrap_or(0..rows)])?;
+            (None, _, _) => return Err(missing("verdict")),
+            (Some(apart), _, _) => {
+                let apart = objective.part(batch, &[apart])?;
                 let quadratic = objective.quadratic(theta, &apart, QuadraticRequest::default())?;
                 let vectors = [theta, &memory.trial];
                 let at = self.judges.of(objective, vectors, &quadratic)?;

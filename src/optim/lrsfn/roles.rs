@@ -3,6 +3,9 @@
 use std::ops::Range;
 
 use super::options::{CurvatureBatch, LrsfnOptions};
+use crate::data::Role;
+use crate::error::Result;
+use crate::optim::strategy::{judging_rows, no_plan, plan};
 
 /// Rows of a batch; all of them where there are no ranges.
 pub(super) type Rows = Option<Vec<Range<usize>>>;
@@ -40,13 +43,25 @@ impl LrsfnOptions {
         }
     }
 
+    /// How a batch of `rows` rows is cut, for [`Roles`](crate::data::Roles) that deal it otherwise than by cutting: eigenvectors, everything else, and those
+    /// that judge.
+    ///
+    /// # Errors
+    /// [`Error::Option`](crate::Error::Option) unless the batch is [`CurvatureBatch::Decoupled`], or where a role would have no rows.
+    pub fn plan(&self, rows: usize) -> Result<Vec<(Role, usize)>> {
+        if !matches!(self.curvature_batch, CurvatureBatch::Decoupled(_)) {
+            return Err(no_plan());
+        }
+        let roles = self.deal(rows);
+        let count = |rows: &Rows| rows.iter().flatten().map(ExactSizeIterator::len).sum();
+        let [directions, steps] = &roles.folds[0];
+        plan(count(directions), count(steps), count(&roles.judges))
+    }
+
     /// Deals out a batch of `rows` rows. Where it is too small, a role gets no rows.
     pub(super) fn deal(&self, rows: usize) -> Roles {
-        let mut judging = (self.acceptance * rows as f64).round() as usize;
-        if self.acceptance > 0.0 {
-            judging = judging.max(1);
-        }
-        let rest = rows - judging.min(rows);
+        let judging = judging_rows(self.acceptance, rows);
+        let rest = rows.saturating_sub(judging);
         let some = |range: Range<usize>| Some(vec![range]);
         let (all, judges) = if judging == 0 {
             (None, None)
@@ -99,6 +114,10 @@ mod tests {
         assert!(!decoupled.judge_themselves());
         assert_eq!(decoupled.folds, vec![[some(0..15), some(15..20)]]);
         assert_eq!(decoupled.judges, None);
+        let plan = [(Role::Directions, 15), (Role::Steps, 5)];
+        let options_of = options(CurvatureBatch::Decoupled(0.75));
+        assert!(options_of.plan(20).is_ok_and(|found| found == plan));
+        assert!(options(CurvatureBatch::Same).plan(20).is_err());
         // Neither role is left without a row.
         for part in [0.01, 0.99] {
             let roles = options(CurvatureBatch::Decoupled(part)).deal(2);

@@ -348,7 +348,10 @@ fn table(rows: &[Row]) -> Table {
     for row in rows {
         let with = |i: Interval| format!("{:.4} ± {:.4}", i.mean, i.half_width);
         table.add_row([
-            row.strategy.to_owned(),
+            match row.diverged {
+                0 => row.strategy.to_owned(),
+                count => format!("{} ({count} diverged)", row.strategy),
+            },
             row.batch.to_string(),
             row.options.clone(),
             format!("{:.0}", row.steps),
