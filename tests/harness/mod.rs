@@ -1,6 +1,4 @@
-//! One trial per test and adapter, named after both: `dot [vulkan llvmpipe (LLVM 15.0.6, 256 bits)]`.
-//!
-//! A target that uses it says `harness = false` in `Cargo.toml`, declares `mod harness;` and calls [`main`].
+//! One trial per test and adapter, named after both: `primitives::dot [vulkan llvmpipe (LLVM 15.0.6, 256 bits)]`.
 //!
 //! * `OSCULANT_TEST_ADAPTER=part`: only adapters with this in `backend name`, in any case.
 //! * `OSCULANT_TEST_ALL_ADAPTERS=1`: also software adapters on GL, which are left out where there is one on Vulkan: the same
@@ -51,7 +49,7 @@ pub(crate) struct ExpectedFailure {
 }
 
 /// Makes a [`GpuTest`] of each function, named after it.
-#[macro_export]
+#[allow(unused_macros, reason = "the tests without a device have none")]
 macro_rules! gpu_tests {
     ($($test:ident),* $(,)?) => {
         vec![$($crate::harness::GpuTest::new(stringify!($test), $test)),*]
@@ -59,17 +57,23 @@ macro_rules! gpu_tests {
 }
 
 /// Runs every test on every adapter as the command line asks, like the standard test runner.
-pub(crate) fn main(tests: &[GpuTest], expected_failures: &'static [ExpectedFailure]) -> ExitCode {
+pub(crate) fn main(
+    modules: Vec<(&str, Vec<GpuTest>)>,
+    expected_failures: &'static [ExpectedFailure],
+) -> ExitCode {
     let adapters = chosen_adapters();
     let mut trials = Vec::new();
     // Neighbouring trials on different adapters, so that they run side by side.
-    for test in tests {
+    let tests = modules
+        .into_iter()
+        .flat_map(|(module, tests)| tests.into_iter().map(move |test| (module, test)));
+    for (module, test) in tests {
         for adapter in &adapters {
             let (run, adapter) = (Arc::clone(&test.run), Arc::clone(adapter));
             let expected = expected_failures
                 .iter()
                 .find(|e| e.test == test.name && adapter.label.contains(e.adapter));
-            let name = format!("{} [{}]", test.name, adapter.label);
+            let name = format!("{module}::{} [{}]", test.name, adapter.label);
             trials.push(Trial::test(name, move || {
                 judge(adapter.gpu().and_then(|gpu| run(gpu)), expected)
             }));

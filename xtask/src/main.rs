@@ -30,7 +30,7 @@ Commands:
         Run every test of the workspace, documentation tests included, on every adapter found; without
         arguments also those of whole programs with each family of kernels for matrix products.
         --swiftshader fetches SwiftShader first. What follows is passed on to `cargo test`:
-          cargo xtask test --test optimizers -- --nocapture
+          cargo xtask test --test gpu -- optimizers::
   data NAME
         Fetch a data set into data/NAME, which git ignores. Names:
           fashion-mnist   60,000 + 10,000 images, from the Debian package dataset-fashion-mnist

@@ -46,9 +46,10 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
         // What is computed may not depend on which kernel multiplies matrices. A device that lacks one repeats the first run.
         for family in FAMILIES {
             println!("\nWith '{family}' as the kernel of every matrix product:");
-            let targets = SUITES.iter().flat_map(|suite| ["--test", suite]);
-            let mut tests = command(&targets.collect::<Vec<_>>())?;
-            shell::stream(tests.env("OSCULANT_TUNING", format!("forced:{family}")))?;
+            for suite in SUITES {
+                let mut tests = command(&["--test", "gpu", "--", suite])?;
+                shell::stream(tests.env("OSCULANT_TUNING", format!("forced:{family}")))?;
+            }
         }
     }
     Ok(())
@@ -57,7 +58,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
 /// Beginnings of the names of kernels for matrix products, one for each family.
 const FAMILIES: [&str; 3] = ["registers", "subgroup 16", "shared"];
 /// The tests of every primitive and of whole programs against PyTorch. On software adapters the kernels made for GPUs are slow, so these two.
-const SUITES: [&str; 2] = ["primitives", "fixtures"];
+const SUITES: [&str; 2] = ["primitives::", "fixtures::"];
 
 /// Every driver that the loader would use, and one more.
 fn drivers_with(manifest: &Path) -> Outcome<OsString> {

@@ -1,11 +1,9 @@
 //! Low-rank saddle-free Newton: its formula, its stability limit, its noise, and its way out of saddles.
 
-mod harness;
-
-use std::process::ExitCode;
-
-use harness::Outcome;
-use harness::least_squares::{self, Dense, dot, least_squares, random_rows, values_of, wide};
+use crate::harness::least_squares::{
+    self, Dense, dot, least_squares, random_rows, values_of, wide,
+};
+use crate::harness::{GpuTest, Outcome};
 use osculant::data::{Batch, Targets};
 use osculant::gpu::Gpu;
 use osculant::linalg::EigenOptions;
@@ -20,8 +18,8 @@ use osculant::optim::{
 use osculant::random::Philox;
 use osculant::vector::Vector;
 
-fn main() -> ExitCode {
-    let tests = gpu_tests![
+pub(crate) fn tests() -> Vec<GpuTest> {
+    gpu_tests![
         a_step_is_the_formula,
         the_stability_limit_is_sharp,
         noise_leaves_the_loss_of_the_formula,
@@ -50,8 +48,7 @@ fn main() -> ExitCode {
         the_automatic_step_is_half_of_the_stable_one,
         a_residual_test_finds_the_rank,
         half_precision_takes_nearly_the_same_steps,
-    ];
-    harness::main(&tests, &[])
+    ]
 }
 
 type Any = Box<dyn std::error::Error>;

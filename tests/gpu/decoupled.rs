@@ -1,12 +1,8 @@
 //! Decoupled mini-batches: the companion of conjugate gradients, and the optimizer made of it.
 
-mod harness;
-mod reference;
-
-use std::process::ExitCode;
-
-use harness::Outcome;
-use harness::least_squares::{batch_of, least_squares, near, random_rows, values_of};
+use crate::harness::least_squares::{batch_of, least_squares, near, random_rows, values_of};
+use crate::harness::{GpuTest, Outcome};
+use crate::reference::{add, bits, dot, flat, relative_error};
 use osculant::data::{Batch, Targets, digits};
 use osculant::gpu::{Gpu, Recording};
 use osculant::linalg::{CgOptions, CgReport, Companion, ConjugateGradients, Operator};
@@ -18,10 +14,9 @@ use osculant::optim::{
     DecoupledNewtonCg, DecoupledOptions, NewtonCg, NewtonCgOptions, Optimizer, Strategy,
 };
 use osculant::vector::Vector;
-use reference::{add, bits, dot, flat, relative_error};
 
-fn main() -> ExitCode {
-    let tests = gpu_tests![
+pub(crate) fn tests() -> Vec<GpuTest> {
+    gpu_tests![
         with_the_same_examples_it_is_conjugate_gradients,
         iterates_are_those_of_the_recurrence,
         the_model_is_that_of_the_solution,
@@ -39,8 +34,7 @@ fn main() -> ExitCode {
         a_restored_state_goes_on_with_the_same_bits,
         readbacks_and_work_are_as_documented,
         options_out_of_range_are_named,
-    ];
-    harness::main(&tests, &[])
+    ]
 }
 
 type Any = Box<dyn std::error::Error>;

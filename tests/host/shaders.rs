@@ -1,17 +1,12 @@
 //! Every kernel, from a file in `shaders/` or generated, translates to what each backend of wgpu compiles. Only kernels of matrix products use
 //! extensions of WGSL, and they are given only to devices that have them.
 
-#[path = "../examples/kernels/hand_written.rs"]
-mod hand_written;
-mod harness;
-#[path = "../examples/kernels/listed.rs"]
-mod listed;
-
 use std::collections::HashSet;
 
-use harness::cases;
-use harness::compare::Problem;
-use harness::random_graph::{random_graph, recipes, runner};
+use crate::hand_written;
+use crate::harness::cases;
+use crate::harness::compare::Problem;
+use crate::harness::random_graph::{random_graph, recipes, runner};
 use naga::ShaderStage::Compute;
 use naga::back::pipeline_constants::process_overrides;
 use naga::back::{glsl, hlsl, msl, spv};

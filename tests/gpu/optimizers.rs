@@ -1,12 +1,12 @@
 //! Conjugate gradients and optimizers on every adapter, against hand computations in f64.
 
-mod harness;
-mod reference;
-
-use std::process::ExitCode;
 use std::sync::Arc;
 
-use harness::Outcome;
+use crate::harness::{GpuTest, Outcome};
+use crate::reference::{
+    Reference, Tensors, add, batch_for, bits, cut, dot, draw, flat, no_data, relative_error,
+    solve_dense, vector, wide_all,
+};
 use osculant::data::{Batch, Targets};
 use osculant::gpu::Gpu;
 use osculant::linalg::{CgOptions, CgReport, ConjugateGradients, EigenOptions, Operator, Stop};
@@ -20,42 +20,35 @@ use osculant::optim::{
 use osculant::random::Philox;
 use osculant::vector::Vector;
 use rand::RngExt;
-use reference::{
-    Reference, Tensors, add, batch_for, bits, cut, dot, draw, flat, no_data, relative_error,
-    solve_dense, vector, wide_all,
-};
 
-fn main() -> ExitCode {
-    harness::main(
-        &gpu_tests![
-            sgd_follows_its_formula,
-            adam_follows_its_formula,
-            cg_solves_a_quadratic_within_as_many_iterations_as_parameters,
-            cg_on_vectors_of_many_workgroups,
-            cg_model_values_are_those_of_the_dense_quadratic,
-            cg_with_a_shift_solves_the_damped_system,
-            cg_starts_warm_from_the_solution_given,
-            cg_preconditioned_reaches_the_same_solution,
-            cg_stops_for_every_reason,
-            cg_stops_at_the_boundary_of_the_trust_region,
-            cg_follows_negative_curvature_to_the_boundary,
-            newton_step_solves_least_squares,
-            newton_warm_start_is_a_part_of_the_last_solution,
-            newton_damping_responds_to_the_reduction_ratio,
-            newton_at_the_minimum_keeps_working,
-            newton_goes_back_to_an_earlier_iterate_with_lower_loss,
-            newton_step_is_measured_and_never_goes_up,
-            trust_region_leaves_a_saddle,
-            preconditioned_newton_trains,
-            nystrom_newton_solves_the_same_system_in_fewer_iterations,
-            equal_seeds_give_equal_bits,
-            a_restored_state_continues_with_equal_bits,
-            state_of_another_method_is_refused,
-            readbacks_of_a_step,
-            work_of_a_step,
-        ],
-        &[],
-    )
+pub(crate) fn tests() -> Vec<GpuTest> {
+    gpu_tests![
+        sgd_follows_its_formula,
+        adam_follows_its_formula,
+        cg_solves_a_quadratic_within_as_many_iterations_as_parameters,
+        cg_on_vectors_of_many_workgroups,
+        cg_model_values_are_those_of_the_dense_quadratic,
+        cg_with_a_shift_solves_the_damped_system,
+        cg_starts_warm_from_the_solution_given,
+        cg_preconditioned_reaches_the_same_solution,
+        cg_stops_for_every_reason,
+        cg_stops_at_the_boundary_of_the_trust_region,
+        cg_follows_negative_curvature_to_the_boundary,
+        newton_step_solves_least_squares,
+        newton_warm_start_is_a_part_of_the_last_solution,
+        newton_damping_responds_to_the_reduction_ratio,
+        newton_at_the_minimum_keeps_working,
+        newton_goes_back_to_an_earlier_iterate_with_lower_loss,
+        newton_step_is_measured_and_never_goes_up,
+        trust_region_leaves_a_saddle,
+        preconditioned_newton_trains,
+        nystrom_newton_solves_the_same_system_in_fewer_iterations,
+        equal_seeds_give_equal_bits,
+        a_restored_state_continues_with_equal_bits,
+        state_of_another_method_is_refused,
+        readbacks_of_a_step,
+        work_of_a_step,
+    ]
 }
 
 type Any = Box<dyn std::error::Error>;

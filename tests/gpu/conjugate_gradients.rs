@@ -1,12 +1,10 @@
 //! Conjugate gradients on every adapter against the same in f64: short vectors, where one workgroup does an iteration, and long ones.
 
-mod harness;
-mod reference;
-
-use std::process::ExitCode;
 use std::sync::Arc;
 
-use harness::Outcome;
+use crate::harness::{GpuTest, Outcome};
+use crate::reference::conjugate_gradients::{End, System};
+use crate::reference::{batch_for, bits, dot, flat, no_data, relative_error, vector};
 use osculant::gpu::Gpu;
 use osculant::linalg::{CgOptions, CgReport, ConjugateGradients, Operator, Stop};
 use osculant::nn::{DataShape, Init, Loss, Model, Output, Sequential, TargetShape};
@@ -14,11 +12,9 @@ use osculant::objective::{Curvature, GraphObjective, Objective, Quadratic, Quadr
 use osculant::optim::{NewtonCg, NewtonCgOptions, Optimizer};
 use osculant::random::Philox;
 use rand::RngExt;
-use reference::conjugate_gradients::{End, System};
-use reference::{batch_for, bits, dot, flat, no_data, relative_error, vector};
 
-fn main() -> ExitCode {
-    let tests = gpu_tests![
+pub(crate) fn tests() -> Vec<GpuTest> {
+    gpu_tests![
         iterates_are_those_of_f64,
         preconditioned_iterates_are_those_of_f64,
         warm_iterates_are_those_of_f64,
@@ -29,8 +25,7 @@ fn main() -> ExitCode {
         equal_solves_give_equal_bits,
         few_iterations_come_after_the_stop,
         a_newton_step_waits_once,
-    ];
-    harness::main(&tests, &[])
+    ]
 }
 
 type Any = Box<dyn std::error::Error>;
@@ -178,7 +173,7 @@ fn same(
     what: &str,
     solve: &Solve,
     report: &CgReport,
-    expected: &reference::conjugate_gradients::Solved,
+    expected: &crate::reference::conjugate_gradients::Solved,
 ) -> Outcome {
     let stop = match expected.end {
         End::Cap => Stop::MaxIterations,

@@ -1,14 +1,10 @@
 //! From graph to kernels: what is fused, kept and reused, which results are possible, and random
 //! graphs through all of it.
 
-mod harness;
-
-use std::process::ExitCode;
-
-use harness::Outcome;
-use harness::cases::{self, score};
-use harness::compare::{OnDevice, Problem};
-use harness::random_graph::{random_graph, recipes, runner};
+use crate::harness::cases::{self, score};
+use crate::harness::compare::{OnDevice, Problem};
+use crate::harness::random_graph::{random_graph, recipes, runner};
+use crate::harness::{GpuTest, Outcome};
 use osculant::gpu::Gpu;
 use osculant::graph::executable::DeviceLeaves;
 use osculant::graph::listing::Listing;
@@ -17,8 +13,8 @@ use osculant::graph::{Binary, DType, Executable, Graph, NodeId};
 use osculant::{Error, Result};
 use proptest::test_runner::TestCaseError;
 
-fn main() -> ExitCode {
-    let tests = gpu_tests![
+pub(crate) fn tests() -> Vec<GpuTest> {
+    gpu_tests![
         a_sum_of_twelve_inputs_is_split,
         a_device_with_four_storage_buffers_is_enough,
         products_repeat_nothing_of_the_linearization,
@@ -29,8 +25,7 @@ fn main() -> ExitCode {
         what_kernels_cannot_express_is_refused,
         programs_repeat_their_bits,
         random_graphs,
-    ];
-    harness::main(&tests, &[])
+    ]
 }
 
 /// Elementwise in twelve parameters, more than one kernel may read.

@@ -1,11 +1,9 @@
 //! The derivative rules, in the f64 twin: against differences, and against identities of the
 //! derivatives. Every primitive is covered by the cases that also run on the devices.
 
-mod harness;
-
-use harness::cases::{self, Case, score};
-use harness::compare::{Input, Loss, Problem, relative_error, widen, with_values};
-use harness::random_graph::{random_graph, recipes, runner};
+use crate::harness::cases::{self, Case, score};
+use crate::harness::compare::{Input, Loss, Problem, relative_error, widen, with_values};
+use crate::harness::random_graph::{random_graph, recipes, runner};
 use osculant::graph::tensor::Builder;
 use osculant::graph::{Graph, NodeId, Tensor};
 use osculant::{Error, Result};

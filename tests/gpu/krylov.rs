@@ -1,12 +1,9 @@
 //! Lanczos, the adaptive range finder, the Nystrom approximation and bases in half precision, on operators with known spectra.
 
-mod harness;
-
-use std::process::ExitCode;
 use std::sync::Arc;
 
-use harness::Outcome;
-use harness::rotated::{Rotated, orthogonality};
+use crate::harness::rotated::{Rotated, orthogonality};
+use crate::harness::{GpuTest, Outcome};
 use osculant::data::Batch;
 use osculant::gpu::Gpu;
 use osculant::linalg::{
@@ -16,8 +13,8 @@ use osculant::linalg::{
 use osculant::objective::{Curvature, GraphObjective, Objective, Quadratic, QuadraticRequest};
 use osculant::vector::Vector;
 
-fn main() -> ExitCode {
-    let tests = gpu_tests![
+pub(crate) fn tests() -> Vec<GpuTest> {
+    gpu_tests![
         lanczos_finds_every_eigenvalue_of_a_small_matrix,
         lanczos_stops_where_the_krylov_space_ends,
         lanczos_finds_the_ends_of_a_large_spectrum,
@@ -30,8 +27,7 @@ fn main() -> ExitCode {
         halves_are_rounded_and_nothing_else,
         eigenpairs_survive_in_half_precision,
         options_out_of_range_are_named,
-    ];
-    harness::main(&tests, &[])
+    ]
 }
 
 type Any = Box<dyn std::error::Error>;

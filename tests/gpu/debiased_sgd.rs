@@ -1,22 +1,19 @@
 //! Gradient descent with debiased step lengths: its formula, its mean, and what it does where slopes disagree.
 
-mod harness;
-
 use std::ops::Range;
-use std::process::ExitCode;
 
-use harness::Outcome;
-use harness::least_squares::{
+use crate::harness::least_squares::{
     Dense, batch_of, dot, least_squares, near, random_rows, values_of, wide,
 };
+use crate::harness::{GpuTest, Outcome};
 use osculant::data::Batch;
 use osculant::gpu::Gpu;
 use osculant::objective::GraphObjective;
 use osculant::optim::{DebiasedSgd, DebiasedSgdOptions, Optimizer, Sgd, SgdOptions, StepReport};
 use osculant::vector::Vector;
 
-fn main() -> ExitCode {
-    let tests = gpu_tests![
+pub(crate) fn tests() -> Vec<GpuTest> {
+    gpu_tests![
         a_step_is_the_formula,
         with_the_same_examples_it_is_an_exact_line_search,
         slopes_are_unbiased,
@@ -25,8 +22,7 @@ fn main() -> ExitCode {
         a_restored_state_goes_on_with_the_same_bits,
         numbers_that_are_not_finite_change_nothing,
         options_out_of_range_are_named,
-    ];
-    harness::main(&tests, &[])
+    ]
 }
 
 type Any = Box<dyn std::error::Error>;

@@ -1,47 +1,39 @@
 //! Every model on every adapter: loss, gradient, Hessian product, Gauss-Newton product and Fisher diagonal against the f64 twin, and the identities
 //! that they obey.
 
-mod harness;
-mod reference;
-
-use std::process::ExitCode;
-
-use harness::Outcome;
+use crate::harness::{GpuTest, Outcome};
+use crate::reference::{
+    Answers, Reference, Tensors, add, batch_for, compare, cut, dot, draw, flat, narrow, on_device,
+    relative_error, vector,
+};
 use osculant::data::{Batch, Targets};
 use osculant::gpu::Gpu;
 use osculant::nn::{
     Activation, DataShape, Init, Loss, Model, Output, Sequential, TargetShape, autoencoder,
 };
 use osculant::objective::{Curvature, GraphObjective, Objective, QuadraticRequest};
-use reference::{
-    Answers, Reference, Tensors, add, batch_for, compare, cut, dot, draw, flat, narrow, on_device,
-    relative_error, vector,
-};
 
 /// Errors of single operations are 1e-7; sums over some hundred terms with cancellation cost two digits at most.
 const TOLERANCE: f64 = 1e-4;
 
-fn main() -> ExitCode {
-    harness::main(
-        &gpu_tests![
-            networks_of_the_problems_agree_with_the_twin,
-            every_activation_agrees_with_the_twin,
-            every_loss_agrees_with_the_twin,
-            free_form_models_agree_with_the_twin,
-            extreme_outputs_stay_finite,
-            l2_belongs_to_value_gradient_and_curvatures,
-            products_are_symmetric_linear_and_gauss_newton_is_not_negative,
-            hessian_product_is_the_difference_of_gradients_in_the_twin,
-            gauss_newton_is_the_hessian_of_a_linear_model,
-            padding_rows_change_nothing,
-            fisher_diagonal_of_unequal_weights,
-            fisher_diagonal_of_a_batch_of_one,
-            fisher_diagonal_equals_batches_of_one_in_the_twin,
-            linearizing_again_gives_fresh_products,
-            evaluation_of_a_data_set_is_the_mean_of_its_batches,
-        ],
-        &[],
-    )
+pub(crate) fn tests() -> Vec<GpuTest> {
+    gpu_tests![
+        networks_of_the_problems_agree_with_the_twin,
+        every_activation_agrees_with_the_twin,
+        every_loss_agrees_with_the_twin,
+        free_form_models_agree_with_the_twin,
+        extreme_outputs_stay_finite,
+        l2_belongs_to_value_gradient_and_curvatures,
+        products_are_symmetric_linear_and_gauss_newton_is_not_negative,
+        hessian_product_is_the_difference_of_gradients_in_the_twin,
+        gauss_newton_is_the_hessian_of_a_linear_model,
+        padding_rows_change_nothing,
+        fisher_diagonal_of_unequal_weights,
+        fisher_diagonal_of_a_batch_of_one,
+        fisher_diagonal_equals_batches_of_one_in_the_twin,
+        linearizing_again_gives_fresh_products,
+        evaluation_of_a_data_set_is_the_mean_of_its_batches,
+    ]
 }
 
 fn classes(features: usize, classes: usize) -> DataShape {

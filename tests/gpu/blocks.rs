@@ -1,15 +1,11 @@
 //! Blocks: products of several directions are those of its columns, and values of several inputs those of each, in the f64 twin and on every adapter.
 
-mod harness;
-
-use std::process::ExitCode;
-
-use harness::cases;
-use harness::compare::{
+use crate::harness::cases;
+use crate::harness::compare::{
     BlockOnDevice, INDEX_LIMIT, Input, OnDevice, Problem, relative_error, uniform, widen,
 };
-use harness::random_graph::{random_graph, recipes, runner};
-use harness::{GpuTest, Outcome};
+use crate::harness::random_graph::{random_graph, recipes, runner};
+use crate::harness::{GpuTest, Outcome};
 use osculant::Error;
 use osculant::data::digits;
 use osculant::gpu::Gpu;
@@ -26,7 +22,7 @@ use rand::RngExt;
 /// Directions in a block.
 const WIDTH: usize = 3;
 
-fn main() -> ExitCode {
+pub(crate) fn tests() -> Vec<GpuTest> {
     let mut tests = gpu_tests![
         in_the_twin_a_block_is_its_columns,
         in_the_twin_groups_are_their_inputs,
@@ -40,7 +36,7 @@ fn main() -> ExitCode {
             groups_on_device(gpu, (case.problem)()?)
         })
     }));
-    harness::main(&tests, &[])
+    tests
 }
 
 /// Relative error allowed between two ways to compute the same in f64.

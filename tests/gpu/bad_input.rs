@@ -1,11 +1,7 @@
 //! Bad input gives an error that says what is wrong, never a panic, and leaves the parameters as they were.
 
-mod harness;
-mod reference;
-
-use std::process::ExitCode;
-
-use harness::Outcome;
+use crate::harness::{GpuTest, Outcome};
+use crate::reference::{batch_for, bits, no_data};
 use osculant::Error;
 use osculant::data::{Batch, Dataset, Targets};
 use osculant::gpu::Gpu;
@@ -18,30 +14,26 @@ use osculant::optim::{
     Sgd, SgdOptions,
 };
 use osculant::vector::{Layout, Vector};
-use reference::{batch_for, bits, no_data};
 
-fn main() -> ExitCode {
-    harness::main(
-        &gpu_tests![
-            batches_that_do_not_fit_are_refused_and_theta_stays,
-            data_sets_that_do_not_fit_are_refused,
-            models_with_mistakes_are_refused,
-            options_out_of_range_are_refused,
-            theta_of_another_model_is_refused,
-            tensors_of_a_wrong_size_are_not_written,
-            networks_beyond_the_device_are_refused,
-            gauss_newton_of_a_loss_beside_the_outputs_is_refused,
-            fisher_diagonal_of_an_unsupported_structure_is_refused,
-            parameters_that_are_not_finite_stay_as_they_are,
-            sgd_that_overflows_keeps_the_last_finite_parameters,
-            steps_beyond_f32_are_refused,
-            newton_on_an_overflowing_loss_is_refused,
-            solves_with_bad_arguments_are_refused,
-            states_that_do_not_fit_are_refused,
-            initialisers_out_of_range_are_refused,
-        ],
-        &[],
-    )
+pub(crate) fn tests() -> Vec<GpuTest> {
+    gpu_tests![
+        batches_that_do_not_fit_are_refused_and_theta_stays,
+        data_sets_that_do_not_fit_are_refused,
+        models_with_mistakes_are_refused,
+        options_out_of_range_are_refused,
+        theta_of_another_model_is_refused,
+        tensors_of_a_wrong_size_are_not_written,
+        networks_beyond_the_device_are_refused,
+        gauss_newton_of_a_loss_beside_the_outputs_is_refused,
+        fisher_diagonal_of_an_unsupported_structure_is_refused,
+        parameters_that_are_not_finite_stay_as_they_are,
+        sgd_that_overflows_keeps_the_last_finite_parameters,
+        steps_beyond_f32_are_refused,
+        newton_on_an_overflowing_loss_is_refused,
+        solves_with_bad_arguments_are_refused,
+        states_that_do_not_fit_are_refused,
+        initialisers_out_of_range_are_refused,
+    ]
 }
 
 type Any = Box<dyn std::error::Error>;

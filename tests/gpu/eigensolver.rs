@@ -1,11 +1,7 @@
 //! Randomized eigenpairs of operators with known spectra, on every adapter.
 
-mod harness;
-
-use std::process::ExitCode;
-
-use harness::rotated::{Rotated, orthogonality};
-use harness::{GpuTest, Outcome};
+use crate::harness::rotated::{Rotated, orthogonality};
+use crate::harness::{GpuTest, Outcome};
 use osculant::data::Batch;
 use osculant::gpu::Gpu;
 use osculant::linalg::{
@@ -17,7 +13,7 @@ use osculant::objective::{Curvature, GraphObjective, Objective, QuadraticRequest
 /// Set to run at a million parameters, as `docs/results.md` reports: minutes, and 2 GB.
 const LARGE: &str = "OSCULANT_TEST_LARGE";
 
-fn main() -> ExitCode {
+pub(crate) fn tests() -> Vec<GpuTest> {
     let mut tests = gpu_tests![
         the_whole_space_is_an_exact_decomposition,
         the_last_eigenvectors_start_the_next_solve,
@@ -36,7 +32,7 @@ fn main() -> ExitCode {
             known_spectrum(gpu, spectrum)
         }));
     }
-    harness::main(&tests, &[])
+    tests
 }
 
 #[derive(Clone, Copy, Debug)]

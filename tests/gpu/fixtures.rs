@@ -1,17 +1,13 @@
 //! What PyTorch says about loss, gradient, Hessian product, Gauss-Newton product and empirical Fisher diagonal, on the device and in the f64 twin.
 
-mod harness;
-mod reference;
-
 use std::path::Path;
-use std::process::ExitCode;
 
-use harness::{GpuTest, Outcome};
+use crate::harness::{GpuTest, Outcome};
+use crate::reference::{Answers, Reference, Tensors, compare, on_device, relative_error, vector};
 use osculant::data::{Batch, Targets};
 use osculant::gpu::Gpu;
 use osculant::nn::{Activation, DataShape, Loss, Model, Sequential, TargetShape};
 use osculant::objective::GraphObjective;
-use reference::{Answers, Reference, Tensors, compare, on_device, relative_error, vector};
 use safetensors::{SafeTensors, tensor::Dtype};
 
 /// Errors on a device, in f32.
@@ -20,12 +16,11 @@ const DEVICE: f64 = 1e-4;
 /// factor `1 / outputs` of a mean, relative errors up to 6e-8.
 const TWIN: f64 = 3e-7;
 
-fn main() -> ExitCode {
-    let tests: Vec<GpuTest> = CASES
+pub(crate) fn tests() -> Vec<GpuTest> {
+    CASES
         .into_iter()
         .map(|case| GpuTest::new(case, move |gpu: &Gpu| torch_agrees(gpu, case)))
-        .collect();
-    harness::main(&tests, &[])
+        .collect()
 }
 
 /// The files, without their ending.

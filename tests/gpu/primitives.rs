@@ -1,18 +1,14 @@
 //! Every primitive on every adapter: value, gradient, Hessian product and, where outputs are named,
 //! Gauss-Newton product, against the f64 twin.
 
-mod harness;
-
-use std::process::ExitCode;
-
-use harness::cases;
-use harness::compare::{Input, OnDevice, Problem, widen};
-use harness::{GpuTest, Outcome};
+use crate::harness::cases;
+use crate::harness::compare::{Input, OnDevice, Problem, widen};
+use crate::harness::{GpuTest, Outcome};
 use osculant::gpu::Gpu;
 use osculant::graph::{Binary, DType, Graph, NodeId, Tensor, Unary};
 use osculant::kernels::tuning::Tuning;
 
-fn main() -> ExitCode {
+pub(crate) fn tests() -> Vec<GpuTest> {
     let mut tests = gpu_tests![
         functions_are_accurate_at_every_point,
         views_are_exact,
@@ -24,7 +20,7 @@ fn main() -> ExitCode {
             (case.problem)()?.check(gpu, cases::TOLERANCE)
         })
     }));
-    harness::main(&tests, &[])
+    tests
 }
 
 /// Errors element by element, far out and near zero, where a norm would hide them.

@@ -1,17 +1,13 @@
 //! Every kernel for matrix products that an adapter can run, on shapes, layouts, batches and slices, against f64.
 
-mod harness;
-
-use std::process::ExitCode;
-
-use harness::compare::{Input, OnDevice, Problem, uniform};
-use harness::{GpuTest, Outcome};
+use crate::harness::compare::{Input, OnDevice, Problem, uniform};
+use crate::harness::{GpuTest, Outcome};
 use osculant::gpu::Gpu;
 use osculant::graph::{DType, Graph, NodeId};
 use osculant::kernels::tuning::{Capabilities, Class, Entry, Family, Layout, Tuning};
 use osculant::random::Philox;
 
-fn main() -> ExitCode {
+pub(crate) fn tests() -> Vec<GpuTest> {
     let mut tests = gpu_tests![
         tables_choose_the_nearest_class_and_survive_a_file,
         tables_of_other_adapters_and_versions_are_refused,
@@ -25,7 +21,7 @@ fn main() -> ExitCode {
             .enumerate()
             .map(|(index, &shape)| GpuTest::new(shape.name, move |gpu| check_families(gpu, index))),
     );
-    harness::main(&tests, &[])
+    tests
 }
 
 /// How an operand lies in its buffer.

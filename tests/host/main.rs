@@ -1,0 +1,11 @@
+//! Tests of graphs and kernel texts that need no device.
+
+#[path = "../../examples/kernels/hand_written.rs"]
+mod hand_written;
+#[path = "../harness/mod.rs"]
+mod harness;
+#[path = "../../examples/kernels/listed.rs"]
+mod listed;
+
+mod derivatives;
+mod shaders;
