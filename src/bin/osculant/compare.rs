@@ -2,7 +2,8 @@
 
 use crate::arguments::Compare;
 use crate::failure::{Failure, Outcome};
-use crate::optimizers::{Setup, method, split_setting};
+use crate::hints::Origin;
+use crate::optimizers::{Method, Setup, method};
 use crate::progress::Progress;
 use crate::report::{Report, Run};
 use crate::table;
@@ -67,7 +68,7 @@ pub(crate) fn run(arguments: &Compare) -> Outcome {
         }
     }
 
-    let mut report = Report::new(&gpu, problem, work, runs);
+    let mut report = Report::new(task, work, runs);
     if arguments.tune {
         report.tuning_work = Some(trial_work(problem, work));
         report.tuning = trials;
@@ -85,19 +86,16 @@ fn entries(arguments: &Compare) -> Outcome<Vec<Entry>> {
         if entries.iter().any(|entry| entry.setup.method == method) {
             return Err(Failure::new(format!("{} is listed twice", method.name())));
         }
-        let setup = Setup::new(method, arguments.problem);
+        let setup = Setup::new(method, arguments.problem).with_origin(Origin::Compare);
         entries.push(Entry {
             setup,
             fixed: Vec::new(),
         });
     }
     for setting in &arguments.set {
-        let (name, value) = split_setting(setting)?;
+        let (name, value) = setting.split_once('=').unwrap_or((setting, ""));
         let Some((optimizer, key)) = name.split_once('.') else {
-            return Err(
-                Failure::new(format!("'{setting}' does not say which optimizer is meant"))
-                    .hint("for example --set adam.learning-rate=0.01"),
-            );
+            return Err(unnamed(&entries, setting));
         };
         let wanted = method(optimizer)?;
         let Some(entry) = entries
@@ -105,10 +103,17 @@ fn entries(arguments: &Compare) -> Outcome<Vec<Entry>> {
             .find(|entry| entry.setup.method == wanted)
         else {
             return Err(
-                Failure::new(format!("--set {setting}: {optimizer} is not compared"))
-                    .hint("add it to --optimizers"),
+                Failure::new(format!("--set {setting}: {optimizer} is not compared")).hint(
+                    format!(
+                        "add it to --optimizers: --optimizers {}",
+                        with(&arguments.optimizers, wanted)
+                    ),
+                ),
             );
         };
+        if !setting.contains('=') {
+            return Err(entry.setup.no_setting(key));
+        }
         entry.setup.set(key, value)?;
         entry.fixed.push(key.to_owned());
     }
@@ -116,4 +121,20 @@ fn entries(arguments: &Compare) -> Outcome<Vec<Entry>> {
         entry.setup.build()?;
     }
     Ok(entries)
+}
+
+/// A setting without an optimizer is most likely meant for the first that has the option.
+fn unnamed(entries: &[Entry], setting: &str) -> Failure {
+    let key = setting.split('=').next().unwrap_or_default();
+    let entry = entries.iter().find(|entry| entry.setup.has(key));
+    match entry.or(entries.first()) {
+        Some(entry) => entry.setup.unnamed(setting),
+        None => Failure::new(format!("'{setting}' does not say which optimizer is meant")),
+    }
+}
+
+/// The list of optimizers with one more.
+fn with(optimizers: &[Method], more: Method) -> String {
+    let names: Vec<&str> = optimizers.iter().chain([&more]).map(|m| m.name()).collect();
+    names.join(",")
 }

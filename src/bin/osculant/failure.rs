@@ -54,12 +54,6 @@ impl From<osculant::Error> for Failure {
         match error {
             osculant::Error::NoAdapter { .. } => failure
                 .hint("`osculant devices` lists the adapters; --adapter takes a part of a name"),
-            osculant::Error::Io { .. } => {
-                failure.hint("where the data are is said by --data FOLDER")
-            }
-            osculant::Error::OverLimit { .. } | osculant::Error::OutOfMemory { .. } => {
-                failure.hint("--set batch=N takes smaller batches")
-            }
             _ => failure,
         }
     }

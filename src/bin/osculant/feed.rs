@@ -117,7 +117,7 @@ impl Setup {
         }
         match self.get("batch") {
             Ok(batch) if (1..=rows).contains(&batch) => Ok(batch),
-            _ => Err(self.bad("batch", &format!("a number from 1 to {rows} or 'all'"))),
+            _ => Err(self.bad_batch(rows)),
         }
     }
 

@@ -22,7 +22,7 @@ pub(crate) fn page(report: &Report, pictures: &[String]) -> String {
          <meta name=\"viewport\" content=\"width=device-width\">\n<title>osculant: {0}</title>\n\
          <style>{STYLE}\n</style>\n</head>\n<body>\n<h1>osculant: {0}</h1>\n<p>{1}.</p>\n",
         escape(report.problem),
-        escape(report.kind.description()),
+        escape(&report.description),
     );
     // Writing to a String cannot fail.
     let _ = writeln!(
@@ -95,11 +95,7 @@ fn below_the_table(report: &Report) -> String {
 }
 
 fn definitions(report: &Report) -> String {
-    let monitored = if report.kind.is_small() {
-        "all training rows"
-    } else {
-        "the first 10,000 training rows"
-    };
+    let monitored = &report.monitored;
     let tuning = match report.tuning_work {
         None => "No options were searched for: all are defaults or were given on the command line (below). A comparison without tuning says \
                  little about the optimizers."

@@ -7,6 +7,7 @@ mod compare;
 mod devices;
 mod failure;
 mod feed;
+mod hints;
 mod html;
 mod michalewicz;
 mod optimizers;
@@ -15,6 +16,7 @@ mod place;
 mod plots;
 mod problems;
 mod progress;
+mod remarks;
 mod report;
 mod show;
 mod statistics;
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
             };
         }
     };
+    remarks::show();
     match dispatch(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -15,6 +15,7 @@ use osculant::optim::{
 use serde_json::{Map, Value};
 
 use crate::failure::{Failure, Outcome};
+use crate::hints::Origin;
 use crate::paper::Paper;
 use crate::problems::Problem;
 
@@ -51,6 +52,8 @@ pub(crate) struct Setup {
     pub(crate) method: Method,
     /// Names and values, in the order of the help text.
     options: Vec<(&'static str, String)>,
+    /// Who chose the values.
+    pub(crate) origin: Origin,
 }
 
 impl Method {
@@ -70,7 +73,7 @@ impl Method {
     }
 
     /// The options with the values that they have when nothing is said.
-    fn defaults(self, problem: Problem) -> Vec<(&'static str, &'static str)> {
+    pub(crate) fn defaults(self, problem: Problem) -> Vec<(&'static str, &'static str)> {
         let mut all = self.own_defaults(problem);
         if matches!(self, Method::DecoupledNewtonCg | Method::Lrsfn) {
             all.push(("dealing", "disjoint"));
@@ -213,7 +216,20 @@ impl Setup {
         Self {
             method,
             options: options.collect(),
+            origin: Origin::Fixed,
         }
+    }
+
+    /// Says who chooses the values of the options.
+    #[must_use]
+    pub(crate) fn with_origin(mut self, origin: Origin) -> Self {
+        self.origin = origin;
+        self
+    }
+
+    /// Whether there is such an option.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.options.iter().any(|(name, _)| *name == key)
     }
 
     /// Sets an option by name.
@@ -236,7 +252,9 @@ impl Setup {
     /// Sets options from texts `key=value`.
     pub(crate) fn set_all<'a>(&mut self, settings: impl IntoIterator<Item = &'a str>) -> Outcome {
         for setting in settings {
-            let (key, value) = split_setting(setting)?;
+            let (key, value) = setting
+                .split_once('=')
+                .ok_or_else(|| self.no_setting(setting))?;
             self.set(key, value)?;
         }
         Ok(())
@@ -261,22 +279,6 @@ impl Setup {
             };
             self.bad(key, expected)
         })
-    }
-
-    pub(crate) fn bad(&self, key: &str, expected: &str) -> Failure {
-        let (name, text) = (self.method.name(), self.text(key).unwrap_or_default());
-        Failure::new(format!(
-            "option {key} of {name} is '{text}', which is not {expected}"
-        ))
-        .hint(format!("for example --set {key}={}", self.example(key)))
-    }
-
-    fn example(&self, key: &str) -> &'static str {
-        let defaults = self.method.defaults(Problem::DigitsMlp);
-        defaults
-            .iter()
-            .find(|(name, _)| *name == key)
-            .map_or("", |(_, value)| value)
     }
 
     /// The optimizer itself, at its first step.
@@ -501,14 +503,6 @@ impl fmt::Display for Setup {
         let shown: Vec<String> = shown.map(|(key, value)| format!("{key}={value}")).collect();
         formatter.write_str(&shown.join("\n"))
     }
-}
-
-/// Cuts `key=value` in two.
-pub(crate) fn split_setting(setting: &str) -> Outcome<(&str, &str)> {
-    setting.split_once('=').ok_or_else(|| {
-        Failure::new(format!("'{setting}' is not of the form KEY=VALUE"))
-            .hint("for example --set learning-rate=0.01")
-    })
 }
 
 /// The optimizer of this name.

@@ -87,10 +87,11 @@ pub(crate) fn svg(report: &Report, axis: Axis) -> Outcome<String> {
 /// Places on the axis, and the training losses there.
 type Curve = Vec<(f64, f64)>;
 
-/// A run as a curve.
+/// A run as a curve, of the losses that are finite.
 fn curve(run: &Run, axis: Axis) -> Curve {
     let points = run.history.iter();
     points
+        .filter(|point| point.train_loss.is_finite())
         .map(|point| (axis.of(point), point.train_loss.max(LOWEST)))
         .collect()
 }

@@ -3,15 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use osculant::data::{Dataset, digits, idx};
+use osculant::data::{Dataset, Targets, digits, idx};
 use osculant::nn::{Activation, Loss, Model, Sequential, autoencoder};
 
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 
 /// Seed of the splits of the data: the same for every run, so that all runs see the same rows.
 const SPLIT_SEED: u64 = 0;
 /// On larger training sets the training loss is reported on this many rows, the first ones.
 const MONITORED_ROWS: usize = 10_000;
+/// Classes of all these data sets as they are published.
+const CLASSES: usize = 10;
 
 /// A data set and a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -55,6 +57,30 @@ impl Data {
         self.monitored.as_ref().unwrap_or(&self.train)
     }
 
+    /// The rows on which the training loss is reported, in words.
+    pub(crate) fn monitored_rows(&self) -> String {
+        match &self.monitored {
+            None => "all training rows".to_owned(),
+            Some(rows) => format!("the first {} training rows", thousands(rows.len())),
+        }
+    }
+
+    /// One sentence for reports: the rows, the network and its loss.
+    pub(crate) fn description(&self, problem: Problem) -> String {
+        let (train, test) = (thousands(self.train.len()), thousands(self.test.len()));
+        let (name, width) = (problem.data_name(), self.train.width());
+        let network = match problem.hidden() {
+            hidden if problem.is_autoencoder() => format!(
+                "autoencoder {width}-{hidden}-{width} with softplus and sigmoid; mean squared error per pixel"
+            ),
+            hidden => format!(
+                "network {width}-{hidden}-{} with tanh; softmax cross-entropy",
+                classes(&self.train)
+            ),
+        };
+        format!("{name}, {train} training and {test} test images of {width} pixels; {network}")
+    }
+
     /// The training rows split once more, for tuning: a part to train on, and a validation part in place of the test rows.
     pub(crate) fn for_tuning(&self) -> osculant::Result<Self> {
         let fraction = if self.train.len() > 2 * MONITORED_ROWS {
@@ -71,6 +97,26 @@ impl Data {
     }
 }
 
+/// Number of classes of the rows.
+fn classes(data: &Dataset) -> usize {
+    match data.targets() {
+        Targets::Classes { classes, .. } => *classes,
+        _ => CLASSES,
+    }
+}
+
+/// A number with commas between thousands.
+fn thousands(number: usize) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> = digits
+        .as_bytes()
+        .rchunks(3)
+        .rev()
+        .filter_map(|group| std::str::from_utf8(group).ok())
+        .collect();
+    groups.join(",")
+}
+
 impl Problem {
     /// The name on the command line.
     pub(crate) fn name(self) -> &'static str {
@@ -80,27 +126,6 @@ impl Problem {
             Problem::FashionMlp => "fashion-mlp",
             Problem::MnistMlp => "mnist-mlp",
             Problem::MnistAutoencoder => "mnist-autoencoder",
-        }
-    }
-
-    /// One sentence for reports.
-    pub(crate) fn description(self) -> &'static str {
-        match self {
-            Problem::DigitsMlp => {
-                "1,797 handwritten digits of 8x8 pixels, 80% for training; network 64-32-10 with tanh; softmax cross-entropy"
-            }
-            Problem::DigitsAutoencoder => {
-                "1,797 handwritten digits of 8x8 pixels, 80% for training; autoencoder 64-16-64 with softplus and sigmoid; mean squared error per pixel"
-            }
-            Problem::FashionMlp => {
-                "Fashion-MNIST, 60,000 training and 10,000 test images of 28x28 pixels; network 784-128-10 with tanh; softmax cross-entropy"
-            }
-            Problem::MnistMlp => {
-                "MNIST, 60,000 training and 10,000 test images of 28x28 pixels; network 784-128-10 with tanh; softmax cross-entropy"
-            }
-            Problem::MnistAutoencoder => {
-                "MNIST, 60,000 training and 10,000 test images of 28x28 pixels; autoencoder 784-32-784 with softplus and sigmoid; mean squared error per pixel"
-            }
         }
     }
 
@@ -133,44 +158,64 @@ impl Problem {
     pub(crate) fn load(self, folder: Option<&Path>) -> Outcome<Data> {
         let images = |name: &str| {
             let default = PathBuf::from("data").join(name);
-            idx::load(folder.unwrap_or(&default), name)
+            idx::load(folder.unwrap_or(&default), name).map_err(|error| {
+                let is_missing = matches!(error, osculant::Error::Io { .. });
+                let failure = Failure::from(error);
+                if is_missing {
+                    failure.hint("where the data are is said by --data FOLDER")
+                } else {
+                    failure
+                }
+            })
         };
         let (train, test) = match self {
             Problem::DigitsMlp | Problem::DigitsAutoencoder => digits()?.split(0.2, SPLIT_SEED)?,
             Problem::FashionMlp => images("fashion-mnist")?,
             Problem::MnistMlp | Problem::MnistAutoencoder => images("mnist")?,
         };
-        let data = if self.is_autoencoder() {
-            Data::new(train.as_autoencoder(), test.as_autoencoder())
-        } else {
-            Data::new(train, test)
-        };
-        Ok(data?)
+        if self.is_autoencoder() {
+            return Ok(Data::new(train.as_autoencoder(), test.as_autoencoder())?);
+        }
+        let classes = classes(&train);
+        if let Some(labels) = train.original_labels() {
+            println!(
+                "{classes} classes, for the labels {labels:?} of the files; the network has {classes} outputs"
+            );
+        } else if classes != CLASSES {
+            println!("{classes} classes in the data; the network has {classes} outputs");
+        }
+        Ok(Data::new(train, test)?)
     }
 
-    /// The network with its loss.
+    /// The network with its loss, with as many outputs as the data have classes.
     pub(crate) fn model(self, data: &Dataset) -> Model {
-        let classifier = |hidden| {
-            Sequential::new()
-                .dense(hidden)
-                .activation(Activation::Tanh)
-                .dense(10)
-                .model(data, Loss::SoftmaxCrossEntropy)
-        };
-        let reproduce = |code| {
-            autoencoder(
-                data.width(),
-                code,
-                Activation::Softplus,
-                Activation::Sigmoid,
-            )
-            .model(data, Loss::MeanSquaredError)
-        };
+        let hidden = self.hidden();
+        if self.is_autoencoder() {
+            let (code, output) = (Activation::Softplus, Activation::Sigmoid);
+            return autoencoder(data.width(), hidden, code, output)
+                .model(data, Loss::MeanSquaredError);
+        }
+        Sequential::new()
+            .dense(hidden)
+            .activation(Activation::Tanh)
+            .dense(classes(data))
+            .model(data, Loss::SoftmaxCrossEntropy)
+    }
+
+    /// Width of the layer between inputs and outputs.
+    fn hidden(self) -> usize {
         match self {
-            Problem::DigitsMlp => classifier(32),
-            Problem::FashionMlp | Problem::MnistMlp => classifier(128),
-            Problem::DigitsAutoencoder => reproduce(16),
-            Problem::MnistAutoencoder => reproduce(32),
+            Problem::DigitsMlp | Problem::MnistAutoencoder => 32,
+            Problem::FashionMlp | Problem::MnistMlp => 128,
+            Problem::DigitsAutoencoder => 16,
+        }
+    }
+
+    fn data_name(self) -> &'static str {
+        match self {
+            Problem::DigitsMlp | Problem::DigitsAutoencoder => "handwritten digits",
+            Problem::FashionMlp => "Fashion-MNIST",
+            Problem::MnistMlp | Problem::MnistAutoencoder => "MNIST",
         }
     }
 

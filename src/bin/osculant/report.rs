@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use osculant::gpu::Gpu;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -11,7 +10,7 @@ use crate::html;
 use crate::optimizers::Setup;
 use crate::plots::{self, Axis};
 use crate::problems::Problem;
-use crate::training::{End, Point};
+use crate::training::{End, Point, Task};
 use crate::tune::Trial;
 
 /// `report.json`.
@@ -36,6 +35,12 @@ pub(crate) struct Report {
     /// The problem itself, for the texts.
     #[serde(skip)]
     pub(crate) kind: Problem,
+    /// Data and network in a sentence.
+    #[serde(skip)]
+    pub(crate) description: String,
+    /// The rows that the training loss is of, in words.
+    #[serde(skip)]
+    pub(crate) monitored: String,
 }
 
 /// The adapter.
@@ -109,9 +114,9 @@ impl Run {
 }
 
 impl Report {
-    /// A report of runs on a device, without tuning.
-    pub(crate) fn new(gpu: &Gpu, problem: Problem, work: f64, runs: Vec<Run>) -> Self {
-        let info = gpu.info();
+    /// A report of runs, without tuning.
+    pub(crate) fn new(task: Task<'_>, work: f64, runs: Vec<Run>) -> Self {
+        let (info, problem) = (task.gpu.info(), task.problem);
         let driver = format!("{} {}", info.driver, info.driver_info);
         Self {
             problem: problem.name(),
@@ -133,6 +138,8 @@ impl Report {
             },
             command: command_line(),
             kind: problem,
+            description: task.data.description(problem),
+            monitored: task.data.monitored_rows(),
         }
     }
 

@@ -94,7 +94,19 @@ fn loss(summary: Option<Summary>) -> String {
 }
 
 fn accuracy(summary: Option<Summary>) -> String {
-    with_deviation(summary, |value| format!("{:.2}", 100.0 * value)) + " %"
+    match summary {
+        Some(summary) if !summary.mean.is_finite() => percent(summary.mean),
+        _ => with_deviation(summary, |value| format!("{:.2}", 100.0 * value)) + " %",
+    }
+}
+
+/// A share in percent, or that it is none.
+pub(crate) fn percent(share: f64) -> String {
+    if share.is_finite() {
+        format!("{:.2} %", 100.0 * share)
+    } else {
+        "not finite".into()
+    }
 }
 
 fn plain(summary: Option<Summary>) -> String {

@@ -7,6 +7,7 @@ use osculant::checkpoint::Checkpoint;
 
 use crate::arguments::Train;
 use crate::failure::{Failure, Outcome};
+use crate::hints::Origin;
 use crate::optimizers::{Setup, method};
 use crate::problems::Problem;
 use crate::progress::Progress;
@@ -29,7 +30,7 @@ pub(crate) fn run(arguments: &Train) -> Outcome {
     let setup = match (&checkpoint, arguments.optimizer) {
         (Some(checkpoint), _) => stored_setup(checkpoint, problem)?,
         (None, Some(method)) => {
-            let mut setup = Setup::new(method, problem);
+            let mut setup = Setup::new(method, problem).with_origin(Origin::Train);
             setup.set_all(arguments.set.iter().map(String::as_str))?;
             setup
         }
@@ -77,7 +78,7 @@ pub(crate) fn run(arguments: &Train) -> Outcome {
         save(&trainer, &setup, seed, &run.history, path)?;
         println!("checkpoint: {}", path.display());
     }
-    let report = Report::new(&gpu, problem, work, vec![run]);
+    let report = Report::new(task, work, vec![run]);
     println!("{}", table::terminal(&report));
     if let Some(folder) = &arguments.out {
         report.write(folder)?;
@@ -85,8 +86,13 @@ pub(crate) fn run(arguments: &Train) -> Outcome {
     }
     match end {
         End::Finished => Ok(()),
-        End::Diverged(why) => Err(Failure::new(format!("the run diverged: {why}"))
-            .hint("a smaller learning rate or a larger damping, see `osculant train --help`")),
+        End::Diverged(why) => {
+            let failure = Failure::new(format!("the run diverged: {why}"));
+            Err(match setup.calmer() {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            })
+        }
     }
 }
 
@@ -96,13 +102,17 @@ pub(crate) fn ending(run: &Run) -> String {
         work,
         seconds,
         train_loss,
+        test_loss,
         test_accuracy,
         ..
     } = run.last;
     let mut text = format!(
-        "train loss {train_loss:.4}  test accuracy {:.2} %  {work:.1} epochs  {seconds:.1} s",
-        100.0 * test_accuracy
+        "train loss {train_loss:.4}  test accuracy {}  {work:.1} epochs  {seconds:.1} s",
+        table::percent(test_accuracy)
     );
+    if !test_loss.is_finite() {
+        text += &format!("  the test loss is {test_loss}: some outputs are not finite");
+    }
     if run.diverged() {
         text += &format!("  {}", run.status);
     }
@@ -147,7 +157,8 @@ fn stored_setup(checkpoint: &Checkpoint, problem: Problem) -> Outcome<Setup> {
         ))
         .hint(format!("osculant train {stored} --resume FILE")));
     }
-    let mut setup = Setup::new(method(checkpoint.metadata("optimizer")?)?, problem);
+    let method = method(checkpoint.metadata("optimizer")?)?;
+    let mut setup = Setup::new(method, problem).with_origin(Origin::Checkpoint);
     setup.set_all(checkpoint.metadata("options")?.lines())?;
     Ok(setup)
 }

@@ -31,12 +31,20 @@ pub(crate) struct Point {
     pub(crate) work: f64,
     /// Time spent on steps, evaluations not counted.
     pub(crate) seconds: f64,
-    /// Mean loss on the monitored training rows.
+    /// Mean loss on the monitored training rows. JSON has null for what is not finite.
+    #[serde(deserialize_with = "or_nan")]
     pub(crate) train_loss: f64,
     /// Mean loss on the test rows.
+    #[serde(deserialize_with = "or_nan")]
     pub(crate) test_loss: f64,
-    /// See [`Problem::accuracy`].
+    /// See [`Problem::accuracy`]; not a number where the test loss is not finite.
+    #[serde(deserialize_with = "or_nan")]
     pub(crate) test_accuracy: f64,
+}
+
+/// A number, or NaN for null.
+fn or_nan<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
 /// How a run ended.
@@ -155,7 +163,11 @@ impl<'a> Trainer<'a> {
             seconds: self.counters.seconds,
             train_loss: train.loss,
             test_loss: test.loss,
-            test_accuracy: self.task.problem.accuracy(test.metric.unwrap_or(f64::NAN)),
+            test_accuracy: if test.loss.is_finite() {
+                self.task.problem.accuracy(test.metric.unwrap_or(f64::NAN))
+            } else {
+                f64::NAN
+            },
         })
     }
 
@@ -173,7 +185,15 @@ impl<'a> Trainer<'a> {
             (work / EVALUATIONS_OF_LARGE_SETS).max(SMALLEST_DISTANCE)
         };
         if history.is_empty() {
-            history.push(self.evaluate()?);
+            let first = self.evaluate()?;
+            history.push(first);
+            if !first.train_loss.is_finite() {
+                let why = format!(
+                    "the training loss before the first step is {}",
+                    first.train_loss
+                );
+                return Ok(End::Diverged(why));
+            }
         }
         let mut due = (self.work() / distance).floor() * distance + distance;
         while self.work() < work {

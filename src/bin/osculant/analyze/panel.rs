@@ -51,6 +51,16 @@ pub(crate) struct Series {
 impl Series {
     /// With a name for the legend; without one it is not in the legend.
     pub(crate) fn new(name: impl Into<String>, points: Vec<(f64, f64)>, mark: Mark) -> Self {
+        // What is not finite has no place in a picture; with an interval goes its middle.
+        let together = if mark == Mark::Intervals { 3 } else { 1 };
+        let finite =
+            |points: &&[(f64, f64)]| points.iter().all(|(x, y)| x.is_finite() && y.is_finite());
+        let points = points
+            .chunks(together)
+            .filter(finite)
+            .flatten()
+            .copied()
+            .collect();
         Self {
             name: name.into(),
             points,

@@ -29,7 +29,8 @@ pub(crate) fn trainer<'a>(gpu: &'a Gpu, data: &'a Data, point: &Point) -> Outcom
                 problem.name()
             ))
             .hint(format!(
-                "osculant analyze spectrum {stored} --checkpoint FILE"
+                "name the problem {stored} in place of {}",
+                problem.name()
             )));
         }
         checkpoint.restore_parameters(gpu, &trainer.theta)?;

@@ -1,0 +1,124 @@
+//! What to type instead of options that cannot be used: every hint here works for the command and the data at hand.
+
+use crate::failure::Failure;
+use crate::optimizers::Setup;
+use crate::problems::Problem;
+
+/// Who chose the options of an optimizer, which decides how they are changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// `osculant train`, by `--set KEY=VALUE`.
+    Train,
+    /// `osculant compare`, by `--set OPTIMIZER.KEY=VALUE`.
+    Compare,
+    /// A checkpoint, whose options stay as they are.
+    Checkpoint,
+    /// A command that has no such options.
+    Fixed,
+}
+
+impl Setup {
+    /// How the command line sets an option, where it can.
+    fn setting(&self, key: &str, value: &str) -> Option<String> {
+        match self.origin {
+            Origin::Train => Some(format!("--set {key}={value}")),
+            Origin::Compare => Some(format!("--set {}.{key}={value}", self.method.name())),
+            Origin::Checkpoint | Origin::Fixed => None,
+        }
+    }
+
+    /// An option whose value is not what is expected of it, with an example of one that is.
+    pub(crate) fn bad(&self, key: &str, expected: &str) -> Failure {
+        self.unusable(key, expected, &[self.example(key)])
+    }
+
+    /// A mini-batch that is not to be had of `rows` training rows.
+    pub(crate) fn bad_batch(&self, rows: usize) -> Failure {
+        let expected = format!("a number from 1 to {rows} or 'all'");
+        self.unusable("batch", &expected, &["all", &rows.div_ceil(2).to_string()])
+    }
+
+    fn unusable(&self, key: &str, expected: &str, examples: &[&str]) -> Failure {
+        let (name, text) = (self.method.name(), self.text(key).unwrap_or_default());
+        let failure = Failure::new(format!(
+            "option {key} of {name} is '{text}', which is not {expected}"
+        ));
+        let settings: Option<Vec<String>> = examples
+            .iter()
+            .map(|value| self.setting(key, value))
+            .collect();
+        failure.hint(match (settings, self.origin) {
+            (Some(settings), _) => format!("for example {}", settings.join(", or ")),
+            (None, Origin::Checkpoint) => {
+                "a run is continued with its own options, on the data that it began with; --data FOLDER says where they are".to_owned()
+            }
+            (None, _) => {
+                "options are set by `osculant train`, whose --checkpoint FILE can be given here".to_owned()
+            }
+        })
+    }
+
+    /// A text that should have been `key=value`.
+    pub(crate) fn no_setting(&self, text: &str) -> Failure {
+        let key = self.key_for(text);
+        let form = match self.origin {
+            Origin::Compare => "OPTIMIZER.KEY=VALUE",
+            _ => "KEY=VALUE",
+        };
+        let failure = Failure::new(format!("'{text}' is not of the form {form}"));
+        match self.setting(key, self.example(key)) {
+            Some(setting) => failure.hint(format!("for example {setting}")),
+            None => failure,
+        }
+    }
+
+    /// A setting of `osculant compare` that does not say which optimizer is meant.
+    pub(crate) fn unnamed(&self, text: &str) -> Failure {
+        let (key, value) = text.split_once('=').unwrap_or((text, ""));
+        let failure = Failure::new(format!("'{text}' does not say which optimizer is meant"));
+        let (key, value) = if self.has(key) && !value.is_empty() {
+            (key, value)
+        } else {
+            let key = self.key_for(key);
+            (key, self.example(key))
+        };
+        match self.setting(key, value) {
+            Some(setting) => failure.hint(format!("for example {setting}")),
+            None => failure,
+        }
+    }
+
+    /// What to try where a run diverges: a tenth of the step length, or ten times the damping.
+    pub(crate) fn calmer(&self) -> Option<String> {
+        let scaled = |key: &str, factor: f64| {
+            let value: f64 = self.get(key).ok()?;
+            let value = format!("{:e}", value * factor);
+            (self.has(key) && value.parse::<f64>().is_ok_and(|x| x.is_finite() && x > 0.0))
+                .then(|| self.setting(key, &value))
+                .flatten()
+        };
+        let smaller = ["learning-rate", "step-length", "max-step-length"]
+            .into_iter()
+            .find_map(|key| {
+                Some(format!(
+                    "a smaller {}, {}",
+                    key.replace('-', " "),
+                    scaled(key, 0.1)?
+                ))
+            });
+        smaller.or_else(|| Some(format!("a larger damping, {}", scaled("damping", 10.0)?)))
+    }
+
+    /// The option that a text names, or the first one.
+    fn key_for(&self, text: &str) -> &'static str {
+        let defaults = self.method.defaults(Problem::DigitsMlp);
+        let named = defaults.iter().find(|(key, _)| *key == text);
+        named.or(defaults.first()).map_or("", |(key, _)| key)
+    }
+
+    fn example(&self, key: &str) -> &'static str {
+        let defaults = self.method.defaults(Problem::DigitsMlp);
+        let found = defaults.iter().find(|(name, _)| *name == key);
+        found.map_or("", |(_, value)| value)
+    }
+}
