@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::fit::check_node;
 use super::fused::{Builder, through_view};
 use super::node::{Graph, NodeId, elements};
 use super::op::Op;
@@ -156,6 +157,9 @@ pub(crate) fn lower(
 
 /// The WGSL of every kernel of the program that computes `targets`, each with the node whose value it writes: for reading, and for checking
 /// with other compilers than the one on this machine.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) for nodes of another graph; what WGSL cannot express.
 pub fn sources(
     graph: &Graph,
     targets: &[NodeId],
@@ -167,13 +171,16 @@ pub fn sources(
 /// As [`sources`], with this choice of kernels for matrix products.
 ///
 /// # Errors
-/// What WGSL cannot express.
+/// As [`sources`].
 pub fn sources_for(
     graph: &Graph,
     targets: &[NodeId],
     directions: &[NodeId],
     products: &Products,
 ) -> Result<Vec<(NodeId, String)>> {
+    for &node in targets.iter().chain(directions) {
+        check_node(graph, node)?;
+    }
     let groups = [directions.to_vec()];
     let pitches = HashMap::new();
     let limit = operand_limit(8);

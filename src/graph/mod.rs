@@ -10,13 +10,14 @@
 //! 7. [`per_example`]: sums of squared per-example gradients, from the same program stopped before the sum over the batch.
 //! 8. [`twin`]: the same graph evaluated in f64 on the CPU, the reference for every test.
 //! 9. [`batch`]: a linear part for a whole block of directions at once.
-//! 10. [`plan`]: which nodes get buffers; [`lower`]: kernels for the GPU, whose elementwise parts `fused` collects; [`executable`]: buffers and recordings; [`listing`]: a program for reading.
+//! 10. [`plan`]: which nodes get buffers; [`lower`]: kernels for the GPU, whose elementwise parts `fused` collects; [`executable`]: buffers and recordings, once nodes and slices `fit`; [`listing`]: a program for reading.
 //!
 //! No derivative is written by hand above [`jvp`] and [`transpose`].
 
 pub mod batch;
 pub mod derivatives;
 pub mod executable;
+mod fit;
 mod fused;
 pub mod jvp;
 pub mod listing;

@@ -3,6 +3,7 @@
 use nalgebra::DMatrix;
 
 use super::dot::{Sizes, View, kernel};
+use super::requirements;
 use super::store::Store;
 use super::tuning::Products;
 use crate::error::{Error, Result};
@@ -218,7 +219,7 @@ impl InnerProducts {
                 ("WIDTH", width as f64),
                 ("ADDS", f64::from(u8::from(adds))),
             ];
-            let pipeline = gpu.pipeline("add sums", ADD_SUMS, &constants)?;
+            let pipeline = gpu.kernel("add sums", ADD_SUMS, &constants, requirements::ADD_SUMS)?;
             let workgroups = grid(gpu.limits(), (part.rows * part.columns).div_ceil(64))?;
             recording.dispatch(gpu, &pipeline, &[result, &part.slice], workgroups)?;
         }
@@ -336,7 +337,12 @@ pub(crate) fn weigh(
     y: &Slice,
 ) -> Result<()> {
     let count = result.len();
-    let pipeline = gpu.pipeline("weigh", WEIGH, &[("COUNT", count as f64)])?;
+    let pipeline = gpu.kernel(
+        "weigh",
+        WEIGH,
+        &[("COUNT", count as f64)],
+        requirements::WEIGH,
+    )?;
     let workgroups = [count.div_ceil(64) as u32, 1, 1];
     recording.dispatch(gpu, &pipeline, &[result, weights, x, y], workgroups)
 }
@@ -384,7 +390,7 @@ pub(crate) fn sketch(
                 ("FIRST", (first * layout.entries().len() + index) as f64),
                 ("GAUSSIAN", f64::from(u8::from(kind == Sketch::Gaussian))),
             ];
-            let pipeline = gpu.pipeline("sketch", SKETCH, &constants)?;
+            let pipeline = gpu.kernel("sketch", SKETCH, &constants, requirements::SKETCH)?;
             let per = match kind {
                 Sketch::Signs => 128,
                 Sketch::Gaussian => 4,

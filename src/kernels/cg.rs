@@ -4,6 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::dot::Capabilities;
 use super::four::four;
+use super::requirements::Cg;
 use super::template::fill;
 use super::vector::vec4s;
 use crate::error::Result;
@@ -105,6 +106,24 @@ pub(crate) fn partial_elements(gpu: &Gpu, len: usize) -> usize {
     8 * Division::new(gpu, len).groups
 }
 
+/// Fails unless the device can run conjugate gradients, with a companion or without; asks before anything is made.
+///
+/// # Errors
+/// [`Error::OverLimit`](crate::Error::OverLimit).
+pub(crate) fn check(gpu: &Gpu) -> Result<()> {
+    let lanes = Division::new(gpu, ONE_WORKGROUP).lanes as u32;
+    let all = [
+        (Cg::Start, "cg start"),
+        (Cg::Short, "cg short"),
+        (Cg::Long, "cg long"),
+        (Cg::Companion, "cg companion"),
+        (Cg::Ends, "cg ends"),
+        (Cg::ShiftedSum, "cg shifted sum"),
+    ];
+    all.into_iter()
+        .try_for_each(|(kernel, label)| kernel.requirements(lanes).check(label, gpu.limits()))
+}
+
 /// The kernels of one solve.
 struct Faces<'a> {
     gpu: &'a Gpu,
@@ -128,7 +147,7 @@ impl<'a> Faces<'a> {
     fn dispatch(
         &self,
         recording: &mut Recording,
-        label: &str,
+        (kernel, label): (Cg, &str),
         parts: &[&str],
         constants: &[(&str, f64)],
         bindings: &[&Slice],
@@ -137,7 +156,8 @@ impl<'a> Faces<'a> {
         let lanes = format!("const LANES: u32 = {}u;", self.division.lanes);
         let sums = fill(SUMS, &[("lanes", &lanes)])?;
         let text = [four(&Capabilities::of(self.gpu)), STATE, &sums].concat() + &parts.concat();
-        let pipeline = self.gpu.pipeline(label, &text, constants)?;
+        let requirements = kernel.requirements(self.division.lanes as u32);
+        let pipeline = self.gpu.kernel(label, &text, constants, requirements)?;
         recording.dispatch(self.gpu, &pipeline, bindings, [groups as u32, 1, 1])
     }
 
@@ -164,7 +184,7 @@ impl<'a> Faces<'a> {
         let bindings = [on.state, on.x, on.r, on.p, on.q, self.inverse()];
         self.dispatch(
             recording,
-            "cg short",
+            (Cg::Short, "cg short"),
             &[DECISION, &text],
             &constants,
             &bindings,
@@ -193,7 +213,7 @@ impl<'a> Faces<'a> {
         ];
         self.dispatch(
             recording,
-            "cg long",
+            (Cg::Long, "cg long"),
             &[PARTIALS, DECISION, LONG],
             &constants,
             &bindings,
@@ -208,7 +228,8 @@ impl<'a> Faces<'a> {
         ];
         let bindings = [self.on.state, self.on.partials];
         let parts = [PARTIALS, ENDS];
-        self.dispatch(recording, "cg ends", &parts, &constants, &bindings, 1)
+        let kernel = (Cg::Ends, "cg ends");
+        self.dispatch(recording, kernel, &parts, &constants, &bindings, 1)
     }
 }
 
@@ -238,7 +259,7 @@ pub(crate) fn start(
     let groups = faces.division.groups;
     faces.dispatch(
         recording,
-        "cg start",
+        (Cg::Start, "cg start"),
         &[START],
         &constants,
         &bindings,
@@ -309,7 +330,7 @@ pub(crate) fn companion(
         let parts = [PARTIALS, COMPANION];
         faces.dispatch(
             recording,
-            "cg companion",
+            (Cg::Companion, "cg companion"),
             &parts,
             &constants,
             &bindings,
@@ -328,7 +349,12 @@ pub(crate) fn shifted_sum(
 ) -> Result<()> {
     let count = vec4s(&vectors)?;
     let text = [STATE, SHIFTED_SUM].concat();
-    let pipeline = gpu.pipeline("cg shifted sum", &text, &[("COUNT", count as f64)])?;
+    let pipeline = gpu.kernel(
+        "cg shifted sum",
+        &text,
+        &[("COUNT", count as f64)],
+        Cg::ShiftedSum.requirements(64),
+    )?;
     let workgroups = grid(gpu.limits(), count.div_ceil(64))?;
     let [r, q, x, g, s] = vectors;
     recording.dispatch(gpu, &pipeline, &[state, r, q, x, g, s], workgroups)

@@ -1,6 +1,6 @@
 //! Face of `shaders/gather.wgsl`: rows of a table at indices, and the transpose.
 
-use super::template::{Kernel, fill};
+use super::template::{Kernel, Workgroup, fill};
 use crate::error::Result;
 
 const GATHER: &str = include_str!("../../shaders/gather.wgsl");
@@ -21,6 +21,7 @@ pub(crate) fn kernel(scatter: bool, sizes: Sizes) -> Result<Kernel> {
     );
     let invocations = if scatter { rows } else { count } * width;
     Ok(Kernel {
+        workgroup: Workgroup::APART,
         label: if scatter { "scatter_add" } else { "gather" },
         textures: Vec::new(),
         before: None,

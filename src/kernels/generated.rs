@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::expression::Expression;
-use super::template::{Kernel, Rows, fill};
+use super::template::{Kernel, Rows, Workgroup, fill};
 use crate::error::Result;
 
 const FUNCTIONS: &str = include_str!("../../shaders/functions.wgsl");
@@ -94,6 +94,7 @@ pub(crate) fn pointwise(expression: &Expression, rows: Option<Rows>) -> Result<K
         &[("bindings", &bindings), ("body", &body), ("store", store)],
     )?;
     Ok(Kernel {
+        workgroup: Workgroup::APART,
         label: "pointwise",
         textures: Vec::new(),
         before: None,
@@ -202,6 +203,11 @@ impl Reduce {
             ],
         )?;
         Ok(Kernel {
+            // A partial result of every invocation, of one or four elements.
+            workgroup: Workgroup {
+                invocations: 64,
+                bytes: 64 * 4 * if vector.is_some() { 4 } else { 1 },
+            },
             textures: Vec::new(),
             before: None,
             label: match self.kind {

@@ -267,11 +267,20 @@ pub struct ConjugateGradients {
 }
 
 impl ConjugateGradients {
+    /// Whether a device can run conjugate gradients: its kernels need up to eight storage buffers, which is WebGPU's default. Asks before anything is made.
+    ///
+    /// # Errors
+    /// [`Error::OverLimit`] naming the kernel and the limit.
+    pub fn check(gpu: &Gpu) -> Result<()> {
+        cg::check(gpu)
+    }
+
     /// Prepares solves with `operator` and right-hand side `-gradient`. `inverse` holds the inverse diagonal of a preconditioner.
     /// The iterates after the iterations in `keep` (ascending) are kept in vectors of their own.
     ///
     /// # Errors
-    /// [`Error::Option`], [`Error::Length`] for vectors of different layouts, [`Error::OutOfMemory`].
+    /// [`Error::Option`], [`Error::Length`] for vectors of different layouts, [`Error::OverLimit`] on a device that grants too little,
+    /// [`Error::OutOfMemory`].
     pub fn new(
         gpu: &Gpu,
         operator: &Operator,
@@ -302,6 +311,7 @@ impl ConjugateGradients {
         companion: Option<&Companion>,
     ) -> Result<Self> {
         options.validate()?;
+        Self::check(gpu)?;
         let layout: &Arc<_> = gradient.layout();
         let (solution, residual) = (
             Vector::new(gpu, "CG solution", layout)?,

@@ -2,6 +2,7 @@
 
 use super::report::StepReport;
 use crate::error::Result;
+use crate::gpu::Gpu;
 use crate::objective::Objective;
 use crate::vector::Vector;
 
@@ -36,6 +37,14 @@ impl OptimizerState {
 pub trait Optimizer<O: Objective + ?Sized> {
     /// Its name in reports.
     fn name(&self) -> &'static str;
+
+    /// Whether a device can run the method: asks before anything is compiled or changed. A step begins with it.
+    ///
+    /// # Errors
+    /// [`Error::OverLimit`](crate::Error::OverLimit) naming the kernel and the limit of the device.
+    fn check(&self, _gpu: &Gpu) -> Result<()> {
+        Ok(())
+    }
 
     /// One step on `batch`, changing `theta` in place.
     ///

@@ -5,7 +5,7 @@ use super::view::{Access, Load, View};
 use super::{Sizes, bindings, constants};
 use crate::error::Result;
 use crate::kernels::store::Store;
-use crate::kernels::template::{Kernel, fill};
+use crate::kernels::template::{Kernel, Workgroup, fill};
 
 const REGISTERS: &str = include_str!("../../../shaders/dot/registers.wgsl");
 
@@ -53,6 +53,7 @@ pub(super) fn kernel(
     )?;
     let invocations = sizes.batch * sizes.m.div_ceil(4 * blocks as usize) * sizes.n.div_ceil(4);
     Ok(Kernel {
+        workgroup: Workgroup::APART,
         label: "dot, registers",
         textures: Vec::new(),
         before: None,

@@ -5,7 +5,7 @@ use super::view::{Access, Load, View};
 use super::{Sizes, bindings, constants};
 use crate::error::Result;
 use crate::kernels::store::Store;
-use crate::kernels::template::{Kernel, fill};
+use crate::kernels::template::{Kernel, Workgroup, fill};
 
 const SHARED: &str = include_str!("../../../shaders/dot/shared.wgsl");
 /// Rows and columns of the tile of a workgroup.
@@ -57,6 +57,10 @@ pub(super) fn kernel(sizes: Sizes, lhs: &View, rhs: &View, store: &Store) -> Res
         ],
     )?;
     Ok(Kernel {
+        workgroup: Workgroup {
+            invocations: 256,
+            bytes: 4 * (1056 + 1088),
+        },
         label: "dot, shared",
         textures: Vec::new(),
         before: None,

@@ -3,7 +3,7 @@
 use super::{Family, Sizes, View, kernel as product};
 use crate::error::Result;
 use crate::kernels::store::Store;
-use crate::kernels::template::{Before, Kernel, fill};
+use crate::kernels::template::{Before, Kernel, Workgroup, fill};
 
 const JOIN: &str = include_str!("../../../shaders/dot/join.wgsl");
 
@@ -61,6 +61,7 @@ pub(super) fn kernel(
         ],
     )?;
     Ok(Kernel {
+        workgroup: Workgroup::APART,
         label: "dot, join",
         text: store.functions.clone() + &text,
         workgroups: (m * n.div_ceil(4)).div_ceil(64),

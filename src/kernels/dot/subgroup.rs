@@ -8,7 +8,7 @@ use super::{Sizes, bindings, constants};
 use crate::error::Result;
 use crate::gpu::TEXTURE_ELEMENTS;
 use crate::kernels::store::Store;
-use crate::kernels::template::{Kernel, fill};
+use crate::kernels::template::{Kernel, Workgroup, fill};
 
 const SUBGROUP: &str = include_str!("../../../shaders/dot/subgroup.wgsl");
 /// Invocations of a workgroup where subgroups are large.
@@ -122,6 +122,10 @@ pub(super) fn kernel(
         ],
     )?;
     Ok(Kernel {
+        workgroup: Workgroup {
+            invocations: (subgroups * lanes) as u32,
+            bytes: 0,
+        },
         label: "dot, subgroup",
         textures,
         before: None,

@@ -16,7 +16,7 @@ use super::report::StepReport;
 use super::strategy::{Strategy, Turn};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recorder, Recording, Slice};
-use crate::linalg::{Afterword, CgReport, Stop, System};
+use crate::linalg::{Afterword, CgReport, ConjugateGradients, Stop, System};
 use crate::objective::{GroupRequest, GroupedQuadratic, Objective, QuadraticRequest};
 use crate::vector::Vector;
 
@@ -417,8 +417,13 @@ impl<O: Objective + ?Sized> Optimizer<O> for DecoupledNewtonCg {
         }
     }
 
+    fn check(&self, gpu: &Gpu) -> Result<()> {
+        ConjugateGradients::check(gpu)
+    }
+
     fn step(&mut self, objective: &mut O, theta: &Vector, batch: &O::Batch) -> Result<StepReport> {
         let start = Instant::now();
+        ConjugateGradients::check(objective.gpu())?;
         let gpu = objective.gpu().clone();
         let (readbacks, looks) = (gpu.readbacks(), gpu.looks());
         let result = self.try_step(objective, theta, batch);

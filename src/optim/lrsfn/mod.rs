@@ -16,7 +16,7 @@ pub use options::{Base, CurvatureBatch, DampingRule, LrsfnOptions, RankRule};
 use roles::Rows;
 
 use super::candidates::{Candidate, Judges};
-use super::first_order::missing;
+use super::first_order::{Moments, missing};
 use super::optimizer::{Optimizer, OptimizerState};
 use super::report::StepReport;
 use crate::error::{Error, Result};
@@ -355,7 +355,7 @@ impl LowRankSaddleFreeNewton {
         let gpu = objective.gpu().clone();
         let settings = self.settings();
         if let (Some(base), Some(settings)) = (&memory.base, &settings) {
-            gpu.upload(&base.moments.settings, 0, settings)?;
+            base.moments.upload(&gpu, settings)?;
         }
         let request = QuadraticRequest::default();
         let share = 1.0 / cast.folds.len() as f64;
@@ -387,7 +387,7 @@ impl LowRankSaddleFreeNewton {
         let mut reads = candidates.reads().to_vec();
         let folds = &memory.folds[..cast.folds.len()];
         reads.extend(folds.iter().map(|fold| &fold.projections));
-        reads.extend(memory.base.as_ref().map(|base| &base.moments.sums));
+        reads.extend(memory.base.as_ref().map(|base| base.moments.reads()));
         let mut read = gpu.submit_and_read(
             |recorder| {
                 recorder.replay(before);
@@ -398,8 +398,8 @@ impl LowRankSaddleFreeNewton {
         )?;
         let moved = match (&memory.base, &settings) {
             (Some(base), Some(settings)) => {
-                let sums = read.pop().ok_or_else(|| missing("sums"))?;
-                base.moments.moves(settings, &sums)
+                let scalars = read.pop().ok_or_else(|| missing("sums"))?;
+                base.moments.moves(settings, Moments::sums(&scalars))
             }
             _ => true,
         };

@@ -450,8 +450,13 @@ impl<O: Objective + ?Sized> Optimizer<O> for NewtonCg {
         }
     }
 
+    fn check(&self, gpu: &Gpu) -> Result<()> {
+        ConjugateGradients::check(gpu)
+    }
+
     fn step(&mut self, objective: &mut O, theta: &Vector, batch: &O::Batch) -> Result<StepReport> {
         let start = Instant::now();
+        ConjugateGradients::check(objective.gpu())?;
         let preconditioner = self.options.preconditioner;
         let fisher_diagonal = matches!(preconditioner, Preconditioner::EmpiricalFisher { .. });
         let request = QuadraticRequest {
