@@ -305,7 +305,7 @@ impl<'a> Sharing<'a> {
             && self.plan.phase[node.0] == self.plan.phase[host.0]
             && only_units(graph.shape(node), graph.shape(host))
             && members.len() <= MOST_RESULTS
-            && reads.len() + members.len() - 1 <= self.max_operands
+            && self.operands(host, &members, &reads) + members.len() - 1 <= self.max_operands
             && reads.iter().all(in_time)
             && read_later
             && members.iter().all(|&reader| {
@@ -322,6 +322,33 @@ impl<'a> Sharing<'a> {
                         )
                 })
             })
+    }
+
+    /// Operands of a kernel that stores `members` and reads the buffers `reads`. A matrix product has bindings of its own for what it reads, also where they
+    /// are one buffer, or one that is read elementwise, too.
+    fn operands(&self, host: NodeId, members: &[NodeId], reads: &BTreeSet<NodeId>) -> usize {
+        let graph = self.graph;
+        let product = self.plan.inside[host.0].unwrap_or(host);
+        if !matches!(graph.node(product).op, Op::Dot { .. }) {
+            return reads.len();
+        }
+        let mut elementwise = BTreeSet::new();
+        let mut seen = BTreeSet::new();
+        let mut pending: Vec<NodeId> = members.to_vec();
+        while let Some(next) = pending.pop() {
+            if next == product || !seen.insert(next) {
+                continue;
+            }
+            for &operand in &graph.node(next).operands {
+                let is_buffer = self.plan.in_buffer[operand.0] || graph.node(operand).op.is_leaf();
+                if is_buffer && reads.contains(&operand) {
+                    elementwise.insert(operand);
+                } else if !is_buffer {
+                    pending.push(operand);
+                }
+            }
+        }
+        2 + elementwise.len()
     }
 
     /// What only its own kernel reads needs no buffer.
