@@ -30,15 +30,16 @@ use harness::OnSmallAdapters;
 const CG: &str = "conjugate gradients";
 
 const ON_SMALL_ADAPTERS: OnSmallAdapters = OnSmallAdapters {
+    // Programs are split only where there are four storage buffers: with eight the kernels of primitives and blocks are those of the whole adapter.
     modules: &[
-        "bad_input",
-        "blocks",
-        "eigensolver",
-        "krylov",
-        "limits",
-        "lowering",
-        "optimizers",
-        "primitives",
+        ("bad_input", ""),
+        ("blocks", "small-4"),
+        ("eigensolver", ""),
+        ("krylov", ""),
+        ("limits", ""),
+        ("lowering", ""),
+        ("optimizers", ""),
+        ("primitives", "small-4"),
     ],
     needs_more: &[
         (

@@ -54,24 +54,19 @@ pub(crate) struct ExpectedFailure {
 
 /// The modules that also run on the small adapters, and the tests in them that need more than these grant.
 pub(crate) struct OnSmallAdapters {
-    /// Names of modules.
-    pub(crate) modules: &'static [&'static str],
+    /// Names of modules, and part of the adapter's label.
+    pub(crate) modules: &'static [(&'static str, &'static str)],
     /// Test (or the beginning of its name), part of the adapter's label, and what it needs.
     pub(crate) needs_more: &'static [(&'static str, &'static str, &'static str)],
 }
 
 impl OnSmallAdapters {
-    /// None at all.
-    pub(crate) const NONE: Self = Self {
-        modules: &[],
-        needs_more: &[],
-    };
-
     fn run(&self, module: &str, test: &str, label: &str) -> bool {
         let more = |&(name, adapter, _): &(&str, &str, &str)| {
             test.starts_with(name) && label.contains(adapter)
         };
-        self.modules.contains(&module) && !self.needs_more.iter().any(more)
+        let runs = |&(name, adapter): &(&str, &str)| name == module && label.contains(adapter);
+        self.modules.iter().any(runs) && !self.needs_more.iter().any(more)
     }
 }
 
