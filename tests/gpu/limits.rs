@@ -260,7 +260,7 @@ fn a_device_that_grants_less_than_any_kernel_needs_is_refused(gpu: &Gpu) -> Outc
 }
 
 /// Elements of vectors that spread over two dimensions of 300 workgroups where an invocation has up to sixteen elements, and of which a small adapter's binding
-/// holds one.
+/// holds three.
 const LENGTH: usize = 320_012;
 
 /// The curvature of element `i`: three values, so that conjugate gradients need three iterations.
@@ -412,7 +412,7 @@ fn conjugate_gradients_reach_every_element_of_a_long_vector(gpu: &Gpu) -> Outcom
     compare(gpu, &cg.solution, |i| 1.0 - it.start[i], SOLVED)
 }
 
-/// Known eigenvalues with eigenvectors of which a small adapter's binding holds one: inner products, combinations and random numbers of rows in several
+/// Known eigenvalues with eigenvectors of which a small adapter's binding holds three: inner products, combinations and random numbers of rows in several
 /// bindings; and in half precision.
 fn eigenvectors_of_a_long_vector(gpu: &Gpu) -> Outcome {
     let rank = 3;

@@ -47,6 +47,11 @@ const ON_SMALL_ADAPTERS: OnSmallAdapters = OnSmallAdapters {
             "small-4",
             "the kernels of a program with eight storage buffers, which it counts",
         ),
+        (
+            "grids_of_more_than_one_row",
+            "small-",
+            "bindings of 16 MB, and workgroups for them",
+        ),
         ("conjugate_gradients_reach", "small-4", CG),
         ("cg_", "small-4", CG),
         ("batches_that_do_not_fit", "small-4", CG),

@@ -23,7 +23,7 @@ pub(crate) const ADAPTERS: [Grants; 2] = [
     Grants {
         label: "small-4",
         storage_buffers: 4,
-        binding: 2 << 20,
+        binding: 4 << 20,
         features: false,
     },
     Grants {
