@@ -120,7 +120,7 @@ fn a_wait_that_takes_too_long_ends_and_the_device_goes_on(gpu: &Gpu) -> Outcome 
         // The work ends, and the buffer that was under way is not used again.
         gpu.wait()?;
         for _ in 0..2 {
-            assert_eq!(gpu.read(&[&y])?, [expected.clone()]);
+            assert_eq!(gpu.read(&[&y])?[0], expected);
         }
     }
     gpu.upload(&y, 0, &[7.0f32])?;
@@ -378,7 +378,7 @@ fn conjugate_gradients_reach_every_element_of_a_long_vector(gpu: &Gpu) -> Outcom
     ] {
         let mut it = long(gpu)?;
         let options = NewtonCgOptions::default()
-            .with_damping(undamped.clone())
+            .with_damping(undamped)
             .with_preconditioner(preconditioner)
             .with_cg(cg.clone());
         let mut newton = NewtonCg::new(options)?;
