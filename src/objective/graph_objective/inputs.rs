@@ -57,12 +57,13 @@ impl GraphObjective {
             _ => {}
         }
         self.gpu.upload(&inputs.weights, 0, &batch.weights)?;
-        self.gpu.upload(&inputs.total, 0, &[batch.total_weight() as f32])?;
+        self.gpu
+            .upload(&inputs.total, 0, &[batch.total_weight() as f32])?;
         Ok(inputs)
     }
 
     /// A batch is a plain struct: whoever fills it by hand may get it wrong.
-    fn check(&self, batch: &Batch) -> Result<()> {
+    pub(super) fn check(&self, batch: &Batch) -> Result<()> {
         let (rows, shape) = (batch.len(), self.model.shape());
         let bad = |message: String| {
             Err(Error::Data {

@@ -450,7 +450,12 @@ impl<O: Objective + ?Sized> Optimizer<O> for NewtonCg {
         }
     }
 
-    fn step(&mut self, objective: &mut O, theta: &Vector, batch: &O::Batch) -> Result<StepReport> {
+    fn attempt(
+        &mut self,
+        objective: &mut O,
+        theta: &Vector,
+        batch: &O::Batch,
+    ) -> Result<StepReport> {
         let start = Instant::now();
         let preconditioner = self.options.preconditioner;
         let fisher_diagonal = matches!(preconditioner, Preconditioner::EmpiricalFisher { .. });
