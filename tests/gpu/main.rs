@@ -14,12 +14,14 @@ mod decoupled;
 mod eigensolver;
 mod fixtures;
 mod krylov;
+mod locate;
 mod lowering;
 mod matrix_products;
 mod models;
 mod optimizers;
 mod primitives;
 mod saddle_free_newton;
+mod weights;
 
 use std::process::ExitCode;
 
@@ -34,12 +36,14 @@ fn main() -> ExitCode {
             ("eigensolver", eigensolver::tests()),
             ("fixtures", fixtures::tests()),
             ("krylov", krylov::tests()),
+            ("locate", locate::tests()),
             ("lowering", lowering::tests()),
             ("matrix_products", matrix_products::tests()),
             ("models", models::tests()),
             ("optimizers", optimizers::tests()),
             ("primitives", primitives::tests()),
             ("saddle_free_newton", saddle_free_newton::tests()),
+            ("weights", weights::tests()),
         ],
         &[],
     )
