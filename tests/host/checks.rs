@@ -1,4 +1,5 @@
 //! What is checked when a graph or a model is built.
+#![allow(clippy::unwrap_used)]
 
 use osculant::Error;
 use osculant::graph::batch::batched;

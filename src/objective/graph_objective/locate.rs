@@ -44,7 +44,8 @@ impl GraphObjective {
         if !complete {
             // As many examples as may be looked at.
             let rows = batch.len() as f64 * (budget as f64 / cost as f64);
-            batch = batch.part(&[0..(rows as usize).max(1)])?;
+            let first = 0..(rows as usize).max(1);
+            batch = batch.part(&[first])?;
             stages = self.stages(&batch)?;
         }
         let wide = |values: &[f32]| values.iter().map(|&x| f64::from(x)).collect::<Vec<f64>>();
