@@ -9,6 +9,7 @@
 //! 6. [`derivatives`]: gradient = transpose of the linearised loss; Hessian product = linearised gradient; Gauss-Newton product = transpose(J) H J.
 //! 7. [`per_example`]: sums of squared per-example gradients, from the same program stopped before the sum over the batch.
 //! 8. [`twin`]: the same graph evaluated in f64 on the CPU, the reference for every test.
+//!    [`locate`]: the node at which a number stops being finite, by the same.
 //! 9. [`batch`]: a linear part for a whole block of directions at once.
 //! 10. [`plan`]: which nodes get buffers; [`lower`]: kernels for the GPU, whose elementwise parts `fused` collects; [`executable`]: buffers and recordings, once nodes and slices `fit`; [`listing`]: a program for reading.
 //!
@@ -21,6 +22,7 @@ mod fit;
 mod fused;
 pub mod jvp;
 pub mod listing;
+pub mod locate;
 pub mod lower;
 pub mod node;
 pub mod op;

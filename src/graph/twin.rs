@@ -20,6 +20,7 @@ pub struct Leaves {
 /// # Errors
 /// [`Error::Length`] when a leaf has the wrong number of values, or a needed direction has none.
 pub fn evaluate(graph: &Graph, leaves: &Leaves, wanted: &[NodeId]) -> Result<Vec<Vec<f64>>> {
+    graph.check_ids(wanted)?;
     let needed = graph.ancestors(wanted);
     let mut values: Vec<Vec<f64>> = vec![Vec::new(); graph.nodes().len()];
     for index in 0..graph.nodes().len() {
@@ -66,7 +67,7 @@ pub fn evaluate(graph: &Graph, leaves: &Leaves, wanted: &[NodeId]) -> Result<Vec
     Ok(wanted.iter().map(|w| values[w.0].clone()).collect())
 }
 
-fn strides(shape: &[usize]) -> Vec<usize> {
+pub(super) fn strides(shape: &[usize]) -> Vec<usize> {
     let mut strides = vec![1; shape.len()];
     for d in (1..shape.len()).rev() {
         strides[d - 1] = strides[d] * shape[d];
@@ -89,7 +90,13 @@ fn for_each_index(shape: &[usize], mut f: impl FnMut(usize, &[usize])) {
     }
 }
 
-fn compute(graph: &Graph, op: &Op, x: &[&[f64]], shapes: &[&[usize]], shape: &[usize]) -> Vec<f64> {
+pub(super) fn compute(
+    graph: &Graph,
+    op: &Op,
+    x: &[&[f64]],
+    shapes: &[&[usize]],
+    shape: &[usize],
+) -> Vec<f64> {
     let count = elements(shape);
     let mut out = vec![0.0; count];
     match op {

@@ -2,6 +2,7 @@
 
 mod groups;
 mod inputs;
+mod locate;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -20,6 +21,7 @@ use crate::graph::batch::{WIDE, batched};
 use crate::graph::derivatives::{cut, gauss_newton_product, gradient, hessian_product};
 use crate::graph::executable::{BlockPart, BlockTargets, DeviceLeaves, Planned, Wanted};
 use crate::graph::listing::Listing;
+use crate::graph::locate::Located;
 use crate::graph::node::{Leaf, elements};
 use crate::graph::per_example::square_sums;
 use crate::graph::{Binary, DType, Executable, Graph, NodeId};
@@ -584,6 +586,10 @@ impl Objective for GraphObjective {
 
     fn examples(&self, batch: &Batch) -> usize {
         batch.weights.iter().filter(|w| **w > 0.0).count()
+    }
+
+    fn locate(&mut self, theta: &Vector, batch: &Batch, budget: u64) -> Result<Located> {
+        self.find_origin(theta, batch, budget)
     }
 
     fn part(&self, batch: &Batch, ranges: &[Range<usize>]) -> Result<Batch> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recording, Slice};
 use crate::graph::listing::Listing;
+use crate::graph::locate::Located;
 use crate::vector::{Block, Layout, Vector};
 
 /// The matrix of a quadratic.
@@ -197,4 +198,13 @@ pub trait Objective {
     /// # Errors
     /// [`Error::Unsupported`] if there was none, limits of the device.
     fn loss_at(&mut self, point: &Vector, rows: usize) -> Result<Arc<LossProgram>>;
+
+    /// Looks for the first number that is not finite in the loss, its gradient and the curvature products along it, at `theta` on `batch`, by computing them on
+    /// the CPU; for errors. `budget` is the number of operations that this may take; where it does not do for all examples, some are looked at.
+    ///
+    /// # Errors
+    /// Data that do not fit the model, loss of the device.
+    fn locate(&mut self, _theta: &Vector, _batch: &Self::Batch, _budget: u64) -> Result<Located> {
+        Ok(Located::Unknown)
+    }
 }

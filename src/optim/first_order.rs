@@ -495,7 +495,12 @@ impl<O: Objective + ?Sized> Optimizer<O> for Sgd {
         "sgd"
     }
 
-    fn step(&mut self, objective: &mut O, theta: &Vector, batch: &O::Batch) -> Result<StepReport> {
+    fn attempt(
+        &mut self,
+        objective: &mut O,
+        theta: &Vector,
+        batch: &O::Batch,
+    ) -> Result<StepReport> {
         let settings = self.options.settings();
         self.inner.step(objective, theta, batch, settings)
     }
@@ -538,7 +543,12 @@ impl<O: Objective + ?Sized> Optimizer<O> for Adam {
         }
     }
 
-    fn step(&mut self, objective: &mut O, theta: &Vector, batch: &O::Batch) -> Result<StepReport> {
+    fn attempt(
+        &mut self,
+        objective: &mut O,
+        theta: &Vector,
+        batch: &O::Batch,
+    ) -> Result<StepReport> {
         let settings = self.options.settings(self.inner.steps + 1);
         self.inner.step(objective, theta, batch, settings)
     }

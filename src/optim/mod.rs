@@ -11,6 +11,7 @@ mod first_order;
 mod lrsfn;
 mod newton_cg;
 mod optimizer;
+mod origin;
 mod report;
 mod strategy;
 

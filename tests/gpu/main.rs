@@ -15,12 +15,14 @@ mod eigensolver;
 mod fixtures;
 mod krylov;
 mod limits;
+mod locate;
 mod lowering;
 mod matrix_products;
 mod models;
 mod optimizers;
 mod primitives;
 mod saddle_free_newton;
+mod weights;
 
 use std::process::ExitCode;
 
@@ -84,12 +86,14 @@ fn main() -> ExitCode {
             ("fixtures", fixtures::tests()),
             ("krylov", krylov::tests()),
             ("limits", limits::tests()),
+            ("locate", locate::tests()),
             ("lowering", lowering::tests()),
             ("matrix_products", matrix_products::tests()),
             ("models", models::tests()),
             ("optimizers", optimizers::tests()),
             ("primitives", primitives::tests()),
             ("saddle_free_newton", saddle_free_newton::tests()),
+            ("weights", weights::tests()),
         ],
         &ON_SMALL_ADAPTERS,
         &[],

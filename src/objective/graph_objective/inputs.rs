@@ -63,7 +63,7 @@ impl GraphObjective {
     }
 
     /// A batch is a plain struct: whoever fills it by hand may get it wrong.
-    fn check(&self, batch: &Batch) -> Result<()> {
+    pub(super) fn check(&self, batch: &Batch) -> Result<()> {
         let (rows, shape) = (batch.len(), self.model.shape());
         let bad = |message: String| {
             Err(Error::Data {

@@ -421,7 +421,12 @@ impl<O: Objective + ?Sized> Optimizer<O> for DecoupledNewtonCg {
         ConjugateGradients::check(gpu)
     }
 
-    fn step(&mut self, objective: &mut O, theta: &Vector, batch: &O::Batch) -> Result<StepReport> {
+    fn attempt(
+        &mut self,
+        objective: &mut O,
+        theta: &Vector,
+        batch: &O::Batch,
+    ) -> Result<StepReport> {
         let start = Instant::now();
         ConjugateGradients::check(objective.gpu())?;
         let gpu = objective.gpu().clone();

@@ -18,6 +18,7 @@ use roles::Rows;
 use super::candidates::{Candidate, Judges};
 use super::first_order::{Moments, missing};
 use super::optimizer::{Optimizer, OptimizerState};
+use super::origin::with_origin;
 use super::report::StepReport;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recording};
@@ -138,7 +139,8 @@ impl LowRankSaddleFreeNewton {
             folds: &[[curvature_batch, batch]],
             judge: None,
         };
-        self.timed_step(objective, theta, &cast)
+        let result = self.timed_step(objective, theta, &cast);
+        with_origin(result, objective, theta, batch)
     }
 
     fn timed_step<O: Objective + ?Sized>(
@@ -435,7 +437,12 @@ impl<O: Objective + ?Sized> Optimizer<O> for LowRankSaddleFreeNewton {
         }
     }
 
-    fn step(&mut self, objective: &mut O, theta: &Vector, batch: &O::Batch) -> Result<StepReport> {
+    fn attempt(
+        &mut self,
+        objective: &mut O,
+        theta: &Vector,
+        batch: &O::Batch,
+    ) -> Result<StepReport> {
         let roles = self.options.deal(objective.rows(batch));
         let part = |rows: &Rows| match rows {
             Some(ranges) => objective.part(batch, ranges).map(Some),
