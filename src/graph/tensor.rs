@@ -139,6 +139,21 @@ impl<'b> Tensor<'b> {
         self.unary(Unary::Softplus)
     }
 
+    /// `log(1 + x)`, with all digits where `x` is small.
+    pub fn log1p(self) -> Self {
+        self.unary(Unary::Log1p)
+    }
+
+    /// `e^x - 1`, with all digits where `x` is small.
+    pub fn expm1(self) -> Self {
+        self.unary(Unary::Expm1)
+    }
+
+    /// `e^x - 1 - x`, with all digits where `x` is small.
+    pub fn expm1mx(self) -> Self {
+        self.unary(Unary::Expm1mx)
+    }
+
     /// Sine.
     pub fn sin(self) -> Self {
         self.unary(Unary::Sin)
@@ -172,6 +187,11 @@ impl<'b> Tensor<'b> {
     /// 1 where `x > 0`, else 0.
     pub fn step(self) -> Self {
         self.unary(Unary::Step)
+    }
+
+    /// 1 where `x` is finite, else (infinite or not a number) 0.
+    pub fn is_finite(self) -> Self {
+        self.unary(Unary::IsFinite)
     }
 
     /// `x * x`
