@@ -204,7 +204,12 @@ impl<'b> Tensor<'b> {
         self.binary(Binary::Max, other)
     }
 
-    /// `a` where `self > 0`, else `b`; the three broadcast together.
+    /// `a` where `self > 0`, else `b`, and NaN where `self` is; the three broadcast together.
+    ///
+    /// A branch may be undefined where it is not chosen: its slopes are masked there. That reaches as far back as the branch is made element by element
+    /// (and by reshapes) of the same number of elements. Where it is made through a broadcast, a reduction, a product of matrices, or where a value is
+    /// used outside the branch, too, slopes that are infinite or not a number come through as NaN; choose an operand that is harmless before:
+    /// `x.select(x, one).log()` in place of `x.log()`.
     pub fn select(self, a: Self, b: Self) -> Self {
         self.builder.make(|g| {
             let (condition, a) = g.broadcast_pair(self.id, a.id)?;
