@@ -405,6 +405,8 @@ fn functions_near_zero_keep_their_digits(gpu: &Gpu) -> Outcome {
     Ok(())
 }
 
+/// A second derivative, by its formula.
+type Second = fn(f64) -> f64;
 type Function = for<'b> fn(&'b Builder, Tensor<'b>) -> Tensor<'b>;
 
 /// Value, gradient and Hessian product of `f`, summed, at `x` along ones: on the device, element by element, and in the twin.
@@ -439,7 +441,7 @@ fn at_points(
 
 /// At numbers whose inverse squares or cubes are beyond f32, with a factor that makes the result finite.
 fn second_derivatives_of_quotients_and_powers_do_not_overflow(gpu: &Gpu) -> Outcome {
-    let functions: [(&str, Function, fn(f64) -> f64); 5] = [
+    let functions: [(&str, Function, Second); 5] = [
         (
             "1 / x",
             |_, x| x.reciprocal() * 1e-30,
@@ -544,10 +546,7 @@ fn branches_that_are_not_chosen_do_no_harm(gpu: &Gpu) -> Outcome {
         } else {
             points
         };
-        let found = at_points(gpu, f, &points, 1e-5).or_else(|error| {
-            // Where both are 0, or nearly.
-            Err::<Vec<Vec<f64>>, _>(format!("{name}: {error}"))
-        })?;
+        let found = at_points(gpu, f, &points, 1e-5).map_err(|error| format!("{name}: {error}"))?;
         for (i, (found, expected)) in found.concat().iter().zip(expected).enumerate() {
             if (found - expected).abs() > 1e-6 {
                 return Err(
