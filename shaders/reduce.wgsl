@@ -12,7 +12,6 @@
 const OUTPUTS: u32 = 1u;
 const TERMS: u32 = 1u;
 const LANES: u32 = 64u;
-const START: T = T(0.0);
 alias R = T;
 fn place(i: u32) -> u32 { return i; }
 //>
@@ -20,6 +19,7 @@ fn place(i: u32) -> u32 { return i; }
 var<workgroup> partial: array<T, 64>;
 
 //<combine
+fn start() -> T { return T(0.0); }
 fn combine(a: T, b: T) -> T { return a + b; }
 fn finish(o: u32, a: T) -> R { return a; }
 fn store(at: u32, value: R) { result[at] = value; }
@@ -34,9 +34,9 @@ fn term(o: u32, r: u32) -> T {
 
 // Every `stride`-th term from `first` on, in chunks of 64, so that rounding errors grow with 64 + TERMS / (64 stride) and not with TERMS.
 fn chunks(o: u32, first: u32, stride: u32) -> T {
-    var total = START;
+    var total = start();
     for (var chunk = first; chunk < TERMS; chunk += 64u * stride) {
-        var part = START;
+        var part = start();
         for (var r = chunk; r < min(TERMS, chunk + 64u * stride); r += stride) {
             part = combine(part, term(o, r));
         }

@@ -355,6 +355,8 @@ impl Graph {
     }
 
     /// `f(a, b)`, elementwise; shapes must be equal (see [`Graph::broadcast_pair`]).
+    ///
+    /// Neutral elements are left out. A product with 0 is not 0, since the other factor may be infinite or not a number.
     pub fn binary(&mut self, f: Binary, a: NodeId, b: NodeId) -> Result<NodeId> {
         let op = Op::Binary(f);
         self.float(op.name(), &[a, b])?;
@@ -370,11 +372,6 @@ impl Graph {
             (Binary::Add, Some(0.0), _) | (Binary::Mul, Some(1.0), _) => return Ok(b),
             (Binary::Add | Binary::Sub, _, Some(0.0))
             | (Binary::Mul | Binary::Div, _, Some(1.0)) => return Ok(a),
-            (Binary::Mul, Some(0.0), _)
-            | (Binary::Mul, _, Some(0.0))
-            | (Binary::Div, Some(0.0), _) => {
-                return Ok(self.constant(0.0, &shape));
-            }
             (Binary::Sub, Some(0.0), _) | (Binary::Mul, Some(-1.0), _) => {
                 return self.unary(Unary::Neg, b);
             }
@@ -390,15 +387,12 @@ impl Graph {
         Ok(self.append(op, operands, shape, DType::F32))
     }
 
-    /// `a` where `condition > 0`, else `b`.
+    /// `a` where `condition > 0`, else `b`, and NaN where the condition is.
     pub fn select(&mut self, condition: NodeId, a: NodeId, b: NodeId) -> Result<NodeId> {
         let operands = [condition, a, b];
         self.float("select", &operands)?;
         if self.shape(condition) != self.shape(a) || self.shape(a) != self.shape(b) {
             return self.bad("select", &operands, "the three shapes must be equal");
-        }
-        if a == b {
-            return Ok(a);
         }
         let shape = self.shape(a).clone();
         Ok(self.append(Op::Select, operands.to_vec(), shape, DType::F32))
@@ -683,9 +677,6 @@ impl Graph {
             );
         }
         let shape = vec![a[0], m, n];
-        if self.constant_value(lhs) == Some(0.0) || self.constant_value(rhs) == Some(0.0) {
-            return Ok(self.constant(0.0, &shape));
-        }
         let op = Op::Dot {
             transpose_lhs,
             transpose_rhs,

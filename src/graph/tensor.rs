@@ -171,6 +171,21 @@ impl<'b> Tensor<'b> {
         self.unary(Unary::Softplus)
     }
 
+    /// `log(1 + x)`, with all digits where `x` is small.
+    pub fn log1p(self) -> Self {
+        self.unary(Unary::Log1p)
+    }
+
+    /// `e^x - 1`, with all digits where `x` is small.
+    pub fn expm1(self) -> Self {
+        self.unary(Unary::Expm1)
+    }
+
+    /// `e^x - 1 - x`, with all digits where `x` is small.
+    pub fn expm1mx(self) -> Self {
+        self.unary(Unary::Expm1mx)
+    }
+
     /// Sine.
     pub fn sin(self) -> Self {
         self.unary(Unary::Sin)
@@ -206,6 +221,11 @@ impl<'b> Tensor<'b> {
         self.unary(Unary::Step)
     }
 
+    /// 1 where `x` is finite, else (infinite or not a number) 0.
+    pub fn is_finite(self) -> Self {
+        self.unary(Unary::IsFinite)
+    }
+
     /// `x * x`
     pub fn square(self) -> Self {
         self * self
@@ -216,7 +236,12 @@ impl<'b> Tensor<'b> {
         self.binary(Binary::Max, other)
     }
 
-    /// `a` where `self > 0`, else `b`; the three broadcast together.
+    /// `a` where `self > 0`, else `b`, and NaN where `self` is; the three broadcast together.
+    ///
+    /// A branch may be undefined where it is not chosen: its slopes are masked there. That reaches as far back as the branch is made element by element
+    /// (and by reshapes) of the same number of elements. Where it is made through a broadcast, a reduction, a product of matrices, or where a value is
+    /// used outside the branch, too, slopes that are infinite or not a number come through as NaN; choose an operand that is harmless before:
+    /// `x.select(x, one).log()` in place of `x.log()`.
     pub fn select(self, a: Self, b: Self) -> Self {
         self.make_with(&[a, b], |g| {
             let (condition, a) = g.broadcast_pair(self.id, a.id)?;

@@ -1,8 +1,9 @@
 //! The f64 twin: evaluates the same graph on the CPU, plainly, one node after another. The reference for every test of a kernel.
 
 use super::node::{Graph, NodeId, elements};
-use super::op::Op;
+use super::op::{Binary, Op};
 use crate::error::{Error, Result};
+use crate::kernels::function::select_f64;
 
 /// Values for the leaves of a graph.
 #[derive(Clone, Debug, Default)]
@@ -113,7 +114,7 @@ pub(super) fn compute(
         }
         Op::Select => {
             out = (0..count)
-                .map(|i| if x[0][i] > 0.0 { x[1][i] } else { x[2][i] })
+                .map(|i| select_f64(x[0][i], x[1][i], x[2][i]))
                 .collect()
         }
         Op::StopGradient | Op::Reshape => out = x[0].to_vec(),
@@ -171,7 +172,7 @@ pub(super) fn compute(
                 out[at] = if is_sum {
                     out[at] + x[0][i]
                 } else {
-                    out[at].max(x[0][i])
+                    Binary::Max.apply(out[at], x[0][i])
                 };
             });
         }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::expression::Expression;
+use super::function::Binary;
 use super::template::{Kernel, Rows, Workgroup, fill};
 use crate::error::Result;
 
@@ -28,9 +29,9 @@ pub(crate) fn functions(vector: bool) -> Result<String> {
         &[(
             "type",
             if vector {
-                "alias T = vec4<f32>;"
+                "alias T = vec4<f32>;\nalias U = vec4<u32>;"
             } else {
-                "alias T = f32;"
+                "alias T = f32;\nalias U = u32;"
             },
         )],
     )
@@ -150,12 +151,21 @@ impl Reduce {
             64
         };
         let (start, combine, fold) = match self.kind {
-            Reduction::Sum => ("0.0", "a + b", "(a.x + a.y) + (a.z + a.w)"),
-            Reduction::Max => (
-                "-3.40282346e38",
-                "max(a, b)",
-                "max(max(a.x, a.y), max(a.z, a.w))",
+            Reduction::Sum => (
+                "T(0.0)",
+                "a + b".to_string(),
+                "(a.x + a.y) + (a.z + a.w)".to_string(),
             ),
+            Reduction::Max => {
+                let max = |a: &str, b: &str, kind| format!("({})", Binary::Max.wgsl(a, b, kind));
+                let pairs = (max("a.x", "a.y", "f32"), max("a.z", "a.w", "f32"));
+                (
+                    // WGSL has no literal for -inf; this is not a constant expression, which could not have that value.
+                    "bitcast<T>(bits)",
+                    max("a", "b", "T"),
+                    max(&pairs.0, &pairs.1, "f32"),
+                )
+            }
         };
         let mut bindings = format!(
             "@group(0) @binding(0) var<storage, read_write> result: array<{}>;\n",
@@ -170,10 +180,10 @@ impl Reduce {
         let _ = write!(
             bindings,
             "const OUTPUTS: u32 = {outputs}u;\nconst TERMS: u32 = {count}u;\nconst LANES: u32 = {lanes}u;\n\
-             const START: T = T({start});\nalias R = {result};"
+             alias R = {result};"
         );
         bindings += &place(rows, unit);
-        let inner = if folds { fold } else { "a" };
+        let inner = if folds { fold.as_str() } else { "a" };
         let finish = match &self.finish {
             None => format!("    return {inner};"),
             Some(finish) => {
@@ -182,12 +192,12 @@ impl Reduce {
                 format!(
                     "    let inner = {inner};\n{}{}\n    return value;",
                     finish.unravel(0..axes, "o", along),
-                    finish.body(along, first, "R")
+                    finish.body(along, first, result)
                 )
             }
         };
         let combine = format!(
-            "fn combine(a: T, b: T) -> T {{ return {combine}; }}\nfn finish(o: u32, a: T) -> R {{\n{finish}\n}}\n\
+            "fn start() -> T {{\n    let bits = U(0xff800000u);\n    return {start};\n}}\nfn combine(a: T, b: T) -> T {{ return {combine}; }}\nfn finish(o: u32, a: T) -> R {{\n{finish}\n}}\n\
              fn store(at: u32, value: R) {{\n{}\n}}",
             store(unit == 4)
         );

@@ -16,6 +16,7 @@ mod fixtures;
 mod krylov;
 mod limits;
 mod locate;
+mod losses;
 mod lowering;
 mod matrix_products;
 mod models;
@@ -87,6 +88,7 @@ fn main() -> ExitCode {
             ("krylov", krylov::tests()),
             ("limits", limits::tests()),
             ("locate", locate::tests()),
+            ("losses", losses::tests()),
             ("lowering", lowering::tests()),
             ("matrix_products", matrix_products::tests()),
             ("models", models::tests()),

@@ -123,7 +123,9 @@ fn translate(
 }
 
 /// A product multiplies by slopes; the slopes themselves depend on the parameters alone and are
-/// computed once, before. Only the products are asked for here, so that no gradient shares them.
+/// computed once, before. It may divide by what depends on them, as the tangents of quotients, roots
+/// and logarithms do, but makes no reciprocal. Only the products are asked for here, so that no
+/// gradient shares them.
 #[test]
 fn products_evaluate_no_function() -> Outcome {
     let functions = [
@@ -137,7 +139,6 @@ fn products_evaluate_no_function() -> Outcome {
         "sqrt(",
         "erf(",
         " / (",
-        " / v",
     ];
     for case in cases::ALL {
         let problem = (case.problem)()?;
