@@ -12,6 +12,7 @@ pub mod function;
 pub(crate) mod gather;
 pub(crate) mod generated;
 pub(crate) mod half;
+pub(crate) mod loops;
 pub(crate) mod store;
 pub(crate) mod template;
 pub mod tuning;
