@@ -1,7 +1,7 @@
 //! A table of inputs and targets, checked once.
 
 use super::targets::select_rows;
-use super::{Batch, Targets};
+use super::{Batch, Targets, rounding};
 use crate::random::Philox;
 use crate::{Error, Result};
 use rand::seq::SliceRandom;
@@ -16,8 +16,12 @@ const SPLIT_STREAM: u64 = u64::MAX;
 pub struct Dataset {
     name: String,
     features: Vec<f32>,
+    /// What rounding to f32 took from each input, for [`standardise`](super::standardise); empty where it took nothing.
+    remainders: Vec<f32>,
     width: usize,
     targets: Targets,
+    /// The label of each class where the data came from; empty where that is the class's number.
+    original_labels: Vec<u32>,
 }
 
 impl Dataset {
@@ -35,8 +39,10 @@ impl Dataset {
         let dataset = Self {
             name: name.into(),
             features,
+            remainders: Vec::new(),
             width,
             targets,
+            original_labels: Vec::new(),
         };
         let length = dataset.features.len();
         if length == 0 {
@@ -47,6 +53,52 @@ impl Dataset {
         }
         dataset.check_finite()?;
         dataset.targets.check(&dataset.name, dataset.len())?;
+        Ok(dataset)
+    }
+
+    /// As [`new`](Self::new) from inputs in f64, which are rounded. What that takes from them is kept for
+    /// [`standardise`](super::standardise), so that a column whose values are large and close together (seconds since 1970) has all its digits
+    /// there: its inputs are centred in f64 and rounded after that.
+    ///
+    /// ```
+    /// # use osculant::data::{Dataset, Targets, standardise};
+    /// let seconds = [1_700_000_000.0, 1_700_000_060.0];
+    /// let mut train = Dataset::from_f64("clock", &seconds, 1, Targets::Inputs)?;
+    /// let mut test = train.clone();
+    /// standardise(&mut train, &mut test)?;
+    /// assert_eq!(train.features(), [-1.0, 1.0]);
+    /// # Ok::<(), osculant::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); and [`Error::Data`], which names the column, where even the sum of two f32 cannot hold its values to
+    /// a ten-thousandth of its standard deviation.
+    pub fn from_f64(
+        name: impl Into<String>,
+        features: &[f64],
+        width: usize,
+        targets: Targets,
+    ) -> Result<Self> {
+        let (rounded, remainders) = rounding::pair(features);
+        let mut dataset = Self::new(name, rounded, width, targets)?;
+        let kept = |index: usize| f64::from(dataset.features[index]) + f64::from(remainders[index]);
+        let lost = rounding::lost(features, width, kept);
+        if let Some(column) = lost.iter().position(|&lost| lost > rounding::TOLERATED) {
+            let largest = (column..features.len()).step_by(width);
+            let largest = largest
+                .map(|index| features[index].abs())
+                .fold(0.0, f64::max);
+            return Err(dataset.bad(if largest < f64::from(f32::MIN_POSITIVE) {
+                format!("column {column} is at most {largest:e}, and f32 ends at 1e-38; multiply it by a power of ten")
+            } else {
+                format!(
+                    "the values of column {column} differ by too little beside their size of {largest:e} for two f32; subtract a constant from it"
+                )
+            }));
+        }
+        if remainders.iter().any(|&low| low != 0.0) {
+            dataset.remainders = remainders;
+        }
         Ok(dataset)
     }
 
@@ -73,6 +125,24 @@ impl Dataset {
     #[must_use]
     pub fn features(&self) -> &[f32] {
         &self.features
+    }
+
+    /// An input to all the digits that are known of it, which may be more than f32 holds.
+    pub(super) fn exact(&self, index: usize) -> f64 {
+        let low = self.remainders.get(index).copied().unwrap_or(0.0);
+        f64::from(self.features[index]) + f64::from(low)
+    }
+
+    /// The label that each class had in the files, where the labels there are not 0, 1, 2, ...; see [`idx::load`](super::idx::load).
+    #[must_use]
+    pub fn original_labels(&self) -> Option<&[u32]> {
+        (!self.original_labels.is_empty()).then_some(self.original_labels.as_slice())
+    }
+
+    /// Remembers the labels that the classes had in the files.
+    pub(super) fn with_original_labels(mut self, labels: Vec<u32>) -> Self {
+        self.original_labels = labels;
+        self
     }
 
     /// The targets of all rows.
@@ -138,10 +208,9 @@ impl Dataset {
     #[must_use]
     pub fn as_autoencoder(&self) -> Self {
         Self {
-            name: self.name.clone(),
-            features: self.features.clone(),
-            width: self.width,
             targets: Targets::Inputs,
+            original_labels: Vec::new(),
+            ..self.clone()
         }
     }
 
@@ -170,20 +239,27 @@ impl Dataset {
 
     /// Puts other inputs of the same shape in place of the present ones, if they are finite.
     pub(super) fn with_features(&self, features: Vec<f32>) -> Result<Self> {
-        Self::new(
+        let data = Self::new(
             self.name.clone(),
             features,
             self.width,
             self.targets.clone(),
-        )
+        )?;
+        Ok(data.with_original_labels(self.original_labels.clone()))
     }
 
     fn select(&self, rows: &[usize]) -> Self {
         Self {
             name: self.name.clone(),
             features: select_rows(&self.features, self.width, rows),
+            remainders: if self.remainders.is_empty() {
+                Vec::new()
+            } else {
+                select_rows(&self.remainders, self.width, rows)
+            },
             width: self.width,
             targets: self.targets.select(rows),
+            original_labels: self.original_labels.clone(),
         }
     }
 
@@ -256,6 +332,27 @@ mod tests {
             let text = message(vec![1.0; 4], 2, Targets::Values { values, width });
             assert!(text.contains("target values"), "{text}");
         }
+    }
+
+    #[test]
+    fn what_f32_cannot_hold_is_kept_through_selections_or_refused() {
+        let seconds: Vec<f64> = (0..4).map(|i| 1.7e9 + f64::from(i)).collect();
+        let data = Dataset::from_f64("clock", &seconds, 1, Targets::Inputs).unwrap();
+        assert_eq!(data.features(), [1.7e9; 4]);
+        let part = data.subset(&[3, 1]).unwrap().as_autoencoder();
+        assert_eq!([part.exact(0), part.exact(1)], [1.7e9 + 3.0, 1.7e9 + 1.0]);
+
+        let refused = |values: &[f64]| {
+            Dataset::from_f64("tiny", values, 2, Targets::Inputs)
+                .unwrap_err()
+                .to_string()
+        };
+        let text = refused(&[1.0, 1e-50, 2.0, 3e-50]);
+        assert!(text.contains("column 1") && text.contains("f32"), "{text}");
+        let text = refused(&[1.0, 1e39]);
+        assert!(text.contains("row 0, column 1"), "{text}");
+        // A constant column loses nothing that could tell its rows apart.
+        assert!(Dataset::from_f64("constant", &[1e-50; 3], 1, Targets::Inputs).is_ok());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{Dataset, Targets};
 use crate::{Error, Result};
-use flate2::read::GzDecoder;
+use flate2::read::MultiGzDecoder;
 use std::io::Read;
 
 /// See `digits.NOTICE.md` for its origin and licence.
@@ -26,7 +26,7 @@ pub fn digits() -> Result<Dataset> {
         message,
     };
     let mut text = String::new();
-    GzDecoder::new(COMPRESSED)
+    MultiGzDecoder::new(COMPRESSED)
         .read_to_string(&mut text)
         .map_err(|error| damaged(error.to_string()))?;
 

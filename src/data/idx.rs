@@ -4,7 +4,8 @@
 
 use super::{Dataset, Targets};
 use crate::{Error, Result};
-use flate2::read::GzDecoder;
+use flate2::read::MultiGzDecoder;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -17,8 +18,11 @@ const IMAGES_MAGIC: u32 = 0x0803;
 /// Reads the four files of `folder` as the data sets (train, test), both called `name`; pixels become 0 to 1.
 ///
 /// The files are `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-images-idx3-ubyte` and
-/// `t10k-labels-idx1-ubyte`, or the same with `.gz` where the plain one is missing. The number of classes is one more
-/// than the largest label.
+/// `t10k-labels-idx1-ubyte`, or the same with `.gz` where the plain one is missing (of one or several members).
+///
+/// The classes are the labels that occur in either half, in order: labels 1 to 10, or 0 to 9 without a 4, become the classes 0, 1, 2, ... Where that
+/// renumbers them a warning in the log says so, and [`Dataset::original_labels`] has the labels of the files. A label of which training has no picture is
+/// a class nevertheless, with a warning that names it.
 ///
 /// # Errors
 /// [`Error::Io`] when the folder or a file is missing or cannot be read; [`Error::Data`] when a file is not IDX, is
@@ -38,12 +42,35 @@ pub fn load(folder: &Path, name: &str) -> Result<(Dataset, Dataset)> {
             ),
         ));
     }
-    let largest = train.labels.iter().chain(&test.labels).max();
-    let classes = largest.map_or(0, |&label| usize::from(label) + 1);
+    let trained: BTreeSet<u8> = train.labels.iter().copied().collect();
+    let tested: BTreeSet<u8> = test.labels.iter().copied().collect();
+    let unknown: Vec<u8> = tested.difference(&trained).copied().collect();
+    if !unknown.is_empty() {
+        log::warn!(
+            "{}: only test pictures have the labels {unknown:?}; what no training picture shows cannot be learned",
+            folder.display()
+        );
+    }
+    let labels: Vec<u8> = trained.union(&tested).copied().collect();
+    if renumbers(&labels) {
+        log::warn!(
+            "{}: the labels {labels:?} became the classes 0 to {}",
+            folder.display(),
+            labels.len() - 1
+        );
+    }
     Ok((
-        train.into_dataset(name, classes)?,
-        test.into_dataset(name, classes)?,
+        train.into_dataset(name, &labels)?,
+        test.into_dataset(name, &labels)?,
     ))
+}
+
+/// Whether some of the labels, in order, differ from their classes 0, 1, 2, ...
+fn renumbers(labels: &[u8]) -> bool {
+    labels
+        .iter()
+        .enumerate()
+        .any(|(class, &label)| class != usize::from(label))
 }
 
 /// The pictures and labels of one half, still as bytes.
@@ -54,15 +81,25 @@ struct Part {
 }
 
 impl Part {
-    fn into_dataset(self, name: &str, classes: usize) -> Result<Dataset> {
+    /// `labels` has the label of each class.
+    fn into_dataset(self, name: &str, labels: &[u8]) -> Result<Dataset> {
         let features = self
             .pixels
             .iter()
             .map(|&pixel| f32::from(pixel) / 255.0)
             .collect();
-        let labels = self.labels.iter().map(|&label| u32::from(label)).collect();
+        let class = |label: &u8| labels.partition_point(|known| known < label) as u32;
+        let targets = Targets::Classes {
+            labels: self.labels.iter().map(class).collect(),
+            classes: labels.len(),
+        };
         let width = self.size[0] * self.size[1];
-        Dataset::new(name, features, width, Targets::Classes { labels, classes })
+        let data = Dataset::new(name, features, width, targets)?;
+        Ok(if renumbers(labels) {
+            data.with_original_labels(labels.iter().map(|&label| u32::from(label)).collect())
+        } else {
+            data
+        })
     }
 }
 
@@ -142,7 +179,10 @@ fn open(plain: &Path) -> Result<(PathBuf, Box<dyn Read>)> {
         Ok((plain.to_owned(), Box::new(BufReader::new(file))))
     } else if compressed.is_file() {
         let file = File::open(&compressed).map_err(|error| read_error(&compressed, error))?;
-        Ok((compressed, Box::new(GzDecoder::new(BufReader::new(file)))))
+        Ok((
+            compressed,
+            Box::new(MultiGzDecoder::new(BufReader::new(file))),
+        ))
     } else {
         Err(missing(plain, "no such file, nor with .gz"))
     }
@@ -160,7 +200,10 @@ fn read_word(path: &Path, reader: &mut impl Read) -> Result<u32> {
 fn read_error(path: &Path, source: io::Error) -> Error {
     match source.kind() {
         io::ErrorKind::UnexpectedEof => bad(path, "truncated: the file ends early".to_owned()),
-        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => bad(path, source.to_string()),
+        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => bad(
+            path,
+            format!("not gzip, or damaged, or something else follows in the file: {source}"),
+        ),
         _ => Error::Io {
             path: path.display().to_string(),
             source,
@@ -169,8 +212,9 @@ fn read_error(path: &Path, source: io::Error) -> Error {
 }
 
 fn missing(path: &Path, what: &str) -> Error {
-    let message =
-        format!("{what}; `cargo xtask data fashion-mnist` or `cargo xtask data mnist` fetches it");
+    let message = format!(
+        "{what}; in a checkout of osculant, `cargo xtask data fashion-mnist` or `cargo xtask data mnist` fetches it"
+    );
     Error::Io {
         path: path.display().to_string(),
         source: io::Error::new(io::ErrorKind::NotFound, message),

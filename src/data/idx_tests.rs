@@ -115,6 +115,59 @@ fn a_truncated_or_damaged_compressed_file_is_refused() {
     }
 }
 
+/// As `cat one.gz two.gz` and programs that compress in parallel write them; gunzip reads all.
+#[test]
+fn all_members_of_a_compressed_file_are_read() {
+    let whole = good()[0].clone();
+    for cut in 0..=whole.len() {
+        let folder = write(&good());
+        let plain = folder.path().join(FILES[0]);
+        std::fs::remove_file(&plain).unwrap();
+        let members = [gzip(&whole[..cut]), gzip(&whole[cut..])].concat();
+        std::fs::write(plain.with_extension("gz"), &members).unwrap();
+        let (train, _) = load(folder.path(), "sample").unwrap();
+        assert_eq!(train.features(), [0.0, 1.0, 0.2, 0.4, 0.6, 0.8]);
+
+        for bytes in [
+            [&members[..], b"something else"].concat(),
+            members[..members.len() - 1].to_vec(),
+            [members.clone(), gzip(&[0])].concat(),
+        ] {
+            std::fs::write(plain.with_extension("gz"), bytes).unwrap();
+            let error = load(folder.path(), "sample").unwrap_err();
+            assert!(matches!(error, Error::Data { .. }), "{error}");
+        }
+    }
+}
+
+#[test]
+fn classes_are_the_labels_that_occur() {
+    let labels = |train: [u8; 3], test: [u8; 2]| {
+        let mut files = good();
+        files[1] = file(LABELS_MAGIC, &[3], &train);
+        files[3] = file(LABELS_MAGIC, &[2], &test);
+        load(write(&files).path(), "sample").unwrap()
+    };
+    let targets = |labels: &[u32], classes| Targets::Classes {
+        labels: labels.to_vec(),
+        classes,
+    };
+    // From 1 on, with 9 in the test part alone.
+    let (train, test) = labels([1, 10, 2], [9, 1]);
+    assert_eq!(train.targets(), &targets(&[0, 3, 1], 4));
+    assert_eq!(test.targets(), &targets(&[2, 0], 4));
+    for data in [&train, &test, &test.subset(&[0]).unwrap()] {
+        assert_eq!(data.original_labels(), Some(&[1, 2, 9, 10][..]));
+    }
+    assert_eq!(train.as_autoencoder().original_labels(), None);
+    // Classes that are what they were called.
+    let (train, _) = labels([0, 1, 2], [2, 2]);
+    assert_eq!(
+        (train.targets(), train.original_labels()),
+        (&targets(&[0, 1, 2], 3), None)
+    );
+}
+
 #[test]
 fn excess_bytes_are_refused() {
     let mut longer = good()[0].clone();
@@ -189,7 +242,9 @@ proptest! {
             let Targets::Classes { labels: read, .. } = data.targets() else {
                 return Err(TestCaseError::fail("IDX data have classes"));
             };
-            prop_assert_eq!(read, &labels.into_iter().map(u32::from).collect::<Vec<_>>());
+            let original = |&class: &u32| data.original_labels().map_or(class, |labels| labels[class as usize]);
+            let read: Vec<u32> = read.iter().map(original).collect();
+            prop_assert_eq!(read, labels.into_iter().map(u32::from).collect::<Vec<_>>());
         }
     }
 }

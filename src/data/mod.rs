@@ -20,6 +20,7 @@ mod digits;
 mod epochs;
 pub mod idx;
 mod roles;
+mod rounding;
 mod scaling;
 mod targets;
 

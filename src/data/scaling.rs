@@ -13,23 +13,27 @@ pub struct Scaling {
 }
 
 impl Scaling {
-    /// Means and deviations of the columns of `data`, in two passes of f64.
+    /// Means and deviations of the columns of `data`, in two passes of f64, with the digits that its inputs had before they were rounded to f32
+    /// ([`Dataset::from_f64`]).
     #[must_use]
     pub fn fit(data: &Dataset) -> Self {
         let (width, rows) = (data.width(), data.len() as f64);
+        // Sums of differences to the first row, so that a large mean takes no digits.
         let mut means = vec![0.0; width];
-        for row in data.features().chunks_exact(width) {
-            for (mean, &value) in means.iter_mut().zip(row) {
-                *mean += f64::from(value) / rows;
-            }
+        let mut constant = vec![true; width];
+        for index in 0..data.features().len() {
+            let column = index % width;
+            let difference = data.exact(index) - data.exact(column);
+            means[column] += difference / rows;
+            constant[column] &= difference == 0.0;
+        }
+        for (column, mean) in means.iter_mut().enumerate() {
+            *mean += data.exact(column);
         }
         let mut variances = vec![0.0; width];
-        let mut constant = vec![true; width];
-        for row in data.features().chunks_exact(width) {
-            for (column, (&value, &first)) in row.iter().zip(data.features()).enumerate() {
-                variances[column] += (f64::from(value) - means[column]).powi(2) / rows;
-                constant[column] &= value == first;
-            }
+        for index in 0..data.features().len() {
+            let column = index % width;
+            variances[column] += (data.exact(index) - means[column]).powi(2) / rows;
         }
         // Whether a column is constant is asked of its values: its computed variance may be a rounding error.
         let deviation =
@@ -40,7 +44,7 @@ impl Scaling {
         }
     }
 
-    /// `(x - mean) / deviation` for every input of `data`.
+    /// `(x - mean) / deviation` for every input of `data`, in f64, and rounded after that.
     ///
     /// # Errors
     /// [`Error::Length`] when the number of columns differs, [`Error::Data`] when a result exceeds the range of f32;
@@ -64,14 +68,11 @@ impl Scaling {
                 });
             }
         }
-        let mut features = Vec::with_capacity(data.features().len());
-        for row in data.features().chunks_exact(width) {
-            for (column, &value) in row.iter().enumerate() {
-                let centred = f64::from(value) - self.means[column];
-                features.push((centred / self.deviations[column]) as f32);
-            }
-        }
-        data.with_features(features)
+        let features = (0..data.features().len()).map(|index| {
+            let column = index % width;
+            ((data.exact(index) - self.means[column]) / self.deviations[column]) as f32
+        });
+        data.with_features(features.collect())
     }
 }
 
@@ -107,6 +108,23 @@ mod tests {
         assert_eq!(scaling.deviations, [1.0, 10.0]);
         assert_eq!(train.features(), [-1.0, -1.0, 1.0, 1.0]);
         assert_eq!(test.features(), [3.0, 0.0]);
+    }
+
+    /// Seconds since 1970, a minute from row to row: f32 knows them to 128 seconds. Against the closed form `(i - 2.5) / sqrt(35 / 12)`.
+    #[test]
+    fn a_large_mean_takes_no_digits() {
+        let seconds: Vec<f64> = (0..6).map(|row| 1.7e9 + 60.0 * f64::from(row)).collect();
+        let mut train = Dataset::from_f64("clock", &seconds, 1, Targets::Inputs).unwrap();
+        let mut test = train.subset(&[1, 4]).unwrap();
+        standardise(&mut train, &mut test).unwrap();
+        let expected = |row: usize| ((row as f64 - 2.5) / (35.0f64 / 12.0).sqrt()) as f32;
+        for row in 0..6 {
+            assert!(
+                (train.features()[row] - expected(row)).abs() < 1e-6,
+                "{train:?}"
+            );
+        }
+        assert_eq!(test.features(), [train.features()[1], train.features()[4]]);
     }
 
     /// 0.1 is not a binary fraction: the mean of a thousand of them differs from it by rounding.

@@ -18,6 +18,8 @@ pub fn linearize(
     outputs: &[NodeId],
     tangents: &[(NodeId, NodeId)],
 ) -> Result<Vec<Option<NodeId>>> {
+    graph.check_ids(outputs)?;
+    graph.check_tangents(tangents)?;
     let sources: Vec<NodeId> = tangents.iter().map(|&(node, _)| node).collect();
     let needed = graph.ancestors(outputs);
     let moves = graph.depends_on(&sources);

@@ -138,6 +138,8 @@ pub(crate) fn lower(
     pitches: &HashMap<NodeId, usize>,
     products: &Products,
 ) -> Result<(Plan, Vec<Lowered>)> {
+    graph.check_ids(targets)?;
+    graph.check_ids(&groups.concat())?;
     let results: Vec<NodeId> = targets
         .iter()
         .map(|&node| same_buffer(graph, node))
@@ -493,7 +495,7 @@ fn check_expressible(graph: &Graph, root: NodeId, expression: &Expression) -> Re
     if let Some(value) = constants.find(|value| !value.is_finite()) {
         return Err(Error::Unsupported {
             what: format!("the constant {value}, used in {},", graph.describe(root)),
-            message: "kernels may assume that all numbers are finite; to mask, use a large number such as -1e30".into(),
+            message: super::node::FINITE_ONLY.into(),
         });
     }
     let count = elements(&expression.axes);

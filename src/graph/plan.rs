@@ -10,7 +10,7 @@
 //! are applied before the first store. Last, elementwise kernels over the same elements of which one reads the other become one kernel with several
 //! results.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::node::{Graph, NodeId};
 use super::op::Op;
@@ -175,6 +175,8 @@ struct Sharing<'a> {
     max_operands: usize,
     /// The buffers that the kernel of each node reads, what is computed inside it included.
     reads: HashMap<NodeId, BTreeSet<NodeId>>,
+    /// The other way round: the nodes whose kernels read the buffer of each node, in ascending order.
+    readers: HashMap<NodeId, Vec<NodeId>>,
     /// The kernel in which each node with a buffer is computed.
     host: HashMap<NodeId, NodeId>,
 }
@@ -197,11 +199,21 @@ impl<'a> Sharing<'a> {
             reads.remove(&root.0);
             (root, reads.into_iter().map(NodeId).collect())
         });
+        let reads: HashMap<NodeId, BTreeSet<NodeId>> = reads.collect();
+        let mut readers: HashMap<NodeId, Vec<NodeId>> = HashMap::new();
+        let mut ascending = plan.kernels.clone();
+        ascending.sort_unstable();
+        for reader in ascending {
+            for &read in &reads[&reader] {
+                readers.entry(read).or_default().push(reader);
+            }
+        }
         Self {
             graph,
             targets,
             max_operands,
-            reads: reads.collect(),
+            reads,
+            readers,
             host: plan.kernels.iter().map(|&root| (root, root)).collect(),
             plan,
         }
@@ -247,12 +259,8 @@ impl<'a> Sharing<'a> {
     }
 
     /// The nodes with a buffer that read `node`'s.
-    fn readers(&self, node: NodeId) -> impl Iterator<Item = NodeId> {
-        let reading = self
-            .reads
-            .iter()
-            .filter(move |(_, reads)| reads.contains(&node));
-        reading.map(|(&reader, _)| reader)
+    fn readers(&self, node: NodeId) -> impl Iterator<Item = NodeId> + '_ {
+        self.readers.get(&node).into_iter().flatten().copied()
     }
 
     /// The nodes that a kernel stores, in ascending order.
@@ -324,7 +332,7 @@ impl<'a> Sharing<'a> {
             .iter()
             .flat_map(|(&host, also)| also.iter().map(move |&node| (host, node)))
             .collect();
-        for (host, node) in all {
+        for &(host, node) in &all {
             let outside = self.readers(node).any(|reader| self.host[&reader] != host);
             if !outside {
                 self.plan.in_buffer[node.0] = false;
@@ -332,8 +340,9 @@ impl<'a> Sharing<'a> {
                     also.retain(|&other| other != node);
                 }
             }
-            self.plan.kernels.retain(|&root| root != node);
         }
+        let joined: HashSet<NodeId> = all.into_iter().map(|(_, node)| node).collect();
+        self.plan.kernels.retain(|root| !joined.contains(root));
     }
 }
 

@@ -16,6 +16,8 @@ pub fn transpose(
     wrt: &[NodeId],
 ) -> Result<Vec<Option<NodeId>>> {
     let roots: Vec<NodeId> = outputs.iter().map(|&(node, _)| node).collect();
+    graph.check_ids(&roots)?;
+    graph.check_ids(wrt)?;
     let needed = graph.ancestors(&roots);
     let linear = graph.depends_on(wrt);
     let mut cotangent: HashMap<NodeId, NodeId> = HashMap::new();

@@ -95,15 +95,16 @@ pub struct Group {
     pub gradient: Vector,
     /// `C v` of the group, after a product.
     pub product: Vector,
-    /// After a product, if asked for: the variance of `direction.g` as a mean over the group's examples,
-    /// `sum_n w_n^2 (s_n - s)^2 / (1 - sum_n w_n^2)` with the slopes `s_n` of the examples' losses. One element.
+    /// After a product, if asked for: the variance of `direction.g` as a sum over the group's examples, `sum_n w_n^2 (s_n - s)^2 / (1 - sum_n w_n^2 / W^2)` with the
+    /// slopes `s_n` of the examples' losses, their mean `s = sum_n w_n s_n / W`, and the group's weights `w_n` scaled to the sum `W` of the batch's. One element.
     pub slope_variance: Option<Slice>,
 }
 
 /// The quadratics of the groups of a batch at one point, with products along one direction for all of them in one pass: the first rows of a batch are the
 /// first group, and so on.
 ///
-/// Each group has a mean of its own. Network and kernels see the batch as a whole; only where examples are added up are groups kept apart, so this costs
+/// Each group stands for the batch: its weights are scaled to the sum of the batch's. The loss and gradient of the batch are the means of the groups', weighted by
+/// what the groups' own weights add up to. Network and kernels see the batch as a whole; only where examples are added up are groups kept apart, so this costs
 /// what one quadratic of the batch costs, and its vectors once for each group. It stays valid as long as a [`Quadratic`] does.
 #[derive(Debug)]
 pub struct GroupedQuadratic {
@@ -152,7 +153,7 @@ pub trait Objective {
     /// Number of examples in a batch, for counting work.
     fn examples(&self, batch: &Self::Batch) -> usize;
 
-    /// The rows of a batch in these ranges, as a batch with a mean of its own.
+    /// The rows of a batch in these ranges, as a batch that stands for the whole: with weights of the same sum.
     ///
     /// # Errors
     /// A batch that is too small.
