@@ -75,7 +75,9 @@ impl Lowered {
     pub(crate) fn scratch_elements(&self, rows: Option<Rows>) -> usize {
         match &self.computation {
             Computation::Product { sizes, family, .. } => dot::scratch_elements(*sizes, *family),
-            Computation::Gather { scatter, sizes, .. } => gather::scratch_elements(*scatter, *sizes),
+            Computation::Gather { scatter, sizes, .. } => {
+                gather::scratch_elements(*scatter, *sizes)
+            }
             Computation::Elementwise(_) => 0,
             Computation::Reduction(reduce) => reduce.scratch_elements(rows),
         }
@@ -343,10 +345,7 @@ impl Lowering<'_> {
         let (buffer, offset, strides) = self.address(operand, &coordinates, shape.len());
         (
             buffer,
-            View::new(
-                offset.unsigned_abs(),
-                [strides[0], strides[1], strides[2]],
-            ),
+            View::new(offset.unsigned_abs(), [strides[0], strides[1], strides[2]]),
         )
     }
 

@@ -218,7 +218,10 @@ impl InnerProducts {
                 ("ADDS", f64::from(u8::from(adds))),
             ];
             let pipeline = gpu.pipeline("add sums", ADD_SUMS, &constants)?;
-            let workgroups = grid(gpu.limits(), (lanes * part.rows * part.columns).div_ceil(64))?;
+            let workgroups = grid(
+                gpu.limits(),
+                (lanes * part.rows * part.columns).div_ceil(64),
+            )?;
             recording.dispatch(gpu, &pipeline, &[result, &part.slice], workgroups)?;
         }
         Ok(())

@@ -189,6 +189,7 @@ pub(crate) fn added_up(
         before: Some(Before {
             kernels: vec![(kernel, 0..outputs * parts)],
             operands,
+            results: vec![0..outputs * parts],
         }),
         ..last.kernel(rows)?
     })

@@ -16,4 +16,6 @@ pub(crate) mod loops;
 pub(crate) mod store;
 pub(crate) mod template;
 pub mod tuning;
+#[cfg(test)]
+mod twins;
 pub mod vector;

@@ -34,6 +34,8 @@ pub(crate) struct Before {
     pub(crate) kernels: Vec<(Kernel, Range<usize>)>,
     /// How many operands they read.
     pub(crate) operands: usize,
+    /// What is bound in place of these.
+    pub(crate) results: Vec<Range<usize>>,
 }
 
 /// Where the rows (axis 0) of a result lie, if not one after another: `elements` each, `pitch` elements apart.
@@ -69,7 +71,7 @@ impl Kernel {
     ) -> Result<()> {
         loops::check(self.label, self.longest_loop)?;
         let mut bindings = bindings.to_vec();
-        let results;
+        let results: Vec<Slice>;
         if let Some(before) = &self.before {
             let scratch = scratch.ok_or_else(|| Error::Length {
                 what: format!("the space for parts of kernel '{}'", self.label),
@@ -82,8 +84,12 @@ impl Kernel {
                 let operands = [&[&result], &bindings[read.clone()]].concat();
                 kernel.record(gpu, recording, &operands, None)?;
             }
-            results = scratch.slice(0..self.scratch_elements())?;
-            bindings.splice(read, [&results]);
+            results = before
+                .results
+                .iter()
+                .map(|range| scratch.slice(range.clone()))
+                .collect::<Result<_>>()?;
+            bindings.splice(read, &results);
         }
         let pipeline = gpu.pipeline(self.label, &self.source(&Capabilities::of(gpu)), &[])?;
         let mut resources = Vec::with_capacity(bindings.len());

@@ -87,10 +87,7 @@ pub fn inner_products(
     let count = vec4s(&[x, y])?;
     let groups = reduction_groups(count);
     // Vectors of 1 GiB, and no binding is larger than 4 GiB, are 4,160 iterations; the lanes are added by halving six times.
-    loops::check(
-        "inner_products",
-        in_chunks(count.div_ceil(64 * groups)) + 6,
-    )?;
+    loops::check("inner_products", in_chunks(count.div_ceil(64 * groups)) + 6)?;
     let text = [four(&Capabilities::of(gpu)), INNER_PRODUCTS].concat();
     let first_stage = gpu.pipeline("inner_products", &text, &[("COUNT", count as f64)])?;
     recording.dispatch(gpu, &first_stage, &[partials, x, y], [groups as u32, 1, 1])?;

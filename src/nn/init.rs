@@ -58,7 +58,9 @@ impl Init {
                 .collect())
         };
         match self {
-            Init::Constant(value) if !value.is_finite() => Err(refuse("not a finite number".into())),
+            Init::Constant(value) if !value.is_finite() => {
+                Err(refuse("not a finite number".into()))
+            }
             Init::Constant(value) => Ok(vec![value; count]),
             Init::Normal(deviation) => normal(f64::from(deviation), &mut random),
             Init::Glorot => {

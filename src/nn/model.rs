@@ -243,7 +243,11 @@ impl Model {
             };
             let output = (self.build)(&scope);
             let returned = [Some(output.losses), Some(output.outputs), output.metric];
-            if returned.iter().flatten().any(|tensor| !tensor.is_of(&builder)) {
+            if returned
+                .iter()
+                .flatten()
+                .any(|tensor| !tensor.is_of(&builder))
+            {
                 return Err(another_builder());
             }
             for (name, tensor) in [("losses", Some(output.losses)), ("metric", output.metric)] {

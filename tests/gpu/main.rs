@@ -14,6 +14,7 @@ mod decoupled;
 mod eigensolver;
 mod fixtures;
 mod krylov;
+mod long_loops;
 mod lowering;
 mod matrix_products;
 mod models;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
             ("eigensolver", eigensolver::tests()),
             ("fixtures", fixtures::tests()),
             ("krylov", krylov::tests()),
+            ("long_loops", long_loops::tests()),
             ("lowering", lowering::tests()),
             ("matrix_products", matrix_products::tests()),
             ("models", models::tests()),

@@ -57,7 +57,11 @@ impl Levels {
         } else {
             format!(" * {once}")
         };
-        let end = if spans.is_empty() { end } else { format!("({end})") };
+        let end = if spans.is_empty() {
+            end
+        } else {
+            format!("({end})")
+        };
         open += &format!("    for (var k = {start}; k < {end}{once}; k += {step}u) {{");
         close += "    }\n";
         for depth in (0..spans.len()).rev() {

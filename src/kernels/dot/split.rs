@@ -40,10 +40,7 @@ impl Parts {
         }
         // A few more parts where that leaves no rest, which would be a kernel of its own.
         let even = (wanted..=wanted + wanted / 2).find(|parts| k.is_multiple_of(4 * parts));
-        let terms = even.map_or_else(
-            || k.div_ceil(wanted).next_multiple_of(4),
-            |parts| k / parts,
-        );
+        let terms = even.map_or_else(|| k.div_ceil(wanted).next_multiple_of(4), |parts| k / parts);
         Some(Self {
             count: k / terms,
             terms,
@@ -96,9 +93,10 @@ pub(super) fn kernel(
     let (left, right) = (lhs.strides[2], rhs.strides[1]);
     let mut kernels = vec![(
         part(equal_sizes, &in_parts(lhs, left), &in_parts(rhs, right))?,
-        equal,
+        equal.clone(),
     )];
-    let rest_at = last.start;
+    // Without a rest something must be bound that is not read.
+    let mut results = vec![equal.clone(), equal.clone()];
     if rest > 0 {
         let beyond = |view: &View, along_k: usize| View {
             offset: view.offset + count * terms * along_k,
@@ -106,29 +104,31 @@ pub(super) fn kernel(
         };
         let sizes = Sizes { k: rest, ..sizes };
         let kernel = part(sizes, &beyond(lhs, left), &beyond(rhs, right))?;
-        kernels.push((kernel, last));
+        kernels.push((kernel, last.clone()));
+        results[1] = last.clone();
     }
-    let elements = parts.elements(sizes);
     let four = n.is_multiple_of(4);
     let element = if four { "Four" } else { "f32" };
     let constants = format!(
-        "const M: u32 = {m}u;\nconst N: u32 = {n}u;\nconst BATCH: u32 = {batch}u;\nconst PARTS: u32 = {count}u;\n\
-         const HAS_REST: bool = {};\nconst REST: u32 = {rest_at}u;\n\
+        "const M: u32 = {m}u;\nconst N: u32 = {n}u;\nconst BATCH: u32 = {batch}u;\nconst PARTS: u32 = {count}u;\nconst HAS_REST: bool = {};\n\
          @group(0) @binding(0) var<storage, read_write> result: array<{}>;\n\
-         @group(0) @binding(1) var<storage, read> partial: array<{element}>;\n{}",
+         @group(0) @binding(1) var<storage, read> partial: array<{element}>;\n\
+         @group(0) @binding(2) var<storage, read> rest: array<{element}>;\n{}",
         rest > 0,
         store.element,
         store.operands
     );
-    let load = if four {
-        "    return floats(partial[at / 4u]);".to_string()
-    } else {
-        let last = elements - 1;
-        format!(
-            "    return vec4<f32>(partial[at], partial[min(at + 1u, {last}u)], partial[min(at + 2u, {last}u)], partial[min(at + 3u, {last}u)]);"
-        )
+    let load = |name: &str, array: &str, elements: usize| {
+        let value = if four {
+            format!("floats({array}[at / 4u])")
+        } else {
+            let after = |q| format!("{array}[min(at + {q}u, {}u)]", elements - 1);
+            let [y, z, w] = [1, 2, 3].map(after);
+            format!("vec4<f32>({array}[at], {y}, {z}, {w})")
+        };
+        format!("fn {name}(at: u32) -> vec4<f32> {{\n    return {value};\n}}\n")
     };
-    let load = format!("fn load(at: u32) -> vec4<f32> {{\n{load}\n}}\n");
+    let load = load("load", "partial", equal.len()) + &load("load_rest", "rest", last.len());
     let text = fill(
         JOIN,
         &[
@@ -146,6 +146,7 @@ pub(super) fn kernel(
         before: Some(Before {
             kernels,
             operands: 2,
+            results,
         }),
     })
 }

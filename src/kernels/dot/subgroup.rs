@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::levels::{self, Levels};
 use super::family::{Loads, SubgroupTile};
+use super::levels::{self, Levels};
 use super::view::{Access, Load, TEXTURE, View};
 use super::{Sizes, bindings, constants};
 use crate::error::Result;

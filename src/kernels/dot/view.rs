@@ -80,9 +80,9 @@ impl View {
         } = self;
         match parts {
             None => format!("batch * {sb}u + {offset}u"),
-            Some(PartsOfView { batch, stride }) => format!(
-                "(batch % {batch}u) * {sb}u + (batch / {batch}u) * {stride}u + {offset}u"
-            ),
+            Some(PartsOfView { batch, stride }) => {
+                format!("(batch % {batch}u) * {sb}u + (batch / {batch}u) * {stride}u + {offset}u")
+            }
         }
     }
 

@@ -57,7 +57,8 @@ impl GraphObjective {
             _ => {}
         }
         self.gpu.upload(&inputs.weights, 0, &batch.weights)?;
-        self.gpu.upload(&inputs.total, 0, &[batch.total_weight() as f32])?;
+        self.gpu
+            .upload(&inputs.total, 0, &[batch.total_weight() as f32])?;
         Ok(inputs)
     }
 
