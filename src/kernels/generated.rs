@@ -189,7 +189,7 @@ pub(crate) fn added_up(
         before: Some(Before {
             kernels: vec![(kernel, 0..outputs * parts)],
             operands,
-            results: vec![0..outputs * parts],
+            results: std::iter::once(0..outputs * parts).collect(),
         }),
         ..last.kernel(rows)?
     })

@@ -314,7 +314,7 @@ fn blocks_of_vectors() -> Result<()> {
         let tensors: Vec<_> = rows.iter().map(|row| vec![row.clone()]).collect();
         block.write(&gpu, &tensors)?;
         let right = numbers(30, len);
-        other.write(&gpu, &[right.clone()])?;
+        other.write(&gpu, std::slice::from_ref(&right))?;
         let mut recording = Recording::new();
         let products = InnerProducts::record(
             &gpu,

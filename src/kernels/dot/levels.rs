@@ -28,11 +28,7 @@ impl Levels {
         kind: &str,
         once: &str,
     ) -> Self {
-        let spans: &[usize] = match k {
-            0..=CHUNK => &[],
-            0..=SECOND => &[CHUNK],
-            _ => &[SECOND, CHUNK],
-        };
+        let spans = spans(k);
         let (mut open, mut close) = (String::new(), String::new());
         let mut start = "0u".to_string();
         let mut end = format!("{k}u");
@@ -84,12 +80,19 @@ impl Levels {
     }
 }
 
+/// Terms of an iteration of each loop around the innermost one.
+fn spans(k: usize) -> &'static [usize] {
+    if k <= CHUNK {
+        &[]
+    } else if k <= SECOND {
+        &[CHUNK]
+    } else {
+        &[SECOND, CHUNK]
+    }
+}
+
 /// Iterations of these loops with `inner` more in each step.
 pub(super) fn iterations(k: usize, step: usize, inner: usize) -> usize {
-    let chunks = match k {
-        0..=CHUNK => 0,
-        0..=SECOND => k.div_ceil(CHUNK),
-        _ => k.div_ceil(CHUNK) + k.div_ceil(SECOND),
-    };
-    k.div_ceil(step) * (1 + inner) + chunks
+    let outer = spans(k).iter().map(|&span| k.div_ceil(span));
+    k.div_ceil(step) * (1 + inner) + outer.sum::<usize>()
 }
