@@ -96,3 +96,19 @@ pub(super) fn iterations(k: usize, step: usize, inner: usize) -> usize {
     let outer = spans(k).iter().map(|&span| k.div_ceil(span));
     k.div_ceil(step) * (1 + inner) + outer.sum::<usize>()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{CHUNK, MOST_TERMS, SECOND, iterations};
+    use crate::kernels::loops::LONGEST_LOOP;
+
+    #[test]
+    fn the_longest_products_of_every_family_are_short_loops() {
+        assert_eq!(iterations(CHUNK, 4, 0), 16);
+        assert_eq!(iterations(SECOND, 4, 0), 256 + 16);
+        // Steps of 16 terms with a loop over them, as in shared.wgsl, and of four.
+        assert_eq!(iterations(MOST_TERMS, 16, 16), 1024 * 17 + 256 + 16);
+        assert!(iterations(MOST_TERMS, 16, 16) <= LONGEST_LOOP);
+        assert!(iterations(MOST_TERMS, 4, 0) + 512 <= LONGEST_LOOP);
+    }
+}
