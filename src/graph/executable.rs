@@ -265,7 +265,7 @@ impl<'g> Planned<'g> {
         }
         let scratch = match self.scratch_elements() {
             0 => None,
-            elements => Some(gpu.buffer("parts of products", elements)?),
+            elements => Some(gpu.buffer("parts of sums", elements)?),
         };
         let scratch = scratch.as_ref();
         let mut linearize = Recording::new();
@@ -316,11 +316,11 @@ impl<'g> Planned<'g> {
         })
     }
 
-    /// Elements for the parts of a product, which all products of the program share.
+    /// Elements for the parts of a sum, which all kernels of the program share.
     fn scratch_elements(&self) -> usize {
         self.kernels
             .iter()
-            .map(Lowered::scratch_elements)
+            .map(|lowered| lowered.scratch_elements(self.rows(lowered.root)))
             .max()
             .unwrap_or(0)
     }

@@ -30,6 +30,7 @@ enum Computation {
     Gather {
         scatter: bool,
         sizes: gather::Sizes,
+        software: bool,
     },
     Elementwise(Expression),
     Reduction(Reduce),
@@ -61,21 +62,25 @@ impl Lowered {
                 let store = Store::new(*sizes, finish.as_ref(), rows.map(|r| r.pitch))?;
                 dot::kernel(*sizes, lhs, rhs, *family, &store)
             }
-            Computation::Gather { scatter, sizes } => gather::kernel(*scatter, *sizes),
+            Computation::Gather {
+                scatter,
+                sizes,
+                software,
+            } => gather::kernel(*scatter, *sizes, *software),
             Computation::Elementwise(expression) => pointwise(expression, rows),
             Computation::Reduction(reduce) => reduce.kernel(rows),
         }
     }
 
-    /// Elements that it needs for the parts of a product.
-    pub(crate) fn scratch_elements(&self) -> usize {
+    /// Elements that it needs for the parts of a sum.
+    pub(crate) fn scratch_elements(&self, rows: Option<Rows>) -> usize {
         match &self.computation {
-            Computation::Product {
-                sizes,
-                family: Family::Split { parts, .. },
-                ..
-            } => *parts as usize * sizes.m * sizes.n,
-            _ => 0,
+            Computation::Product { sizes, family, .. } => dot::scratch_elements(*sizes, *family),
+            Computation::Gather { scatter, sizes, .. } => {
+                gather::scratch_elements(*scatter, *sizes)
+            }
+            Computation::Elementwise(_) => 0,
+            Computation::Reduction(reduce) => reduce.scratch_elements(rows),
         }
     }
 
@@ -249,7 +254,14 @@ impl Lowering<'_> {
                     count: shape_of(1)[0],
                 };
                 let operands = node.operands.iter().map(|&o| self.contiguous(o)).collect();
-                (Computation::Gather { scatter, sizes }, operands)
+                (
+                    Computation::Gather {
+                        scatter,
+                        sizes,
+                        software: self.products.capabilities.software,
+                    },
+                    operands,
+                )
             }
             Op::Sum(_) | Op::Max(_) => self.reduction(root, None)?,
             _ => {
@@ -340,10 +352,7 @@ impl Lowering<'_> {
         let (buffer, offset, strides) = self.address(operand, &coordinates, shape.len());
         (
             buffer,
-            View {
-                offset: offset.unsigned_abs(),
-                strides: [strides[0], strides[1], strides[2]],
-            },
+            View::new(offset.unsigned_abs(), [strides[0], strides[1], strides[2]]),
         )
     }
 
@@ -480,6 +489,9 @@ impl Lowering<'_> {
     }
 }
 
+/// What u32 counts, less what a workgroup may count beyond the end.
+const MOST_ELEMENTS: usize = u32::MAX as usize - (1 << 20);
+
 /// WGSL has no infinities, and kernels count in u32.
 fn check_expressible(graph: &Graph, root: NodeId, expression: &Expression) -> Result<()> {
     let mut constants = expression.steps.iter().filter_map(|step| match step {
@@ -493,12 +505,12 @@ fn check_expressible(graph: &Graph, root: NodeId, expression: &Expression) -> Re
         });
     }
     let count = elements(&expression.axes);
-    if u32::try_from(count).is_err() {
+    if count > MOST_ELEMENTS {
         return Err(Error::OverLimit {
             what: format!("{}, in elements or terms,", graph.describe(root)),
             needed: count as u64,
             limit_name: "the range of u32",
-            limit: u32::MAX.into(),
+            limit: MOST_ELEMENTS as u64,
             advice: "use a smaller batch or network",
         });
     }

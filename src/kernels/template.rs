@@ -4,7 +4,10 @@
 //! default that a generated kernel replaces.
 
 use super::dot::Capabilities;
+use std::ops::Range;
+
 use super::four::four;
+use super::loops;
 use crate::error::{Error, Result};
 use crate::gpu::{Binding, Gpu, Recording, Requirements, Slice, grid};
 
@@ -18,9 +21,12 @@ pub(crate) struct Kernel {
     pub(crate) workgroups: usize,
     /// Operands that are read as textures: number of the binding, and how many of its elements are read, a multiple of four.
     pub(crate) textures: Vec<(usize, usize)>,
+    /// Its invocations and memory.
     pub(crate) workgroup: Workgroup,
-    /// What runs before it. Both have the same operands, but this kernel's first one takes the place of the two that only the other reads.
-    pub(crate) before: Option<Box<Before>>,
+    /// Iterations of its longest invocation, of all loops together.
+    pub(crate) longest_loop: usize,
+    /// What runs before it. The first operands are read there alone; in their place this kernel reads the results.
+    pub(crate) before: Option<Before>,
 }
 
 /// A workgroup of a kernel.
@@ -39,12 +45,15 @@ impl Workgroup {
     };
 }
 
-/// A kernel whose result only the next one reads.
+/// Kernels whose results only the next one reads.
 #[derive(Clone, Debug)]
 pub(crate) struct Before {
-    pub(crate) kernel: Kernel,
-    /// Elements of the result.
-    pub(crate) elements: usize,
+    /// With where the results are, in elements.
+    pub(crate) kernels: Vec<(Kernel, Range<usize>)>,
+    /// How many operands they read.
+    pub(crate) operands: usize,
+    /// What is bound in place of these.
+    pub(crate) results: Vec<Range<usize>>,
 }
 
 /// Where the rows (axis 0) of a result lie, if not one after another: `elements` each, `pitch` elements apart.
@@ -74,7 +83,8 @@ impl Kernel {
 
     /// Elements that it needs for the result of the kernel before it.
     pub(crate) fn scratch_elements(&self) -> usize {
-        self.before.as_ref().map_or(0, |before| before.elements)
+        let ends = self.before.iter().flat_map(|before| &before.kernels);
+        ends.map(|(_, range)| range.end).max().unwrap_or(0)
     }
 
     /// Adds a run of the kernel to a recording; `scratch` holds [`scratch_elements`](Self::scratch_elements), where it needs any.
@@ -85,13 +95,27 @@ impl Kernel {
         bindings: &[&Slice],
         scratch: Option<&Slice>,
     ) -> Result<()> {
+        loops::check(self.label, self.longest_loop)?;
         let mut bindings = bindings.to_vec();
-        if let (Some(before), Some(scratch)) = (&self.before, scratch) {
-            let partial = scratch.slice(0..before.elements)?;
-            before
-                .kernel
-                .record(gpu, recording, &[&partial, bindings[1], bindings[2]], None)?;
-            bindings.splice(1..3, [scratch]);
+        let results: Vec<Slice>;
+        if let Some(before) = &self.before {
+            let scratch = scratch.ok_or_else(|| Error::Length {
+                what: format!("the space for parts of kernel '{}'", self.label),
+                found: 0,
+                expected: self.scratch_elements(),
+            })?;
+            let read = 1..1 + before.operands;
+            for (kernel, range) in &before.kernels {
+                let result = scratch.slice(range.clone())?;
+                let operands = [&[&result], &bindings[read.clone()]].concat();
+                kernel.record(gpu, recording, &operands, None)?;
+            }
+            results = before
+                .results
+                .iter()
+                .map(|range| scratch.slice(range.clone()))
+                .collect::<Result<_>>()?;
+            bindings.splice(read, &results);
         }
         let source = self.source(&Capabilities::of(gpu));
         let pipeline = gpu.kernel(self.label, &source, &[], self.requirements())?;
@@ -169,8 +193,7 @@ mod tests {
             n: 32,
             k: 64,
         };
-        let [lhs, rhs] =
-            [[64 * 64, 64, 1], [64 * 32, 32, 1]].map(|strides| View { offset: 0, strides });
+        let [lhs, rhs] = [[64 * 64, 64, 1], [64 * 32, 32, 1]].map(|strides| View::new(0, strides));
         let mut seen = 0;
         for subgroup_size in [None, Some(4), Some(32), Some(128)] {
             let capabilities = Capabilities {
@@ -183,8 +206,8 @@ mod tests {
             for family in Family::all(&capabilities) {
                 let store = Store::new(sizes, None, None)?;
                 let product = kernel(sizes, &lhs, &rhs, family, &store)?;
-                let before = product.before.as_ref().map(|before| &before.kernel);
-                for kernel in before.into_iter().chain([&product]) {
+                let before = product.before.iter().flat_map(|before| &before.kernels);
+                for kernel in before.map(|(kernel, _)| kernel).chain([&product]) {
                     let found = declared(kernel, &capabilities);
                     assert_eq!(kernel.requirements(), found, "{family}");
                     seen += 1;
@@ -198,7 +221,7 @@ mod tests {
             count: 7,
         };
         for scatter in [false, true] {
-            let kernel = gather::kernel(scatter, sizes)?;
+            let kernel = gather::kernel(scatter, sizes, false)?;
             let found = declared(&kernel, &Capabilities::default());
             assert_eq!(kernel.requirements(), found);
         }

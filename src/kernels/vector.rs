@@ -2,6 +2,7 @@
 
 use super::dot::Capabilities;
 use super::four::four;
+use super::loops::{self, in_chunks};
 use super::requirements;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recording, Slice, grid};
@@ -87,6 +88,8 @@ pub fn inner_products(
 ) -> Result<()> {
     let count = vec4s(&[x, y])?;
     let groups = reduction_groups(count);
+    // Vectors of 1 GiB, and no binding is larger than 4 GiB, are 4,160 iterations; the lanes are added by halving six times.
+    loops::check("inner_products", in_chunks(count.div_ceil(64 * groups)) + 6)?;
     let text = [four(&Capabilities::of(gpu)), INNER_PRODUCTS].concat();
     let first_stage = gpu.kernel(
         "inner_products",

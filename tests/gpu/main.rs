@@ -16,6 +16,7 @@ mod fixtures;
 mod krylov;
 mod limits;
 mod locate;
+mod long_loops;
 mod losses;
 mod lowering;
 mod matrix_products;
@@ -89,6 +90,7 @@ fn main() -> ExitCode {
             ("limits", limits::tests()),
             ("locate", locate::tests()),
             ("losses", losses::tests()),
+            ("long_loops", long_loops::tests()),
             ("lowering", lowering::tests()),
             ("matrix_products", matrix_products::tests()),
             ("models", models::tests()),

@@ -1,6 +1,7 @@
 //! Face of `shaders/dot/registers.wgsl`.
 
 use super::family::Loads;
+use super::levels::{self, Levels};
 use super::view::{Access, Load, View};
 use super::{Sizes, bindings, constants};
 use crate::error::Result;
@@ -43,11 +44,15 @@ pub(super) fn kernel(
     let constants = constants(sizes)
         + &format!("const BLOCKS: u32 = {blocks}u;\n")
         + &bindings([store.element, lhs_type, rhs_type], store);
+    let accumulators = &["c0".to_string(), "c1".to_string()][..blocks as usize];
+    let levels = Levels::new(sizes.k, 4, accumulators, "mat4x4<f32>", "");
     let text = fill(
         REGISTERS,
         &[
             ("constants", &constants),
             ("loads", &(left + &right)),
+            ("open", &levels.open),
+            ("close", &levels.close),
             ("store", &store.text),
         ],
     )?;
@@ -56,6 +61,7 @@ pub(super) fn kernel(
         workgroup: Workgroup::APART,
         label: "dot, registers",
         textures: Vec::new(),
+        longest_loop: levels::iterations(sizes.k, 4, 0),
         before: None,
         text: store.functions.clone() + &text,
         workgroups: invocations.div_ceil(64),
