@@ -10,8 +10,10 @@ mod decoupled;
 mod first_order;
 mod lrsfn;
 mod newton_cg;
+mod not_finite;
 mod optimizer;
 mod report;
+mod saved;
 mod strategy;
 
 pub use damping::LevenbergMarquardt;
