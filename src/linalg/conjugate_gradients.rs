@@ -246,6 +246,15 @@ fn report(read: &[Vec<f32>], products: usize) -> Option<CgReport> {
     let (companion_start, companion) = read
         .get(1)
         .map_or((0.0, Vec::new()), |log| read_log(log, iterations));
+    // Along directions that start as -M^-1 g, not in units of it.
+    let companion = companion
+        .into_iter()
+        .map(|step| LineStep {
+            slope: step.slope * unit,
+            curvature: step.curvature * unit * unit,
+            length: step.length / unit,
+        })
+        .collect();
     Some(CgReport {
         stop,
         iterations,
