@@ -6,7 +6,7 @@ use super::dot::Capabilities;
 use super::four::four;
 use super::requirements::Cg;
 use super::template::fill;
-use super::vector::vec4s;
+use super::vector::{reduction_groups, vec4s};
 use crate::error::Result;
 use crate::gpu::{Gpu, Recording, Slice, grid};
 
@@ -14,6 +14,7 @@ const STATE: &str = include_str!("../../shaders/cg/state.wgsl");
 const SUMS: &str = include_str!("../../shaders/cg/sums.wgsl");
 const PARTIALS: &str = include_str!("../../shaders/cg/partials.wgsl");
 const DECISION: &str = include_str!("../../shaders/cg/decision.wgsl");
+const LARGEST: &str = include_str!("../../shaders/cg/largest.wgsl");
 const START: &str = include_str!("../../shaders/cg/start.wgsl");
 const SHORT: &str = include_str!("../../shaders/cg/short.wgsl");
 const LONG: &str = include_str!("../../shaders/cg/long.wgsl");
@@ -66,6 +67,7 @@ pub(crate) struct Scalars {
     pub(crate) xp: f32,
     pub(crate) tail: f32,
     pub(crate) phi: f32,
+    pub(crate) lift: f32,
 }
 
 /// The fixed part of `State` in `shaders/cg/state.wgsl`; the model values follow.
@@ -78,12 +80,40 @@ pub(crate) struct State {
     pub(crate) residual_tolerance: f32,
     pub(crate) progress_tolerance: f32,
     pub(crate) radius: f32,
+    /// Bits of the largest `|g_i|`.
+    pub(crate) largest: u32,
     pub(crate) now: Scalars,
     pub(crate) next: Scalars,
 }
 
+/// Place of the bits of the largest `|g_i|` in it.
+const LARGEST_AT: usize = std::mem::offset_of!(State, largest) / 4;
+
 /// Elements of the fixed part.
 pub(crate) const STATE_ELEMENTS: usize = size_of::<State>() / 4;
+
+/// The unit of residuals and directions: the power of two at or below the largest `|g_i|`, as `unit` in `shaders/cg/state.wgsl` has it.
+pub(crate) fn unit(largest: u32) -> f64 {
+    f64::from(f32::from_bits(
+        (largest & 0x7f80_0000).clamp(0x0080_0000, 0x7e80_0000),
+    ))
+}
+
+/// Records `words[at] = max(words[at], bits of the largest |x_i|)`: what is not finite is larger than all that is. Somebody must have set the word to
+/// zero before.
+pub(crate) fn largest(
+    gpu: &Gpu,
+    recording: &mut Recording,
+    (words, at): (&Slice, usize),
+    x: &Slice,
+) -> Result<()> {
+    let count = vec4s(&[x])?;
+    let text = [four(&Capabilities::of(gpu)), LARGEST].concat();
+    let constants = [("COUNT", count as f64), ("AT", at as f64)];
+    let pipeline = gpu.pipeline("largest element", &text, &constants)?;
+    let groups = reduction_groups(count);
+    recording.dispatch(gpu, &pipeline, &[words, x], [groups as u32, 1, 1])
+}
 
 /// The vectors of a solve.
 #[derive(Clone, Copy, Debug)]
@@ -257,6 +287,7 @@ pub(crate) fn start(
         faces.inverse(),
     ];
     let groups = faces.division.groups;
+    largest(gpu, recording, (on.state, LARGEST_AT), on.g)?;
     faces.dispatch(
         recording,
         (Cg::Start, "cg start"),

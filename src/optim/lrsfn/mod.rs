@@ -214,19 +214,22 @@ impl LowRankSaddleFreeNewton {
             DampingRule::Fixed => None,
             DampingRule::Adaptive(rule) => Some(rule),
         };
-        let accepted = candidate.loss.is_finite()
+        // Nothing moves where there is no gradient, and nothing is learnt about the model.
+        let stationary = candidate.square == 0.0;
+        let accepted = !stationary
+            && candidate.loss.is_finite()
             && candidate.square.is_finite()
             && (adaptive.is_none() || candidate.loss <= base);
         if accepted {
             let judge = &self.judges.0[proposal.judge];
             gpu.submit(|recorder| judge.candidates.record_move(recorder))?;
-        } else if adaptive.is_none() {
+        } else if adaptive.is_none() && !stationary {
             return Err(Error::NotFinite {
                 what: "the loss after the step".into(),
                 advice: "Use a smaller step length or more damping.",
             });
         }
-        if let Some(rule) = adaptive {
+        if let (Some(rule), false) = (adaptive, stationary) {
             let rho = if accepted { rho } else { f64::NEG_INFINITY };
             self.damping = rule.next(damping, rho).max(self.options.damping);
         }
@@ -243,7 +246,7 @@ impl LowRankSaddleFreeNewton {
             },
             accepted,
             step_length: Some(self.lengths[0]),
-            rho: rho.is_finite().then_some(rho),
+            rho: (rho.is_finite() && !stationary).then_some(rho),
             damping: Some(damping),
             eigenvalues: all_values(used),
             eigenvalue_noise: noise.copied().collect(),
