@@ -9,9 +9,9 @@
 // might be so long that a parameter overflows: |step| <= 2 rate (|g| + |m|) for SGD, and rate (|g| + |m|) / (correction1 epsilon) for Adam.
 // 28 bytes per element with Adam.
 //
-// settings = [rate, beta1, beta2, epsilon, correction1, correction2, decay, nesterov].
-// binding 0: theta [4 COUNT]; 1: m; 2: v (Adam; with SGD a vector that is not touched); 3: g; 4: settings; 5: loss [1];
-// 6: sums = (g.m, g.g, m.m), with m before the step.
+// binding 0: theta [4 COUNT]; 1: m; 2: v (Adam; with SGD a vector that is not touched); 3: g; 4: scalars = [rate, beta1, beta2, epsilon | correction1,
+// correction2, decay, nesterov | loss, g.m, g.g, m.m], with m before the step. The scalars are uniform: so the kernel needs four storage buffers, which is
+// what every device with compute shaders has. 64 invocations, which suits any device: the kernel waits for memory alone.
 
 override COUNT: u32 = 1u;
 override METHOD: u32 = 0u;
@@ -20,9 +20,7 @@ override METHOD: u32 = 0u;
 @group(0) @binding(1) var<storage, read_write> m: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read_write> v: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> g: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read> settings: array<f32>;
-@group(0) @binding(5) var<storage, read> loss: array<f32>;
-@group(0) @binding(6) var<storage, read> sums: array<f32>;
+@group(0) @binding(4) var<uniform> scalars: array<vec4<f32>, 3>;
 
 fn is_finite(x: f32) -> bool {
     return (bitcast<u32>(x) & 0x7f800000u) != 0x7f800000u;
@@ -31,9 +29,10 @@ fn is_finite(x: f32) -> bool {
 const LONGEST_STEP: f32 = 1e37;
 
 fn is_short() -> bool {
-    var reach = settings[0] * (sqrt(sums[1]) + sqrt(sums[2]));
+    let squares = scalars[2].zw;
+    var reach = scalars[0].x * (sqrt(squares.x) + sqrt(squares.y));
     if (METHOD == 1u) {
-        reach = reach / (settings[3] * settings[4]);
+        reach = reach / (scalars[0].w * scalars[1].x);
     }
     return is_finite(reach) && reach < LONGEST_STEP;
 }
@@ -41,22 +40,25 @@ fn is_short() -> bool {
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     let i = id.x + id.y * groups.x * 64u;
-    if (i >= COUNT || !is_finite(loss[0]) || !is_finite(sums[1]) || !is_finite(sums[2]) || !is_short()) {
+    let found = scalars[2];
+    if (i >= COUNT || !is_finite(found.x) || !is_finite(found.z) || !is_finite(found.w) || !is_short()) {
         return;
     }
-    let rate = settings[0];
-    let beta1 = settings[1];
-    let decayed = (1.0 - rate * settings[6]) * theta[i];
+    let rate = scalars[0].x;
+    let beta1 = scalars[0].y;
+    let epsilon = scalars[0].w;
+    let corrections = scalars[1].xy;
+    let decayed = (1.0 - rate * scalars[1].z) * theta[i];
     if (METHOD == 0u) {
         let moment = beta1 * m[i] + g[i];
         m[i] = moment;
-        theta[i] = decayed - rate * select(moment, g[i] + beta1 * moment, settings[7] > 0.0);
+        theta[i] = decayed - rate * select(moment, g[i] + beta1 * moment, scalars[1].w > 0.0);
     } else {
-        let beta2 = settings[2];
+        let beta2 = scalars[0].z;
         let first = beta1 * m[i] + (1.0 - beta1) * g[i];
         let second = beta2 * v[i] + (1.0 - beta2) * g[i] * g[i];
         m[i] = first;
         v[i] = second;
-        theta[i] = decayed - rate * (first / settings[4]) / (sqrt(second / settings[5]) + settings[3]);
+        theta[i] = decayed - rate * (first / corrections.x) / (sqrt(second / corrections.y) + epsilon);
     }
 }

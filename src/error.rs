@@ -39,6 +39,17 @@ pub enum Error {
         /// What was being allocated.
         what: String,
     },
+    /// The device did not finish in time. What was submitted goes on: the `Gpu` can be used again once it ends.
+    #[error(
+        "{what} was not finished after {seconds} s. If the work is long, use smaller batches or fewer iterations per submission, or wait longer \
+         (AdapterOptions::with_timeout, Gpu::with_timeout, OSCULANT_TIMEOUT); if it should be short, the driver hangs: update it, or take another adapter"
+    )]
+    Timeout {
+        /// What was waited for.
+        what: String,
+        /// How long.
+        seconds: f64,
+    },
     /// A request exceeds a limit of the device.
     #[error("{what} needs {needed}, but the device's limit {limit_name} is {limit}: {advice}")]
     OverLimit {

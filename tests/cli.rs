@@ -635,3 +635,54 @@ fn analyses_write_what_they_say() {
         &["--batch 0", "all"],
     );
 }
+
+/// Writes NaN over the first number of a tensor of a checkpoint: after 8 bytes with its length, the header says where tensors are.
+fn poison(path: &Path, tensor: &str) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    let entries = header.as_object().unwrap();
+    let entry = entries.iter().find(|(name, _)| *name == tensor);
+    let start = entry.unwrap().1["data_offsets"][0].as_u64().unwrap() as usize;
+    bytes[8 + length + start..][..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn the_node_at_which_numbers_stop_being_finite_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sgd.safetensors");
+    let file = file.to_str().unwrap();
+    let train = ["train", "digits-mlp", "--optimizer", "sgd"];
+    success(&[&train[..], &["--work", "0.2", "--checkpoint", file]].concat());
+    let show = ["show", "digits-mlp", "--checkpoint", file, "--locate"];
+    assert!(success(&show).contains("are finite on 1000 rows"));
+    poison(Path::new(file), "dense1.weight");
+    let found = success(&show);
+    for word in [
+        "the loss",
+        "'dense1.weight'",
+        "NaN at [0, 0]",
+        "the parameter itself",
+    ] {
+        assert!(found.contains(word), "no '{word}' in {found}");
+    }
+    let resumed = osculant(&[
+        "train",
+        "digits-mlp",
+        "--resume",
+        file,
+        "--work",
+        "0.4",
+        "--locate",
+    ]);
+    let (printed, errors) = (
+        String::from_utf8(resumed.stdout).unwrap(),
+        String::from_utf8(resumed.stderr).unwrap(),
+    );
+    assert_eq!(resumed.status.code(), Some(1));
+    assert!(printed.contains("'dense1.weight'"), "{printed}");
+    assert!(errors.contains("'dense1.weight'"), "{errors}");
+    failure(&["show", "digits-autoencoder"], &["--locate"]);
+    success(&["show", "digits-autoencoder", "--locate"]);
+}

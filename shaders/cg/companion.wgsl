@@ -5,6 +5,9 @@
 //
 // It runs after the product and before the iteration that changes p, and does nothing once the solve has stopped.
 //
+// p is in units of the solve that it belongs to (see state.wgsl), and slopes, curvatures and steps are those along p as it is there; x' and r' are in
+// their own.
+//
 // HALF 1: the sums (p.q', p.r'), by up to 256 workgroups.   HALF 2: every workgroup adds their partial sums, in the same order; then each moves its part.
 // HALF 0: both, in one workgroup, for vectors that one manages. log[3 i ..] = (p.r', p.q', alpha') of iteration i.
 //
@@ -36,7 +39,7 @@ fn length_along(slope: f32, curvature: f32) -> f32 {
     if (curvature > 0.0) {
         length = -slope / curvature;
         if (SHRINKS) {
-            length *= max(0.0, 1.0 - variance[0] / (slope * slope));
+            length *= max(0.0, 1.0 - variance[0] / slope / slope);
         }
     }
     return select(0.0, length, is_finite(length));
@@ -58,10 +61,14 @@ fn main(
     workgroupBarrier();
     var sum = Sums();
     if (HALF < 2u) {
-        for (var i = first; i < end; i += LANES) {
-            let pi = floats(p[i]);
-            let qi = floats(q[i]) + shift * pi;
-            sum.b += vec2<f32>(dot(pi, qi), dot(pi, floats(r[i])));
+        for (var run = first; run < end; run += RUN * LANES) {
+            var part = vec2<f32>();
+            for (var i = run; i < min(end, run + RUN * LANES); i += LANES) {
+                let pi = floats(p[i]);
+                let qi = floats(q[i]) + shift * pi;
+                part += vec2<f32>(dot(pi, qi), dot(pi, floats(r[i])));
+            }
+            sum.b += part;
         }
         sum = over_workgroup(sum, local.x);
     } else {

@@ -5,6 +5,8 @@
 // 1983; norms by recurrence as in Conn, Gould, Toint 2000, section 7.5.1). After the step: relative progress of phi over k = max(min_window, i/10)
 // iterations below k times its tolerance, for phi < 0 (Martens 2010, section 4.4); the cap on iterations. x never moves to where phi, its norm or the
 // predicted numerator are not finite. phi changes by alpha p.r + alpha^2/2 p.q'.
+//
+// Every comparison here is one of numbers in the same units, so no decision depends on the unit of the loss.
 //#include cg/state.wgsl
 //#include cg/sums.wgsl
 
@@ -15,6 +17,7 @@ struct Decision {
     moves: bool,
     turns: bool,      // p becomes the next direction
     alpha: f32,
+    along: f32,       // scale alpha: x moves by so much of p
     beta: f32,
     next: Scalars,
 }
@@ -34,7 +37,7 @@ fn decide(s: Scalars, sum: Sums, phi_earlier: f32) -> Decision {
     let pr = sum.a.y;
     let rr = sum.a.z;
     let rz = sum.a.w;
-    var d = Decision(false, false, 0.0, 0.0, s);
+    var d = Decision(false, false, 0.0, 0.0, 0.0, s);
     if (s.stop != 0u) {
         return d;
     }
@@ -56,26 +59,31 @@ fn decide(s: Scalars, sum: Sums, phi_earlier: f32) -> Decision {
     if (pq > 0.0) {
         alpha = -pr / pq;
     }
+    let scale = unit();
+    var along = scale * alpha;
     let pp = rz + s.tail;
     let region = state.radius > 0.0;
-    var reach = s.xx + alpha * (2.0 * s.xp + alpha * pp);
+    var reach = s.xx + along * (2.0 * s.xp + along * pp);
     var pending = 0u;
     if (region && (pq <= 0.0 || reach >= state.radius * state.radius)) {
         // The root of |x + t p| = radius on the side where the model falls.
         let side = select(1.0, -1.0, pr > 0.0);
         let gap = max(state.radius * state.radius - s.xx, 0.0);
-        alpha = side * gap / (side * s.xp + sqrt(s.xp * s.xp + pp * gap));
-        reach = s.xx + alpha * (2.0 * s.xp + alpha * pp);
+        along = side * gap / (side * s.xp + sqrt(s.xp * s.xp + pp * gap));
+        alpha = inverse_power(scale) * along;
+        reach = s.xx + along * (2.0 * s.xp + along * pp);
         pending = select(BOUNDARY, NEGATIVE_CURVATURE, pq <= 0.0);
     } else if (pq <= 0.0) {
         d.next.stop = NEGATIVE_CURVATURE;
         return d;
     }
-    let growth = alpha * alpha * sum.b.y;
+    // sum.b.y is of lift q'.
+    let lowered = inverse_power(s.lift) * alpha;
+    let growth = lowered * (lowered * sum.b.y);
     var predicted = rz + 2.0 * alpha * sum.b.x + growth;
     let phi = s.phi + alpha * (pr + 0.5 * alpha * pq);
     // x that overflows could not be taken back.
-    if (!is_finite(alpha) || !is_finite(reach) || !is_finite(phi) || !is_finite(predicted)) {
+    if (!is_finite(alpha) || !is_finite(along) || !is_finite(reach) || !is_finite(phi) || !is_finite(predicted)) {
         d.next.stop = NOT_FINITE;
         return d;
     }
@@ -97,9 +105,11 @@ fn decide(s: Scalars, sum: Sums, phi_earlier: f32) -> Decision {
     d.moves = true;
     d.turns = d.next.stop == 0u;
     d.alpha = alpha;
+    d.along = along;
     d.next.iterations = i;
     d.next.phi = phi;
     d.next.xx = reach;
+    d.next.lift = power_of_two(abs(alpha));
     turn(&d, s, rz, predicted);
     return d;
 }
@@ -109,6 +119,6 @@ fn turn(d: ptr<function, Decision>, s: Scalars, rz: f32, rz_after: f32) {
     let pp = rz + s.tail;
     let beta = rz_after / rz;
     (*d).beta = beta;
-    (*d).next.xp = beta * (s.xp + (*d).alpha * pp);
+    (*d).next.xp = beta * (s.xp + (*d).along * pp);
     (*d).next.tail = beta * beta * pp;
 }

@@ -3,13 +3,13 @@
 //
 //     sums      (p.q', p.r, r.r, r.z), (z.q', q'.M^-1 q')
 //     alpha     -p.r / p.q', the minimiser along p whatever p is
-//     x += alpha p;   r += alpha q'
+//     x += scale alpha p;   r += alpha q'
 //     beta      r.z of the new r / r.z, whose numerator is predicted: r.z + 2 alpha z.q' + alpha^2 q'.M^-1 q'
 //     p         -M^-1 r + beta p
 //
 // The prediction saves a reduction, so that the whole is one reduction and one pass. All sums are taken anew from the vectors in each iteration, so
 // an error of the predicted numerator does not accumulate: it makes directions a little less conjugate, no more. Where cancellation leaves
-// nothing of it but noise (below NOISE of its terms) beta = 0 disturbs less: the direction then starts anew.
+// nothing of it but noise (below NOISE of its terms) beta = 0 disturbs less: the direction then starts anew. q'.M^-1 q' is summed of lift q'.
 //
 // HALF 1: the sums, by up to 256 workgroups.   HALF 2: every workgroup adds their partial sums, in the same order, and decides; then each moves its
 // part.   ALWAYS: HALF 1 sums even after the stop.
@@ -39,7 +39,9 @@ override PRECONDITIONED: bool = false;
 
 var<workgroup> end: u32;
 var<workgroup> shift: f32;
+var<workgroup> lift: f32;
 var<workgroup> alpha: f32;
+var<workgroup> along: f32;
 var<workgroup> beta: f32;
 var<workgroup> turns: u32;
 
@@ -63,18 +65,24 @@ fn main(
     if (HALF == 1u) {
         if (local.x == 0u) {
             shift = state.shift;
+            lift = state.next.lift;
             end = select(share, 0u, !ALWAYS && state.next.stop != 0u);
         }
         workgroupBarrier();
         var term = Sums();
-        for (var i = first; i < end; i += LANES) {
-            let pi = floats(p[i]);
-            let ri = floats(r[i]);
-            let qi = floats(q[i]) + shift * pi;
-            let zi = preconditioned(i, ri);
-            let wi = preconditioned(i, qi);
-            term.a += vec4<f32>(dot(pi, qi), dot(pi, ri), dot(ri, ri), dot(ri, zi));
-            term.b += vec2<f32>(dot(zi, qi), dot(qi, wi));
+        for (var run = first; run < end; run += RUN * LANES) {
+            var part = Sums();
+            for (var i = run; i < min(end, run + RUN * LANES); i += LANES) {
+                let pi = floats(p[i]);
+                let ri = floats(r[i]);
+                let qi = floats(q[i]) + shift * pi;
+                let zi = preconditioned(i, ri);
+                let wi = lift * qi;
+                part.a += vec4<f32>(dot(pi, qi), dot(pi, ri), dot(ri, ri), dot(ri, zi));
+                part.b += vec2<f32>(dot(zi, qi), dot(wi, preconditioned(i, wi)));
+            }
+            term.a += part.a;
+            term.b += part.b;
         }
         let sum = over_workgroup(term, local.x);
         if (local.x == 0u) {
@@ -91,6 +99,7 @@ fn main(
         let before = state.now;
         let decision = decide(before, sum, state.phi[earlier(before.iterations + 1u)]);
         alpha = decision.alpha;
+        along = decision.along;
         beta = decision.beta;
         shift = state.shift;
         end = select(0u, share, decision.moves);
@@ -106,7 +115,7 @@ fn main(
     for (var i = first; i < end; i += LANES) {
         let pi = floats(p[i]);
         let ri = floats(r[i]) + alpha * (floats(q[i]) + shift * pi);
-        x[i] = stored(floats(x[i]) + alpha * pi);
+        x[i] = stored(floats(x[i]) + along * pi);
         r[i] = stored(ri);
         if (turns != 0u) {
             p[i] = stored(beta * pi - preconditioned(i, ri));

@@ -3,7 +3,7 @@
 //
 //     sums      (p.q', p.r, r.r, r.z)
 //     alpha     -p.r / p.q', the minimiser along p whatever p is
-//     x += alpha p;   r += alpha q'
+//     x += scale alpha p;   r += alpha q'
 //     beta      r.z of the new r / r.z
 //     p         -M^-1 r + beta p
 //
@@ -31,6 +31,7 @@ override PRECONDITIONED: bool = false;
 
 var<workgroup> shift: f32;
 var<workgroup> alpha: f32;
+var<workgroup> along: f32;
 var<workgroup> beta: f32;
 var<workgroup> moves: u32;
 var<workgroup> turns: u32;
@@ -72,6 +73,7 @@ fn main(@builtin(local_invocation_id) id: vec3<u32>) {
         before = state.next;
         decision = decide(before, sum, state.phi[earlier(before.iterations + 1u)]);
         alpha = decision.alpha;
+        along = decision.along;
         moves = u32(decision.moves);
         turns = u32(decision.turns);
     }
@@ -82,7 +84,7 @@ fn main(@builtin(local_invocation_id) id: vec3<u32>) {
             let i = local + k * LANES;
             if (i < COUNT) {
                 let ri = rs[k] + alpha * qs[k];
-                x[i] = stored(floats(x[i]) + alpha * ps[k]);
+                x[i] = stored(floats(x[i]) + along * ps[k]);
                 r[i] = stored(ri);
                 let zi = preconditioned(i, ri);
                 after.a.w += dot(ri, zi);

@@ -1,7 +1,7 @@
-// r = C x + shift x + g;  p = -M^-1 r;  partial sums of (r.r, x.(r + g), g.g)
+// r = (C x + shift x + g) / scale;  p = -M^-1 r;  partial sums of (r.r, x.(r + g), g.g), with g / scale for g there
 //
-// First kernel of a solve; ends.wgsl follows. With WARM, x is given and q = C x; else x = 0 is written and q is not read. At most LANES
-// workgroups. 15 flops and 28 bytes per element.
+// Second kernel of a solve, after largest.wgsl, which the scale comes from; ends.wgsl follows. With WARM, x is given and q = C x; else x = 0 is written
+// and q is not read. Where g is zero the solution is zero, whatever x was. Up to 256 workgroups. 19 flops and 28 bytes per element.
 // binding 0: state; 1: partial [8 workgroups]; 2: x [4 COUNT]; 3: r; 4: p; 5: q; 6: g; 7: inverse of the diagonal preconditioner (read with
 // PRECONDITIONED only).
 //#include four.wgsl
@@ -21,6 +21,8 @@ override PRECONDITIONED: bool = false;
 @group(0) @binding(7) var<storage, read> inverse: array<Four>;
 
 var<workgroup> shift: f32;
+var<workgroup> down: f32;
+var<workgroup> warm: u32;
 
 @compute @workgroup_size(LANES)
 fn main(
@@ -30,27 +32,36 @@ fn main(
 ) {
     if (local.x == 0u) {
         shift = state.shift;
+        down = inverse_power(unit());
+        warm = u32(WARM && state.largest != 0u);
     }
     workgroupBarrier();
     var term = Sums();
     let each = (COUNT + groups.x - 1u) / groups.x;
-    for (var i = group.x * each + local.x; i < min(COUNT, (group.x + 1u) * each); i += LANES) {
-        let gi = floats(g[i]);
-        var xi = vec4<f32>();
-        var ri = gi;
-        if (WARM) {
-            xi = floats(x[i]);
-            ri = floats(q[i]) + shift * xi + gi;
-        } else {
-            x[i] = stored(xi);
+    let end = min(COUNT, (group.x + 1u) * each);
+    for (var run = group.x * each + local.x; run < end; run += RUN * LANES) {
+        var part = Sums();
+        for (var i = run; i < min(end, run + RUN * LANES); i += LANES) {
+            let gi = floats(g[i]);
+            var xi = vec4<f32>();
+            var ri = gi;
+            if (warm != 0u) {
+                xi = floats(x[i]);
+                ri = floats(q[i]) + shift * xi + gi;
+            } else {
+                x[i] = stored(xi);
+            }
+            ri *= down;
+            var zi = ri;
+            if (PRECONDITIONED) {
+                zi = floats(inverse[i]) * ri;
+            }
+            r[i] = stored(ri);
+            p[i] = stored(-zi);
+            let unit_gradient = down * gi;
+            part.a += vec4<f32>(dot(ri, ri), dot(xi, ri + unit_gradient), dot(unit_gradient, unit_gradient), 0.0);
         }
-        var zi = ri;
-        if (PRECONDITIONED) {
-            zi = floats(inverse[i]) * ri;
-        }
-        r[i] = stored(ri);
-        p[i] = stored(-zi);
-        term.a += vec4<f32>(dot(ri, ri), dot(xi, ri + gi), dot(gi, gi), 0.0);
+        term.a += part.a;
     }
     let sum = over_workgroup(term, local.x);
     if (local.x == 0u) {

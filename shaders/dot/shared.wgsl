@@ -10,6 +10,7 @@
 // along k, invocations write single components, which some compilers do by rewriting the vector.) Both take 8576 bytes, below the 16 KiB that every
 // WebGPU device has, so that a multiprocessor can hold several workgroups.
 //
+// Sums are taken in levels: 64 terms, 16 of those sums, and again 16 (no code where K is short); a longer K is divided into parts (join.wgsl).
 // 2 B M N K flops; reads A N/64 times and B M/64 times, writes C once.
 // binding 0: C [B, M, N]; binding 1: A; binding 2: B. 256 invocations, 16 x 16 blocks of 4 x 4.
 
@@ -77,9 +78,12 @@ fn main(
     var c1 = vec4<f32>();
     var c2 = vec4<f32>();
     var c3 = vec4<f32>();
+    // The loop over k, in several levels where K is long (src/kernels/dot/levels.rs).
     // groups.z is 1, which compilers cannot know: they would write two steps (K up to 32) out in full, for 192 and more registers on AMD's GPUs and
     // spills on Intel's (docs/kernel-statistics.md).
+    //<open
     for (var k = 0u; k < K * groups.z; k += 16u) {
+    //>
         if (LEFT_ALONG_K) {
             var a = left(batch, min(row + slow, M - 1u), min(k + fast, last(K)));
             if (k + fast >= K) {
@@ -123,7 +127,9 @@ fn main(
             c3 = fma(vec4<f32>(left_tile[a + 3u]), b, c3);
         }
         workgroupBarrier();
+    //<close
     }
+    //>
     store(batch, row + y, column + 4u * x, c0);
     store(batch, row + y + 1u, column + 4u * x, c1);
     store(batch, row + y + 2u, column + 4u * x, c2);

@@ -12,6 +12,7 @@
 // On the same drivers textures are read several times faster than buffers. With texture loads the host copies the operands to textures of four floats per
 // texel first (4 bytes per element read and written), and `left` and `right` load texels.
 //
+// Sums are taken in levels: 64 terms, 16 of those sums, and again 16 (no code where K is short); a longer K is divided into parts (join.wgsl).
 // 2 B M N K flops; reads A N/(4 S VECTORS) times and B M/ROWS times, writes C once.
 // The subgroup size is a constant of the text: the kernel is only made for devices on which it cannot vary.
 // binding 0: C [B, M, N]; binding 1: A; binding 2: B. A workgroup has SUBGROUPS subgroups, with neighbouring tiles: one where subgroups are small
@@ -67,13 +68,18 @@ fn main(
     //<accumulators
     var c0_0 = vec4<f32>();
     //>
+    // The loop over k, in several levels where K is long (src/kernels/dot/levels.rs).
+    //<open
     for (var k = 0u; k < K; k += 4u) {
+    //>
         //<step
         let a0 = left(batch, row + lane, k);
         let b0 = right(batch, k, column + 4u * lane);
         c0_0 = fma(vec4<f32>(subgroupBroadcast(a0.x, 0u)), b0[0], c0_0);
         //>
+    //<close
     }
+    //>
     //<results
     store(batch, row, column + 4u * lane, c0_0);
     //>

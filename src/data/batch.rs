@@ -8,15 +8,15 @@ use crate::{Error, Result};
 
 /// Some rows of a data set, copied together, with the weight of each in the mean.
 ///
-/// The loss of a batch is `sum_i weights[i] * loss_i`. A batch drawn from a data set has the weights `1/n`; rows that
-/// only fill the batch up ([`Batch::pad_to`]) have weight zero.
+/// The loss of a batch is `sum_i weights[i] * loss_i`, with any weights from 0 on that are not all 0: they are taken as they are. A batch drawn from a data
+/// set has the weights `1/n`, so that its loss is the mean; rows that only fill the batch up ([`Batch::pad_to`]) have weight zero.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
     /// Inputs, row after row.
     pub features: Vec<f32>,
     /// Targets of the rows.
     pub targets: Targets,
-    /// Weight of each row in the loss.
+    /// Weight of each row in the loss, from 0 on.
     pub weights: Vec<f32>,
 }
 
@@ -35,6 +35,12 @@ impl Batch {
     #[must_use]
     pub fn len(&self) -> usize {
         self.weights.len()
+    }
+
+    /// What the weights add up to.
+    #[must_use]
+    pub fn total_weight(&self) -> f64 {
+        self.weights.iter().map(|&weight| f64::from(weight)).sum()
     }
 
     /// Whether there is no row; never so for a batch drawn from a data set.
@@ -164,12 +170,13 @@ impl Batch {
                 ),
             });
         }
-        let total: f32 = self.weights.iter().sum();
-        let sum: f32 = own.iter().map(|&i| self.weights[i]).sum();
+        let sum: f64 = own.iter().map(|&i| f64::from(self.weights[i])).sum();
+        let scale = self.total_weight() / sum;
+        let scaled = |&i: &usize| (f64::from(self.weights[i]) * scale) as f32;
         Self {
             features: super::targets::select_rows(&self.features, self.width(), &own),
             targets: self.targets.select(&own),
-            weights: own.iter().map(|&i| self.weights[i] / sum * total).collect(),
+            weights: own.iter().map(scaled).collect(),
         }
         .pad_to(ranges.iter().map(ExactSizeIterator::len).sum())
     }

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::fmt;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -24,6 +25,9 @@ pub struct AdapterOptions {
     pub backend: Option<String>,
     /// Position in the list that [`adapters`] returns. Default: the first that fits.
     pub index: Option<usize>,
+    /// How long a wait for the device may take before it ends with [`Error::Timeout`]. Default: as many seconds as the environment variable
+    /// `OSCULANT_TIMEOUT` says, or 60 s. See [`Gpu::with_timeout`](super::Gpu::with_timeout).
+    pub timeout: Option<Duration>,
 }
 
 impl AdapterOptions {
@@ -46,7 +50,15 @@ impl AdapterOptions {
             name: first(["OSCULANT_ADAPTER", "WGPU_ADAPTER_NAME"]),
             backend: first(["OSCULANT_BACKEND", "WGPU_BACKEND"]),
             index: None,
+            timeout: None,
         }
+    }
+
+    /// Lets a wait for the device take so long.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
     }
 
     /// Asks for an adapter whose name contains `name`.

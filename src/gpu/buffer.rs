@@ -36,6 +36,10 @@ impl Slice {
         &self.label
     }
 
+    pub(super) fn shared_label(&self) -> Arc<str> {
+        Arc::clone(&self.label)
+    }
+
     /// Where the slice starts in its buffer, in elements.
     #[must_use]
     pub fn offset(&self) -> u64 {
@@ -129,6 +133,17 @@ impl Gpu {
     /// # Errors
     /// As [`buffer`](Self::buffer).
     pub fn storage(&self, label: &str, elements: usize) -> Result<Slice> {
+        self.allocate(label, elements, wgpu::BufferUsages::empty())
+    }
+
+    /// As [`buffer`](Self::buffer), and kernels may also bind it as a uniform: such a binding does not count as a storage buffer. Up to 16 KiB.
+    pub(crate) fn uniform(&self, label: &str, elements: usize) -> Result<Slice> {
+        let limit = self.limits().max_uniform_buffer_binding_size;
+        check_size(label, elements, "max_uniform_buffer_binding_size", limit)?;
+        self.allocate(label, elements, wgpu::BufferUsages::UNIFORM)
+    }
+
+    fn allocate(&self, label: &str, elements: usize, also: wgpu::BufferUsages) -> Result<Slice> {
         self.check()?;
         if elements == 0 {
             return Err(Error::Length {
@@ -150,7 +165,8 @@ impl Gpu {
                 size: bytes,
                 usage: wgpu::BufferUsages::STORAGE
                     | wgpu::BufferUsages::COPY_SRC
-                    | wgpu::BufferUsages::COPY_DST,
+                    | wgpu::BufferUsages::COPY_DST
+                    | also,
                 mapped_at_creation: false,
             })
         });

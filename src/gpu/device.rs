@@ -5,12 +5,14 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::adapter::{AdapterDescription, AdapterOptions};
 use super::health::{Health, device_error, scoped};
 use super::pipeline::Pipeline;
 use super::readback::StagingPool;
 use super::recording::Recorder;
+use super::requirements::Requirements;
 use crate::error::{Error, Result};
 use crate::kernels::tuning::{Capabilities, Tuning};
 
@@ -19,7 +21,14 @@ use crate::kernels::tuning::{Capabilities, Tuning};
 pub struct Gpu {
     pub(super) shared: Arc<Shared>,
     tuning: Arc<Tuning>,
+    timeout: Duration,
 }
+
+/// How long a wait for the device may take unless told otherwise.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Longer waits are cut to this, ten years, which the clocks of all drivers can count.
+const LONGEST_WAIT: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// What the clones of a [`Gpu`] share.
 pub(super) struct Shared {
@@ -53,7 +62,7 @@ impl Gpu {
     /// When several adapters fit and the best gives no device, the next is tried, with a warning in the log.
     ///
     /// # Errors
-    /// [`Error::Option`] for an unknown backend name or a tuning that does not fit, [`Error::NoAdapter`] when nothing fits,
+    /// [`Error::Option`] for an unknown backend name, a tuning that does not fit or a time-out that is none, [`Error::NoAdapter`] when nothing fits,
     /// [`Error::NoDevice`] when no adapter that fits gives a device.
     pub fn request(options: &AdapterOptions) -> Result<Self> {
         Self::first(options)?.with_tuning_from_env()
@@ -70,9 +79,13 @@ impl Gpu {
 
     fn first(options: &AdapterOptions) -> Result<Self> {
         let mut first_error = None;
+        let timeout = match options.timeout {
+            Some(timeout) => timeout,
+            None => timeout_from(|key| std::env::var(key).ok())?,
+        };
         for adapter in options.candidates()? {
             match Self::open(&adapter) {
-                Ok(gpu) => return Ok(gpu),
+                Ok(gpu) => return gpu.with_timeout(timeout),
                 Err(error) => {
                     log::warn!("{error}");
                     first_error.get_or_insert(error);
@@ -113,10 +126,14 @@ impl Gpu {
     /// `on_uncaptured_error` and `set_device_lost_callback`.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] if the device cannot run compute shaders, [`Error::Option`] for a tuning that does not fit,
+    /// [`Error::Unsupported`] if the device cannot run compute shaders, [`Error::OverLimit`] if it grants less than four storage buffers or workgroups
+    /// of 64 invocations, which is what the smallest kernels need, [`Error::Option`] for a tuning that does not fit or a time-out that is none,
     /// [`Error::DeviceLost`] if the device is gone.
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Result<Self> {
-        Self::assemble(device, queue, Arc::default())?.with_tuning_from_env()
+        let timeout = timeout_from(|key| std::env::var(key).ok())?;
+        Self::assemble(device, queue, Arc::default())?
+            .with_timeout(timeout)?
+            .with_tuning_from_env()
     }
 
     fn assemble(device: wgpu::Device, queue: wgpu::Queue, health: Arc<Health>) -> Result<Self> {
@@ -149,8 +166,10 @@ impl Gpu {
                 submissions: AtomicU64::new(0),
             }),
             tuning: Arc::default(),
+            timeout: TIMEOUT,
         };
         gpu.check()?;
+        Requirements::LEAST.check("combine", gpu.limits())?;
         Ok(gpu)
     }
 
@@ -164,9 +183,35 @@ impl Gpu {
     pub fn with_tuning(&self, tuning: Tuning) -> Result<Self> {
         tuning.check(self.info())?;
         Ok(Self {
-            shared: Arc::clone(&self.shared),
             tuning: Arc::new(tuning),
+            ..self.clone()
         })
+    }
+
+    /// The same device, on which a wait may take so long before it ends with [`Error::Timeout`]; what was made before keeps its own.
+    ///
+    /// A new `Gpu` waits for [`AdapterOptions::timeout`], or as many seconds as the environment variable `OSCULANT_TIMEOUT` says, or 60 s.
+    /// After a time-out the device goes on with what was submitted, and the `Gpu` can be used again once that ends.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for no time at all.
+    pub fn with_timeout(&self, timeout: Duration) -> Result<Self> {
+        if timeout.is_zero() {
+            return Err(Error::Option {
+                option: "timeout".into(),
+                message: "nothing can be waited for in 0 s; give a time above 0".into(),
+            });
+        }
+        Ok(Self {
+            timeout: timeout.min(LONGEST_WAIT),
+            ..self.clone()
+        })
+    }
+
+    /// How long a wait may take; see [`with_timeout`](Self::with_timeout).
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.timeout
     }
 
     fn with_tuning_from_env(&self) -> Result<Self> {
@@ -264,16 +309,29 @@ impl Gpu {
     /// Waits until everything submitted so far has run.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`].
+    /// [`Error::Timeout`], [`Error::DeviceLost`].
     pub fn wait(&self) -> Result<()> {
         self.check()?;
-        self.poll(wgpu::PollType::wait_indefinitely())
+        self.wait_for(None, || "what was submitted".into())
     }
 
-    pub(super) fn poll(&self, kind: wgpu::PollType) -> Result<()> {
+    /// Waits for a submission, or for all of them; `what` names it for the error of a time-out.
+    pub(super) fn wait_for(
+        &self,
+        submission_index: Option<wgpu::SubmissionIndex>,
+        what: impl FnOnce() -> String,
+    ) -> Result<()> {
+        let wait = wgpu::PollType::Wait {
+            submission_index,
+            timeout: Some(self.timeout),
+        };
         // wgpu 30 panics in `poll` when the driver reports a lost device; it holds no lock at that point.
-        match catch_unwind(AssertUnwindSafe(|| self.device().poll(kind))) {
+        match catch_unwind(AssertUnwindSafe(|| self.device().poll(wait))) {
             Ok(Ok(_)) => self.shared.health.check_reported(),
+            Ok(Err(wgpu::PollError::Timeout)) => {
+                self.check()?;
+                Err(self.timed_out(what()))
+            }
             Ok(Err(error)) => {
                 self.check()?;
                 Err(Error::Gpu {
@@ -289,6 +347,13 @@ impl Gpu {
         }
     }
 
+    pub(super) fn timed_out(&self, what: String) -> Error {
+        Error::Timeout {
+            what,
+            seconds: self.timeout.as_secs_f64(),
+        }
+    }
+
     /// Fails if the device is lost, or if a command outside this crate's error scopes went wrong since the last
     /// check (on devices made by this crate). Every operation begins with this check.
     ///
@@ -296,6 +361,25 @@ impl Gpu {
     /// [`Error::DeviceLost`], [`Error::Gpu`].
     pub fn check(&self) -> Result<()> {
         self.shared.health.check(self.device())
+    }
+}
+
+/// The time-out that the environment asks for, or the usual one.
+pub(super) fn timeout_from(variable: impl Fn(&str) -> Option<String>) -> Result<Duration> {
+    const NAME: &str = "OSCULANT_TIMEOUT";
+    let Some(text) = variable(NAME).filter(|text| !text.trim().is_empty()) else {
+        return Ok(TIMEOUT);
+    };
+    let seconds = text.trim().parse().ok().filter(|seconds| *seconds > 0.0);
+    let longest = LONGEST_WAIT.as_secs_f64();
+    match seconds.map(|seconds: f64| Duration::try_from_secs_f64(seconds.min(longest))) {
+        Some(Ok(timeout)) if !timeout.is_zero() => Ok(timeout),
+        _ => Err(Error::Option {
+            option: NAME.into(),
+            message: format!(
+                "'{text}' is not a time in seconds; give a number above 0, for example 300"
+            ),
+        }),
     }
 }
 

@@ -45,6 +45,7 @@ mod health;
 mod pipeline;
 mod readback;
 mod recording;
+mod requirements;
 #[cfg(test)]
 mod tests;
 mod texels;
@@ -56,5 +57,6 @@ pub use pipeline::Pipeline;
 pub use readback::PendingRead;
 pub(crate) use recording::Binding;
 pub use recording::{Command, Recorder, Recording, grid};
+pub use requirements::Requirements;
 pub use texels::Texels;
 pub(crate) use texels::{TEXELS_PER_ROW, TEXTURE_ELEMENTS};

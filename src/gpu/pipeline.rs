@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::device::Gpu;
 use super::health::{lock, scoped};
+use super::requirements::Requirements;
 use crate::error::{Error, Result};
 
 /// A compiled kernel: entry point `main`, bindings 0, 1, .. of group 0.
@@ -62,6 +63,21 @@ impl Gpu {
         Ok(Arc::clone(
             lock(&self.shared.pipelines).entry(key).or_insert(pipeline),
         ))
+    }
+
+    /// As [`pipeline`](Self::pipeline), once it is clear that the device grants what the kernel requires.
+    ///
+    /// # Errors
+    /// [`Error::OverLimit`] where it does not; those of [`pipeline`](Self::pipeline).
+    pub(crate) fn kernel(
+        &self,
+        label: &str,
+        source: &str,
+        constants: &[(&str, f64)],
+        requirements: Requirements,
+    ) -> Result<Arc<Pipeline>> {
+        requirements.check(label, self.limits())?;
+        self.pipeline(label, source, constants)
     }
 
     fn compile(&self, label: &str, source: &str, constants: &[(&str, f64)]) -> Result<Pipeline> {

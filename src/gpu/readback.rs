@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 
 use super::buffer::{ELEMENT, Slice};
 use super::device::Gpu;
@@ -44,6 +44,8 @@ pub struct PendingRead {
     /// None where there is nothing to read, or nothing any more.
     staged: Option<Staged>,
     lengths: Vec<usize>,
+    /// Label of the first slice, for the error of a time-out.
+    label: Arc<str>,
 }
 
 /// A pooled buffer that a submission fills. It is mapped only when somebody waits: a buffer with a mapping under way could not go back to the pool.
@@ -60,7 +62,7 @@ impl PendingRead {
     /// Waits for the submission, but not for later ones, and gives the slices' contents in order.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`], [`Error::Gpu`], [`Error::DeviceLost`].
+    /// [`Error::Timeout`], [`Error::OutOfMemory`], [`Error::Gpu`], [`Error::DeviceLost`].
     pub fn wait(self) -> Result<Vec<Vec<f32>>> {
         self.fetch()
     }
@@ -72,7 +74,12 @@ impl PendingRead {
         };
         let shared = &gpu.shared;
         let followed = shared.submissions.load(Ordering::Relaxed) > staged.submissions;
-        gpu.map(&staged.buffer, staged.bytes, staged.submission)?;
+        let what = || match self.lengths.len() {
+            0 | 1 => format!("reading '{}'", self.label),
+            several => format!("reading '{}' and {} others", self.label, several - 1),
+        };
+        // Where this fails the buffer is dropped, not given back: a mapping of it may still be under way.
+        gpu.map(&staged.buffer, staged.bytes, staged.submission, what)?;
         let failed = |error: wgpu::MapRangeError| Error::Gpu {
             what: "reading back".into(),
             message: error.to_string(),
@@ -115,7 +122,7 @@ impl Gpu {
     /// The slices' contents as `f32`, in order. Waits for everything submitted before.
     ///
     /// # Errors
-    /// [`Error::OverLimit`] if the slices together are larger than the device's `max_buffer_size`,
+    /// [`Error::OverLimit`] if the slices together are larger than the device's `max_buffer_size`, [`Error::Timeout`],
     /// [`Error::OutOfMemory`], [`Error::Gpu`], [`Error::DeviceLost`].
     pub fn read(&self, slices: &[&Slice]) -> Result<Vec<Vec<f32>>> {
         self.download(|_| Ok(()), slices)
@@ -161,6 +168,7 @@ impl Gpu {
                 gpu: self.clone(),
                 staged: None,
                 lengths: slices.iter().map(|slice| slice.len()).collect(),
+                label: "".into(),
             });
         }
         let staging = self.staging_buffer(total)?;
@@ -190,6 +198,9 @@ impl Gpu {
                 submissions: self.shared.submissions.load(Ordering::Relaxed),
             }),
             lengths: slices.iter().map(|slice| slice.len()).collect(),
+            label: slices
+                .first()
+                .map_or_else(|| "".into(), |slice| slice.shared_label()),
         })
     }
 
@@ -220,6 +231,7 @@ impl Gpu {
         staging: &wgpu::Buffer,
         bytes: u64,
         submission: wgpu::SubmissionIndex,
+        what: impl Fn() -> String,
     ) -> Result<()> {
         let (sender, receiver) = mpsc::channel();
         let ((), error) = scoped(self.device(), || {
@@ -231,13 +243,14 @@ impl Gpu {
         if let Some(error) = error {
             return Err(device_error("mapping a buffer for reading", &error));
         }
-        self.poll(wgpu::PollType::Wait {
-            submission_index: Some(submission),
-            timeout: None,
-        })?;
+        self.wait_for(Some(submission), &what)?;
         // Another thread that polls at the same time may be the one that runs the callback, so wait for it.
-        match receiver.recv() {
+        match receiver.recv_timeout(self.timeout()) {
             Ok(Ok(())) => Ok(()),
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                self.check()?;
+                Err(self.timed_out(what()))
+            }
             _ => {
                 self.check()?;
                 Err(Error::Gpu {

@@ -582,3 +582,29 @@ fn descriptions_are_data() -> Result<()> {
     assert!(gpu.alignment() >= 1);
     Ok(())
 }
+
+#[test]
+fn time_outs_come_from_the_environment() -> Result<()> {
+    use std::time::Duration;
+
+    use super::device::timeout_from;
+
+    let with = |value: &str| {
+        let value = value.to_owned();
+        timeout_from(move |key| (key == "OSCULANT_TIMEOUT").then(|| value.clone()))
+    };
+    assert_eq!(timeout_from(|_| None)?, Duration::from_secs(60));
+    assert_eq!(with(" ")?, Duration::from_secs(60));
+    assert_eq!(with("0.25")?, Duration::from_millis(250));
+    assert!(with("1e300")? > Duration::from_secs(1 << 28), "it is cut");
+    for bad in ["0", "-1", "NaN", "soon", "60 s", "1e-300"] {
+        match with(bad) {
+            Err(Error::Option { option, message }) => {
+                assert_eq!(option, "OSCULANT_TIMEOUT");
+                assert!(message.contains(bad), "{message}");
+            }
+            other => panic!("{bad}: {other:?}"),
+        }
+    }
+    Ok(())
+}

@@ -20,6 +20,14 @@ pub fn batched(
     leaves: &[NodeId],
     width: usize,
 ) -> Result<(Vec<NodeId>, Vec<NodeId>)> {
+    graph.check_ids(targets)?;
+    graph.check_ids(leaves)?;
+    if width == 0 {
+        return Err(Error::Option {
+            option: "width".into(),
+            message: "0 directions or groups; give at least 1".into(),
+        });
+    }
     let needed = graph.ancestors(targets);
     let depends = graph.depends_on(leaves);
     let mut wide: HashMap<NodeId, NodeId> = HashMap::new();
@@ -28,9 +36,10 @@ pub fn batched(
         let shape = lead(width, graph.shape(leaf));
         let id = match graph.node(leaf).op {
             Op::Input(index) => {
-                let name = format!("{WIDE}{}", graph.inputs()[index].name);
+                let narrow = &graph.inputs()[index];
+                let (name, below) = (format!("{WIDE}{}", narrow.name), narrow.below);
                 let dtype = graph.node(leaf).dtype;
-                graph.input(&name, &shape, dtype)?
+                graph.bounded_input(&name, &shape, dtype, below)?
             }
             _ => graph.direction(&shape),
         };

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::fit::{check_leaves, check_node, check_slices};
 use super::listing::{Listing, list};
 use super::lower::{Lowered, lower, operand_limit};
 use super::node::{Graph, NodeId, elements};
@@ -28,7 +29,7 @@ pub struct DeviceLeaves {
 pub struct Wanted {
     /// The node.
     pub node: NodeId,
-    /// Elements from the start of one of its rows, along axis 0, to that of the next, where they do not follow one another.
+    /// Elements from the start of one of its rows, along axis 0, to that of the next, where they do not follow one another; at least the elements of a row.
     pub pitch: Option<usize>,
 }
 
@@ -48,10 +49,11 @@ impl Wanted {
     }
 
     /// Length of the slice that holds it.
-    fn span(self, graph: &Graph) -> usize {
+    pub(super) fn span(self, graph: &Graph) -> usize {
         let all = elements(graph.shape(self.node));
         self.rows(graph).map_or(all, |rows| {
-            (graph.shape(self.node)[0] - 1) * rows.pitch + rows.elements
+            let before = (graph.shape(self.node)[0] - 1).saturating_mul(rows.pitch);
+            before.saturating_add(rows.elements)
         })
     }
 }
@@ -121,7 +123,7 @@ impl<'g> Planned<'g> {
     /// Plans kernels and buffers for the targets and, after them, those of a block.
     ///
     /// # Errors
-    /// What WGSL cannot express.
+    /// [`Error::Shape`] for nodes of another graph and pitches that do not fit; what WGSL cannot express.
     pub fn new(
         gpu: &Gpu,
         graph: &'g Graph,
@@ -129,6 +131,17 @@ impl<'g> Planned<'g> {
         targets: &[Wanted],
         block: Option<&BlockTargets>,
     ) -> Result<Self> {
+        for &node in directions {
+            check_node(graph, node)?;
+        }
+        for wanted in targets {
+            wanted.check(graph)?;
+        }
+        if let Some(block) = block {
+            for wanted in block.wanted() {
+                wanted.check(graph)?;
+            }
+        }
         let limit = operand_limit(gpu.limits().max_storage_buffers_per_shader_stage);
         let mut all: Vec<NodeId> = targets.iter().map(|wanted| wanted.node).collect();
         let mut groups = vec![directions.to_vec()];
@@ -224,7 +237,19 @@ impl<'g> Planned<'g> {
         block: Option<&BlockTargets>,
     ) -> Result<Executable> {
         let graph = self.graph;
-        check_leaves(graph, leaves, &self.targets, targets)?;
+        check_leaves(graph, leaves)?;
+        check_slices(graph, self.targets.iter().copied(), targets.iter())?;
+        if let Some(block) = block {
+            let (found, planned) = (block.targets.len(), self.results.len() - targets.len());
+            if found != planned {
+                return Err(Error::Length {
+                    what: "the list of results of a block".into(),
+                    found,
+                    expected: planned,
+                });
+            }
+            block.check_parts(graph)?;
+        }
         let mut places = place_leaves(gpu, graph, leaves, &self.results)?;
         let buffers: Vec<Slice> = self
             .slots
@@ -240,7 +265,7 @@ impl<'g> Planned<'g> {
         }
         let scratch = match self.scratch_elements() {
             0 => None,
-            elements => Some(gpu.buffer("parts of products", elements)?),
+            elements => Some(gpu.buffer("parts of sums", elements)?),
         };
         let scratch = scratch.as_ref();
         let mut linearize = Recording::new();
@@ -291,11 +316,11 @@ impl<'g> Planned<'g> {
         })
     }
 
-    /// Elements for the parts of a product, which all products of the program share.
+    /// Elements for the parts of a sum, which all kernels of the program share.
     fn scratch_elements(&self) -> usize {
         self.kernels
             .iter()
-            .map(Lowered::scratch_elements)
+            .map(|lowered| lowered.scratch_elements(self.rows(lowered.root)))
             .max()
             .unwrap_or(0)
     }
@@ -394,41 +419,6 @@ impl Executable {
         let directions: Vec<NodeId> = leaves.directions.iter().map(|&(node, _)| node).collect();
         Planned::new(gpu, graph, &directions, wanted, None)?.record(gpu, leaves, slices, None)
     }
-}
-
-fn check_leaves(
-    graph: &Graph,
-    leaves: &DeviceLeaves,
-    wanted: &[Wanted],
-    targets: &[Slice],
-) -> Result<()> {
-    let length = |node: NodeId, slice: Option<&Slice>, expected: usize| -> Result<()> {
-        let found = slice.map_or(0, Slice::len);
-        if found == expected {
-            Ok(())
-        } else {
-            Err(Error::Length {
-                what: graph.describe(node),
-                found,
-                expected,
-            })
-        }
-    };
-    let check =
-        |node: NodeId, slice: Option<&Slice>| length(node, slice, elements(graph.shape(node)));
-    for (i, leaf) in graph.parameters().iter().enumerate() {
-        check(leaf.node, leaves.parameters.get(i))?;
-    }
-    for (i, leaf) in graph.inputs().iter().enumerate() {
-        check(leaf.node, leaves.inputs.get(i))?;
-    }
-    for (node, slice) in &leaves.directions {
-        check(*node, Some(slice))?;
-    }
-    for (wanted, slice) in wanted.iter().zip(targets) {
-        length(wanted.node, Some(slice), wanted.span(graph))?;
-    }
-    Ok(())
 }
 
 fn place_leaves(

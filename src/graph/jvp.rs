@@ -2,10 +2,13 @@
 //!
 //! `linearize` appends, for given tangents of some nodes, the tangents of others. What it appends that depends on the tangents is linear in
 //! them: the *linear part*. Everything else it appends (such as `1 - tanh^2`) depends on the primal values alone and is shared.
+//! Tangents of quotients, roots and logarithms are quotients themselves: a tangent times the square of a reciprocal would overflow in second derivatives
+//! where the whole product is finite.
 //! After "You can linearize anything" in JAX's Autodidax, and Frostig et al. 2021, "Decomposing reverse-mode automatic differentiation".
 
 use std::collections::HashMap;
 
+use super::guard::Guards;
 use super::node::{Graph, NodeId};
 use super::op::{Binary, Op, Unary};
 use crate::error::Result;
@@ -18,16 +21,19 @@ pub fn linearize(
     outputs: &[NodeId],
     tangents: &[(NodeId, NodeId)],
 ) -> Result<Vec<Option<NodeId>>> {
+    graph.check_ids(outputs)?;
+    graph.check_tangents(tangents)?;
     let sources: Vec<NodeId> = tangents.iter().map(|&(node, _)| node).collect();
     let needed = graph.ancestors(outputs);
     let moves = graph.depends_on(&sources);
+    let guards = Guards::new(graph, outputs, &needed, &moves);
     let mut tangent: HashMap<NodeId, NodeId> = tangents.iter().copied().collect();
     for index in 0..needed.len() {
         let id = NodeId(index);
         if needed[index]
             && moves[index]
             && !tangent.contains_key(&id)
-            && let Some(t) = rule(graph, id, &tangent)?
+            && let Some(t) = rule(graph, id, &tangent, &guards)?
         {
             tangent.insert(id, t);
         }
@@ -43,6 +49,7 @@ fn rule(
     graph: &mut Graph,
     id: NodeId,
     tangent: &HashMap<NodeId, NodeId>,
+    guards: &Guards,
 ) -> Result<Option<NodeId>> {
     let node = graph.node(id).clone();
     let shape = &node.shape;
@@ -56,8 +63,8 @@ fn rule(
     // Operations of one moving operand: nothing moves, nothing comes out.
     let (Some(x), Some(t)) = (x, t) else {
         return match node.op {
-            Op::Binary(f) => binary_rule(graph, f, &node.operands, &tangents),
-            Op::Select => select_rule(graph, &node.operands, &tangents),
+            Op::Binary(f) => binary_rule(graph, f, id, &tangents, guards),
+            Op::Select => select_rule(graph, id, &tangents, guards),
             Op::Dot {
                 transpose_lhs,
                 transpose_rhs,
@@ -76,9 +83,9 @@ fn rule(
             return Ok(None);
         }
         Op::StopGradient | Op::OneHot => return Ok(None),
-        Op::Unary(f) => return unary_rule(graph, f, x, id, t),
-        Op::Binary(f) => return binary_rule(graph, f, &node.operands, &tangents),
-        Op::Select => return select_rule(graph, &node.operands, &tangents),
+        Op::Unary(f) => return unary_rule(graph, f, id, t, guards),
+        Op::Binary(f) => return binary_rule(graph, f, id, &tangents, guards),
+        Op::Select => return select_rule(graph, id, &tangents, guards),
         Op::Dot {
             transpose_lhs,
             transpose_rhs,
@@ -120,23 +127,47 @@ fn rule(
 fn unary_rule(
     graph: &mut Graph,
     f: Unary,
-    x: NodeId,
     y: NodeId,
     t: NodeId,
+    guards: &Guards,
 ) -> Result<Option<NodeId>> {
+    let x = graph.node(y).operands[0];
     let shape = graph.shape(x).clone();
     let one = graph.constant(1.0, &shape);
+    let quotient = |graph: &mut Graph, t: NodeId, divisor: NodeId| {
+        let divisor = guards.masked(graph, y, divisor, 1.0)?;
+        graph.binary(Binary::Div, t, divisor)
+    };
     let slope = match f {
         Unary::Neg => return Ok(Some(graph.unary(Unary::Neg, t)?)),
-        Unary::Step => return Ok(None),
+        Unary::Step | Unary::IsFinite => return Ok(None),
+        Unary::Log => return Ok(Some(quotient(graph, t, x)?)),
+        Unary::Log1p => {
+            let divisor = graph.binary(Binary::Add, one, x)?;
+            return Ok(Some(quotient(graph, t, divisor)?));
+        }
+        Unary::Sqrt => {
+            let half = graph.constant(0.5, &shape);
+            let half = graph.binary(Binary::Mul, half, t)?;
+            return Ok(Some(quotient(graph, half, y)?));
+        }
+        Unary::Reciprocal => {
+            let ratio = quotient(graph, t, x)?;
+            let factor = guards.masked(graph, y, y, 0.0)?;
+            let product = graph.binary(Binary::Mul, ratio, factor)?;
+            return Ok(Some(graph.unary(Unary::Neg, product)?));
+        }
         Unary::Exp => y,
-        Unary::Log => graph.unary(Unary::Reciprocal, x)?,
+        Unary::Expm1 => graph.unary(Unary::Exp, x)?,
+        Unary::Expm1mx => graph.unary(Unary::Expm1, x)?,
         Unary::Tanh => {
             let square = graph.binary(Binary::Mul, y, y)?;
             graph.binary(Binary::Sub, one, square)?
         }
         Unary::Logistic => {
-            let rest = graph.binary(Binary::Sub, one, y)?;
+            // Not 1 - y, which loses its digits where y is nearly 1.
+            let negative = graph.unary(Unary::Neg, x)?;
+            let rest = graph.unary(Unary::Logistic, negative)?;
             graph.binary(Binary::Mul, y, rest)?
         }
         Unary::Softplus => graph.unary(Unary::Logistic, x)?,
@@ -144,14 +175,6 @@ fn unary_rule(
         Unary::Cos => {
             let sine = graph.unary(Unary::Sin, x)?;
             graph.unary(Unary::Neg, sine)?
-        }
-        Unary::Sqrt => {
-            let half = graph.constant(0.5, &shape);
-            graph.binary(Binary::Div, half, y)?
-        }
-        Unary::Reciprocal => {
-            let square = graph.binary(Binary::Mul, y, y)?;
-            graph.unary(Unary::Neg, square)?
         }
         Unary::Erf => {
             let square = graph.binary(Binary::Mul, x, x)?;
@@ -162,6 +185,7 @@ fn unary_rule(
         }
         Unary::Relu => graph.unary(Unary::Step, x)?,
     };
+    let slope = guards.masked(graph, y, slope, 0.0)?;
     Ok(Some(graph.binary(Binary::Mul, slope, t)?))
 }
 
@@ -172,50 +196,62 @@ fn add(graph: &mut Graph, a: Option<NodeId>, b: Option<NodeId>) -> Result<Option
     })
 }
 
+/// `a - b`
+fn subtract(graph: &mut Graph, a: Option<NodeId>, b: Option<NodeId>) -> Result<Option<NodeId>> {
+    Ok(match (a, b) {
+        (Some(a), Some(b)) => Some(graph.binary(Binary::Sub, a, b)?),
+        (None, Some(b)) => Some(graph.unary(Unary::Neg, b)?),
+        (a, None) => a,
+    })
+}
+
 fn binary_rule(
     graph: &mut Graph,
     f: Binary,
-    operands: &[NodeId],
+    y: NodeId,
     tangents: &[Option<NodeId>],
+    guards: &Guards,
 ) -> Result<Option<NodeId>> {
-    let &[a, b] = operands else { return Ok(None) };
+    let &[a, b] = graph.node(y).operands.as_slice() else {
+        return Ok(None);
+    };
     let &[ta, tb] = tangents else { return Ok(None) };
-    let negated =
-        |graph: &mut Graph, t: Option<NodeId>| t.map(|t| graph.unary(Unary::Neg, t)).transpose();
-    let times = |graph: &mut Graph, t: Option<NodeId>, factor: NodeId| {
-        t.map(|t| graph.binary(Binary::Mul, t, factor)).transpose()
+    // A factor of 0 makes a tangent that is zero everywhere.
+    let times = |graph: &mut Graph, t: Option<NodeId>, factor: NodeId| match t {
+        Some(t) if graph.constant_value(factor) != Some(0.0) => {
+            let factor = guards.masked(graph, y, factor, 0.0)?;
+            Ok(Some(graph.binary(Binary::Mul, t, factor)?))
+        }
+        _ => Ok::<_, crate::error::Error>(None),
     };
     match f {
         Binary::Add => add(graph, ta, tb),
-        Binary::Sub => match (ta, tb) {
-            (Some(ta), Some(tb)) => Ok(Some(graph.binary(Binary::Sub, ta, tb)?)),
-            (None, tb) => negated(graph, tb),
-            (ta, None) => Ok(ta),
-        },
+        Binary::Sub => subtract(graph, ta, tb),
         Binary::Mul => {
             let left = times(graph, ta, b)?;
             let right = times(graph, tb, a)?;
             add(graph, left, right)
         }
-        Binary::Div => {
-            // d(a/b) = da * (1/b) - db * (a/b^2)
+        Binary::Div if tb.is_none() => {
             let inverse = graph.unary(Unary::Reciprocal, b)?;
-            let left = times(graph, ta, inverse)?;
-            let right = match tb {
-                None => None,
-                Some(_) => {
-                    let ratio = graph.binary(Binary::Mul, a, inverse)?;
-                    let factor = graph.binary(Binary::Mul, ratio, inverse)?;
-                    let scaled = times(graph, tb, factor)?;
-                    negated(graph, scaled)?
-                }
+            times(graph, ta, inverse)
+        }
+        Binary::Div => {
+            // d(a/b) = da / b - a/b (db / b), so that what comes back to b is u (a/b) / b, smaller than with u / b first.
+            let divisor = guards.masked(graph, y, b, 1.0)?;
+            let divided = |graph: &mut Graph, t: Option<NodeId>| {
+                t.map(|t| graph.binary(Binary::Div, t, divisor)).transpose()
             };
-            add(graph, left, right)
+            let left = divided(graph, ta)?;
+            let drawn = divided(graph, tb)?;
+            let drawn = times(graph, drawn, y)?;
+            subtract(graph, left, drawn)
         }
         Binary::Max => {
             let shape = graph.shape(a).clone();
             let zero = graph.constant(0.0, &shape);
             let difference = graph.binary(Binary::Sub, b, a)?;
+            let difference = guards.masked(graph, y, difference, 0.0)?;
             let from_b = tb.unwrap_or(zero);
             let from_a = ta.unwrap_or(zero);
             Ok(Some(graph.select(difference, from_b, from_a)?))
@@ -225,10 +261,11 @@ fn binary_rule(
 
 fn select_rule(
     graph: &mut Graph,
-    operands: &[NodeId],
+    y: NodeId,
     tangents: &[Option<NodeId>],
+    guards: &Guards,
 ) -> Result<Option<NodeId>> {
-    let (Some(&condition), &[_, ta, tb]) = (operands.first(), tangents) else {
+    let (condition, &[_, ta, tb]) = (graph.node(y).operands[0], tangents) else {
         return Ok(None);
     };
     if ta.is_none() && tb.is_none() {
@@ -236,6 +273,7 @@ fn select_rule(
     }
     let shape = graph.shape(condition).clone();
     let zero = graph.constant(0.0, &shape);
+    let condition = guards.masked(graph, y, condition, 0.0)?;
     Ok(Some(graph.select(
         condition,
         ta.unwrap_or(zero),
@@ -253,10 +291,14 @@ fn dot_rule(
     let (&[lhs, rhs], &[tl, tr]) = (operands, tangents) else {
         return Ok(None);
     };
+    // A factor of 0 makes a tangent that is zero everywhere.
+    let is_zero = |graph: &Graph, factor| graph.constant_value(factor) == Some(0.0);
     let left = tl
+        .filter(|_| !is_zero(graph, rhs))
         .map(|t| graph.dot(t, rhs, transpose_lhs, transpose_rhs))
         .transpose()?;
     let right = tr
+        .filter(|_| !is_zero(graph, lhs))
         .map(|t| graph.dot(lhs, t, transpose_lhs, transpose_rhs))
         .transpose()?;
     add(graph, left, right)

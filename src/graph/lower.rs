@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::fit::check_node;
 use super::fused::{Builder, through_view};
 use super::node::{Graph, NodeId, elements};
 use super::op::Op;
@@ -29,6 +30,7 @@ enum Computation {
     Gather {
         scatter: bool,
         sizes: gather::Sizes,
+        software: bool,
     },
     Elementwise(Expression),
     Reduction(Reduce),
@@ -60,21 +62,25 @@ impl Lowered {
                 let store = Store::new(*sizes, finish.as_ref(), rows.map(|r| r.pitch))?;
                 dot::kernel(*sizes, lhs, rhs, *family, &store)
             }
-            Computation::Gather { scatter, sizes } => gather::kernel(*scatter, *sizes),
+            Computation::Gather {
+                scatter,
+                sizes,
+                software,
+            } => gather::kernel(*scatter, *sizes, *software),
             Computation::Elementwise(expression) => pointwise(expression, rows),
             Computation::Reduction(reduce) => reduce.kernel(rows),
         }
     }
 
-    /// Elements that it needs for the parts of a product.
-    pub(crate) fn scratch_elements(&self) -> usize {
+    /// Elements that it needs for the parts of a sum.
+    pub(crate) fn scratch_elements(&self, rows: Option<Rows>) -> usize {
         match &self.computation {
-            Computation::Product {
-                sizes,
-                family: Family::Split { parts, .. },
-                ..
-            } => *parts as usize * sizes.m * sizes.n,
-            _ => 0,
+            Computation::Product { sizes, family, .. } => dot::scratch_elements(*sizes, *family),
+            Computation::Gather { scatter, sizes, .. } => {
+                gather::scratch_elements(*scatter, *sizes)
+            }
+            Computation::Elementwise(_) => 0,
+            Computation::Reduction(reduce) => reduce.scratch_elements(rows),
         }
     }
 
@@ -135,6 +141,8 @@ pub(crate) fn lower(
     pitches: &HashMap<NodeId, usize>,
     products: &Products,
 ) -> Result<(Plan, Vec<Lowered>)> {
+    graph.check_ids(targets)?;
+    graph.check_ids(&groups.concat())?;
     let results: Vec<NodeId> = targets
         .iter()
         .map(|&node| same_buffer(graph, node))
@@ -156,6 +164,9 @@ pub(crate) fn lower(
 
 /// The WGSL of every kernel of the program that computes `targets`, each with the node whose value it writes: for reading, and for checking
 /// with other compilers than the one on this machine.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) for nodes of another graph; what WGSL cannot express.
 pub fn sources(
     graph: &Graph,
     targets: &[NodeId],
@@ -167,13 +178,16 @@ pub fn sources(
 /// As [`sources`], with this choice of kernels for matrix products.
 ///
 /// # Errors
-/// What WGSL cannot express.
+/// As [`sources`].
 pub fn sources_for(
     graph: &Graph,
     targets: &[NodeId],
     directions: &[NodeId],
     products: &Products,
 ) -> Result<Vec<(NodeId, String)>> {
+    for &node in targets.iter().chain(directions) {
+        check_node(graph, node)?;
+    }
     let groups = [directions.to_vec()];
     let pitches = HashMap::new();
     let limit = operand_limit(8);
@@ -240,7 +254,14 @@ impl Lowering<'_> {
                     count: shape_of(1)[0],
                 };
                 let operands = node.operands.iter().map(|&o| self.contiguous(o)).collect();
-                (Computation::Gather { scatter, sizes }, operands)
+                (
+                    Computation::Gather {
+                        scatter,
+                        sizes,
+                        software: self.products.capabilities.software,
+                    },
+                    operands,
+                )
             }
             Op::Sum(_) | Op::Max(_) => self.reduction(root, None)?,
             _ => {
@@ -331,10 +352,7 @@ impl Lowering<'_> {
         let (buffer, offset, strides) = self.address(operand, &coordinates, shape.len());
         (
             buffer,
-            View {
-                offset: offset.unsigned_abs(),
-                strides: [strides[0], strides[1], strides[2]],
-            },
+            View::new(offset.unsigned_abs(), [strides[0], strides[1], strides[2]]),
         )
     }
 
@@ -471,6 +489,9 @@ impl Lowering<'_> {
     }
 }
 
+/// What u32 counts, less what a workgroup may count beyond the end.
+const MOST_ELEMENTS: usize = u32::MAX as usize - (1 << 20);
+
 /// WGSL has no infinities, and kernels count in u32.
 fn check_expressible(graph: &Graph, root: NodeId, expression: &Expression) -> Result<()> {
     let mut constants = expression.steps.iter().filter_map(|step| match step {
@@ -480,16 +501,16 @@ fn check_expressible(graph: &Graph, root: NodeId, expression: &Expression) -> Re
     if let Some(value) = constants.find(|value| !value.is_finite()) {
         return Err(Error::Unsupported {
             what: format!("the constant {value}, used in {},", graph.describe(root)),
-            message: "kernels may assume that all numbers are finite; to mask, use a large number such as -1e30".into(),
+            message: super::node::FINITE_ONLY.into(),
         });
     }
     let count = elements(&expression.axes);
-    if u32::try_from(count).is_err() {
+    if count > MOST_ELEMENTS {
         return Err(Error::OverLimit {
             what: format!("{}, in elements or terms,", graph.describe(root)),
             needed: count as u64,
             limit_name: "the range of u32",
-            limit: u32::MAX.into(),
+            limit: MOST_ELEMENTS as u64,
             advice: "use a smaller batch or network",
         });
     }

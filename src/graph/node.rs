@@ -1,6 +1,6 @@
 //! The graph: nodes in single assignment form, appended in topological order.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::op::{Binary, DType, Op, Unary};
 use crate::error::{Error, Result};
@@ -13,6 +13,13 @@ pub fn elements(shape: &[usize]) -> usize {
     shape
         .iter()
         .fold(1, |product: usize, &size| product.saturating_mul(size))
+}
+
+/// Number of elements of a shape; `None` where there are more than can be counted.
+fn countable(shape: &[usize]) -> Option<usize> {
+    shape
+        .iter()
+        .try_fold(1usize, |product, &size| product.checked_mul(size))
 }
 
 /// Index of a node in its graph.
@@ -48,7 +55,13 @@ pub struct Leaf {
     pub name: String,
     /// The node that stands for it.
     pub node: NodeId,
+    /// For an input of indices whose values have a bound: all are below this number.
+    pub below: Option<usize>,
 }
+
+/// What to do about numbers in a model that are not finite.
+pub(super) const FINITE_ONLY: &str =
+    "kernels may assume that all numbers are finite; to mask, use a large number such as -1e30";
 
 /// A static graph of tensor primitives.
 #[derive(Clone, Debug, Default)]
@@ -67,12 +80,47 @@ impl Graph {
         Self::default()
     }
 
+    /// Refuses ids beyond the nodes of this graph, as ids of another graph can be. (One that is within them names a node of this graph.)
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for such an id.
+    pub fn check_ids(&self, ids: &[NodeId]) -> Result<()> {
+        match ids.iter().find(|id| id.0 >= self.nodes.len()) {
+            None => Ok(()),
+            Some(id) => Err(Error::Shape {
+                node: format!("node %{}", id.0),
+                message: format!(
+                    "this graph has {} nodes; take ids from the graph that made them",
+                    self.nodes.len()
+                ),
+            }),
+        }
+    }
+
+    /// Refuses tangents that are not of their nodes' shapes.
+    pub(super) fn check_tangents(&self, tangents: &[(NodeId, NodeId)]) -> Result<()> {
+        for &(node, tangent) in tangents {
+            self.check_ids(&[node, tangent])?;
+            if self.shape(node) != self.shape(tangent) {
+                let message = "the tangent must have the shape of what moves";
+                return self.bad("tangent", &[node, tangent], message);
+            }
+        }
+        Ok(())
+    }
+
     /// The node with this id.
+    ///
+    /// # Panics
+    /// On an id of another graph that lies beyond this one's nodes; see [`check_ids`](Self::check_ids).
     pub fn node(&self, id: NodeId) -> &Node {
         &self.nodes[id.0]
     }
 
     /// The shape of a node.
+    ///
+    /// # Panics
+    /// As [`node`](Self::node).
     pub fn shape(&self, id: NodeId) -> &Shape {
         &self.nodes[id.0].shape
     }
@@ -97,7 +145,10 @@ impl Graph {
         &self.directions
     }
 
-    /// The values of the data tensor with this index.
+    /// The values of the data tensor with this index, as an [`Op::Data`] of this graph holds it.
+    ///
+    /// # Panics
+    /// On an index of another graph.
     pub fn data(&self, index: usize) -> &[f32] {
         &self.data[index]
     }
@@ -105,7 +156,9 @@ impl Graph {
     /// How errors and listings call a node: `%7 dot 'hidden' [32, 10]`; a nameless one that only
     /// repeats or reshapes a named one says `of 'name'`.
     pub fn describe(&self, id: NodeId) -> String {
-        let node = self.node(id);
+        let Some(node) = self.nodes.get(id.0) else {
+            return format!("%{} of another graph", id.0);
+        };
         let mut source = id;
         while self.node(source).name.is_none()
             && matches!(self.node(source).op, Op::Reshape | Op::Broadcast)
@@ -120,9 +173,8 @@ impl Graph {
 
     /// Gives a node a name, unless it has one.
     pub fn set_name(&mut self, id: NodeId, name: &str) {
-        let slot = &mut self.nodes[id.0].name;
-        if slot.is_none() {
-            *slot = Some(name.to_string());
+        if let Some(node) = self.nodes.get_mut(id.0) {
+            node.name.get_or_insert_with(|| name.to_owned());
         }
     }
 
@@ -182,18 +234,36 @@ impl Graph {
         self.parameters.push(Leaf {
             name: name.to_string(),
             node: id,
+            below: None,
         });
         Ok(id)
     }
 
     /// Declares an input.
     pub fn input(&mut self, name: &str, shape: &[usize], dtype: DType) -> Result<NodeId> {
+        self.bounded_input(name, shape, dtype, None)
+    }
+
+    /// Declares an input of indices (or labels) that are all below a number. Tables and one-hot rows that have no place for some of them are refused; whoever
+    /// fills the input keeps the promise.
+    pub fn index_input(&mut self, name: &str, shape: &[usize], below: usize) -> Result<NodeId> {
+        self.bounded_input(name, shape, DType::U32, Some(below))
+    }
+
+    pub(super) fn bounded_input(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        dtype: DType,
+        below: Option<usize>,
+    ) -> Result<NodeId> {
         self.leaf_name("input", &self.inputs, name, shape)?;
         let id = self.append(Op::Input(self.inputs.len()), vec![], shape.to_vec(), dtype);
         self.set_name(id, name);
         self.inputs.push(Leaf {
             name: name.to_string(),
             node: id,
+            below,
         });
         Ok(id)
     }
@@ -221,13 +291,25 @@ impl Graph {
     }
 
     /// A tensor given by value.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for another number of values than the shape has; [`Error::Unsupported`] for values that are not finite.
     pub fn data_tensor(&mut self, values: Vec<f32>, shape: &[usize]) -> Result<NodeId> {
-        if values.len() != elements(shape) || values.is_empty() {
+        if Some(values.len()) != countable(shape) || values.is_empty() {
             return self.bad(
                 "data",
                 &[],
                 format!("{} values for shape {shape:?}", values.len()),
             );
+        }
+        if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+            return Err(Error::Unsupported {
+                what: format!(
+                    "{}, value {at} of the tensor of shape {shape:?} given by value,",
+                    values[at]
+                ),
+                message: FINITE_ONLY.into(),
+            });
         }
         let id = self.append(
             Op::Data(self.data.len()),
@@ -247,6 +329,7 @@ impl Graph {
     }
 
     fn float(&self, op: &str, operands: &[NodeId]) -> Result<()> {
+        self.check_ids(operands)?;
         match operands.iter().find(|&&o| self.node(o).dtype != DType::F32) {
             Some(&o) => self.bad(
                 op,
@@ -272,6 +355,8 @@ impl Graph {
     }
 
     /// `f(a, b)`, elementwise; shapes must be equal (see [`Graph::broadcast_pair`]).
+    ///
+    /// Neutral elements are left out. A product with 0 is not 0, since the other factor may be infinite or not a number.
     pub fn binary(&mut self, f: Binary, a: NodeId, b: NodeId) -> Result<NodeId> {
         let op = Op::Binary(f);
         self.float(op.name(), &[a, b])?;
@@ -287,11 +372,6 @@ impl Graph {
             (Binary::Add, Some(0.0), _) | (Binary::Mul, Some(1.0), _) => return Ok(b),
             (Binary::Add | Binary::Sub, _, Some(0.0))
             | (Binary::Mul | Binary::Div, _, Some(1.0)) => return Ok(a),
-            (Binary::Mul, Some(0.0), _)
-            | (Binary::Mul, _, Some(0.0))
-            | (Binary::Div, Some(0.0), _) => {
-                return Ok(self.constant(0.0, &shape));
-            }
             (Binary::Sub, Some(0.0), _) | (Binary::Mul, Some(-1.0), _) => {
                 return self.unary(Unary::Neg, b);
             }
@@ -307,15 +387,12 @@ impl Graph {
         Ok(self.append(op, operands, shape, DType::F32))
     }
 
-    /// `a` where `condition > 0`, else `b`.
+    /// `a` where `condition > 0`, else `b`, and NaN where the condition is.
     pub fn select(&mut self, condition: NodeId, a: NodeId, b: NodeId) -> Result<NodeId> {
         let operands = [condition, a, b];
         self.float("select", &operands)?;
         if self.shape(condition) != self.shape(a) || self.shape(a) != self.shape(b) {
             return self.bad("select", &operands, "the three shapes must be equal");
-        }
-        if a == b {
-            return Ok(a);
         }
         let shape = self.shape(a).clone();
         Ok(self.append(Op::Select, operands.to_vec(), shape, DType::F32))
@@ -353,6 +430,7 @@ impl Graph {
 
     /// NumPy broadcasting of two operands to their common shape: missing leading axes count as 1.
     pub fn broadcast_pair(&mut self, a: NodeId, b: NodeId) -> Result<(NodeId, NodeId)> {
+        self.check_ids(&[a, b])?;
         let rank = self.shape(a).len().max(self.shape(b).len());
         let lift = |shape: &Shape| {
             let mut lifted = vec![1; rank - shape.len()];
@@ -378,11 +456,12 @@ impl Graph {
 
     /// The same elements under another shape.
     pub fn reshape(&mut self, x: NodeId, shape: &[usize]) -> Result<NodeId> {
+        self.check_ids(&[x])?;
         let node = self.node(x);
         if node.shape == shape {
             return Ok(x);
         }
-        if elements(&node.shape) != elements(shape) {
+        if countable(shape).is_none() || countable(&node.shape) != countable(shape) {
             return self.bad("reshape", &[x], format!("cannot become {shape:?}"));
         }
         let dtype = node.dtype;
@@ -429,7 +508,10 @@ impl Graph {
         let from = self.shape(x).clone();
         let fits = starts.len() == from.len()
             && shape.len() == from.len()
-            && (0..from.len()).all(|d| shape[d] > 0 && starts[d] + shape[d] <= from[d]);
+            && (0..from.len()).all(|d| {
+                let end = starts[d].checked_add(shape[d]);
+                shape[d] > 0 && end.is_some_and(|end| end <= from[d])
+            });
         if !fits {
             return self.bad(
                 "slice",
@@ -457,7 +539,10 @@ impl Graph {
         let from = self.shape(x).clone();
         let fits = before.len() == from.len()
             && shape.len() == from.len()
-            && (0..from.len()).all(|d| before[d] + from[d] <= shape[d]);
+            && (0..from.len()).all(|d| {
+                let end = before[d].checked_add(from[d]);
+                end.is_some_and(|end| end <= shape[d])
+            });
         if !fits {
             return self.bad(
                 "pad",
@@ -481,6 +566,7 @@ impl Graph {
         let Some(&first) = parts.first() else {
             return self.bad("concat", &[], "needs at least one tensor");
         };
+        self.check_ids(parts)?;
         let mut shape = self.shape(first).clone();
         if axis >= shape.len() {
             return self.bad("concat", parts, format!("there is no axis {axis}"));
@@ -496,7 +582,7 @@ impl Graph {
                     format!("shapes may differ only along axis {axis}"),
                 );
             }
-            shape[axis] += other[axis];
+            shape[axis] = shape[axis].saturating_add(other[axis]);
         }
         let mut before = vec![0; shape.len()];
         let mut total: Option<NodeId> = None;
@@ -530,7 +616,9 @@ impl Graph {
             return Ok(x);
         }
         if let Some(value) = self.constant_value(x) {
-            let count = elements(self.shape(x)) / elements(&shape);
+            let count: usize = (axes.iter().collect::<BTreeSet<_>>().into_iter())
+                .map(|&axis| self.shape(x)[axis])
+                .product();
             return Ok(self.constant((f64::from(value) * count as f64) as f32, &shape));
         }
         let axes = self.normal_axes(x, axes);
@@ -589,9 +677,6 @@ impl Graph {
             );
         }
         let shape = vec![a[0], m, n];
-        if self.constant_value(lhs) == Some(0.0) || self.constant_value(rhs) == Some(0.0) {
-            return Ok(self.constant(0.0, &shape));
-        }
         let op = Op::Dot {
             transpose_lhs,
             transpose_rhs,
@@ -599,7 +684,9 @@ impl Graph {
         Ok(self.append(op, vec![lhs, rhs], shape, DType::F32))
     }
 
-    fn indices(&self, op: &str, operands: &[NodeId], indices: NodeId) -> Result<usize> {
+    /// How many rows are asked for.
+    fn index_count(&self, op: &str, operands: &[NodeId], indices: NodeId) -> Result<usize> {
+        self.check_ids(operands)?;
         let node = self.node(indices);
         if node.dtype != DType::U32 || node.shape.len() != 1 {
             return self.bad(op, operands, "the indices must be a u32 input of one axis");
@@ -607,13 +694,47 @@ impl Graph {
         Ok(node.shape[0])
     }
 
-    /// Rows of `table` `[R,D]` at `indices` `[I]`.
+    /// Refuses indices for which there is no place.
+    fn check_bound(
+        &self,
+        op: &str,
+        operands: &[NodeId],
+        mut indices: NodeId,
+        (places, what): (usize, &str),
+    ) -> Result<()> {
+        while self.node(indices).op == Op::Reshape {
+            indices = self.node(indices).operands[0];
+        }
+        let Op::Input(input) = self.node(indices).op else {
+            return Ok(());
+        };
+        let leaf = &self.inputs[input];
+        match leaf.below {
+            Some(classes) if classes > places => self.bad(
+                op,
+                operands,
+                format!(
+                    "'{}' has {classes} classes, 0 to {}, but {what}; make it {classes} or more, or declare fewer classes",
+                    leaf.name,
+                    classes - 1
+                ),
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    /// Rows of `table` `[R,D]` at `indices` `[I]`. An index beyond the table, of an input that promises no bound, gives a row of zeros.
+    ///
+    /// # Errors
+    /// [`Error::Shape`], also where the indices' bound ([`Graph::index_input`]) is larger than `R`.
     pub fn gather(&mut self, table: NodeId, indices: NodeId) -> Result<NodeId> {
-        let count = self.indices("gather", &[table, indices], indices)?;
+        let count = self.index_count("gather", &[table, indices], indices)?;
         self.float("gather", &[table])?;
-        let &[_, width] = self.shape(table).as_slice() else {
+        let &[rows, width] = self.shape(table).as_slice() else {
             return self.bad("gather", &[table, indices], "the table must have two axes");
         };
+        let places = (rows, &*format!("the table has {rows} rows"));
+        self.check_bound("gather", &[table, indices], indices, places)?;
         Ok(self.append(
             Op::Gather,
             vec![table, indices],
@@ -624,8 +745,10 @@ impl Graph {
 
     /// `values` `[I,D]` added into `rows` rows of zeros at `indices` `[I]`; the transpose of [`Graph::gather`].
     pub fn scatter_add(&mut self, values: NodeId, indices: NodeId, rows: usize) -> Result<NodeId> {
-        let count = self.indices("scatter_add", &[values, indices], indices)?;
+        let count = self.index_count("scatter_add", &[values, indices], indices)?;
         self.float("scatter_add", &[values])?;
+        let places = (rows, &*format!("there are {rows} rows"));
+        self.check_bound("scatter_add", &[values, indices], indices, places)?;
         match *self.shape(values).as_slice() {
             [n, width] if n == count && rows > 0 => Ok(self.append(
                 Op::ScatterAdd,
@@ -641,8 +764,12 @@ impl Graph {
         }
     }
 
-    /// `[..I] -> [..I, classes]`: 1 at the label, else 0.
+    /// `[..I] -> [..I, classes]`: 1 at the label, else 0. A label beyond `classes`, of an input that promises no bound, gives zeros.
+    ///
+    /// # Errors
+    /// [`Error::Shape`], also where the labels' bound ([`Graph::index_input`]) is larger than `classes`.
     pub fn one_hot(&mut self, labels: NodeId, classes: usize) -> Result<NodeId> {
+        self.check_ids(&[labels])?;
         let node = self.node(labels);
         if node.dtype != DType::U32 || node.shape.is_empty() {
             return self.bad("one_hot", &[labels], "the labels must be a u32 input");
@@ -652,6 +779,8 @@ impl Graph {
             return self.bad("one_hot", &[labels], "needs at least one class");
         }
         shape.push(classes);
+        let places = (classes, &*format!("one_hot makes rows of {classes}"));
+        self.check_bound("one_hot", &[labels], labels, places)?;
         Ok(self.append(Op::OneHot, vec![labels], shape, DType::F32))
     }
 
@@ -659,7 +788,9 @@ impl Graph {
     pub fn ancestors(&self, roots: &[NodeId]) -> Vec<bool> {
         let mut needed = vec![false; self.nodes.len()];
         for &root in roots {
-            needed[root.0] = true;
+            if let Some(needed) = needed.get_mut(root.0) {
+                *needed = true;
+            }
         }
         for index in (0..self.nodes.len()).rev() {
             if needed[index] {
@@ -675,7 +806,9 @@ impl Graph {
     pub fn depends_on(&self, sources: &[NodeId]) -> Vec<bool> {
         let mut depends = vec![false; self.nodes.len()];
         for &source in sources {
-            depends[source.0] = true;
+            if let Some(depends) = depends.get_mut(source.0) {
+                *depends = true;
+            }
         }
         for index in 0..self.nodes.len() {
             depends[index] |= self.nodes[index].operands.iter().any(|o| depends[o.0]);

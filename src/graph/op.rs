@@ -28,7 +28,7 @@ pub enum Op {
     Unary(Unary),
     /// `f(a, b)` for each element.
     Binary(Binary),
-    /// `a` where `condition > 0`, else `b`; operands (condition, a, b).
+    /// `a` where `condition > 0`, else `b`, and NaN where the condition is; operands (condition, a, b).
     Select,
     /// The operand, with a derivative of zero.
     StopGradient,
@@ -76,6 +76,9 @@ impl Op {
             Op::Unary(Unary::Tanh) => "tanh",
             Op::Unary(Unary::Logistic) => "logistic",
             Op::Unary(Unary::Softplus) => "softplus",
+            Op::Unary(Unary::Log1p) => "log1p",
+            Op::Unary(Unary::Expm1) => "expm1",
+            Op::Unary(Unary::Expm1mx) => "expm1mx",
             Op::Unary(Unary::Sin) => "sin",
             Op::Unary(Unary::Cos) => "cos",
             Op::Unary(Unary::Sqrt) => "sqrt",
@@ -83,6 +86,7 @@ impl Op {
             Op::Unary(Unary::Erf) => "erf",
             Op::Unary(Unary::Relu) => "relu",
             Op::Unary(Unary::Step) => "step",
+            Op::Unary(Unary::IsFinite) => "is_finite",
             Op::Binary(Binary::Add) => "add",
             Op::Binary(Binary::Sub) => "sub",
             Op::Binary(Binary::Mul) => "mul",

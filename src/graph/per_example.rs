@@ -39,11 +39,14 @@ pub fn square_sums(
     gradients: &[NodeId],
     weights: NodeId,
 ) -> Result<Vec<NodeId>> {
+    graph.check_ids(gradients)?;
+    graph.check_ids(&[weights])?;
     let axes = batch_axes(graph);
     let one_example = graph.shape(weights).as_slice() == [1];
-    // A term holds w_n g_n: its square is divided by w_n. Rows of weight 0 are padding.
+    // A term holds w_n g_n, and w_n g_n g_n is wanted: one factor is divided by w_n, before anything is squared, so that small weights do not underflow. Rows of
+    // weight 0 are padding.
     let shape = graph.shape(weights).clone();
-    let tiny = graph.constant(1e-30, &shape);
+    let tiny = graph.constant(f32::MIN_POSITIVE, &shape);
     let zero = graph.constant(0.0, &shape);
     let at_least = graph.binary(Binary::Max, weights, tiny)?;
     let inverse = graph.unary(Unary::Reciprocal, at_least)?;
@@ -53,11 +56,11 @@ pub fn square_sums(
         .map(|&gradient| {
             if one_example {
                 // Sums over one example are simplified away, and its gradient is the whole one.
-                let square = graph.binary(Binary::Mul, gradient, gradient)?;
-                let shape = graph.shape(square).clone();
+                let shape = graph.shape(gradient).clone();
                 let scale = graph.reshape(scale, &vec![1; shape.len()])?;
                 let scale = graph.broadcast(scale, &shape)?;
-                return graph.binary(Binary::Mul, square, scale);
+                let own = graph.binary(Binary::Mul, gradient, scale)?;
+                return graph.binary(Binary::Mul, own, gradient);
             }
             square_sum(graph, gradient, scale, &axes)
         })
@@ -81,14 +84,14 @@ fn square_sum(
                     if graph.shape(la) == graph.shape(lb) && graph.shape(ra) == graph.shape(rb) =>
                 {
                     let left = graph.binary(Binary::Mul, la, lb)?;
-                    let right = graph.binary(Binary::Mul, ra, rb)?;
-                    let right = scaled(graph, right, scale, 1)?;
+                    let right = scaled(graph, ra, scale, 1)?;
+                    let right = graph.binary(Binary::Mul, right, rb)?;
                     graph.dot(left, right, true, false)?
                 }
                 (Term::Rows(ra), Term::Rows(rb)) => {
                     let (ra, rb) = (flattened(graph, ra)?, flattened(graph, rb)?);
-                    let rows = graph.binary(Binary::Mul, ra, rb)?;
-                    let rows = scaled(graph, rows, scale, 0)?;
+                    let rows = scaled(graph, ra, scale, 0)?;
+                    let rows = graph.binary(Binary::Mul, rows, rb)?;
                     graph.sum(rows, &[0])?
                 }
                 _ => return unsupported(graph, gradient),

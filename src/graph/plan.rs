@@ -10,7 +10,7 @@
 //! are applied before the first store. Last, elementwise kernels over the same elements of which one reads the other become one kernel with several
 //! results.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::node::{Graph, NodeId};
 use super::op::Op;
@@ -175,6 +175,8 @@ struct Sharing<'a> {
     max_operands: usize,
     /// The buffers that the kernel of each node reads, what is computed inside it included.
     reads: HashMap<NodeId, BTreeSet<NodeId>>,
+    /// The other way round: the nodes whose kernels read the buffer of each node, in ascending order.
+    readers: HashMap<NodeId, Vec<NodeId>>,
     /// The kernel in which each node with a buffer is computed.
     host: HashMap<NodeId, NodeId>,
 }
@@ -197,11 +199,21 @@ impl<'a> Sharing<'a> {
             reads.remove(&root.0);
             (root, reads.into_iter().map(NodeId).collect())
         });
+        let reads: HashMap<NodeId, BTreeSet<NodeId>> = reads.collect();
+        let mut readers: HashMap<NodeId, Vec<NodeId>> = HashMap::new();
+        let mut ascending = plan.kernels.clone();
+        ascending.sort_unstable();
+        for reader in ascending {
+            for &read in &reads[&reader] {
+                readers.entry(read).or_default().push(reader);
+            }
+        }
         Self {
             graph,
             targets,
             max_operands,
-            reads: reads.collect(),
+            reads,
+            readers,
             host: plan.kernels.iter().map(|&root| (root, root)).collect(),
             plan,
         }
@@ -247,12 +259,8 @@ impl<'a> Sharing<'a> {
     }
 
     /// The nodes with a buffer that read `node`'s.
-    fn readers(&self, node: NodeId) -> impl Iterator<Item = NodeId> {
-        let reading = self
-            .reads
-            .iter()
-            .filter(move |(_, reads)| reads.contains(&node));
-        reading.map(|(&reader, _)| reader)
+    fn readers(&self, node: NodeId) -> impl Iterator<Item = NodeId> + '_ {
+        self.readers.get(&node).into_iter().flatten().copied()
     }
 
     /// The nodes that a kernel stores, in ascending order.
@@ -297,7 +305,7 @@ impl<'a> Sharing<'a> {
             && self.plan.phase[node.0] == self.plan.phase[host.0]
             && only_units(graph.shape(node), graph.shape(host))
             && members.len() <= MOST_RESULTS
-            && reads.len() + members.len() - 1 <= self.max_operands
+            && self.operands(host, &members, &reads) + members.len() - 1 <= self.max_operands
             && reads.iter().all(in_time)
             && read_later
             && members.iter().all(|&reader| {
@@ -316,6 +324,33 @@ impl<'a> Sharing<'a> {
             })
     }
 
+    /// Operands of a kernel that stores `members` and reads the buffers `reads`. A matrix product has bindings of its own for what it reads, also where they
+    /// are one buffer, or one that is read elementwise, too.
+    fn operands(&self, host: NodeId, members: &[NodeId], reads: &BTreeSet<NodeId>) -> usize {
+        let graph = self.graph;
+        let product = self.plan.inside[host.0].unwrap_or(host);
+        if !matches!(graph.node(product).op, Op::Dot { .. }) {
+            return reads.len();
+        }
+        let mut elementwise = BTreeSet::new();
+        let mut seen = BTreeSet::new();
+        let mut pending: Vec<NodeId> = members.to_vec();
+        while let Some(next) = pending.pop() {
+            if next == product || !seen.insert(next) {
+                continue;
+            }
+            for &operand in &graph.node(next).operands {
+                let is_buffer = self.plan.in_buffer[operand.0] || graph.node(operand).op.is_leaf();
+                if is_buffer && reads.contains(&operand) {
+                    elementwise.insert(operand);
+                } else if !is_buffer {
+                    pending.push(operand);
+                }
+            }
+        }
+        2 + elementwise.len()
+    }
+
     /// What only its own kernel reads needs no buffer.
     fn drop_buffers(self) {
         let all: Vec<(NodeId, NodeId)> = self
@@ -324,7 +359,7 @@ impl<'a> Sharing<'a> {
             .iter()
             .flat_map(|(&host, also)| also.iter().map(move |&node| (host, node)))
             .collect();
-        for (host, node) in all {
+        for &(host, node) in &all {
             let outside = self.readers(node).any(|reader| self.host[&reader] != host);
             if !outside {
                 self.plan.in_buffer[node.0] = false;
@@ -332,8 +367,9 @@ impl<'a> Sharing<'a> {
                     also.retain(|&other| other != node);
                 }
             }
-            self.plan.kernels.retain(|&root| root != node);
         }
+        let joined: HashSet<NodeId> = all.into_iter().map(|(_, node)| node).collect();
+        self.plan.kernels.retain(|root| !joined.contains(root));
     }
 }
 

@@ -4,9 +4,10 @@
 //! first one and [`Builder::finish`] returns it.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
-use super::node::{Graph, NodeId, Shape};
+use super::node::{FINITE_ONLY, Graph, NodeId, Shape};
 use super::op::{Binary, DType, Unary};
 use crate::error::{Error, Result};
 
@@ -53,14 +54,27 @@ impl Builder {
         self.make(|g| g.input(name, shape, DType::F32))
     }
 
-    /// An input of indices or labels.
+    /// An input of indices or labels that are all below a number; see [`Graph::index_input`].
+    pub fn indices_below(&self, name: &str, shape: &[usize], below: usize) -> Tensor<'_> {
+        self.make(|g| g.index_input(name, shape, below))
+    }
+
+    /// An input of indices or labels without a bound: what there is no place for gives zeros.
     pub fn indices(&self, name: &str, shape: &[usize]) -> Tensor<'_> {
         self.make(|g| g.input(name, shape, DType::U32))
     }
 
     /// A number, which broadcasts to any shape.
     pub fn constant(&self, value: f32) -> Tensor<'_> {
-        self.make(|g| Ok(g.constant(value, &[])))
+        self.make(|g| {
+            if value.is_finite() {
+                return Ok(g.constant(value, &[]));
+            }
+            Err(Error::Unsupported {
+                what: format!("the constant {value}"),
+                message: FINITE_ONLY.into(),
+            })
+        })
     }
 
     /// A tensor given by value.
@@ -103,12 +117,30 @@ impl<'b> Tensor<'b> {
         self
     }
 
+    /// Whether the handle belongs to this builder.
+    pub(crate) fn is_of(self, builder: &Builder) -> bool {
+        std::ptr::eq(self.builder, builder)
+    }
+
+    /// A node made from this tensor and others, which must be of the same builder.
+    fn make_with(self, others: &[Self], f: impl FnOnce(&mut Graph) -> Result<NodeId>) -> Self {
+        let mut foreign = others.iter().filter(|other| !other.is_of(self.builder));
+        match foreign.next() {
+            None => self.builder.make(f),
+            Some(other) => {
+                // Neither graph has the other's node, whichever is finished.
+                other.builder.fail(another_builder());
+                self.builder.fail(another_builder())
+            }
+        }
+    }
+
     fn unary(self, f: Unary) -> Self {
         self.builder.make(|g| g.unary(f, self.id))
     }
 
     fn binary(self, f: Binary, other: Self) -> Self {
-        self.builder.make(|g| {
+        self.make_with(&[other], |g| {
             let (a, b) = g.broadcast_pair(self.id, other.id)?;
             g.binary(f, a, b)
         })
@@ -137,6 +169,21 @@ impl<'b> Tensor<'b> {
     /// `log(1 + e^x)`
     pub fn softplus(self) -> Self {
         self.unary(Unary::Softplus)
+    }
+
+    /// `log(1 + x)`, with all digits where `x` is small.
+    pub fn log1p(self) -> Self {
+        self.unary(Unary::Log1p)
+    }
+
+    /// `e^x - 1`, with all digits where `x` is small.
+    pub fn expm1(self) -> Self {
+        self.unary(Unary::Expm1)
+    }
+
+    /// `e^x - 1 - x`, with all digits where `x` is small.
+    pub fn expm1mx(self) -> Self {
+        self.unary(Unary::Expm1mx)
     }
 
     /// Sine.
@@ -174,6 +221,11 @@ impl<'b> Tensor<'b> {
         self.unary(Unary::Step)
     }
 
+    /// 1 where `x` is finite, else (infinite or not a number) 0.
+    pub fn is_finite(self) -> Self {
+        self.unary(Unary::IsFinite)
+    }
+
     /// `x * x`
     pub fn square(self) -> Self {
         self * self
@@ -184,9 +236,14 @@ impl<'b> Tensor<'b> {
         self.binary(Binary::Max, other)
     }
 
-    /// `a` where `self > 0`, else `b`; the three broadcast together.
+    /// `a` where `self > 0`, else `b`, and NaN where `self` is; the three broadcast together.
+    ///
+    /// A branch may be undefined where it is not chosen: its slopes are masked there. That reaches as far back as the branch is made element by element
+    /// (and by reshapes) of the same number of elements. Where it is made through a broadcast, a reduction, a product of matrices, or where a value is
+    /// used outside the branch, too, slopes that are infinite or not a number come through as NaN; choose an operand that is harmless before:
+    /// `x.select(x, one).log()` in place of `x.log()`.
     pub fn select(self, a: Self, b: Self) -> Self {
-        self.builder.make(|g| {
+        self.make_with(&[a, b], |g| {
             let (condition, a) = g.broadcast_pair(self.id, a.id)?;
             let (condition, b) = g.broadcast_pair(condition, b.id)?;
             let (a, b) = g.broadcast_pair(a, b)?;
@@ -207,8 +264,10 @@ impl<'b> Tensor<'b> {
     /// Mean over `axes`, which stay with size 1.
     pub fn mean(self, axes: &[usize]) -> Self {
         let shape = self.shape();
+        let axes: BTreeSet<usize> = axes.iter().copied().collect();
         let count: usize = axes.iter().filter_map(|&a| shape.get(a)).product();
-        self.sum(axes) * (1.0 / count as f32)
+        let axes: Vec<usize> = axes.into_iter().collect();
+        self.sum(&axes) * (1.0 / count as f32)
     }
 
     /// Maximum over `axes`, which stay with size 1.
@@ -251,12 +310,12 @@ impl<'b> Tensor<'b> {
         let parts: Vec<NodeId> = std::iter::once(self.id)
             .chain(others.iter().map(|t| t.id))
             .collect();
-        self.builder.make(|g| g.concat(&parts, axis))
+        self.make_with(others, |g| g.concat(&parts, axis))
     }
 
     /// Matrix product of `[M,K]` and `[K,N]`, or of batches `[B,M,K]` and `[B,K,N]`; an operand of two axes is shared by the whole batch.
     pub fn dot(self, other: Self) -> Self {
-        self.builder.make(|g| {
+        self.make_with(&[other], |g| {
             let lift = |g: &mut Graph, x: NodeId| match *g.shape(x).as_slice() {
                 [rows, columns] => g.reshape(x, &[1, rows, columns]),
                 _ => Ok(x),
@@ -279,12 +338,20 @@ impl<'b> Tensor<'b> {
 
     /// Rows of this table `[R,D]` at `indices` `[I]`.
     pub fn gather(self, indices: Self) -> Self {
-        self.builder.make(|g| g.gather(self.id, indices.id))
+        self.make_with(&[indices], |g| g.gather(self.id, indices.id))
     }
 
     /// Labels `[I]` as rows of zeros with a one: `[I, classes]`.
     pub fn one_hot(self, classes: usize) -> Self {
         self.builder.make(|g| g.one_hot(self.id, classes))
+    }
+}
+
+/// Tensors of two graphs in one expression.
+pub(crate) fn another_builder() -> Error {
+    Error::Shape {
+        node: "an expression of two tensors".into(),
+        message: "one of them was made by another builder, and so belongs to another graph; make both by the same one".into(),
     }
 }
 

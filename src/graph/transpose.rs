@@ -16,6 +16,8 @@ pub fn transpose(
     wrt: &[NodeId],
 ) -> Result<Vec<Option<NodeId>>> {
     let roots: Vec<NodeId> = outputs.iter().map(|&(node, _)| node).collect();
+    graph.check_ids(&roots)?;
+    graph.check_ids(wrt)?;
     let needed = graph.ancestors(&roots);
     let linear = graph.depends_on(wrt);
     let mut cotangent: HashMap<NodeId, NodeId> = HashMap::new();
@@ -94,7 +96,10 @@ fn rule(
                 }
                 Binary::Mul if is_linear(a) != is_linear(b) => {
                     let (moving, factor) = if is_linear(a) { (a, b) } else { (b, a) };
-                    out.push((moving, graph.binary(Binary::Mul, u, factor)?));
+                    // A factor of 0 brings nothing back.
+                    if graph.constant_value(factor) != Some(0.0) {
+                        out.push((moving, graph.binary(Binary::Mul, u, factor)?));
+                    }
                 }
                 Binary::Div if is_linear(a) && !is_linear(b) => {
                     out.push((a, graph.binary(Binary::Div, u, b)?))

@@ -1,8 +1,9 @@
 //! The f64 twin: evaluates the same graph on the CPU, plainly, one node after another. The reference for every test of a kernel.
 
 use super::node::{Graph, NodeId, elements};
-use super::op::Op;
+use super::op::{Binary, Op};
 use crate::error::{Error, Result};
+use crate::kernels::function::select_f64;
 
 /// Values for the leaves of a graph.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +21,7 @@ pub struct Leaves {
 /// # Errors
 /// [`Error::Length`] when a leaf has the wrong number of values, or a needed direction has none.
 pub fn evaluate(graph: &Graph, leaves: &Leaves, wanted: &[NodeId]) -> Result<Vec<Vec<f64>>> {
+    graph.check_ids(wanted)?;
     let needed = graph.ancestors(wanted);
     let mut values: Vec<Vec<f64>> = vec![Vec::new(); graph.nodes().len()];
     for index in 0..graph.nodes().len() {
@@ -66,7 +68,7 @@ pub fn evaluate(graph: &Graph, leaves: &Leaves, wanted: &[NodeId]) -> Result<Vec
     Ok(wanted.iter().map(|w| values[w.0].clone()).collect())
 }
 
-fn strides(shape: &[usize]) -> Vec<usize> {
+pub(super) fn strides(shape: &[usize]) -> Vec<usize> {
     let mut strides = vec![1; shape.len()];
     for d in (1..shape.len()).rev() {
         strides[d - 1] = strides[d] * shape[d];
@@ -89,7 +91,13 @@ fn for_each_index(shape: &[usize], mut f: impl FnMut(usize, &[usize])) {
     }
 }
 
-fn compute(graph: &Graph, op: &Op, x: &[&[f64]], shapes: &[&[usize]], shape: &[usize]) -> Vec<f64> {
+pub(super) fn compute(
+    graph: &Graph,
+    op: &Op,
+    x: &[&[f64]],
+    shapes: &[&[usize]],
+    shape: &[usize],
+) -> Vec<f64> {
     let count = elements(shape);
     let mut out = vec![0.0; count];
     match op {
@@ -106,7 +114,7 @@ fn compute(graph: &Graph, op: &Op, x: &[&[f64]], shapes: &[&[usize]], shape: &[u
         }
         Op::Select => {
             out = (0..count)
-                .map(|i| if x[0][i] > 0.0 { x[1][i] } else { x[2][i] })
+                .map(|i| select_f64(x[0][i], x[1][i], x[2][i]))
                 .collect()
         }
         Op::StopGradient | Op::Reshape => out = x[0].to_vec(),
@@ -164,7 +172,7 @@ fn compute(graph: &Graph, op: &Op, x: &[&[f64]], shapes: &[&[usize]], shape: &[u
                 out[at] = if is_sum {
                     out[at] + x[0][i]
                 } else {
-                    out[at].max(x[0][i])
+                    Binary::Max.apply(out[at], x[0][i])
                 };
             });
         }

@@ -44,13 +44,13 @@ impl Product {
         let Product {
             m, n, k, layout, ..
         } = *self;
-        let view = |rows: usize, columns: usize, along_columns: bool| View {
-            offset: 0,
-            strides: if along_columns {
+        let view = |rows: usize, columns: usize, along_columns: bool| {
+            let strides = if along_columns {
                 [rows * columns, 1, rows]
             } else {
                 [rows * columns, columns, 1]
-            },
+            };
+            View::new(0, strides)
         };
         [
             view(m, k, matches!(layout, Layout::Tn | Layout::Tt)),

@@ -3,6 +3,8 @@
 use nalgebra::DMatrix;
 
 use super::dot::{Sizes, View, kernel};
+use super::loops::{self, TWO_LEVELS, in_chunks};
+use super::requirements;
 use super::store::Store;
 use super::tuning::Products;
 use crate::error::{Error, Result};
@@ -154,14 +156,8 @@ impl InnerProducts {
                         n: b.count,
                         k: terms,
                     };
-                    let lhs = View {
-                        offset,
-                        strides: [TERMS, len, 1],
-                    };
-                    let rhs = View {
-                        offset,
-                        strides: [TERMS, 1, len],
-                    };
+                    let lhs = View::new(offset, [TERMS, len, 1]);
+                    let rhs = View::new(offset, [TERMS, 1, len]);
                     let part = Part {
                         slice: gpu.buffer("inner products", sums * a.count * b.count)?,
                         sums,
@@ -209,7 +205,11 @@ impl InnerProducts {
             let adds = self.parts[..number]
                 .iter()
                 .any(|other| (other.row, other.column) == (part.row, part.column));
+            let lanes = if part.sums > TWO_LEVELS { 64 } else { 1 };
+            // The lanes are added by halving six times.
+            loops::check("add sums", in_chunks(part.sums.div_ceil(lanes)) + 6)?;
             let constants = [
+                ("LANES", lanes as f64),
                 ("SUMS", part.sums as f64),
                 ("ROWS", part.rows as f64),
                 ("COLUMNS", part.columns as f64),
@@ -218,8 +218,11 @@ impl InnerProducts {
                 ("WIDTH", width as f64),
                 ("ADDS", f64::from(u8::from(adds))),
             ];
-            let pipeline = gpu.pipeline("add sums", ADD_SUMS, &constants)?;
-            let workgroups = grid(gpu.limits(), (part.rows * part.columns).div_ceil(64))?;
+            let pipeline = gpu.kernel("add sums", ADD_SUMS, &constants, requirements::ADD_SUMS)?;
+            let workgroups = grid(
+                gpu.limits(),
+                (lanes * part.rows * part.columns).div_ceil(64),
+            )?;
             recording.dispatch(gpu, &pipeline, &[result, &part.slice], workgroups)?;
         }
         Ok(())
@@ -280,14 +283,11 @@ pub(crate) fn combine_rows(
                 n: out.len,
                 k: from.count,
             };
-            let lhs = View {
-                offset: to.first * coefficients.width + coefficients.first + from.first,
-                strides: [0, coefficients.width, 1],
-            };
-            let rhs = View {
-                offset: 0,
-                strides: [0, input.len, 1],
-            };
+            let lhs = View::new(
+                to.first * coefficients.width + coefficients.first + from.first,
+                [0, coefficients.width, 1],
+            );
+            let rhs = View::new(0, [0, input.len, 1]);
             product(
                 gpu,
                 recording,
@@ -336,7 +336,12 @@ pub(crate) fn weigh(
     y: &Slice,
 ) -> Result<()> {
     let count = result.len();
-    let pipeline = gpu.pipeline("weigh", WEIGH, &[("COUNT", count as f64)])?;
+    let pipeline = gpu.kernel(
+        "weigh",
+        WEIGH,
+        &[("COUNT", count as f64)],
+        requirements::WEIGH,
+    )?;
     let workgroups = [count.div_ceil(64) as u32, 1, 1];
     recording.dispatch(gpu, &pipeline, &[result, weights, x, y], workgroups)
 }
@@ -384,7 +389,7 @@ pub(crate) fn sketch(
                 ("FIRST", (first * layout.entries().len() + index) as f64),
                 ("GAUSSIAN", f64::from(u8::from(kind == Sketch::Gaussian))),
             ];
-            let pipeline = gpu.pipeline("sketch", SKETCH, &constants)?;
+            let pipeline = gpu.kernel("sketch", SKETCH, &constants, requirements::SKETCH)?;
             let per = match kind {
                 Sketch::Signs => 128,
                 Sketch::Gaussian => 4,

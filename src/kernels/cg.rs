@@ -4,8 +4,9 @@ use bytemuck::{Pod, Zeroable};
 
 use super::dot::Capabilities;
 use super::four::four;
+use super::requirements::Cg;
 use super::template::fill;
-use super::vector::vec4s;
+use super::vector::{reduction_groups, vec4s};
 use crate::error::Result;
 use crate::gpu::{Gpu, Recording, Slice, grid};
 
@@ -13,6 +14,7 @@ const STATE: &str = include_str!("../../shaders/cg/state.wgsl");
 const SUMS: &str = include_str!("../../shaders/cg/sums.wgsl");
 const PARTIALS: &str = include_str!("../../shaders/cg/partials.wgsl");
 const DECISION: &str = include_str!("../../shaders/cg/decision.wgsl");
+const LARGEST: &str = include_str!("../../shaders/cg/largest.wgsl");
 const START: &str = include_str!("../../shaders/cg/start.wgsl");
 const SHORT: &str = include_str!("../../shaders/cg/short.wgsl");
 const LONG: &str = include_str!("../../shaders/cg/long.wgsl");
@@ -65,6 +67,7 @@ pub(crate) struct Scalars {
     pub(crate) xp: f32,
     pub(crate) tail: f32,
     pub(crate) phi: f32,
+    pub(crate) lift: f32,
 }
 
 /// The fixed part of `State` in `shaders/cg/state.wgsl`; the model values follow.
@@ -77,12 +80,40 @@ pub(crate) struct State {
     pub(crate) residual_tolerance: f32,
     pub(crate) progress_tolerance: f32,
     pub(crate) radius: f32,
+    /// Bits of the largest `|g_i|`.
+    pub(crate) largest: u32,
     pub(crate) now: Scalars,
     pub(crate) next: Scalars,
 }
 
+/// Place of the bits of the largest `|g_i|` in it.
+const LARGEST_AT: usize = std::mem::offset_of!(State, largest) / 4;
+
 /// Elements of the fixed part.
 pub(crate) const STATE_ELEMENTS: usize = size_of::<State>() / 4;
+
+/// The unit of residuals and directions: the power of two at or below the largest `|g_i|`, as `unit` in `shaders/cg/state.wgsl` has it.
+pub(crate) fn unit(largest: u32) -> f64 {
+    f64::from(f32::from_bits(
+        (largest & 0x7f80_0000).clamp(0x0080_0000, 0x7e80_0000),
+    ))
+}
+
+/// Records `words[at] = max(words[at], bits of the largest |x_i|)`: what is not finite is larger than all that is. Somebody must have set the word to
+/// zero before.
+pub(crate) fn largest(
+    gpu: &Gpu,
+    recording: &mut Recording,
+    (words, at): (&Slice, usize),
+    x: &Slice,
+) -> Result<()> {
+    let count = vec4s(&[x])?;
+    let text = [four(&Capabilities::of(gpu)), LARGEST].concat();
+    let constants = [("COUNT", count as f64), ("AT", at as f64)];
+    let pipeline = gpu.pipeline("largest element", &text, &constants)?;
+    let groups = reduction_groups(count);
+    recording.dispatch(gpu, &pipeline, &[words, x], [groups as u32, 1, 1])
+}
 
 /// The vectors of a solve.
 #[derive(Clone, Copy, Debug)]
@@ -103,6 +134,24 @@ pub(crate) struct Operands<'a> {
 /// Elements of the partial sums of a solve with vectors of `len` elements.
 pub(crate) fn partial_elements(gpu: &Gpu, len: usize) -> usize {
     8 * Division::new(gpu, len).groups
+}
+
+/// Fails unless the device can run conjugate gradients, with a companion or without; asks before anything is made.
+///
+/// # Errors
+/// [`Error::OverLimit`](crate::Error::OverLimit).
+pub(crate) fn check(gpu: &Gpu) -> Result<()> {
+    let lanes = Division::new(gpu, ONE_WORKGROUP).lanes as u32;
+    let all = [
+        (Cg::Start, "cg start"),
+        (Cg::Short, "cg short"),
+        (Cg::Long, "cg long"),
+        (Cg::Companion, "cg companion"),
+        (Cg::Ends, "cg ends"),
+        (Cg::ShiftedSum, "cg shifted sum"),
+    ];
+    all.into_iter()
+        .try_for_each(|(kernel, label)| kernel.requirements(lanes).check(label, gpu.limits()))
 }
 
 /// The kernels of one solve.
@@ -128,7 +177,7 @@ impl<'a> Faces<'a> {
     fn dispatch(
         &self,
         recording: &mut Recording,
-        label: &str,
+        (kernel, label): (Cg, &str),
         parts: &[&str],
         constants: &[(&str, f64)],
         bindings: &[&Slice],
@@ -137,7 +186,8 @@ impl<'a> Faces<'a> {
         let lanes = format!("const LANES: u32 = {}u;", self.division.lanes);
         let sums = fill(SUMS, &[("lanes", &lanes)])?;
         let text = [four(&Capabilities::of(self.gpu)), STATE, &sums].concat() + &parts.concat();
-        let pipeline = self.gpu.pipeline(label, &text, constants)?;
+        let requirements = kernel.requirements(self.division.lanes as u32);
+        let pipeline = self.gpu.kernel(label, &text, constants, requirements)?;
         recording.dispatch(self.gpu, &pipeline, bindings, [groups as u32, 1, 1])
     }
 
@@ -164,7 +214,7 @@ impl<'a> Faces<'a> {
         let bindings = [on.state, on.x, on.r, on.p, on.q, self.inverse()];
         self.dispatch(
             recording,
-            "cg short",
+            (Cg::Short, "cg short"),
             &[DECISION, &text],
             &constants,
             &bindings,
@@ -193,7 +243,7 @@ impl<'a> Faces<'a> {
         ];
         self.dispatch(
             recording,
-            "cg long",
+            (Cg::Long, "cg long"),
             &[PARTIALS, DECISION, LONG],
             &constants,
             &bindings,
@@ -208,7 +258,8 @@ impl<'a> Faces<'a> {
         ];
         let bindings = [self.on.state, self.on.partials];
         let parts = [PARTIALS, ENDS];
-        self.dispatch(recording, "cg ends", &parts, &constants, &bindings, 1)
+        let kernel = (Cg::Ends, "cg ends");
+        self.dispatch(recording, kernel, &parts, &constants, &bindings, 1)
     }
 }
 
@@ -236,9 +287,10 @@ pub(crate) fn start(
         faces.inverse(),
     ];
     let groups = faces.division.groups;
+    largest(gpu, recording, (on.state, LARGEST_AT), on.g)?;
     faces.dispatch(
         recording,
-        "cg start",
+        (Cg::Start, "cg start"),
         &[START],
         &constants,
         &bindings,
@@ -309,7 +361,7 @@ pub(crate) fn companion(
         let parts = [PARTIALS, COMPANION];
         faces.dispatch(
             recording,
-            "cg companion",
+            (Cg::Companion, "cg companion"),
             &parts,
             &constants,
             &bindings,
@@ -328,7 +380,12 @@ pub(crate) fn shifted_sum(
 ) -> Result<()> {
     let count = vec4s(&vectors)?;
     let text = [STATE, SHIFTED_SUM].concat();
-    let pipeline = gpu.pipeline("cg shifted sum", &text, &[("COUNT", count as f64)])?;
+    let pipeline = gpu.kernel(
+        "cg shifted sum",
+        &text,
+        &[("COUNT", count as f64)],
+        Cg::ShiftedSum.requirements(64),
+    )?;
     let workgroups = grid(gpu.limits(), count.div_ceil(64))?;
     let [r, q, x, g, s] = vectors;
     recording.dispatch(gpu, &pipeline, &[state, r, q, x, g, s], workgroups)

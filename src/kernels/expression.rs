@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use super::function::{Binary, Unary};
+use super::function::{Binary, Unary, select, times_zero};
 
 /// A coordinate: the index along an axis of the index space (or 0) plus an offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -232,6 +232,10 @@ impl Expression {
         self.steps.iter().any(own)
     }
 
+    fn is_zero(&self, step: usize) -> bool {
+        matches!(self.steps[step], Step::Constant(value) if value == 0.0)
+    }
+
     /// Declarations of the operands, from binding `first` on; the variables are numbered like the bindings.
     pub(crate) fn declarations(&self, first: usize, scalar: Option<&[bool]>) -> String {
         let mut out = String::new();
@@ -315,7 +319,8 @@ impl Expression {
         parts.join(" && ")
     }
 
-    /// Statements that end with `let value = ..;`, for indices `x0, x1, ..` and operands from binding `first` on, in numbers of this WGSL type.
+    /// Statements that end with `let value = ..;`, for indices `x0, x1, ..` and operands from binding `first` on, in numbers of this WGSL type (`f32`, or
+    /// `T` of `shaders/functions.wgsl`).
     pub(crate) fn body(&self, vector: Option<usize>, first: usize, kind: &str) -> String {
         let mut out = String::new();
         for (i, step) in self.steps.iter().enumerate() {
@@ -338,8 +343,20 @@ impl Expression {
                     }
                 }
                 Step::Unary(f, x) => f.wgsl(&format!("v{x}"), kind),
-                Step::Binary(f, a, b) => f.wgsl(&format!("v{a}"), &format!("v{b}")),
-                Step::Select(c, a, b) => format!("select(v{b}, v{a}, v{c} > {kind}(0.0))"),
+                // Compilers take a product or quotient of a literal 0 for 0, whatever the other number.
+                Step::Binary(Binary::Mul, a, b) if self.is_zero(*a) => {
+                    times_zero(&format!("v{b}"), kind)
+                }
+                Step::Binary(Binary::Mul, a, b) if self.is_zero(*b) => {
+                    times_zero(&format!("v{a}"), kind)
+                }
+                Step::Binary(Binary::Div, a, b) if self.is_zero(*a) => {
+                    times_zero(&format!("({kind}(1.0) / v{b})"), kind)
+                }
+                Step::Binary(f, a, b) => f.wgsl(&format!("v{a}"), &format!("v{b}"), kind),
+                Step::Select(c, a, b) => {
+                    select(&format!("v{c}"), &format!("v{a}"), &format!("v{b}"), kind)
+                }
                 Step::Inside(x, ranges) => {
                     format!("select({kind}(0.0), v{x}, {})", Self::condition(ranges))
                 }

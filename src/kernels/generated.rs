@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::expression::Expression;
-use super::template::{Kernel, Rows, fill};
+use super::expression::{Expression, Step};
+use super::function::Binary;
+use super::loops::{CHUNK, TWO_LEVELS, in_chunks};
+use super::template::{Before, Kernel, Rows, Workgroup, fill};
 use crate::error::Result;
 
 const FUNCTIONS: &str = include_str!("../../shaders/functions.wgsl");
@@ -19,6 +21,12 @@ pub(crate) enum Reduction {
 
 /// Results from which one invocation per result keeps a GPU busy, and a software adapter with its few cores.
 const ENOUGH_OUTPUTS: [usize; 2] = [2048, 16];
+/// Invocations of a workgroup that share a result.
+const LANES: usize = 64;
+/// Most parts of a result of one invocation each; with more terms a workgroup shares every part.
+const MOST_PARTS_ALONE: usize = 64;
+/// Iterations of the loops over the lanes.
+const OVER_LANES: usize = 14;
 /// Terms up to which one invocation adds them faster than a workgroup with its barriers; which are dear in software.
 const FEW_TERMS: [usize; 2] = [32, 256];
 
@@ -28,9 +36,9 @@ pub(crate) fn functions(vector: bool) -> Result<String> {
         &[(
             "type",
             if vector {
-                "alias T = vec4<f32>;"
+                "alias T = vec4<f32>;\nalias U = vec4<u32>;"
             } else {
-                "alias T = f32;"
+                "alias T = f32;\nalias U = u32;"
             },
         )],
     )
@@ -94,8 +102,10 @@ pub(crate) fn pointwise(expression: &Expression, rows: Option<Rows>) -> Result<K
         &[("bindings", &bindings), ("body", &body), ("store", store)],
     )?;
     Ok(Kernel {
+        workgroup: Workgroup::APART,
         label: "pointwise",
         textures: Vec::new(),
+        longest_loop: 0,
         before: None,
         text: functions(vector.is_some())? + &kernel,
         workgroups: count.div_ceil(64),
@@ -113,7 +123,122 @@ pub(crate) struct Reduce {
     pub(crate) software: bool,
 }
 
+/// How a reduction is divided among invocations.
+#[derive(Clone, Debug)]
+struct Division {
+    /// The axis of vec4s, the bindings of the terms read as scalars, and those of the finish.
+    vector: Option<(usize, Vec<bool>, Option<Vec<bool>>)>,
+    /// Whether a vec4 lies along a reduced axis, so that it is folded into one result.
+    folds: bool,
+    /// Elements of a result.
+    unit: usize,
+    outputs: usize,
+    /// Terms of a result, of four elements each if they fold.
+    terms: usize,
+    lanes: usize,
+    /// Parts of the terms, of `each` terms or fewer.
+    parts: usize,
+    each: usize,
+}
+
+impl Division {
+    /// Elements of the results of all parts.
+    fn scratch_elements(&self) -> usize {
+        if self.parts == 1 {
+            0
+        } else {
+            self.parts * self.outputs * self.unit
+        }
+    }
+
+    fn longest_loop(&self) -> usize {
+        let over_lanes = if self.lanes > 1 { OVER_LANES } else { 0 };
+        in_chunks(self.each.min(self.terms).div_ceil(self.lanes)) + over_lanes
+    }
+}
+
+/// `outputs` sums or maxima over `parts` results of each, which lie `outputs` apart.
+fn over_parts(outputs: usize, parts: usize) -> Expression {
+    let kept = usize::from(outputs > 1);
+    Expression {
+        axes: [outputs, parts][1 - kept..].to_vec(),
+        kept,
+        steps: vec![Step::Load {
+            binding: 0,
+            offset: 0,
+            strides: [1, outputs][1 - kept..].to_vec(),
+            inside: Vec::new(),
+        }],
+        integer: vec![false],
+        value: 0,
+        also: Vec::new(),
+    }
+}
+
+/// The kernel that adds up `parts` results of `outputs` elements each, which `kernel` makes from its first `operands` operands.
+pub(crate) fn added_up(
+    kernel: Kernel,
+    operands: usize,
+    (outputs, parts): (usize, usize),
+    reduce: &Reduce,
+    rows: Option<Rows>,
+) -> Result<Kernel> {
+    let last = Reduce {
+        terms: over_parts(outputs, parts),
+        ..reduce.clone()
+    };
+    Ok(Kernel {
+        before: Some(Before {
+            kernels: vec![(kernel, 0..outputs * parts)],
+            operands,
+            results: std::iter::once(0..outputs * parts).collect(),
+        }),
+        ..last.kernel(rows)?
+    })
+}
+
 impl Reduce {
+    /// A sum without anything before or after it, for [`added_up`].
+    pub(crate) fn plain_sum(software: bool) -> Self {
+        Self {
+            terms: over_parts(1, 1),
+            kind: Reduction::Sum,
+            finish: None,
+            software,
+        }
+    }
+
+    /// Elements that it needs for the results of parts.
+    pub(crate) fn scratch_elements(&self, rows: Option<Rows>) -> usize {
+        self.division(rows).scratch_elements()
+    }
+
+    fn division(&self, rows: Option<Rows>) -> Division {
+        let (terms, kept) = (&self.terms, self.terms.kept);
+        let vector = self.vector_axis(rows);
+        let folds = vector.as_ref().is_some_and(|(axis, _, _)| *axis >= kept);
+        let unit = if vector.is_some() && !folds { 4 } else { 1 };
+        let outputs = terms.axes[..kept].iter().product::<usize>() / unit;
+        let count = terms.axes[kept..].iter().product::<usize>() / if folds { 4 } else { 1 };
+        let kind = usize::from(self.software);
+        let alone = count <= FEW_TERMS[kind]
+            || outputs >= ENOUGH_OUTPUTS[kind] && count <= MOST_PARTS_ALONE * TWO_LEVELS;
+        let lanes = if alone { 1 } else { LANES };
+        let parts = count.div_ceil(lanes * TWO_LEVELS);
+        // Whole chunks.
+        let each = count.div_ceil(parts).next_multiple_of(lanes * CHUNK);
+        Division {
+            vector,
+            folds,
+            unit,
+            outputs,
+            terms: count,
+            lanes,
+            parts: count.div_ceil(each),
+            each,
+        }
+    }
+
     /// The axis of vec4s, the bindings of the terms read as scalars, and those of the finish. A vec4 along a reduced axis is folded into one result.
     fn vector_axis(&self, rows: Option<Rows>) -> Option<(usize, Vec<bool>, Option<Vec<bool>>)> {
         let (Some(axis), Some(scalar)) = vector_axis(&self.terms, rows) else {
@@ -131,30 +256,54 @@ impl Reduce {
         Some((axis, scalar, finish))
     }
 
-    /// The kernel, with its results one after another or in rows at a pitch.
+    /// The kernel, with its results one after another or in rows at a pitch. More terms than one workgroup adds up are divided into parts.
     pub(crate) fn kernel(&self, rows: Option<Rows>) -> Result<Kernel> {
+        let division = self.division(rows);
+        if division.parts == 1 {
+            return self.part(&division, rows);
+        }
+        let first = Self {
+            finish: None,
+            ..self.clone()
+        };
+        // As it was divided: without the finish there may be another axis of vec4s.
+        let kernel = first.part(&division, None)?;
+        let results = (division.outputs * division.unit, division.parts);
+        added_up(kernel, self.terms.integer.len(), results, self, rows)
+    }
+
+    /// The kernel that makes the results of all parts, one part after another.
+    fn part(&self, division: &Division, rows: Option<Rows>) -> Result<Kernel> {
         let (terms, kept) = (&self.terms, self.terms.kept);
-        let choice = self.vector_axis(rows);
+        let &Division {
+            vector: ref choice,
+            folds,
+            unit,
+            outputs,
+            terms: count,
+            lanes,
+            parts,
+            each,
+        } = division;
         let vector = choice.as_ref().map(|(axis, _, _)| *axis);
         let scalar = choice.as_ref().map(|(_, scalar, _)| scalar.as_slice());
         let finish_scalar = choice.as_ref().and_then(|(_, _, finish)| finish.as_deref());
-        let folds = vector.is_some_and(|axis| axis >= kept);
-        let unit = if vector.is_some() && !folds { 4 } else { 1 };
-        let outputs = terms.axes[..kept].iter().product::<usize>() / unit;
-        let count = terms.axes[kept..].iter().product::<usize>() / if folds { 4 } else { 1 };
-        let kind = usize::from(self.software);
-        let lanes = if count <= FEW_TERMS[kind] || outputs >= ENOUGH_OUTPUTS[kind] {
-            1
-        } else {
-            64
-        };
         let (start, combine, fold) = match self.kind {
-            Reduction::Sum => ("0.0", "a + b", "(a.x + a.y) + (a.z + a.w)"),
-            Reduction::Max => (
-                "-3.40282346e38",
-                "max(a, b)",
-                "max(max(a.x, a.y), max(a.z, a.w))",
+            Reduction::Sum => (
+                "T(0.0)",
+                "a + b".to_string(),
+                "(a.x + a.y) + (a.z + a.w)".to_string(),
             ),
+            Reduction::Max => {
+                let max = |a: &str, b: &str, kind| format!("({})", Binary::Max.wgsl(a, b, kind));
+                let pairs = (max("a.x", "a.y", "f32"), max("a.z", "a.w", "f32"));
+                (
+                    // WGSL has no literal for -inf; this is not a constant expression, which could not have that value.
+                    "bitcast<T>(bits)",
+                    max("a", "b", "T"),
+                    max(&pairs.0, &pairs.1, "f32"),
+                )
+            }
         };
         let mut bindings = format!(
             "@group(0) @binding(0) var<storage, read_write> result: array<{}>;\n",
@@ -168,11 +317,12 @@ impl Reduce {
         let result = if folds { "f32" } else { "T" };
         let _ = write!(
             bindings,
-            "const OUTPUTS: u32 = {outputs}u;\nconst TERMS: u32 = {count}u;\nconst LANES: u32 = {lanes}u;\n\
-             const START: T = T({start});\nalias R = {result};"
+            "const OUTPUTS: u32 = {outputs}u;\nconst TERMS: u32 = {count}u;\nconst PARTS: u32 = {parts}u;\nconst EACH: u32 = {each}u;\n\
+             const LANES: u32 = {lanes}u;\n\
+             alias R = {result};"
         );
         bindings += &place(rows, unit);
-        let inner = if folds { fold } else { "a" };
+        let inner = if folds { fold.as_str() } else { "a" };
         let finish = match &self.finish {
             None => format!("    return {inner};"),
             Some(finish) => {
@@ -181,12 +331,12 @@ impl Reduce {
                 format!(
                     "    let inner = {inner};\n{}{}\n    return value;",
                     finish.unravel(0..axes, "o", along),
-                    finish.body(along, first, "R")
+                    finish.body(along, first, result)
                 )
             }
         };
         let combine = format!(
-            "fn combine(a: T, b: T) -> T {{ return {combine}; }}\nfn finish(o: u32, a: T) -> R {{\n{finish}\n}}\n\
+            "fn start() -> T {{\n    let bits = U(0xff800000u);\n    return {start};\n}}\nfn combine(a: T, b: T) -> T {{ return {combine}; }}\nfn finish(o: u32, a: T) -> R {{\n{finish}\n}}\n\
              fn store(at: u32, value: R) {{\n{}\n}}",
             store(unit == 4)
         );
@@ -202,7 +352,13 @@ impl Reduce {
             ],
         )?;
         Ok(Kernel {
+            // A partial result of every invocation, of one or four elements.
+            workgroup: Workgroup {
+                invocations: 64,
+                bytes: 64 * 4 * if vector.is_some() { 4 } else { 1 },
+            },
             textures: Vec::new(),
+            longest_loop: division.longest_loop(),
             before: None,
             label: match self.kind {
                 Reduction::Sum => "sum",
@@ -210,9 +366,9 @@ impl Reduce {
             },
             text: functions(vector.is_some())? + &kernel,
             workgroups: if lanes == 1 {
-                outputs.div_ceil(64)
+                (outputs * parts).div_ceil(64)
             } else {
-                outputs
+                outputs * parts
             },
         })
     }

@@ -1,5 +1,6 @@
 //! Faces of the kernels that store numbers as half floats, two in a word.
 
+use super::requirements;
 use crate::error::Result;
 use crate::gpu::{Gpu, Recording, Slice, grid};
 
@@ -42,7 +43,12 @@ fn record(
     scale: f64,
 ) -> Result<()> {
     let words = bindings[0].len().min(bindings[1].len());
-    let pipeline = gpu.pipeline(name, text, &[("COUNT", words as f64), ("SCALE", scale)])?;
+    let pipeline = gpu.kernel(
+        name,
+        text,
+        &[("COUNT", words as f64), ("SCALE", scale)],
+        requirements::HALF,
+    )?;
     recording.dispatch(
         gpu,
         &pipeline,

@@ -12,7 +12,11 @@ pub mod function;
 pub(crate) mod gather;
 pub(crate) mod generated;
 pub(crate) mod half;
+pub(crate) mod loops;
+pub mod requirements;
 pub(crate) mod store;
 pub(crate) mod template;
 pub mod tuning;
+#[cfg(test)]
+mod twins;
 pub mod vector;

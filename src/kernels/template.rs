@@ -4,9 +4,12 @@
 //! default that a generated kernel replaces.
 
 use super::dot::Capabilities;
+use std::ops::Range;
+
 use super::four::four;
+use super::loops;
 use crate::error::{Error, Result};
-use crate::gpu::{Binding, Gpu, Recording, Slice, grid};
+use crate::gpu::{Binding, Gpu, Recording, Requirements, Slice, grid};
 
 /// A generated kernel: entry point `main`, binding 0 the result, bindings 1.. the operands.
 #[derive(Clone, Debug)]
@@ -18,16 +21,39 @@ pub(crate) struct Kernel {
     pub(crate) workgroups: usize,
     /// Operands that are read as textures: number of the binding, and how many of its elements are read, a multiple of four.
     pub(crate) textures: Vec<(usize, usize)>,
-    /// What runs before it. Both have the same operands, but this kernel's first one takes the place of the two that only the other reads.
-    pub(crate) before: Option<Box<Before>>,
+    /// Its invocations and memory.
+    pub(crate) workgroup: Workgroup,
+    /// Iterations of its longest invocation, of all loops together.
+    pub(crate) longest_loop: usize,
+    /// What runs before it. The first operands are read there alone; in their place this kernel reads the results.
+    pub(crate) before: Option<Before>,
 }
 
-/// A kernel whose result only the next one reads.
+/// A workgroup of a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Workgroup {
+    pub(crate) invocations: u32,
+    /// Of workgroup memory.
+    pub(crate) bytes: u32,
+}
+
+impl Workgroup {
+    /// 64 invocations, each on its own.
+    pub(crate) const APART: Self = Self {
+        invocations: 64,
+        bytes: 0,
+    };
+}
+
+/// Kernels whose results only the next one reads.
 #[derive(Clone, Debug)]
 pub(crate) struct Before {
-    pub(crate) kernel: Kernel,
-    /// Elements of the result.
-    pub(crate) elements: usize,
+    /// With where the results are, in elements.
+    pub(crate) kernels: Vec<(Kernel, Range<usize>)>,
+    /// How many operands they read.
+    pub(crate) operands: usize,
+    /// What is bound in place of these.
+    pub(crate) results: Vec<Range<usize>>,
 }
 
 /// Where the rows (axis 0) of a result lie, if not one after another: `elements` each, `pitch` elements apart.
@@ -47,9 +73,18 @@ impl Kernel {
         [before, &self.text].concat()
     }
 
+    /// What it asks of a device, by itself; what runs before it asks for itself.
+    pub(crate) fn requirements(&self) -> Requirements {
+        let declares = |line: &&str| line.starts_with("@group(0)") && line.contains("var<storage");
+        let storage_buffers = self.text.lines().filter(declares).count();
+        let Workgroup { invocations, bytes } = self.workgroup;
+        Requirements::new(storage_buffers as u32, invocations, bytes)
+    }
+
     /// Elements that it needs for the result of the kernel before it.
     pub(crate) fn scratch_elements(&self) -> usize {
-        self.before.as_ref().map_or(0, |before| before.elements)
+        let ends = self.before.iter().flat_map(|before| &before.kernels);
+        ends.map(|(_, range)| range.end).max().unwrap_or(0)
     }
 
     /// Adds a run of the kernel to a recording; `scratch` holds [`scratch_elements`](Self::scratch_elements), where it needs any.
@@ -60,15 +95,30 @@ impl Kernel {
         bindings: &[&Slice],
         scratch: Option<&Slice>,
     ) -> Result<()> {
+        loops::check(self.label, self.longest_loop)?;
         let mut bindings = bindings.to_vec();
-        if let (Some(before), Some(scratch)) = (&self.before, scratch) {
-            let partial = scratch.slice(0..before.elements)?;
-            before
-                .kernel
-                .record(gpu, recording, &[&partial, bindings[1], bindings[2]], None)?;
-            bindings.splice(1..3, [scratch]);
+        let results: Vec<Slice>;
+        if let Some(before) = &self.before {
+            let scratch = scratch.ok_or_else(|| Error::Length {
+                what: format!("the space for parts of kernel '{}'", self.label),
+                found: 0,
+                expected: self.scratch_elements(),
+            })?;
+            let read = 1..1 + before.operands;
+            for (kernel, range) in &before.kernels {
+                let result = scratch.slice(range.clone())?;
+                let operands = [&[&result], &bindings[read.clone()]].concat();
+                kernel.record(gpu, recording, &operands, None)?;
+            }
+            results = before
+                .results
+                .iter()
+                .map(|range| scratch.slice(range.clone()))
+                .collect::<Result<_>>()?;
+            bindings.splice(read, &results);
         }
-        let pipeline = gpu.pipeline(self.label, &self.source(&Capabilities::of(gpu)), &[])?;
+        let source = self.source(&Capabilities::of(gpu));
+        let pipeline = gpu.kernel(self.label, &source, &[], self.requirements())?;
         let mut resources = Vec::with_capacity(bindings.len());
         for (number, &slice) in bindings.iter().enumerate() {
             let texture = self.textures.iter().find(|(binding, _)| *binding == number);
@@ -107,7 +157,88 @@ pub(crate) fn fill(text: &str, regions: &[(&str, &str)]) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::fill;
+    use super::{Kernel, fill};
+    use crate::error::Result;
+    use crate::gpu::Requirements;
+    use crate::kernels::dot::{Capabilities, Family, Sizes, View, kernel};
+    use crate::kernels::store::Store;
+    use crate::kernels::{gather, requirements};
+
+    /// What the text of a kernel declares, as the compiler sees it.
+    fn declared(kernel: &Kernel, capabilities: &Capabilities) -> Requirements {
+        let text = kernel.source(capabilities);
+        let module = naga::front::wgsl::parse_str(&text).unwrap_or_default();
+        let mut found = Requirements::new(0, 0, 0);
+        if let Some(main) = module.entry_points.first() {
+            found.invocations = main.workgroup_size.iter().product();
+        }
+        for (_, variable) in module.global_variables.iter() {
+            match variable.space {
+                naga::AddressSpace::Storage { .. } => found.storage_buffers += 1,
+                naga::AddressSpace::WorkGroup => {
+                    let inner = &module.types[variable.ty].inner;
+                    found.workgroup_bytes += inner.size(module.to_ctx());
+                }
+                _ => {}
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn generated_kernels_require_what_they_declare() -> Result<()> {
+        let sizes = Sizes {
+            batch: 1,
+            m: 64,
+            n: 32,
+            k: 64,
+        };
+        let [lhs, rhs] = [[64 * 64, 64, 1], [64 * 32, 32, 1]].map(|strides| View::new(0, strides));
+        let mut seen = 0;
+        for subgroup_size in [None, Some(4), Some(32), Some(128)] {
+            let capabilities = Capabilities {
+                subgroup_size,
+                textures: true,
+                wide_loads: true,
+                large_workgroups: true,
+                software: false,
+            };
+            for family in Family::all(&capabilities) {
+                let store = Store::new(sizes, None, None)?;
+                let product = kernel(sizes, &lhs, &rhs, family, &store)?;
+                let before = product.before.iter().flat_map(|before| &before.kernels);
+                for kernel in before.map(|(kernel, _)| kernel).chain([&product]) {
+                    let found = declared(kernel, &capabilities);
+                    assert_eq!(kernel.requirements(), found, "{family}");
+                    seen += 1;
+                }
+            }
+        }
+        assert!(seen > 20, "only {seen}");
+        let sizes = gather::Sizes {
+            rows: 3,
+            width: 5,
+            count: 7,
+        };
+        for scatter in [false, true] {
+            let kernel = gather::kernel(scatter, sizes, false)?;
+            let found = declared(&kernel, &Capabilities::default());
+            assert_eq!(kernel.requirements(), found);
+        }
+        Ok(())
+    }
+
+    /// No face states more than every WebGPU device grants.
+    #[test]
+    fn stated_requirements_are_within_the_defaults() -> Result<()> {
+        for (kernel, requirements) in requirements::stated() {
+            requirements.check(kernel, &wgpu::Limits::default())?;
+            let small = requirements.check(kernel, &wgpu::Limits::downlevel_defaults());
+            let large = kernel.starts_with("cg/") && kernel != "cg/ends";
+            assert_eq!(small.is_err(), large, "{kernel}");
+        }
+        Ok(())
+    }
 
     #[test]
     fn regions_are_replaced_and_missing_ones_are_errors() {

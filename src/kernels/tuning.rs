@@ -380,7 +380,7 @@ const PART_TERMS: usize = 128;
 
 /// A GPU with few results and many terms: as many parts as keep it busy.
 fn split(sizes: Sizes, shared: bool) -> Option<Family> {
-    let Sizes { m, n, k, .. } = sizes;
+    let Sizes { batch, m, n, k } = sizes;
     let workgroups = if shared {
         m.div_ceil(64) * n.div_ceil(64)
     } else {
@@ -390,8 +390,11 @@ fn split(sizes: Sizes, shared: bool) -> Option<Family> {
         .map(|parts| Family::Split { parts, shared })
         .into_iter()
         .zip([32, 16, 8, 4])
-        .find(|(family, parts)| {
-            family.takes(sizes) && workgroups * parts <= BUSY && k >= parts * PART_TERMS
+        .find(|&(_, parts)| {
+            batch == 1
+                && k.is_multiple_of(4 * parts)
+                && workgroups * parts <= BUSY
+                && k >= parts * PART_TERMS
         })
         .map(|(family, _)| family)
 }

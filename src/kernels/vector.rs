@@ -2,6 +2,8 @@
 
 use super::dot::Capabilities;
 use super::four::four;
+use super::loops::{self, in_chunks};
+use super::requirements;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recording, Slice, grid};
 
@@ -51,10 +53,11 @@ pub fn combine(
     (coefficients, slot): (&Slice, usize),
 ) -> Result<()> {
     let count = vec4s(&[out, x, y])?;
-    let pipeline = gpu.pipeline(
+    let pipeline = gpu.kernel(
         "combine",
         &[four(&Capabilities::of(gpu)), COMBINE].concat(),
         &[("COUNT", count as f64), ("SLOT", slot as f64)],
+        requirements::COMBINE,
     )?;
     recording.dispatch(
         gpu,
@@ -85,11 +88,23 @@ pub fn inner_products(
 ) -> Result<()> {
     let count = vec4s(&[x, y])?;
     let groups = reduction_groups(count);
+    // Vectors of 1 GiB, and no binding is larger than 4 GiB, are 4,160 iterations; the lanes are added by halving six times.
+    loops::check("inner_products", in_chunks(count.div_ceil(64 * groups)) + 6)?;
     let text = [four(&Capabilities::of(gpu)), INNER_PRODUCTS].concat();
-    let first_stage = gpu.pipeline("inner_products", &text, &[("COUNT", count as f64)])?;
+    let first_stage = gpu.kernel(
+        "inner_products",
+        &text,
+        &[("COUNT", count as f64)],
+        requirements::INNER_PRODUCTS,
+    )?;
     recording.dispatch(gpu, &first_stage, &[partials, x, y], [groups as u32, 1, 1])?;
     let constants = [("GROUPS", groups as f64), ("FIRST", first as f64)];
-    let second_stage = gpu.pipeline("sum_partials", SUM_PARTIALS, &constants)?;
+    let second_stage = gpu.kernel(
+        "sum_partials",
+        SUM_PARTIALS,
+        &constants,
+        requirements::SUM_PARTIALS,
+    )?;
     recording.dispatch(gpu, &second_stage, &[result, partials], [1, 1, 1])
 }
 
@@ -102,7 +117,12 @@ pub(crate) fn normalize(
     sums: &Slice,
 ) -> Result<()> {
     let count = vec4s(&[y, x])?;
-    let pipeline = gpu.pipeline("normalize", NORMALIZE, &[("COUNT", count as f64)])?;
+    let pipeline = gpu.kernel(
+        "normalize",
+        NORMALIZE,
+        &[("COUNT", count as f64)],
+        requirements::NORMALIZE,
+    )?;
     let workgroups = grid(gpu.limits(), count.div_ceil(64))?;
     recording.dispatch(gpu, &pipeline, &[y, x, sums], workgroups)
 }
@@ -116,7 +136,12 @@ pub(crate) fn preconditioner(
     settings: &Slice,
 ) -> Result<()> {
     let count = vec4s(&[inverse, diagonal])?;
-    let pipeline = gpu.pipeline("preconditioner", PRECONDITIONER, &[("COUNT", count as f64)])?;
+    let pipeline = gpu.kernel(
+        "preconditioner",
+        PRECONDITIONER,
+        &[("COUNT", count as f64)],
+        requirements::PRECONDITIONER,
+    )?;
     recording.dispatch(
         gpu,
         &pipeline,
@@ -139,10 +164,14 @@ pub(crate) struct FirstOrderOperands<'a> {
     pub(crate) first_moment: &'a Slice,
     pub(crate) second_moment: &'a Slice,
     pub(crate) gradient: &'a Slice,
-    pub(crate) settings: &'a Slice,
-    pub(crate) loss: &'a Slice,
-    pub(crate) sums: &'a Slice,
+    /// Eight settings, the loss, three sums: [`FIRST_ORDER_SCALARS`], from [`Gpu::uniform`].
+    pub(crate) scalars: &'a Slice,
 }
+
+/// Elements of the scalars of a first-order step, and where the loss and the sums are among them.
+pub(crate) const FIRST_ORDER_SCALARS: usize = 12;
+pub(crate) const FIRST_ORDER_LOSS: usize = 8;
+pub(crate) const FIRST_ORDER_SUMS: usize = 9;
 
 /// Records one step of a first-order method.
 pub(crate) fn first_order(
@@ -159,15 +188,18 @@ pub(crate) fn first_order(
             f64::from(u8::from(method == FirstOrderMethod::Adam)),
         ),
     ];
-    let pipeline = gpu.pipeline("first_order", FIRST_ORDER, &constants)?;
+    let pipeline = gpu.kernel(
+        "first_order",
+        FIRST_ORDER,
+        &constants,
+        requirements::FIRST_ORDER,
+    )?;
     let bindings = [
         on.theta,
         on.first_moment,
         on.second_moment,
         on.gradient,
-        on.settings,
-        on.loss,
-        on.sums,
+        on.scalars,
     ];
     recording.dispatch(
         gpu,

@@ -1,18 +1,20 @@
 //! Preconditioned conjugate gradients (Hestenes and Stiefel 1952) for a Newton step, with all scalars on the device.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::companion::{Beside, Companion, LineStep, read_log};
+use super::submissions::{Pace, Submissions};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, PendingRead, Recorder, Recording, Slice};
 use crate::kernels::cg::{self, STATE_ELEMENTS, State};
 use crate::objective::Quadratic;
 use crate::vector::Vector;
 
-/// Iterations in the first submission: Martens' test needs more than ten.
+/// Iterations before the host's first look: Martens' test needs more than ten.
 const FIRST: usize = 11;
-/// Iterations in each later one. Two products keep a device busy for longer than the host needs to look, and are little to waste: when a stop is
-/// seen, the next submission is queued already, so at most three iterations (and those of the first submission) come after it.
+/// Iterations from one look to the next. Two products keep a device busy for longer than the host needs to look, and are little to waste: when a stop
+/// is seen, the next ones are queued already, so at most four iterations (and those before the first look) come after it.
 const LATER: usize = 2;
 
 /// Radii of a trust region whose squares are well inside f32.
@@ -74,6 +76,8 @@ pub struct CgOptions {
     pub progress_tolerance: f32,
     /// Smallest `k` of that test. Default 10.
     pub min_window: usize,
+    /// How many iterations go into one submission. It changes no number and no decision. Default [`Submissions::default`].
+    pub submissions: Submissions,
 }
 
 impl Default for CgOptions {
@@ -83,11 +87,19 @@ impl Default for CgOptions {
             residual_tolerance: 1e-5,
             progress_tolerance: 5e-4,
             min_window: 10,
+            submissions: Submissions::default(),
         }
     }
 }
 
 impl CgOptions {
+    /// Sets how many iterations go into one submission.
+    #[must_use]
+    pub fn with_submissions(mut self, value: Submissions) -> Self {
+        self.submissions = value;
+        self
+    }
+
     /// Sets the cap on iterations.
     #[must_use]
     pub fn with_max_iterations(mut self, value: usize) -> Self {
@@ -140,7 +152,7 @@ impl CgOptions {
                 return bad(name, format!("{value} is not in 0..1"));
             }
         }
-        Ok(())
+        self.submissions.validate()
     }
 }
 
@@ -154,10 +166,12 @@ pub struct CgReport {
     /// Products computed, also those after the stop that nobody needed and the one for a warm start.
     pub products: usize,
     /// Value of the damped model `g.x + x.(C + shift) x / 2` at the start and after each iteration.
-    pub model: Vec<f32>,
+    pub model: Vec<f64>,
+    /// `|g|`; not a number where the gradient is not finite.
+    pub gradient_norm: f64,
     /// `|r| / |g|` at the end.
     pub relative_residual: f32,
-    /// Curvature of the last direction, `p.(C + shift) p`.
+    /// Curvature of the last direction as it is in [`ConjugateGradients::last_direction`], `p.(C + shift) p`.
     pub curvature: f32,
     /// The companion's model at the start: zero unless that is warm.
     pub companion_start: f64,
@@ -227,14 +241,33 @@ fn report(read: &[Vec<f32>], products: usize) -> Option<CgReport> {
         _ => return None,
     };
     let iterations = last.iterations as usize;
+    let unit = cg::unit(state.largest);
+    let finite = f32::from_bits(state.largest).is_finite();
     let (companion_start, companion) = read
         .get(1)
         .map_or((0.0, Vec::new()), |log| read_log(log, iterations));
+    // Along directions that start as -M^-1 g, not in units of it.
+    let companion = companion
+        .into_iter()
+        .map(|step| LineStep {
+            slope: step.slope * unit,
+            curvature: step.curvature * unit * unit,
+            length: step.length / unit,
+        })
+        .collect();
     Some(CgReport {
         stop,
         iterations,
         products,
-        model: model[..=iterations.min(model.len() - 1)].to_vec(),
+        model: model[..=iterations.min(model.len() - 1)]
+            .iter()
+            .map(|&phi| f64::from(phi) * unit * unit)
+            .collect(),
+        gradient_norm: if finite {
+            unit * f64::from(last.gg).sqrt()
+        } else {
+            f64::NAN
+        },
         relative_residual: if last.gg > 0.0 {
             (last.rr / last.gg).sqrt()
         } else {
@@ -264,14 +297,25 @@ pub struct ConjugateGradients {
     /// Iterates kept, with the number of the iteration after which each was copied.
     stored: Vec<(usize, Vector)>,
     stores: Vec<Recording>,
+    /// Time of an iteration.
+    pace: Pace,
 }
 
 impl ConjugateGradients {
+    /// Whether a device can run conjugate gradients: its kernels need up to eight storage buffers, which is WebGPU's default. Asks before anything is made.
+    ///
+    /// # Errors
+    /// [`Error::OverLimit`] naming the kernel and the limit.
+    pub fn check(gpu: &Gpu) -> Result<()> {
+        cg::check(gpu)
+    }
+
     /// Prepares solves with `operator` and right-hand side `-gradient`. `inverse` holds the inverse diagonal of a preconditioner.
     /// The iterates after the iterations in `keep` (ascending) are kept in vectors of their own.
     ///
     /// # Errors
-    /// [`Error::Option`], [`Error::Length`] for vectors of different layouts, [`Error::OutOfMemory`].
+    /// [`Error::Option`], [`Error::Length`] for vectors of different layouts, [`Error::OverLimit`] on a device that grants too little,
+    /// [`Error::OutOfMemory`].
     pub fn new(
         gpu: &Gpu,
         operator: &Operator,
@@ -302,6 +346,7 @@ impl ConjugateGradients {
         companion: Option<&Companion>,
     ) -> Result<Self> {
         options.validate()?;
+        Self::check(gpu)?;
         let layout: &Arc<_> = gradient.layout();
         let (solution, residual) = (
             Vector::new(gpu, "CG solution", layout)?,
@@ -382,6 +427,7 @@ impl ConjugateGradients {
             close,
             stored,
             stores,
+            pace: Pace::new(options.submissions),
         })
     }
 
@@ -390,8 +436,8 @@ impl ConjugateGradients {
     ///
     /// `before` is replayed first in the same submission, for what the operator and right-hand side depend on.
     ///
-    /// Up to 11 iterations go into one submission, which is waited for. Longer solves go on in submissions of two iterations, and the host
-    /// looks at the end of one while the next is queued.
+    /// The host first looks after up to 11 iterations. Longer solves go on in twos, and the host looks at the end of two while the next ones are queued.
+    /// How many iterations go into one submission is decided by [`CgOptions::submissions`].
     ///
     /// # Errors
     /// [`Error::Option`] for a shift or radius out of range, or loss of the device.
@@ -438,10 +484,16 @@ impl ConjugateGradients {
     ) -> Result<(CgReport, Vec<Vec<f32>>)> {
         let most = self.options.max_iterations;
         self.prepare(&system)?;
-        let mut submitted = 0;
+        let mut submitted = 0usize;
         let mut older: Option<PendingRead> = None;
+        let (start, mut before_look) = (Instant::now(), 0);
         loop {
-            let until = (submitted + if submitted == 0 { FIRST } else { LATER }).min(most);
+            let round = match (self.options.submissions, submitted) {
+                (Submissions::Fixed(count), _) => count,
+                (Submissions::Timed(_), 0) => FIRST,
+                (Submissions::Timed(_), _) => LATER,
+            };
+            let until = submitted.saturating_add(round).min(most);
             let last = until == most;
             let mut reads = vec![&self.state];
             reads.extend(&self.log);
@@ -453,17 +505,30 @@ impl ConjugateGradients {
             if let Some(afterword) = joined {
                 reads.extend(afterword.reads());
             }
+            let mut begin = |recorder: &mut Recorder<'_>, first: usize| {
+                if first == 0 {
+                    before(recorder);
+                    recorder.replay(if system.warm {
+                        &self.warm_start
+                    } else {
+                        &self.cold_start
+                    });
+                }
+            };
+            // All submissions of a round but the last one, which is looked at.
+            let each = self.pace.at_once(round);
+            while until - submitted > each {
+                self.gpu.submit(|recorder| {
+                    begin(recorder, submitted);
+                    self.iterate(recorder, submitted + 1..=submitted + each);
+                })?;
+                submitted += each;
+            }
             let pending = self.gpu.submit_and_read_later(
                 |recorder| {
-                    if submitted == 0 {
-                        before(recorder);
-                        recorder.replay(if system.warm {
-                            &self.warm_start
-                        } else {
-                            &self.cold_start
-                        });
-                    }
+                    begin(recorder, submitted);
                     self.iterate(recorder, submitted + 1..=until);
+                    recorder.replay(&self.close);
                     if let Some(afterword) = joined {
                         afterword.record(recorder);
                     }
@@ -473,9 +538,15 @@ impl ConjugateGradients {
             )?;
             submitted = until;
             let products = submitted + usize::from(system.warm);
-            if let Some(look) = older.take()
-                && let Some(report) = report(&look.wait()?, products)
-            {
+            let looked = match older.take() {
+                None => None,
+                Some(look) => {
+                    let read = look.wait()?;
+                    self.pace.measured(start.elapsed(), before_look);
+                    report(&read, products)
+                }
+            };
+            if let Some(report) = looked {
                 // What was queued meanwhile changes nothing, but may hold the afterword.
                 let read = match &mut afterword {
                     None => Vec::new(),
@@ -495,6 +566,7 @@ impl ConjugateGradients {
             }
             if last {
                 let mut read = pending.wait()?;
+                self.pace.measured(start.elapsed(), until);
                 let extra = read.split_off(own);
                 // At the cap the device always has a reason to stop.
                 let report = report(&read, products).ok_or_else(|| Error::Gpu {
@@ -503,7 +575,7 @@ impl ConjugateGradients {
                 })?;
                 return Ok((report, extra));
             }
-            older = Some(pending);
+            (older, before_look) = (Some(pending), until);
         }
     }
 
@@ -552,7 +624,6 @@ impl ConjugateGradients {
                 recorder.replay(&self.stores[at]);
             }
         }
-        recorder.replay(&self.close);
     }
 
     /// One iteration, its product included: what a submission repeats. After the product come one kernel for vectors that one workgroup manages, two
@@ -577,7 +648,8 @@ impl ConjugateGradients {
             .map(|(after, vector)| (*after, vector))
     }
 
-    /// The direction of negative curvature after [`Stop::NegativeCurvature`]; after other stops, one that was or would have been next.
+    /// The direction of negative curvature after [`Stop::NegativeCurvature`]; after other stops, one that was or would have been next. Its length has no
+    /// meaning: directions are kept in units of the power of two at or below the gradient's largest element, in which their squares are finite.
     pub fn last_direction(&self) -> &Vector {
         &self.input
     }

@@ -1,20 +1,23 @@
 //! Lanczos' method (1950) with full double re-orthogonalization.
 
+use std::time::Instant;
+
 use nalgebra::{DMatrix, SymmetricEigen};
 
 use super::conjugate_gradients::Operator;
+use super::scale::{check_products, not_finite_product};
+use super::submissions::{Pace, Submissions};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recording, Slice};
 use crate::kernels::blocks::{
     Coefficients, InnerProducts, Rows, Sketch, combine_rows, sketch, weigh,
 };
+use crate::kernels::cg;
 use crate::kernels::vector::{inner_products, normalize, partial_elements};
 use crate::vector::{Block, Vector};
 
 /// Most steps: each needs a vector, and every step works with all of them.
 const MOST_STEPS: usize = 4096;
-/// Steps in one submission.
-const AT_ONCE: usize = 8;
 /// A remainder this small against the entries of the tridiagonal matrix is made of rounding errors.
 const BREAKDOWN: f64 = 3e-6;
 /// High half of the stream of random numbers of starts: no other part of the crate draws from it.
@@ -110,6 +113,10 @@ pub struct Lanczos {
     steps: Vec<Recording>,
     log: Slice,
     start_sums: Slice,
+    /// Bits of the largest elements of the start and of its product.
+    largest: [Slice; 2],
+    /// Time of a step.
+    pace: Pace,
 }
 
 impl Lanczos {
@@ -143,6 +150,11 @@ impl Lanczos {
         }
         inner_products(gpu, &mut begin, (&start_sums, 0), &partials, first, first)?;
         normalize(gpu, &mut begin, next.slice(), first, &start_sums)?;
+        let largest = [
+            gpu.buffer("largest element of a start", 1)?,
+            gpu.buffer("largest element of a product", 1)?,
+        ];
+        cg::largest(gpu, &mut begin, (&largest[0], 0), first)?;
 
         let products = [
             gpu.buffer("products", steps)?,
@@ -184,6 +196,9 @@ impl Lanczos {
                 step.copy(next.slice(), vectors.vectors()[j].slice())?;
                 step.copy(next.slice(), operator.input.slice())?;
                 step.append(operator.multiply.clone());
+                if j == 0 {
+                    cg::largest(gpu, &mut step, (&largest[1], 0), output)?;
+                }
                 step.append(orthogonalize.clone());
                 step.copy_part(&products[0], j, &log, 3 * j, 1)?;
                 step.copy_part(&products[1], j, &log, 3 * j + 1, 1)?;
@@ -202,7 +217,19 @@ impl Lanczos {
             steps: recordings,
             log,
             start_sums,
+            largest,
+            pace: Pace::new(Submissions::default()),
         })
+    }
+
+    /// Sets how many steps go into one submission; it changes no number. Default [`Submissions::default`].
+    ///
+    /// # Errors
+    /// [`Error::Option`] as [`Submissions::validate`].
+    pub fn with_submissions(mut self, submissions: Submissions) -> Result<Self> {
+        submissions.validate()?;
+        self.pace = Pace::new(submissions);
+        Ok(self)
     }
 
     /// Where to write the vector of [`Start::Given`].
@@ -213,12 +240,17 @@ impl Lanczos {
     /// Replays `before` and runs.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] where products are not finite, loss of the device.
+    /// [`Error::NotFinite`] where products are not finite, [`Error::Unsupported`] where the scale of the start or its product is out of range, loss of the
+    /// device.
     pub fn run(&self, before: &Recording, start: Start) -> Result<Tridiagonal> {
         if let Start::Random { seed, number } = start {
             let settings = [seed as u32, (seed >> 32) as u32, number, STREAM];
             self.gpu.upload(&self.settings, 0, &settings)?;
         }
+        for word in &self.largest {
+            self.gpu.upload(word, 0, &[0u32])?;
+        }
+        let clock = Instant::now();
         self.gpu.submit(|recorder| {
             recorder.replay(before);
             if start != Start::Given {
@@ -226,14 +258,19 @@ impl Lanczos {
             }
             recorder.replay(&self.begin);
         })?;
-        for steps in self.steps.chunks(AT_ONCE) {
+        for steps in self.steps.chunks(self.pace.at_once(self.steps.len())) {
             self.gpu.submit(|recorder| {
                 for step in steps {
                     recorder.replay(step);
                 }
             })?;
         }
-        let read = self.gpu.read(&[&self.log, &self.start_sums])?;
+        let [start_word, product_word] = &self.largest;
+        let reads = [&self.log, &self.start_sums, start_word, product_word];
+        let read = self.gpu.read(&reads)?;
+        self.pace.measured(clock.elapsed(), self.steps.len());
+        check_products(&read[2])?;
+        check_products(&read[3])?;
         let start_norm = f64::from(read[1][0]).sqrt();
         let mut found = Tridiagonal {
             diagonal: Vec::new(),
@@ -246,10 +283,7 @@ impl Lanczos {
             let diagonal = f64::from(entry[0]) + f64::from(entry[1]);
             let next = f64::from(entry[2]).sqrt();
             if !diagonal.is_finite() || !next.is_finite() || !start_norm.is_finite() {
-                return Err(Error::NotFinite {
-                    what: "a product with the curvature".into(),
-                    advice: "Check the data and the parameters.",
-                });
+                return Err(not_finite_product());
             }
             found.diagonal.push(diagonal);
             largest = largest.max(diagonal.abs()).max(next);

@@ -9,6 +9,8 @@ mod nystrom;
 mod randomized;
 mod range_finder;
 mod sandwich;
+mod scale;
+mod submissions;
 
 pub use crate::kernels::blocks::Sketch;
 pub use basis::{Basis, Storage};
@@ -21,3 +23,5 @@ pub use nystrom::Nystrom;
 pub use randomized::{BlockOperator, EigenOptions, Eigenvalues, RandomizedEigensolver};
 pub use range_finder::{RangeFinder, RangeOptions};
 pub(crate) use sandwich::Sandwich;
+pub(crate) use scale::OUT_OF_SCALE;
+pub use submissions::Submissions;

@@ -6,6 +6,8 @@ use super::{Basis, BlockOperator, Eigenvalues};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recording, Slice};
 use crate::kernels::blocks::{Coefficients, InnerProducts, Rows, Sketch, combine_rows, sketch};
+use crate::kernels::cg;
+use crate::linalg::scale::{check_products, not_finite_product};
 
 /// First shift, in units of `|y| / |w|^2`. Rounding errors `e |y|^2` in `Y^T Y` become eigenvalues of about `e |y|^2 / (shift |w|^2)`, and the shift of a
 /// space of `|w|^2` dimensions takes about `shift |w|^2` from the eigenvalues: both are small where `shift |w|^2` is near `|y|` times the root of `e`.
@@ -32,6 +34,8 @@ pub struct Nystrom {
     gram: Recording,
     inner: [InnerProducts; 3],
     to_basis: Recording,
+    /// Bits of the largest element of the block's first product.
+    largest: Slice,
 }
 
 impl Nystrom {
@@ -56,6 +60,9 @@ impl Nystrom {
         let mut draw = Recording::new();
         sketch(gpu, &mut draw, directions, 0, &settings, Sketch::Gaussian)?;
         let mut gram = Recording::new();
+        let largest = gpu.buffer("largest element of a product", 1)?;
+        let product = products.vectors()[0].slice();
+        cg::largest(gpu, &mut gram, (&largest, 0), product)?;
         let (w, y) = (Rows::all(directions), Rows::all(products));
         let inner = [
             InnerProducts::record(gpu, &mut gram, &w, &w)?,
@@ -86,6 +93,7 @@ impl Nystrom {
             gram,
             inner,
             to_basis,
+            largest,
         })
     }
 
@@ -113,23 +121,24 @@ impl Nystrom {
         ];
         self.draws = self.draws.wrapping_add(self.rank as u32);
         self.gpu.upload(&self.settings, 0, &settings)?;
+        self.gpu.upload(&self.largest, 0, &[0u32])?;
         let reads = self.inner.iter().flat_map(InnerProducts::reads);
-        let read = self.gpu.submit_and_read(
+        let mut reads = reads.collect::<Vec<_>>();
+        reads.push(&self.largest);
+        let mut read = self.gpu.submit_and_read(
             |recorder| {
                 for recording in [before, &self.sketch, &self.multiply, &self.gram] {
                     recorder.replay(recording);
                 }
                 Ok(())
             },
-            &reads.collect::<Vec<_>>(),
+            &reads,
         )?;
+        check_products(&read.pop().unwrap_or_default())?;
         let mut read = read.into_iter();
         let [ww, wy, yy] = self.inner.each_ref().map(|inner| inner.sum(&mut read));
         if !wy.iter().chain(yy.iter()).all(|x| x.is_finite()) {
-            return Err(Error::NotFinite {
-                what: "a product with the curvature".into(),
-                advice: "Check the data, or use a smaller step length.",
-            });
+            return Err(not_finite_product());
         }
         let (values, rows) = eigenpairs(&ww, &wy, &yy)?;
         let numbers: Vec<f32> = rows.transpose().iter().map(|&x| x as f32).collect();

@@ -7,7 +7,9 @@ use crate::gpu::{Gpu, Recording, Slice};
 use crate::kernels::blocks::{
     Coefficients, InnerProducts, Rows, Sketch, combine_rows, sketch, weigh,
 };
+use crate::kernels::cg;
 use crate::linalg::Basis;
+use crate::linalg::scale::{check_products, not_finite_product};
 use crate::objective::BlockProduct;
 use crate::vector::Block;
 
@@ -191,6 +193,9 @@ pub struct RandomizedEigensolver {
     directions_to_directions: Recording,
     /// basis = A directions
     to_basis: Recording,
+    /// Bits of the largest element of the block's first product.
+    largest: Slice,
+    measure_scale: Recording,
     draws: u32,
 }
 
@@ -258,7 +263,13 @@ impl RandomizedEigensolver {
         let mut twice = operator.multiply.clone();
         twice.copy(products.slice(), directions.slice())?;
         twice.append(operator.multiply.clone());
+        let largest = gpu.buffer("largest element of a product", 1)?;
+        let mut measure_scale = Recording::new();
+        let product = products.vectors()[0].slice();
+        cg::largest(gpu, &mut measure_scale, (&largest, 0), product)?;
         Ok(Self {
+            largest,
+            measure_scale,
             gpu: gpu.clone(),
             options: options.clone(),
             basis: basis.clone(),
@@ -296,7 +307,7 @@ impl RandomizedEigensolver {
     /// Replays `before`, draws a block, or takes the last eigenvectors and draws only the rest of it with `recall`, and computes eigenpairs.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] where products are not finite, loss of the device.
+    /// [`Error::NotFinite`] where products are not finite, [`Error::Unsupported`] where their scale is out of range, loss of the device.
     pub fn solve(&mut self, before: &Recording, recall: bool) -> Result<Eigenvalues> {
         let seed = self.options.seed;
         let stream = if self.options.same_sketch {
@@ -310,6 +321,8 @@ impl RandomizedEigensolver {
             0,
             &[seed as u32, (seed >> 32) as u32, stream, STREAM],
         )?;
+        self.gpu.upload(&self.largest, 0, &[0u32])?;
+        let scale = &self.measure_scale;
         let start = if recall { &self.recall } else { &self.draw };
         let width = self.options.width();
         let mut found = Eigenvalues {
@@ -320,7 +333,7 @@ impl RandomizedEigensolver {
         let (mut gram, mut turn);
         if recall && self.options.power_iterations == 0 {
             found.products += 2 * width;
-            let (own, projected) = self.two(&[before, start, &self.twice])?;
+            let (own, projected) = self.two(&[before, start, &self.twice, scale])?;
             if let Some((values, vectors)) =
                 small_problem(&own, &projected, self.options.rank, WELL_CONDITIONED)?
             {
@@ -330,7 +343,10 @@ impl RandomizedEigensolver {
             (gram, turn) = (own, &self.directions_to_directions);
         } else {
             found.products += width;
-            gram = self.inner(&[before, start, &self.multiply], &self.products_products)?;
+            gram = self.inner(
+                &[before, start, &self.multiply, scale],
+                &self.products_products,
+            )?;
             turn = &self.products_to_directions;
         }
         let mut power_iterations = self.options.power_iterations;
@@ -386,7 +402,9 @@ impl RandomizedEigensolver {
         recordings: &[&Recording],
         (last, inner): &(Recording, InnerProducts),
     ) -> Result<DMatrix<f64>> {
-        let read = self.gpu.submit_and_read(
+        let mut reads = inner.reads();
+        reads.push(&self.largest);
+        let mut read = self.gpu.submit_and_read(
             |recorder| {
                 for recording in recordings {
                     recorder.replay(recording);
@@ -394,16 +412,18 @@ impl RandomizedEigensolver {
                 recorder.replay(last);
                 Ok(())
             },
-            &inner.reads(),
+            &reads,
         )?;
+        check_products(&read.pop().unwrap_or_default())?;
         Ok(inner.sum(&mut read.into_iter()))
     }
 
     /// Inner products of directions with themselves and with their products.
     fn two(&self, recordings: &[&Recording]) -> Result<(DMatrix<f64>, DMatrix<f64>)> {
         let (own, projected) = (&self.directions_directions, &self.directions_products);
-        let reads = [own.1.reads(), projected.1.reads()].concat();
-        let read = self.gpu.submit_and_read(
+        let mut reads = [own.1.reads(), projected.1.reads()].concat();
+        reads.push(&self.largest);
+        let mut read = self.gpu.submit_and_read(
             |recorder| {
                 for recording in recordings {
                     recorder.replay(recording);
@@ -414,6 +434,7 @@ impl RandomizedEigensolver {
             },
             &reads,
         )?;
+        check_products(&read.pop().unwrap_or_default())?;
         let mut read = read.into_iter();
         Ok((own.1.sum(&mut read), projected.1.sum(&mut read)))
     }
@@ -553,9 +574,6 @@ fn check_finite(matrix: &DMatrix<f64>) -> Result<()> {
     if matrix.iter().all(|x| x.is_finite()) {
         Ok(())
     } else {
-        Err(Error::NotFinite {
-            what: "a product with the curvature".into(),
-            advice: "Check the data, or use a smaller step length.",
-        })
+        Err(not_finite_product())
     }
 }

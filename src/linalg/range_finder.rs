@@ -7,6 +7,8 @@ use super::{Basis, BlockOperator, Eigenvalues};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recording, Slice};
 use crate::kernels::blocks::{Coefficients, InnerProducts, Rows, Sketch, combine_rows, sketch};
+use crate::kernels::cg;
+use crate::linalg::scale::check_products;
 use crate::vector::Block;
 
 /// High half of the stream of random numbers: no other part of the crate draws from it.
@@ -36,6 +38,8 @@ pub struct RangeFinder {
     settings: Slice,
     coefficients: Slice,
     turns: Slice,
+    /// Bits of the largest element of a product.
+    largest: Slice,
     clear: Recording,
     /// Products of random vectors, and what is left of them outside of the span of `Q`.
     look: Recording,
@@ -90,6 +94,9 @@ impl RangeFinder {
         let mut look = Recording::new();
         sketch(gpu, &mut look, directions, 0, &settings, Sketch::Gaussian)?;
         look.append(operator.multiply.clone());
+        let largest = gpu.buffer("largest element of a product", 1)?;
+        let product = products.vectors()[0].slice();
+        cg::largest(gpu, &mut look, (&largest, 0), product)?;
         let before = InnerProducts::record(gpu, &mut look, &rows, &rows)?;
         let found = Basis::of(&range);
         for _ in 0..2 {
@@ -158,6 +165,7 @@ impl RangeFinder {
             settings,
             coefficients,
             turns,
+            largest,
         })
     }
 
@@ -192,9 +200,11 @@ impl RangeFinder {
             let settings = [seed as u32, (seed >> 32) as u32, self.draws, STREAM];
             self.draws = self.draws.wrapping_add(width as u32);
             gpu.upload(&self.settings, 0, &settings)?;
+            gpu.upload(&self.largest, 0, &[0u32])?;
             found.products += width;
-            let reads = [self.before.reads(), self.after.reads()].concat();
+            let reads = [self.before.reads(), self.after.reads(), vec![&self.largest]].concat();
             let mut read = self.read(&[&self.look], &reads)?;
+            check_products(&read.next_back().unwrap_or_default())?;
             let (all, mut gram) = (self.before.sum(&mut read), self.after.sum(&mut read));
             let share = |i: usize| gram[(i, i)] / all[(i, i)].max(f64::MIN_POSITIVE);
             let rest = (0..width).map(share).fold(0.0, f64::max).sqrt();

@@ -28,7 +28,7 @@ impl Init {
     /// Values for the parameter with this index and shape. They depend on nothing but the arguments.
     ///
     /// # Errors
-    /// [`Error::Option`] for a standard deviation that is negative or not finite.
+    /// [`Error::Option`] for a standard deviation that is negative or not finite, or a constant that is not finite.
     pub fn values(self, shape: &[usize], seed: u64, index: usize) -> Result<Vec<f32>> {
         let count: usize = shape.iter().product();
         let (fan_in, fan_out) = match *shape {
@@ -58,6 +58,9 @@ impl Init {
                 .collect())
         };
         match self {
+            Init::Constant(value) if !value.is_finite() => {
+                Err(refuse("not a finite number".into()))
+            }
             Init::Constant(value) => Ok(vec![value; count]),
             Init::Normal(deviation) => normal(f64::from(deviation), &mut random),
             Init::Glorot => {

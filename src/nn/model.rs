@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::init::Init;
 use crate::data::{Dataset, Targets};
 use crate::error::{Error, Result};
-use crate::graph::tensor::Builder;
+use crate::graph::tensor::{Builder, another_builder};
 use crate::graph::{DType, Graph, NodeId, Tensor};
 
 /// What the targets of a batch look like.
@@ -78,7 +78,7 @@ impl<'b> Scope<'b> {
         })
     }
 
-    /// The class labels, `[rows]`, for [`Tensor::one_hot`] and [`Tensor::gather`].
+    /// The class labels, `[rows]`, for [`Tensor::one_hot`] and [`Tensor::gather`]; tables and one-hot rows with fewer places than there are classes are refused.
     pub fn labels(&self) -> Tensor<'b> {
         match (self.shape.targets, self.targets) {
             (TargetShape::Classes(_), Some(labels)) => labels,
@@ -109,7 +109,7 @@ impl<'b> Scope<'b> {
         self.builder.constant(value)
     }
 
-    /// A tensor given by value.
+    /// A tensor given by value; all values must be finite.
     pub fn data(&self, values: Vec<f32>, shape: &[usize]) -> Tensor<'b> {
         self.builder.data(values, shape)
     }
@@ -140,7 +140,8 @@ fn missing(what: &str, message: &str) -> Error {
 pub struct Output<'b> {
     /// The loss of each example, `[rows]`.
     pub losses: Tensor<'b>,
-    /// The network's outputs: the loss must depend on parameters only through them, or there is no Gauss-Newton matrix.
+    /// The network's outputs: the loss must depend on parameters only through them, or there is no Gauss-Newton matrix. It may see them under another
+    /// shape or sign.
     pub outputs: Tensor<'b>,
     /// A figure of merit of each example, `[rows]`.
     pub metric: Option<Tensor<'b>>,
@@ -224,7 +225,9 @@ impl Model {
             let features = (self.shape.features > 0)
                 .then(|| builder.input("features", &[rows, self.shape.features]));
             let targets = match self.shape.targets {
-                TargetShape::Classes(_) => Some(builder.indices("targets", &[rows])),
+                TargetShape::Classes(classes) => {
+                    Some(builder.indices_below("targets", &[rows], classes))
+                }
                 TargetShape::Values(width) if width > 0 => {
                     Some(builder.input("targets", &[rows, width]))
                 }
@@ -239,6 +242,14 @@ impl Model {
                 initialisers: RefCell::default(),
             };
             let output = (self.build)(&scope);
+            let returned = [Some(output.losses), Some(output.outputs), output.metric];
+            if returned
+                .iter()
+                .flatten()
+                .any(|tensor| !tensor.is_of(&builder))
+            {
+                return Err(another_builder());
+            }
             for (name, tensor) in [("losses", Some(output.losses)), ("metric", output.metric)] {
                 if let Some(tensor) = tensor
                     && !builder.has_failed()

@@ -2,6 +2,7 @@
 
 mod groups;
 mod inputs;
+mod locate;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -17,14 +18,15 @@ use crate::data::{Batch, Dataset};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recording, Slice};
 use crate::graph::batch::{WIDE, batched};
-use crate::graph::derivatives::{gauss_newton_product, gradient, hessian_product};
+use crate::graph::derivatives::{cut, gauss_newton_product, gradient, hessian_product};
 use crate::graph::executable::{BlockPart, BlockTargets, DeviceLeaves, Planned, Wanted};
 use crate::graph::listing::Listing;
-use crate::graph::node::elements;
+use crate::graph::locate::Located;
+use crate::graph::node::{Leaf, elements};
 use crate::graph::per_example::square_sums;
 use crate::graph::{Binary, DType, Executable, Graph, NodeId};
 use crate::nn::{Model, Traced};
-use crate::vector::{Block, Layout, Vector};
+use crate::vector::{Block, Entry, Layout, Vector};
 
 /// Bytes that intermediate values may take before a block of products is computed in parts; see [`GraphObjective::with_block_memory`].
 const BLOCK_MEMORY: u64 = 512 << 20;
@@ -49,7 +51,15 @@ pub struct Evaluation {
     pub metric: Option<f64>,
 }
 
-/// The mean loss of a [`Model`] over a batch, plus `l2/2 |theta|^2`, with all its derivatives on the device.
+/// The loss of a [`Model`] on a batch with all its derivatives on the device:
+///
+/// ```text
+/// L(theta) = sum_n w_n loss_n(theta) + l2/2 |theta|^2
+/// ```
+///
+/// with the weights `w_n >= 0` of the batch as they are. Those of a batch drawn from a data set are `1/n`, so that this is the mean; weights of 1 give the sum, beside
+/// which the same `l2` is less. Parts and groups of a batch stand for the whole of it: their weights are scaled to the sum of the batch's, so that their losses,
+/// gradients and curvatures are estimates of the batch's, each with the whole `l2` term.
 ///
 /// Programs are compiled on first use for each number of rows and kept. Batches may have weights; rows of weight 0 do not count, so a short last
 /// batch can be padded ([`Batch::pad_to`]) instead of compiling again.
@@ -97,19 +107,20 @@ struct Products<'a> {
     products: &'a [NodeId],
 }
 
-/// A model written out for a number of rows, with its weighted mean loss.
+/// A model written out for a number of rows, with its weighted loss.
 struct Program {
     traced: Traced,
     parameters: Vec<NodeId>,
-    /// In the mean, `[rows]`.
+    /// Of the examples' losses, `[rows]`.
     weights: NodeId,
-    /// What the rows' weights in the batch add up to, `[1]`.
-    share: NodeId,
-    /// Mean of the examples' losses, `[1]`.
+    /// Weighted sum of the examples' losses, `[1]`.
     data_loss: NodeId,
     /// That plus the `l2` term.
     loss: NodeId,
 }
+
+/// Name of the input that holds the sum of a batch's weights.
+const TOTAL: &str = "total weight";
 
 impl GraphObjective {
     /// The objective of a model on a device.
@@ -227,16 +238,17 @@ impl GraphObjective {
         Ok(Evaluation { loss, metric })
     }
 
-    /// The program for `rows` rows; with `apart` they have a mean of their own, whatever their weights add up to.
-    fn trace(&self, rows: usize, apart: bool) -> Result<Program> {
+    /// The program of a batch of `rows` rows.
+    fn trace(&self, rows: usize) -> Result<Program> {
         let mut traced = self.model.trace(rows)?;
+        let weights = traced.graph.input("weights", &[rows], DType::F32)?;
+        self.weighted(traced, weights)
+    }
+
+    /// The loss with these weights of the rows, `[rows]`.
+    fn weighted(&self, mut traced: Traced, weights: NodeId) -> Result<Program> {
+        self.check_parameters(&traced)?;
         let graph = &mut traced.graph;
-        let mut weights = graph.input("weights", &[rows], DType::F32)?;
-        let share = graph.sum(weights, &[0])?;
-        if apart {
-            let all = graph.broadcast(share, &[rows])?;
-            weights = graph.binary(Binary::Div, weights, all)?;
-        }
         let weighted = graph.binary(Binary::Mul, weights, traced.losses)?;
         let data_loss = graph.sum(weighted, &[0])?;
         let parameters: Vec<NodeId> = graph.parameters().iter().map(|p| p.node).collect();
@@ -256,9 +268,29 @@ impl GraphObjective {
             traced,
             parameters,
             weights,
-            share,
             data_loss,
             loss,
+        })
+    }
+
+    /// The parameters must not change with the number of rows: there is one vector of them for all.
+    fn check_parameters(&self, traced: &Traced) -> Result<()> {
+        let graph = &traced.graph;
+        let (found, known) = (graph.parameters(), self.layout.entries());
+        let same = |(p, e): (&Leaf, &Entry)| p.name == e.name && *graph.shape(p.node) == e.shape;
+        if found.len() == known.len() && found.iter().zip(known).all(same) {
+            return Ok(());
+        }
+        let list = |parts: Vec<String>| parts.join(", ");
+        let found = found.iter().map(|p| graph.describe(p.node)).collect();
+        let known = known.iter().map(|e| format!("'{}' {:?}", e.name, e.shape));
+        Err(Error::Shape {
+            node: "the model's parameters".into(),
+            message: format!(
+                "are {} here, but {} for one row; their names and shapes must not depend on Scope::rows",
+                list(found),
+                list(known.collect())
+            ),
         })
     }
 
@@ -276,6 +308,7 @@ impl GraphObjective {
             let slice = match leaf.name.strip_prefix(WIDE).unwrap_or(&leaf.name) {
                 "features" => inputs.features.as_ref(),
                 "targets" => inputs.targets.as_ref(),
+                TOTAL => Some(&inputs.total),
                 _ => Some(&inputs.weights),
             };
             // Inputs that gave way to wide ones are as long as one group.
@@ -297,7 +330,7 @@ impl GraphObjective {
         rows: usize,
         request: QuadraticRequest,
     ) -> Result<Quadratic> {
-        let mut program = self.trace(rows, false)?;
+        let mut program = self.trace(rows)?;
         let mut leaves = self.leaves(&program, theta, inputs)?;
         let new = |label: &str| Vector::new(&self.gpu, label, &self.layout);
         let value = self.gpu.buffer("loss", 1)?;
@@ -452,7 +485,7 @@ impl GraphObjective {
         if let Some(kept) = find(&self.evaluations, theta, rows, &()) {
             return Ok(kept);
         }
-        let mut program = self.trace(rows, false)?;
+        let mut program = self.trace(rows)?;
         let leaves = self.leaves(&program, theta, inputs)?;
         let loss = self.gpu.buffer("loss", 1)?;
         let mut targets = vec![(program.data_loss, loss.clone())];
@@ -500,6 +533,7 @@ fn find<R: PartialEq, P>(
 
 /// The Gauss-Newton matrix is defined only when the loss sees the parameters through the outputs alone.
 fn check_cut(graph: &Graph, losses: NodeId, outputs: NodeId, parameters: &[NodeId]) -> Result<()> {
+    let outputs = cut(graph, outputs);
     let mut pending = vec![losses];
     let mut seen = vec![false; graph.nodes().len()];
     while let Some(id) = pending.pop() {
@@ -552,6 +586,10 @@ impl Objective for GraphObjective {
 
     fn examples(&self, batch: &Batch) -> usize {
         batch.weights.iter().filter(|w| **w > 0.0).count()
+    }
+
+    fn locate(&mut self, theta: &Vector, batch: &Batch, budget: u64) -> Result<Located> {
+        self.find_origin(theta, batch, budget)
     }
 
     fn part(&self, batch: &Batch, ranges: &[Range<usize>]) -> Result<Batch> {
@@ -615,7 +653,7 @@ impl Objective for GraphObjective {
                 message: "none was loaded; ask for a quadratic of it first".into(),
             });
         };
-        let program = self.trace(rows, false)?;
+        let program = self.trace(rows)?;
         let leaves = self.leaves(&program, point, inputs)?;
         let value = self.gpu.buffer("loss", 1)?;
         let targets = [(program.loss, value.clone())];

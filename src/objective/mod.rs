@@ -10,6 +10,7 @@ mod graph_objective;
 mod mean;
 mod quadratic;
 
+pub use crate::graph::locate::{Located, Origin};
 pub use graph_objective::{Evaluation, GraphObjective};
 pub use mean::MeanQuadratic;
 pub use quadratic::{

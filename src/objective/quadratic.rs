@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recording, Slice};
 use crate::graph::listing::Listing;
+use crate::graph::locate::Located;
 use crate::vector::{Block, Layout, Vector};
 
 /// The matrix of a quadratic.
@@ -95,15 +96,16 @@ pub struct Group {
     pub gradient: Vector,
     /// `C v` of the group, after a product.
     pub product: Vector,
-    /// After a product, if asked for: the variance of `direction.g` as a mean over the group's examples,
-    /// `sum_n w_n^2 (s_n - s)^2 / (1 - sum_n w_n^2)` with the slopes `s_n` of the examples' losses. One element.
+    /// After a product, if asked for: the variance of `direction.g` as a sum over the group's examples, `sum_n w_n^2 (s_n - s)^2 / (1 - sum_n w_n^2 / W^2)` with the
+    /// slopes `s_n` of the examples' losses, their mean `s = sum_n w_n s_n / W`, and the group's weights `w_n` scaled to the sum `W` of the batch's. One element.
     pub slope_variance: Option<Slice>,
 }
 
 /// The quadratics of the groups of a batch at one point, with products along one direction for all of them in one pass: the first rows of a batch are the
 /// first group, and so on.
 ///
-/// Each group has a mean of its own. Network and kernels see the batch as a whole; only where examples are added up are groups kept apart, so this costs
+/// Each group stands for the batch: its weights are scaled to the sum of the batch's. The loss and gradient of the batch are the means of the groups', weighted by
+/// what the groups' own weights add up to. Network and kernels see the batch as a whole; only where examples are added up are groups kept apart, so this costs
 /// what one quadratic of the batch costs, and its vectors once for each group. It stays valid as long as a [`Quadratic`] does.
 #[derive(Debug)]
 pub struct GroupedQuadratic {
@@ -152,7 +154,7 @@ pub trait Objective {
     /// Number of examples in a batch, for counting work.
     fn examples(&self, batch: &Self::Batch) -> usize;
 
-    /// The rows of a batch in these ranges, as a batch with a mean of its own.
+    /// The rows of a batch in these ranges, as a batch that stands for the whole: with weights of the same sum.
     ///
     /// # Errors
     /// A batch that is too small.
@@ -196,4 +198,13 @@ pub trait Objective {
     /// # Errors
     /// [`Error::Unsupported`] if there was none, limits of the device.
     fn loss_at(&mut self, point: &Vector, rows: usize) -> Result<Arc<LossProgram>>;
+
+    /// Looks for the first number that is not finite in the loss, its gradient and the curvature products along it, at `theta` on `batch`, by computing them on
+    /// the CPU; for errors. `budget` is the number of operations that this may take; where it does not do for all examples, some are looked at.
+    ///
+    /// # Errors
+    /// Data that do not fit the model, loss of the device.
+    fn locate(&mut self, _theta: &Vector, _batch: &Self::Batch, _budget: u64) -> Result<Located> {
+        Ok(Located::Unknown)
+    }
 }

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 
 /// Largest damping: with it a step is a gradient step of no length.
-const LARGEST: f64 = 1e15;
+pub(super) const LARGEST: f64 = 1e15;
 
 /// The rule that keeps the damping where the quadratic can be trusted (Martens 2010, section 4.1): with the reduction ratio `rho`,
 /// multiply by `1/decrease` below 1/4 and by `decrease` above 3/4.
@@ -100,6 +100,10 @@ mod tests {
     fn damping_grows_after_bad_steps_and_shrinks_after_good_ones() {
         let rule = LevenbergMarquardt::default();
         assert!((rule.next(1.0, 0.9) - 2.0 / 3.0).abs() < 1e-15);
+        assert!((rule.next(1.0, 0.76) - 2.0 / 3.0).abs() < 1e-15);
+        assert!((rule.next(1.0, 0.74) - 1.0).abs() < 1e-15);
+        assert!((rule.next(1.0, 0.26) - 1.0).abs() < 1e-15);
+        assert!((rule.next(1.0, 0.24) - 1.5).abs() < 1e-15);
         assert!((rule.next(1.0, 0.5) - 1.0).abs() < 1e-15);
         assert!((rule.next(1.0, 0.1) - 1.5).abs() < 1e-15);
         assert!((rule.next(1.0, f64::NAN) - 1.5).abs() < 1e-15);

@@ -442,7 +442,12 @@ impl<O: Objective + ?Sized> Optimizer<O> for DebiasedSgd {
         "debiased-sgd"
     }
 
-    fn step(&mut self, objective: &mut O, theta: &Vector, batch: &O::Batch) -> Result<StepReport> {
+    fn attempt(
+        &mut self,
+        objective: &mut O,
+        theta: &Vector,
+        batch: &O::Batch,
+    ) -> Result<StepReport> {
         let start = Instant::now();
         let gpu = objective.gpu().clone();
         let (readbacks, looks) = (gpu.readbacks(), gpu.looks());

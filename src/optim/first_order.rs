@@ -8,7 +8,8 @@ use super::report::StepReport;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recording, Slice};
 use crate::kernels::vector::{
-    FirstOrderMethod, FirstOrderOperands, first_order, inner_products, partial_elements,
+    FIRST_ORDER_LOSS, FIRST_ORDER_SCALARS, FIRST_ORDER_SUMS, FirstOrderMethod, FirstOrderOperands,
+    first_order, inner_products, partial_elements,
 };
 use crate::objective::{Curvature, Objective, Quadratic, QuadraticRequest};
 use crate::vector::{Layout, Vector};
@@ -215,9 +216,8 @@ pub(super) struct Moments {
     method: FirstOrderMethod,
     first: Vector,
     second: Vector,
-    pub(super) settings: Slice,
-    /// `(g.m, g.g, m.m)` before a step.
-    pub(super) sums: Slice,
+    /// All that the kernel needs beside vectors: settings, the loss, and `(g.m, g.g, m.m)` before a step.
+    scalars: Slice,
     partials: Slice,
 }
 
@@ -227,11 +227,30 @@ impl Moments {
         Ok(Self {
             method,
             second: Vector::new(gpu, "second moment", layout)?,
-            settings: gpu.buffer("settings", 8)?,
-            sums: gpu.buffer("inner products", 3)?,
+            scalars: gpu.uniform("scalars of a first-order step", FIRST_ORDER_SCALARS)?,
             partials: gpu.buffer("partial sums", partial_elements(first.slice()))?,
             first,
         })
+    }
+
+    /// Sets the settings of the next step.
+    pub(super) fn upload(&self, gpu: &Gpu, settings: &[f32; 8]) -> Result<()> {
+        gpu.upload(&self.scalars, 0, settings)
+    }
+
+    /// What is read after a step: for [`loss`](Self::loss) and [`sums`](Self::sums).
+    pub(super) fn reads(&self) -> &Slice {
+        &self.scalars
+    }
+
+    /// The loss before the step.
+    pub(super) fn loss(scalars: &[f32]) -> f32 {
+        scalars[FIRST_ORDER_LOSS]
+    }
+
+    /// `(g.m, g.g, m.m)` before the step.
+    pub(super) fn sums(scalars: &[f32]) -> &[f32] {
+        &scalars[FIRST_ORDER_SUMS..]
     }
 
     /// Records a step of `theta`, which does nothing where the loss, the gradient or the step is not finite.
@@ -244,15 +263,15 @@ impl Moments {
         loss: &Slice,
     ) -> Result<()> {
         let (g, m) = (gradient.slice(), self.first.slice());
-        inner_products(gpu, recording, (&self.sums, 0), &self.partials, g, m)?;
+        recording.copy_part(loss, 0, &self.scalars, FIRST_ORDER_LOSS, 1)?;
+        let sums = (&self.scalars, FIRST_ORDER_SUMS);
+        inner_products(gpu, recording, sums, &self.partials, g, m)?;
         let operands = FirstOrderOperands {
             theta: theta.slice(),
             first_moment: m,
             second_moment: self.second.slice(),
             gradient: g,
-            settings: &self.settings,
-            loss,
-            sums: &self.sums,
+            scalars: &self.scalars,
         };
         first_order(gpu, recording, self.method, &operands)
     }
@@ -378,17 +397,18 @@ impl FirstOrder {
             }
         };
         let (readbacks, looks) = (gpu.readbacks(), gpu.looks());
-        gpu.upload(&memory.moments.settings, 0, &settings)?;
+        memory.moments.upload(&gpu, &settings)?;
         let recording = &memory.steps[at].2;
         let read = gpu.submit_and_read(
             |recorder| {
                 recorder.replay(recording);
                 Ok(())
             },
-            &[&quadratic.value, &memory.moments.sums],
+            &[memory.moments.reads()],
         )?;
-        let (loss, square) = (f64::from(read[0][0]), f64::from(read[1][1]));
-        if !loss.is_finite() || !memory.moments.moves(&settings, &read[1]) {
+        let sums = Moments::sums(&read[0]);
+        let (loss, square) = (f64::from(Moments::loss(&read[0])), f64::from(sums[1]));
+        if !loss.is_finite() || !memory.moments.moves(&settings, sums) {
             return Err(Error::NotFinite {
                 what: if !loss.is_finite() {
                     "the loss".into()
@@ -475,7 +495,12 @@ impl<O: Objective + ?Sized> Optimizer<O> for Sgd {
         "sgd"
     }
 
-    fn step(&mut self, objective: &mut O, theta: &Vector, batch: &O::Batch) -> Result<StepReport> {
+    fn attempt(
+        &mut self,
+        objective: &mut O,
+        theta: &Vector,
+        batch: &O::Batch,
+    ) -> Result<StepReport> {
         let settings = self.options.settings();
         self.inner.step(objective, theta, batch, settings)
     }
@@ -518,7 +543,12 @@ impl<O: Objective + ?Sized> Optimizer<O> for Adam {
         }
     }
 
-    fn step(&mut self, objective: &mut O, theta: &Vector, batch: &O::Batch) -> Result<StepReport> {
+    fn attempt(
+        &mut self,
+        objective: &mut O,
+        theta: &Vector,
+        batch: &O::Batch,
+    ) -> Result<StepReport> {
         let settings = self.options.settings(self.inner.steps + 1);
         self.inner.step(objective, theta, batch, settings)
     }

@@ -10,8 +10,11 @@ mod decoupled;
 mod first_order;
 mod lrsfn;
 mod newton_cg;
+mod not_finite;
 mod optimizer;
+mod origin;
 mod report;
+mod saved;
 mod strategy;
 
 pub use damping::LevenbergMarquardt;

@@ -1,7 +1,9 @@
 //! The trait of all optimizers.
 
+use super::origin::with_origin;
 use super::report::StepReport;
 use crate::error::Result;
+use crate::gpu::Gpu;
 use crate::objective::Objective;
 use crate::vector::Vector;
 
@@ -37,11 +39,34 @@ pub trait Optimizer<O: Objective + ?Sized> {
     /// Its name in reports.
     fn name(&self) -> &'static str;
 
+    /// Whether a device can run the method: asks before anything is compiled or changed. A step begins with it.
+    ///
+    /// # Errors
+    /// [`Error::OverLimit`](crate::Error::OverLimit) naming the kernel and the limit of the device.
+    fn check(&self, _gpu: &Gpu) -> Result<()> {
+        Ok(())
+    }
+
     /// One step on `batch`, changing `theta` in place.
     ///
     /// # Errors
-    /// Bad data, numbers that are not finite, loss of the device. `theta` is then as it was.
-    fn step(&mut self, objective: &mut O, theta: &Vector, batch: &O::Batch) -> Result<StepReport>;
+    /// Bad data, numbers that are not finite, loss of the device. `theta` is then as it was. [`Error::NotFinite`](crate::Error::NotFinite) names the node of the
+    /// objective where the first such number arises, where [`Objective::locate`] finds it.
+    fn step(&mut self, objective: &mut O, theta: &Vector, batch: &O::Batch) -> Result<StepReport> {
+        let result = self.attempt(objective, theta, batch);
+        with_origin(result, objective, theta, batch)
+    }
+
+    /// What [`step`](Self::step) does; its errors do not say where numbers that are not finite come from.
+    ///
+    /// # Errors
+    /// As there.
+    fn attempt(
+        &mut self,
+        objective: &mut O,
+        theta: &Vector,
+        batch: &O::Batch,
+    ) -> Result<StepReport>;
 
     /// What is needed to continue later.
     ///

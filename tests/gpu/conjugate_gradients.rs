@@ -5,11 +5,12 @@ use std::sync::Arc;
 use crate::harness::{GpuTest, Outcome};
 use crate::reference::conjugate_gradients::{End, System};
 use crate::reference::{batch_for, bits, dot, flat, no_data, relative_error, vector};
+use osculant::data::{Batch, Targets};
 use osculant::gpu::Gpu;
-use osculant::linalg::{CgOptions, CgReport, ConjugateGradients, Operator, Stop};
+use osculant::linalg::{CgOptions, CgReport, ConjugateGradients, Operator, Stop, Submissions};
 use osculant::nn::{DataShape, Init, Loss, Model, Output, Sequential, TargetShape};
 use osculant::objective::{Curvature, GraphObjective, Objective, Quadratic, QuadraticRequest};
-use osculant::optim::{NewtonCg, NewtonCgOptions, Optimizer};
+use osculant::optim::{LevenbergMarquardt, NewtonCg, NewtonCgOptions, Optimizer};
 use osculant::random::Philox;
 use rand::RngExt;
 
@@ -25,6 +26,10 @@ pub(crate) fn tests() -> Vec<GpuTest> {
         equal_solves_give_equal_bits,
         few_iterations_come_after_the_stop,
         a_newton_step_waits_once,
+        the_unit_of_the_loss_does_not_matter,
+        submissions_change_no_bits_and_no_decision,
+        a_warm_solve_with_no_gradient_ends_at_zero,
+        least_squares_in_any_unit_are_solved,
     ]
 }
 
@@ -188,7 +193,7 @@ fn same(
         )
         .into());
     }
-    let model: Vec<f64> = report.model.iter().copied().map(f64::from).collect();
+    let model = &report.model;
     let lowest = expected.model.iter().fold(0.0f64, |m, v| m.max(v.abs()));
     for (i, (found, expected)) in model.iter().zip(&expected.model).enumerate() {
         if (found - expected).abs() > 1e-5 * lowest || !found.is_finite() {
@@ -376,7 +381,7 @@ fn equal_solves_give_equal_bits(gpu: &Gpu) -> Outcome {
         let mut seen = Vec::new();
         for solve in [&solve, &solve, &again] {
             let report = solve.run(0.25, None, false)?;
-            let model: Vec<u32> = report.model.iter().map(|m| m.to_bits()).collect();
+            let model: Vec<u64> = report.model.iter().map(|m| m.to_bits()).collect();
             seen.push((bits(&solve.cg.solution.read(gpu)?), model));
         }
         if seen[0] != seen[1] || seen[0] != seen[2] {
@@ -400,7 +405,8 @@ fn few_iterations_come_after_the_stop(gpu: &Gpu) -> Outcome {
         let before = (gpu.readbacks(), gpu.looks());
         let report = solve.run(0.0, None, false)?;
         let (readbacks, looks) = (gpu.readbacks() - before.0, gpu.looks() - before.1);
-        let expected = report.iterations.max(11) + 3;
+        // A small residual at the end of a round is found in the next one.
+        let expected = report.iterations.max(11) + 4;
         if report.stop != Stop::Residual
             || report.products > expected
             || readbacks > 0
@@ -441,6 +447,146 @@ fn a_newton_step_waits_once(gpu: &Gpu) -> Outcome {
             if found.0 != 1 || !looks || found != (report.readbacks, report.looks) {
                 return Err(format!("{iterations}, step {step}: {found:?}, {report:?}").into());
             }
+        }
+    }
+    Ok(())
+}
+
+/// `C -> c C`, `g -> c g`, `shift -> c shift`: the same bits for a power of four (roots of it scale `u`), and the same solution to rounding otherwise.
+fn the_unit_of_the_loss_does_not_matter(gpu: &Gpu) -> Outcome {
+    for n in LENGTHS {
+        let inverse: Vec<f64> = (0..n)
+            .map(|i| f64::from(0.2 + (i % 5) as f32 * 0.25))
+            .collect();
+        for (inverse, radius) in [
+            (None, None),
+            (Some(&inverse[..]), None),
+            (None, Some(0.05 * (n as f32).sqrt())),
+        ] {
+            let solved = |root: f32, iterations: usize| -> Result<(CgReport, Vec<f64>), Any> {
+                let mut problem = Problem::random(n, 10);
+                problem.d.iter_mut().for_each(|d| *d *= root * root);
+                problem.g.iter_mut().for_each(|g| *g *= root * root);
+                problem.u.iter_mut().flatten().for_each(|u| *u *= root);
+                let solve = Solve::new(gpu, &problem, &only(iterations), inverse)?;
+                let shift = if radius.is_none() {
+                    0.25 * root * root
+                } else {
+                    0.0
+                };
+                let report = solve.run(shift, radius, false)?;
+                Ok((report, solve.solution()?))
+            };
+            for root in [f32::exp2(-23.0), f32::exp2(21.0), 1e-7, 3e6] {
+                let exact = root.log2().fract() == 0.0;
+                // Data that are rounded otherwise are other data, whose iterates drift apart as conjugacy is lost (see `same`).
+                let iterations = if exact { 12 } else { 4 };
+                let (expected, x) = solved(1.0, iterations)?;
+                let (report, found) = solved(root, iterations)?;
+                let what = format!("n = {n}, {radius:?}, {:e}", root * root);
+                if (report.stop, report.iterations) != (expected.stop, expected.iterations) {
+                    return Err(format!("{what}: {report:?}, not {expected:?}").into());
+                }
+                let error = relative_error(&found, &x);
+                if (exact && found != x) || error.is_nan() || error > 1e-5 {
+                    return Err(format!("{what}: off by {error:.1e}").into());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn submissions_change_no_bits_and_no_decision(gpu: &Gpu) -> Outcome {
+    for n in LENGTHS {
+        let problem = Problem::random(n, 11);
+        let inverse: Vec<f64> = (0..n)
+            .map(|i| f64::from(0.2 + (i % 5) as f32 * 0.25))
+            .collect();
+        for (inverse, radius, options) in [
+            (None, None, CgOptions::default()),
+            (Some(&inverse[..]), None, CgOptions::default()),
+            (
+                None,
+                None,
+                CgOptions::default().with_residual_tolerance(1e-2),
+            ),
+            (None, Some(0.2 * (n as f32).sqrt()), CgOptions::default()),
+        ] {
+            let mut seen = Vec::new();
+            let fixed = [1, 2, 3, 5, 11, 20].map(Submissions::Fixed);
+            for submissions in fixed.into_iter().chain([Submissions::default()]) {
+                let options = options.clone().with_submissions(submissions);
+                let solve = Solve::new(gpu, &problem, &options, inverse)?;
+                let report = solve.run(0.0, radius, false)?;
+                let residual = report.relative_residual.to_bits();
+                let x = bits(&solve.cg.solution.read(gpu)?);
+                seen.push((report.stop, report.iterations, report.model, residual, x));
+            }
+            if let Some(other) = seen.iter().find(|other| **other != seen[0]) {
+                let (a, b) = ((seen[0].0, seen[0].1), (other.0, other.1));
+                return Err(format!("n = {n}: {a:?} and {b:?}, or other bits").into());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn a_warm_solve_with_no_gradient_ends_at_zero(gpu: &Gpu) -> Outcome {
+    for n in LENGTHS {
+        let mut problem = Problem::random(n, 12);
+        problem.g.fill(0.0);
+        let solve = Solve::new(gpu, &problem, &only(5), None)?;
+        solve.cg.solution.write(gpu, &[vec![1.0; n]])?;
+        let report = solve.run(0.0, None, true)?;
+        let still = report.stop == Stop::Residual && report.iterations == 0;
+        if !still || report.gradient_norm != 0.0 || solve.solution()?.iter().any(|&x| x != 0.0) {
+            return Err(format!("n = {n}: {report:?}").into());
+        }
+    }
+    Ok(())
+}
+
+/// `y = 2 x` by undamped Newton-CG, with `x` in units from nanometres to the solar system's: right to a thousandth, or an error that names the scale.
+fn least_squares_in_any_unit_are_solved(gpu: &Gpu) -> Outcome {
+    for unit in [1.0f32, 1e-6, 1e-9, 1e5, 1e8, 1e11] {
+        let x: Vec<f32> = (0..8).map(|i| unit * (1.0 + i as f32 / 8.0)).collect();
+        let y: Vec<f32> = x.iter().map(|x| 2.0 * x).collect();
+        let shape = DataShape {
+            features: 1,
+            targets: TargetShape::Values(1),
+        };
+        let model = Sequential::new()
+            .dense_with(1, Init::Constant(0.0))
+            .model(shape, Loss::MeanSquaredError);
+        let batch = Batch {
+            features: x.clone(),
+            targets: Targets::Values {
+                values: y.clone(),
+                width: 1,
+            },
+            weights: vec![0.125; 8],
+        };
+        let mut damping = LevenbergMarquardt::default()
+            .with_initial(0.0)
+            .with_decrease(1.0);
+        damping.minimum = 0.0;
+        let mut newton = NewtonCg::new(NewtonCgOptions::default().with_damping(damping))?;
+        let mut objective = GraphObjective::new(gpu, model)?;
+        let theta = objective.initial_parameters(0)?;
+        let mut log = String::new();
+        for _ in 0..4 {
+            match newton.step(&mut objective, &theta, &batch) {
+                Ok(report) => log += &format!("{report:?}\n"),
+                Err(error) if error.to_string().contains("scale") => continue,
+                Err(error) => return Err(format!("unit {unit:e}: {error}").into()),
+            }
+        }
+        let t = theta.read(gpu)?;
+        let off = |(x, y): (&f32, &f32)| ((t[0][0] * x + t[1][0] - y) / y).abs();
+        let worst = x.iter().zip(&y).map(off).fold(0.0, f32::max);
+        if worst.is_nan() || worst > 1e-3 {
+            return Err(format!("unit {unit:e}: off by {worst:e}\n{log}").into());
         }
     }
     Ok(())

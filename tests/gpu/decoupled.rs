@@ -71,7 +71,7 @@ struct Pair {
     cg: ConjugateGradients,
 }
 
-/// The rows of two batches, each with filling up to as many rows.
+/// The rows of two batches, each with filling up to as many rows. Groups stand for the batch, whose weights sum to 1 as those of each of the two do.
 fn joined([a, b]: [&Batch; 2]) -> Result<Batch, Any> {
     let rows = a.len().max(b.len());
     let (a, b) = (a.clone().pad_to(rows)?, b.clone().pad_to(rows)?);
@@ -87,7 +87,11 @@ fn joined([a, b]: [&Batch; 2]) -> Result<Batch, Any> {
     Ok(Batch {
         features: [a.features, b.features].concat(),
         targets,
-        weights: [a.weights, b.weights].concat(),
+        weights: [a.weights, b.weights]
+            .concat()
+            .iter()
+            .map(|w| 0.5 * w)
+            .collect(),
     })
 }
 

@@ -4,9 +4,9 @@
 use crate::harness::cases::{self, score};
 use crate::harness::compare::{OnDevice, Problem};
 use crate::harness::random_graph::{random_graph, recipes, runner};
-use crate::harness::{GpuTest, Outcome};
+use crate::harness::{GpuTest, Outcome, small};
 use osculant::gpu::Gpu;
-use osculant::graph::executable::DeviceLeaves;
+use osculant::graph::executable::{DeviceLeaves, Wanted};
 use osculant::graph::listing::Listing;
 use osculant::graph::lower::sources;
 use osculant::graph::{Binary, DType, Executable, Graph, NodeId};
@@ -22,6 +22,7 @@ pub(crate) fn tests() -> Vec<GpuTest> {
         slots_are_reused,
         results_of_every_kind,
         missing_and_misfitting_slices_are_refused,
+        foreign_nodes_and_bad_pitches_are_refused,
         what_kernels_cannot_express_is_refused,
         programs_repeat_their_bits,
         random_graphs,
@@ -61,21 +62,11 @@ fn a_sum_of_twelve_inputs_is_split(gpu: &Gpu) -> Outcome {
 
 /// The same on a device with wgpu's smallest limits, as some GL drivers have them.
 fn a_device_with_four_storage_buffers_is_enough(gpu: &Gpu) -> Outcome {
-    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
-    let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
-    let is_same = |info: &wgpu::AdapterInfo| {
-        info.name == gpu.info().name && info.backend.to_str() == gpu.info().backend
-    };
-    let adapter = adapters
-        .iter()
-        .find(|adapter| is_same(&adapter.get_info()))
-        .ok_or("the adapter is gone")?;
-    let descriptor = wgpu::DeviceDescriptor {
-        required_limits: wgpu::Limits::downlevel_defaults(),
-        ..Default::default()
-    };
-    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))?;
-    let small = Gpu::from_wgpu(device, queue)?;
+    let small = small::device(
+        gpu,
+        wgpu::Features::empty(),
+        wgpu::Limits::downlevel_defaults(),
+    )?;
     assert_eq!(small.limits().max_storage_buffers_per_shader_stage, 4);
     twelve_inputs(&[6])?.check(&small, cases::TOLERANCE)?;
     let classifier = cases::ALL.iter().find(|case| case.name == "classifier");
@@ -289,6 +280,65 @@ fn missing_and_misfitting_slices_are_refused(gpu: &Gpu) -> Outcome {
             "'{words}' is missing in: {message}"
         );
     }
+    Ok(())
+}
+
+/// Nodes of a larger graph, and results whose rows would overlap or that have none, are errors and no panics.
+fn foreign_nodes_and_bad_pitches_are_refused(gpu: &Gpu) -> Outcome {
+    let mut other = Graph::new();
+    let mut foreign = other.parameter("far", &[4])?;
+    for _ in 0..9 {
+        foreign = other.binary(Binary::Mul, foreign, foreign)?;
+    }
+    let mut graph = Graph::new();
+    let x = graph.parameter("x", &[2, 3])?;
+    let sum = graph.sum(x, &[0, 1])?;
+    let scalar = graph.reshape(sum, &[])?;
+    let doubled = graph.binary(Binary::Add, x, x)?;
+    let slice = gpu.buffer("six", 6)?;
+    let leaves = DeviceLeaves {
+        parameters: vec![slice.clone()],
+        ..DeviceLeaves::default()
+    };
+    let result = gpu.buffer("result", 64)?;
+    let say = |wanted: Wanted, length: usize| -> std::result::Result<String, Error> {
+        let slices = [result.slice(0..length)?];
+        let program = Executable::with_rows(gpu, &graph, &leaves, &[wanted], &slices);
+        Ok(program.map_or_else(|error| error.to_string(), |_| "nothing".into()))
+    };
+    let at = |node: NodeId, pitch: usize| Wanted {
+        node,
+        pitch: Some(pitch),
+    };
+    for (wanted, length, words) in [
+        (Wanted::from(foreign), 4, "is of another graph"),
+        (at(foreign, 64), 4, "is of another graph"),
+        (at(scalar, 64), 1, "has no rows"),
+        (at(doubled, 2), 5, "overlap at a pitch of 2"),
+        (at(doubled, usize::MAX), 6, "has length 6"),
+        (at(doubled, 8), 6, "has length 6, expected 11"),
+        (at(doubled, 8), 11, "nothing"),
+        (at(doubled, 3), 6, "nothing"),
+    ] {
+        let message = say(wanted, length)?;
+        assert!(
+            message.contains(words),
+            "'{words}' is missing in: {message}"
+        );
+    }
+    let direction = DeviceLeaves {
+        directions: vec![(foreign, slice.clone())],
+        ..leaves.clone()
+    };
+    let targets = [(doubled, slice.clone())];
+    let program = Executable::new(gpu, &graph, &direction, &targets);
+    assert!(program.is_err_and(|error| error.to_string().contains("another graph")));
+    let none = Executable::with_rows(gpu, &graph, &leaves, &[doubled.into()], &[]);
+    assert!(none.is_err_and(|error| error.to_string().contains("length 0")));
+    let two = [slice.clone(), slice];
+    let two = Executable::with_rows(gpu, &graph, &leaves, &[doubled.into()], &two);
+    assert!(two.is_err_and(|error| error.to_string().contains("slices for the results")));
+    assert!(sources(&graph, &[foreign], &[]).is_err());
     Ok(())
 }
 

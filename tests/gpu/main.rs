@@ -14,14 +14,67 @@ mod decoupled;
 mod eigensolver;
 mod fixtures;
 mod krylov;
+mod limits;
+mod locate;
+mod long_loops;
+mod losses;
 mod lowering;
 mod matrix_products;
 mod models;
 mod optimizers;
 mod primitives;
 mod saddle_free_newton;
+mod weights;
 
 use std::process::ExitCode;
+
+use harness::OnSmallAdapters;
+
+/// Four storage buffers are too few for conjugate gradients, which `limits::` shows to be refused.
+const CG: &str = "conjugate gradients";
+
+const ON_SMALL_ADAPTERS: OnSmallAdapters = OnSmallAdapters {
+    // Programs are split only where there are four storage buffers: with eight the kernels of primitives and blocks are those of the whole adapter.
+    modules: &[
+        ("bad_input", ""),
+        ("blocks", "small-4"),
+        ("eigensolver", ""),
+        ("krylov", ""),
+        ("limits", ""),
+        ("lowering", ""),
+        ("optimizers", ""),
+        ("primitives", "small-4"),
+    ],
+    needs_more: &[
+        (
+            "products_repeat_nothing_of",
+            "small-4",
+            "the kernels of a program with eight storage buffers, which it counts",
+        ),
+        (
+            "grids_of_more_than_one_row",
+            "small-",
+            "bindings of 16 MB, and workgroups for them",
+        ),
+        ("conjugate_gradients_reach", "small-4", CG),
+        ("cg_", "small-4", CG),
+        ("batches_that_do_not_fit", "small-4", CG),
+        ("theta_of_another_model", "small-4", CG),
+        ("gauss_newton_of_a_loss", "small-4", CG),
+        ("parameters_that_are_not_finite", "small-4", CG),
+        ("solves_with_bad_arguments", "small-4", CG),
+        ("states_that_do_not_fit", "small-4", CG),
+        ("newton_", "small-4", CG),
+        ("trust_region_leaves", "small-4", CG),
+        ("preconditioned_newton", "small-4", CG),
+        ("nystrom_newton", "small-4", CG),
+        ("equal_seeds_give_equal_bits", "small-4", CG),
+        ("a_restored_state_continues", "small-4", CG),
+        ("state_of_another_method", "small-4", CG),
+        ("readbacks_of_a_step", "small-4", CG),
+        ("work_of_a_step", "small-4", CG),
+    ],
+};
 
 fn main() -> ExitCode {
     harness::main(
@@ -34,13 +87,19 @@ fn main() -> ExitCode {
             ("eigensolver", eigensolver::tests()),
             ("fixtures", fixtures::tests()),
             ("krylov", krylov::tests()),
+            ("limits", limits::tests()),
+            ("locate", locate::tests()),
+            ("losses", losses::tests()),
+            ("long_loops", long_loops::tests()),
             ("lowering", lowering::tests()),
             ("matrix_products", matrix_products::tests()),
             ("models", models::tests()),
             ("optimizers", optimizers::tests()),
             ("primitives", primitives::tests()),
             ("saddle_free_newton", saddle_free_newton::tests()),
+            ("weights", weights::tests()),
         ],
+        &ON_SMALL_ADAPTERS,
         &[],
     )
 }

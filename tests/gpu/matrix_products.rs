@@ -374,21 +374,29 @@ fn same_tuning_same_bits(gpu: &Gpu) -> Outcome {
     Ok(())
 }
 
-/// Products with their terms in parts: two kernels instead of one, and the result within the bound. Where the terms cannot be divided, the built-in kernel.
+/// Products with their terms in parts: a kernel for equal parts, one for the rest if there is one, and one that adds them; the result within the bound. The
+/// built-in kernel where there are fewer than four terms for each part.
 fn sums_in_parts(gpu: &Gpu) -> Outcome {
+    // With the number of kernels for 4 and for 16 parts.
     let shapes = [
-        ([1, 12, 16, 512], Own, true),
-        ([1, 37, 10, 256], Own, true),
-        ([1, 66, 70, 64], AlignedSlice, true),
-        ([1, 9, 7, 128], Slice, true),
-        ([1, 12, 16, 500], Own, false),
-        ([2, 12, 16, 512], Own, false),
+        ([1, 12, 16, 512], Own, [2, 2]),
+        ([1, 37, 10, 256], Own, [2, 2]),
+        ([1, 66, 70, 64], AlignedSlice, [2, 2]),
+        ([1, 9, 7, 128], Slice, [2, 2]),
+        // Five parts of 100 terms; 15 of 32, and 20 terms.
+        ([1, 12, 16, 500], Own, [2, 3]),
+        ([2, 12, 16, 512], Own, [2, 2]),
+        // Three parts of 60 terms, and 27; twelve of 16, and 15.
+        ([3, 33, 10, 207], Slice, [3, 3]),
+        ([2, 5, 8, 101], AlignedSlice, [3, 3]),
+        ([2, 8, 36, 203], Shared, [3, 3]),
+        ([1, 12, 16, 15], Own, [1, 1]),
     ];
     let splits = Family::all(&Capabilities::of(gpu))
         .into_iter()
         .filter(|family| matches!(family, Family::Split { .. }));
     for family in splits.collect::<Vec<_>>() {
-        for (index, (sizes, place, divides)) in shapes.into_iter().enumerate() {
+        for (index, (sizes, place, expected)) in shapes.into_iter().enumerate() {
             let product = product(
                 shape("in parts", sizes, place, place, false),
                 index % 2 == 0,
@@ -397,8 +405,8 @@ fn sums_in_parts(gpu: &Gpu) -> Outcome {
             let forced = gpu.with_tuning(Tuning::forced(family))?;
             let device = OnDevice::new(&forced, &product.problem, &[product.node])?;
             let kernels = device.executable.linearize.dispatches();
-            let divided = divides && sizes[3].is_multiple_of(64);
-            if kernels != if divided { 2 } else { 1 } {
+            let many = matches!(family, Family::Split { parts: 16, .. });
+            if kernels != expected[usize::from(many)] {
                 return Err(format!("{family}: {kernels} kernels for {sizes:?}").into());
             }
             let found = device.run(&forced, &[], true)?.concat();

@@ -133,6 +133,9 @@ fn unary_functions() -> Result<Problem> {
             Unary::Tanh => (x * 3.0).tanh(),
             Unary::Logistic => (x * 3.0).logistic(),
             Unary::Softplus => (x * 5.0).softplus(),
+            Unary::Log1p => (x * 0.9).log1p(),
+            Unary::Expm1 => x.expm1(),
+            Unary::Expm1mx => (x * 2.0).expm1mx(),
             Unary::Sin => (x * 3.0).sin(),
             Unary::Cos => (x * 3.0).cos(),
             Unary::Sqrt => (x * x + 0.5).sqrt(),
@@ -141,6 +144,7 @@ fn unary_functions() -> Result<Problem> {
             Unary::Relu => x.relu(),
             // Its derivative is zero: the other factor gives the derivatives something to do.
             Unary::Step => x.step() * x,
+            Unary::IsFinite => x.is_finite() * x,
         },
     )
 }

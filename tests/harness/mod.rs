@@ -1,5 +1,8 @@
 //! One trial per test and adapter, named after both: `primitives::dot [vulkan llvmpipe (LLVM 15.0.6, 256 bits)]`.
 //!
+//! Chosen modules run twice more on synthetic small adapters: the first adapter, asked for devices that grant little ([`small`]). There vectors spread over
+//! two dimensions of workgroups, rows of a block over several bindings, and kernels are split that would read too many buffers.
+//!
 //! * `OSCULANT_TEST_ADAPTER=part`: only adapters with this in `backend name`, in any case.
 //! * `OSCULANT_TEST_ALL_ADAPTERS=1`: also software adapters on GL, which are left out where there is one on Vulkan: the same
 //!   rasterizer behind a slower interface.
@@ -11,6 +14,7 @@ pub(crate) mod compare;
 pub(crate) mod least_squares;
 pub(crate) mod random_graph;
 pub(crate) mod rotated;
+pub(crate) mod small;
 
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
@@ -48,6 +52,24 @@ pub(crate) struct ExpectedFailure {
     pub(crate) reason: &'static str,
 }
 
+/// The modules that also run on the small adapters, and the tests in them that need more than these grant.
+pub(crate) struct OnSmallAdapters {
+    /// Names of modules, and part of the adapter's label.
+    pub(crate) modules: &'static [(&'static str, &'static str)],
+    /// Test (or the beginning of its name), part of the adapter's label, and what it needs.
+    pub(crate) needs_more: &'static [(&'static str, &'static str, &'static str)],
+}
+
+impl OnSmallAdapters {
+    fn run(&self, module: &str, test: &str, label: &str) -> bool {
+        let more = |&(name, adapter, _): &(&str, &str, &str)| {
+            test.starts_with(name) && label.contains(adapter)
+        };
+        let runs = |&(name, adapter): &(&str, &str)| name == module && label.contains(adapter);
+        self.modules.iter().any(runs) && !self.needs_more.iter().any(more)
+    }
+}
+
 /// Makes a [`GpuTest`] of each function, named after it.
 #[allow(unused_macros, reason = "the tests without a device have none")]
 macro_rules! gpu_tests {
@@ -59,6 +81,7 @@ macro_rules! gpu_tests {
 /// Runs every test on every adapter as the command line asks, like the standard test runner.
 pub(crate) fn main(
     modules: Vec<(&str, Vec<GpuTest>)>,
+    small: &OnSmallAdapters,
     expected_failures: &'static [ExpectedFailure],
 ) -> ExitCode {
     let adapters = chosen_adapters();
@@ -68,7 +91,9 @@ pub(crate) fn main(
         .into_iter()
         .flat_map(|(module, tests)| tests.into_iter().map(move |test| (module, test)));
     for (module, test) in tests {
-        for adapter in &adapters {
+        for adapter in adapters.iter().filter(|adapter| {
+            adapter.grants.is_none() || small.run(module, test.name, &adapter.label)
+        }) {
             let (run, adapter) = (Arc::clone(&test.run), Arc::clone(adapter));
             let expected = expected_failures
                 .iter()
@@ -103,6 +128,8 @@ fn judge(outcome: Outcome, expected: Option<&ExpectedFailure>) -> std::result::R
 struct Adapter {
     index: usize,
     label: String,
+    /// What a small adapter grants.
+    grants: Option<&'static small::Grants>,
     gpu: OnceLock<std::result::Result<Gpu, String>>,
 }
 
@@ -110,8 +137,12 @@ impl Adapter {
     /// The device, shared by all tests on this adapter, so that equal kernels are compiled once.
     fn gpu(&self) -> std::result::Result<&Gpu, Box<dyn std::error::Error>> {
         let open = || {
-            Gpu::request(&AdapterOptions::default().with_index(self.index))
-                .map_err(|e| e.to_string())
+            let whole = Gpu::request(&AdapterOptions::default().with_index(self.index))
+                .map_err(|e| e.to_string())?;
+            match self.grants {
+                None => Ok(whole),
+                Some(grants) => grants.device(&whole).map_err(|e| e.to_string()),
+            }
         };
         self.gpu
             .get_or_init(open)
@@ -143,6 +174,19 @@ fn chosen_adapters() -> Vec<Arc<Adapter>> {
         chosen.push(Arc::new(Adapter {
             index,
             label,
+            grants: None,
+            gpu: OnceLock::new(),
+        }));
+    }
+    let first = chosen.first().cloned();
+    for (adapter, grants) in first
+        .iter()
+        .flat_map(|adapter| small::ADAPTERS.iter().map(move |grants| (adapter, grants)))
+    {
+        chosen.push(Arc::new(Adapter {
+            index: adapter.index,
+            label: format!("{} {}", adapter.label, grants.label),
+            grants: Some(grants),
             gpu: OnceLock::new(),
         }));
     }

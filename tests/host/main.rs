@@ -7,5 +7,6 @@ mod harness;
 #[path = "../../examples/kernels/listed.rs"]
 mod listed;
 
+mod checks;
 mod derivatives;
 mod shaders;

@@ -5,6 +5,7 @@ mod apt;
 mod data;
 mod demo;
 mod example;
+mod faults;
 mod json;
 mod kernel_statistics;
 mod peers;
@@ -24,13 +25,17 @@ Usage: cargo xtask COMMAND [OPTIONS]
 
 Commands:
   demo [--quick]
-        Build the release binary and compare sgd, adam and newton-cg on `digits-mlp`; the report
-        goes to out/demo. --quick: one seed and a tenth of the work, as in continuous integration.
+        Build the binary and compare sgd, adam and newton-cg on `digits-mlp`; the report
+        goes to out/demo. --quick: one seed, a tenth of the work and a build without optimizations, as in
+        continuous integration.
   test [--swiftshader] [CARGO TEST ARGUMENTS]
         Run every test of the workspace, documentation tests included, on every adapter found; without
         arguments also those of whole programs with each family of kernels for matrix products.
         --swiftshader fetches SwiftShader first. What follows is passed on to `cargo test`:
           cargo xtask test --test gpu -- optimizers::
+  faults [NAME ...]
+        Plant each fault of tests/faults into a copy of the repository below target/faults, and demand
+        that the test which it names fails; about a minute each.
   data NAME
         Fetch a data set into data/NAME, which git ignores. Names:
           fashion-mnist   60,000 + 10,000 images, from the Debian package dataset-fashion-mnist
@@ -96,6 +101,7 @@ fn dispatch(arguments: &[String]) -> Outcome {
         ("demo", []) => demo::run(demo::Length::Full),
         ("demo", ["--quick"]) => demo::run(demo::Length::Quick),
         ("test", _) => test::run(rest),
+        ("faults", _) => faults::run(rest),
         ("data", ["fashion-mnist"]) => data::fashion_mnist(),
         ("data", ["mnist"]) => data::mnist(),
         ("data", []) => Err("which data set? `fashion-mnist` or `mnist`".into()),

@@ -191,7 +191,8 @@ michalewicz.json.";
 const SHOW_EXAMPLES: &str = "\
 Examples:
   osculant show digits-mlp --phase hvp
-  osculant show fashion-mlp --phase block --width 32 --time";
+  osculant show fashion-mlp --phase block --width 32 --time
+  osculant show digits-mlp --checkpoint adam.safetensors --locate";
 
 const BENCH_EXAMPLES: &str = "\
 Examples:
@@ -285,12 +286,29 @@ impl From<Matrix> for osculant::objective::Curvature {
     }
 }
 
+/// Names of the networks of `osculant bench` and, after them, of the other ones of `osculant train`.
+fn shown() -> Vec<&'static str> {
+    let bench = NETWORKS.map(|network| network.name);
+    let trained = Problem::value_variants().iter().map(|p| p.name());
+    let others = trained.filter(|name| !bench.contains(name));
+    bench.iter().copied().chain(others).collect()
+}
+
 /// `osculant show`.
 #[derive(Args, Debug)]
 pub(crate) struct Show {
-    /// A network of `osculant bench`
-    #[arg(value_parser = PossibleValuesParser::new(NETWORKS.map(|network| network.name)))]
+    /// A network of `osculant bench`, or with --locate one of `osculant train`
+    #[arg(value_parser = PossibleValuesParser::new(shown()))]
     pub(crate) problem: String,
+    /// Instead of kernels: the node at which loss, gradient or curvature products stop being finite, on the first rows of the training set
+    #[arg(long, conflicts_with_all = ["phase", "time", "json"])]
+    pub(crate) locate: bool,
+    /// With --locate: parameters of a checkpoint of `osculant train` [default: initial ones]
+    #[arg(long, value_name = "FILE", requires = "locate")]
+    pub(crate) checkpoint: Option<PathBuf>,
+    /// With --locate: folder with the images of MNIST or Fashion-MNIST [default: data/mnist, data/fashion-mnist]
+    #[arg(long, value_name = "FOLDER", requires = "locate")]
+    pub(crate) data: Option<PathBuf>,
     /// The part to print
     #[arg(long, value_enum, default_value = "hvp")]
     pub(crate) phase: Phase,
@@ -583,6 +601,9 @@ pub(crate) struct Train {
     /// Continue from a checkpoint, with the bits of a run that was never interrupted
     #[arg(long, value_name = "FILE", conflicts_with_all = ["optimizer", "set"])]
     pub(crate) resume: Option<PathBuf>,
+    /// Where the run diverges, compute the last batch on the CPU and name the node at which numbers stop being finite
+    #[arg(long)]
+    pub(crate) locate: bool,
     /// Write a report into this folder
     #[arg(long, value_name = "FOLDER")]
     pub(crate) out: Option<PathBuf>,

@@ -32,7 +32,7 @@ impl Optimizer<GraphObjective> for Paper {
         Optimizer::<GraphObjective>::name(&self.method)
     }
 
-    fn step(
+    fn attempt(
         &mut self,
         objective: &mut GraphObjective,
         theta: &Vector,

@@ -2,14 +2,16 @@
 
 use std::time::Instant;
 
+use clap::ValueEnum;
 use comfy_table::{ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
+use osculant::checkpoint::Checkpoint;
 use osculant::gpu::{Gpu, Recording};
 use osculant::objective::{Curvature, GraphObjective, Objective, Quadratic, QuadraticRequest};
 
 use crate::arguments::{Phase, Show};
 use crate::bench::problems::{Problem, problems};
 use crate::failure::{Failure, Outcome};
-use crate::place;
+use crate::{place, training};
 
 /// Runs of a kernel in one submission when it is timed, and submissions.
 const RUNS: usize = 20;
@@ -17,10 +19,14 @@ const SUBMISSIONS: usize = 5;
 
 /// Compiles the program and prints it.
 pub(crate) fn run(arguments: &Show) -> Outcome {
+    if arguments.locate {
+        return locate(arguments);
+    }
     let all = problems()?;
     let Some(problem) = all.iter().find(|p| p.name == arguments.problem) else {
-        let message = format!("there is no network '{}'", arguments.problem);
-        return Err(Failure::new(message));
+        let message = format!("'{}' is no network of `osculant bench`", arguments.problem);
+        let hint = format!("osculant show {} --locate", arguments.problem);
+        return Err(Failure::new(message).hint(hint));
     };
     let gpu = place::device(arguments.adapter.as_deref(), arguments.tuning.as_deref())?;
     let quadratic = quadratic(&gpu, problem, arguments)?;
@@ -46,6 +52,26 @@ pub(crate) fn run(arguments: &Show) -> Outcome {
     }
     println!("{}", table(&quadratic, number, milliseconds.as_deref()));
     println!("{}", summary(&quadratic, problem, number, recording));
+    Ok(())
+}
+
+/// Prints where numbers stop being finite, at the parameters of a checkpoint.
+fn locate(arguments: &Show) -> Outcome {
+    let Ok(problem) = crate::problems::Problem::from_str(&arguments.problem, true) else {
+        let message = format!("'{}' is no problem of `osculant train`", arguments.problem);
+        return Err(Failure::new(message).hint("osculant show digits-mlp --locate"));
+    };
+    let stored = arguments.checkpoint.as_deref();
+    let checkpoint = stored.map(Checkpoint::load).transpose()?;
+    let data = problem.load(arguments.data.as_deref())?;
+    let gpu = place::device(arguments.adapter.as_deref(), arguments.tuning.as_deref())?;
+    let mut objective = GraphObjective::new(&gpu, problem.model(&data.train))?;
+    let theta = objective.initial_parameters(0)?;
+    if let Some(checkpoint) = &checkpoint {
+        checkpoint.restore_parameters(&gpu, &theta)?;
+    }
+    let batch = training::first_rows(&data.train)?;
+    println!("{}", training::locate(&mut objective, &theta, &batch)?);
     Ok(())
 }
 

@@ -84,6 +84,9 @@ pub(crate) fn run(arguments: &Train) -> Outcome {
         report.write(folder)?;
         println!("report: {}", folder.join("report.html").display());
     }
+    if arguments.locate && matches!(end, End::Diverged(_)) {
+        println!("{}", trainer.locate()?);
+    }
     match end {
         End::Finished => Ok(()),
         End::Diverged(why) => {

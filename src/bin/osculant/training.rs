@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
+use osculant::data::{Batch, Dataset};
 use osculant::gpu::Gpu;
-use osculant::objective::GraphObjective;
+use osculant::objective::{GraphObjective, Located, Objective};
 use osculant::optim::{Optimizer, StepReport};
 use osculant::vector::Vector;
 use serde::{Deserialize, Serialize};
@@ -96,6 +97,32 @@ pub(crate) struct Trainer<'a> {
     pub(crate) optimizer: Box<dyn Optimizer<GraphObjective>>,
     pub(crate) counters: Counters,
     feed: Feed,
+    /// The rows of the last batch, and what it was filled up to.
+    last: Option<(Vec<usize>, usize)>,
+}
+
+/// Rows of a data set on which the origin of numbers that are not finite is looked for.
+const LOCATED_ROWS: usize = 1000;
+
+/// The node of an objective's loss, gradient or products at which numbers stop being finite, as a line to print: on a batch.
+pub(crate) fn locate(
+    objective: &mut GraphObjective,
+    theta: &Vector,
+    batch: &Batch,
+) -> Outcome<String> {
+    Ok(match objective.locate(theta, batch, u64::MAX)? {
+        Located::At(origin) => format!("first in {origin}. {}", origin.advice),
+        Located::Nowhere | Located::Unknown => format!(
+            "loss, gradient and curvature products along the gradient are finite on {} rows, as the CPU computes them in f32",
+            batch.len()
+        ),
+    })
+}
+
+/// The first rows of a data set.
+pub(crate) fn first_rows(data: &Dataset) -> osculant::Result<Batch> {
+    let rows: Vec<usize> = (0..data.len().min(LOCATED_ROWS)).collect();
+    data.batch(&rows)
 }
 
 impl<'a> Trainer<'a> {
@@ -110,6 +137,7 @@ impl<'a> Trainer<'a> {
             optimizer: setup.build()?,
             counters: Counters::default(),
             feed: Feed::new(setup, rows, seed)?,
+            last: None,
         })
     }
 
@@ -141,6 +169,7 @@ impl<'a> Trainer<'a> {
         let start = Instant::now();
         let (rows, size) = self.feed.next()?;
         let batch = self.task.data.train.batch(&rows)?.pad_to(size)?;
+        self.last = Some((rows, size));
         let report = self
             .optimizer
             .step(&mut self.objective, &self.theta, &batch);
@@ -150,6 +179,15 @@ impl<'a> Trainer<'a> {
         self.counters.examples += report.work;
         self.counters.step += 1;
         Ok(report)
+    }
+
+    /// Where numbers stop being finite at the parameters as they are: on the last batch, or before the first step on the first rows.
+    pub(crate) fn locate(&mut self) -> Outcome<String> {
+        let batch = match &self.last {
+            Some((rows, size)) => self.task.data.train.batch(rows)?.pad_to(*size)?,
+            None => first_rows(&self.task.data.train)?,
+        };
+        locate(&mut self.objective, &self.theta, &batch)
     }
 
     /// How well the network does now.

@@ -65,9 +65,10 @@ pub enum Family {
     Subgroup(SubgroupTile),
     /// `shaders/dot/shared.wgsl`: 64 x 64 tiles in workgroup memory.
     Shared,
-    /// `shaders/dot/join.wgsl`: the terms in parts, each a product of its own, for few results with many terms.
+    /// `shaders/dot/join.wgsl`: the terms in parts, each a product of its own, for few results with many terms. The other families do the same where the
+    /// terms are too many for one invocation.
     Split {
-        /// Number of parts.
+        /// Number of parts; a few more or less, where that makes them equal.
         parts: u32,
         /// Whether the parts are computed in workgroup memory, else every invocation is on its own.
         shared: bool,
@@ -165,13 +166,23 @@ impl Family {
         all
     }
 
-    /// Whether it can compute a product of these sizes. Parts must be of equal length, and start where a vec4 can.
+    /// Whether it can compute a product of these sizes: parts need terms.
     pub(crate) fn takes(&self, sizes: Sizes) -> bool {
         match *self {
-            Family::Split { parts, .. } => {
-                sizes.batch == 1 && sizes.k.is_multiple_of(4 * parts as usize)
-            }
+            Family::Split { parts, .. } => sizes.k >= 4 * parts as usize,
             _ => true,
+        }
+    }
+
+    /// The kernel that computes the parts of a product in this family.
+    pub(super) fn of_parts(self) -> Self {
+        match self {
+            Family::Split { shared: true, .. } => Family::Shared,
+            Family::Split { shared: false, .. } => Family::Registers {
+                blocks: 1,
+                wide: false,
+            },
+            other => other,
         }
     }
 

@@ -4,6 +4,7 @@
 //! [`tuning`](super::tuning). They share the loads of operands (`view.rs`) and the store of the result (`kernels/store.rs`).
 
 mod family;
+mod levels;
 mod registers;
 mod shared;
 mod split;
@@ -13,6 +14,7 @@ mod view;
 pub use family::{Capabilities, Family, Loads, SubgroupTile};
 pub(crate) use view::View;
 
+use self::split::Parts;
 use super::store::Store;
 use super::template::Kernel;
 use crate::error::Result;
@@ -38,7 +40,8 @@ impl Sizes {
     }
 }
 
-/// The kernel of the product in this family; operands are the left and the right one, then those of the `store`.
+/// The kernel of the product in this family; operands are the left and the right one, then those of the `store`. More terms than an invocation may add
+/// up are divided, whatever the family.
 ///
 /// The device must be able to run the family: see [`Family::runs_on`].
 pub(crate) fn kernel(
@@ -48,23 +51,25 @@ pub(crate) fn kernel(
     family: Family,
     store: &Store,
 ) -> Result<Kernel> {
-    match family {
+    match Parts::of(sizes, family) {
+        None => whole(sizes, lhs, rhs, family, store),
+        Some(parts) => split::kernel(sizes, lhs, rhs, parts, family.of_parts(), store),
+    }
+}
+
+/// Elements that it needs for parts of the product.
+pub(crate) fn scratch_elements(sizes: Sizes, family: Family) -> usize {
+    Parts::of(sizes, family).map_or(0, |parts| parts.elements(sizes))
+}
+
+/// The kernel of the product without parts; of a family that has parts, the kernel of one.
+fn whole(sizes: Sizes, lhs: &View, rhs: &View, family: Family, store: &Store) -> Result<Kernel> {
+    match family.of_parts() {
         Family::Registers { blocks, wide } => {
             registers::kernel(sizes, lhs, rhs, blocks, wide, store)
         }
         Family::Subgroup(tile) => subgroup::kernel(sizes, lhs, rhs, tile, store),
-        Family::Shared => shared::kernel(sizes, lhs, rhs, store),
-        Family::Split { parts, shared } => {
-            let of = if shared {
-                Family::Shared
-            } else {
-                Family::Registers {
-                    blocks: 1,
-                    wide: false,
-                }
-            };
-            split::kernel(sizes, lhs, rhs, parts as usize, of, store)
-        }
+        Family::Shared | Family::Split { .. } => shared::kernel(sizes, lhs, rhs, store),
     }
 }
 
@@ -125,7 +130,7 @@ pub fn catalogue(capabilities: &Capabilities) -> Result<Vec<(Family, String, Str
                 } else {
                     [batch, columns, 1]
                 };
-                View { offset: 0, strides }
+                View::new(0, strides)
             };
             let lhs = view(sizes.left(), transpose_lhs);
             let rhs = view(sizes.right(), transpose_rhs);

@@ -1,11 +1,12 @@
 //! Face of `shaders/dot/registers.wgsl`.
 
 use super::family::Loads;
+use super::levels::{self, Levels};
 use super::view::{Access, Load, View};
 use super::{Sizes, bindings, constants};
 use crate::error::Result;
 use crate::kernels::store::Store;
-use crate::kernels::template::{Kernel, fill};
+use crate::kernels::template::{Kernel, Workgroup, fill};
 
 const REGISTERS: &str = include_str!("../../../shaders/dot/registers.wgsl");
 
@@ -43,18 +44,24 @@ pub(super) fn kernel(
     let constants = constants(sizes)
         + &format!("const BLOCKS: u32 = {blocks}u;\n")
         + &bindings([store.element, lhs_type, rhs_type], store);
+    let accumulators = &["c0".to_string(), "c1".to_string()][..blocks as usize];
+    let levels = Levels::new(sizes.k, 4, accumulators, "mat4x4<f32>", "");
     let text = fill(
         REGISTERS,
         &[
             ("constants", &constants),
             ("loads", &(left + &right)),
+            ("open", &levels.open),
+            ("close", &levels.close),
             ("store", &store.text),
         ],
     )?;
     let invocations = sizes.batch * sizes.m.div_ceil(4 * blocks as usize) * sizes.n.div_ceil(4);
     Ok(Kernel {
+        workgroup: Workgroup::APART,
         label: "dot, registers",
         textures: Vec::new(),
+        longest_loop: levels::iterations(sizes.k, 4, 0),
         before: None,
         text: store.functions.clone() + &text,
         workgroups: invocations.div_ceil(64),

@@ -1,15 +1,18 @@
 //! Face of `shaders/dot/shared.wgsl`.
 
 use super::family::Loads;
+use super::levels::{self, Levels};
 use super::view::{Access, Load, View};
 use super::{Sizes, bindings, constants};
 use crate::error::Result;
 use crate::kernels::store::Store;
-use crate::kernels::template::{Kernel, fill};
+use crate::kernels::template::{Kernel, Workgroup, fill};
 
 const SHARED: &str = include_str!("../../../shaders/dot/shared.wgsl");
 /// Rows and columns of the tile of a workgroup.
 const TILE: usize = 64;
+/// Terms of a step; the loop over them is within the one over steps.
+const STEP: usize = 16;
 
 /// The product with tiles in workgroup memory. Operands are loaded along the axis in which they are contiguous.
 pub(super) fn kernel(sizes: Sizes, lhs: &View, rhs: &View, store: &Store) -> Result<Kernel> {
@@ -48,17 +51,26 @@ pub(super) fn kernel(sizes: Sizes, lhs: &View, rhs: &View, store: &Store) -> Res
             "const LEFT_ALONG_K: bool = {left_along_k};\nconst RIGHT_ALONG_K: bool = {right_along_k};\n"
         )
         + &bindings([store.element, lhs_type, rhs_type], store);
+    let accumulators = ["c0", "c1", "c2", "c3"].map(String::from);
+    let levels = Levels::new(sizes.k, STEP, &accumulators, "vec4<f32>", "groups.z");
     let text = fill(
         SHARED,
         &[
             ("constants", &constants),
             ("loads", &(left + &right)),
+            ("open", &levels.open),
+            ("close", &levels.close),
             ("store", &store.text),
         ],
     )?;
     Ok(Kernel {
+        workgroup: Workgroup {
+            invocations: 256,
+            bytes: 4 * (1056 + 1088),
+        },
         label: "dot, shared",
         textures: Vec::new(),
+        longest_loop: levels::iterations(sizes.k, STEP, STEP),
         before: None,
         text: store.functions.clone() + &text,
         workgroups: sizes.batch * sizes.m.div_ceil(TILE) * sizes.n.div_ceil(TILE),

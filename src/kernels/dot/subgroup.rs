@@ -3,12 +3,13 @@
 use std::fmt::Write as _;
 
 use super::family::{Loads, SubgroupTile};
+use super::levels::{self, Levels};
 use super::view::{Access, Load, TEXTURE, View};
 use super::{Sizes, bindings, constants};
 use crate::error::Result;
 use crate::gpu::TEXTURE_ELEMENTS;
 use crate::kernels::store::Store;
-use crate::kernels::template::{Kernel, fill};
+use crate::kernels::template::{Kernel, Workgroup, fill};
 
 const SUBGROUP: &str = include_str!("../../../shaders/dot/subgroup.wgsl");
 /// Invocations of a workgroup where subgroups are large.
@@ -104,11 +105,14 @@ pub(super) fn kernel(
              const TILES_DOWN: u32 = {down}u;\nconst TILES_ACROSS: u32 = {across}u;\nconst TILES: u32 = {tiles}u;\n"
         )
         + &bindings(types, store);
+    let levels = Levels::new(k, 4, &names(rows, vectors), "vec4<f32>", "");
     let text = fill(
         SUBGROUP,
         &[
             ("constants", &constants),
             ("loads", &(left + &right)),
+            ("open", &levels.open),
+            ("close", &levels.close),
             ("store", &store.text),
             ("accumulators", &accumulators(rows, vectors)),
             (
@@ -122,8 +126,14 @@ pub(super) fn kernel(
         ],
     )?;
     Ok(Kernel {
+        workgroup: Workgroup {
+            invocations: (subgroups * lanes) as u32,
+            bytes: 0,
+        },
         label: "dot, subgroup",
         textures,
+        // An expensive store is a loop over the rows, for each vector.
+        longest_loop: levels::iterations(k, 4, 0) + rows * vectors,
         before: None,
         text: store.functions.clone() + &text,
         workgroups: tiles.div_ceil(subgroups),
@@ -131,15 +141,14 @@ pub(super) fn kernel(
 }
 
 /// `c<row>_<vector>`: four neighbouring columns of a row, of this lane.
+fn names(rows: usize, vectors: usize) -> Vec<String> {
+    let of_row = |row| (0..vectors).map(move |vector| format!("c{row}_{vector}"));
+    (0..rows).flat_map(of_row).collect()
+}
+
 fn accumulators(rows: usize, vectors: usize) -> String {
-    let mut text = String::new();
-    for row in 0..rows {
-        for vector in 0..vectors {
-            // Writing to a `String` cannot fail.
-            let _ = writeln!(text, "    var c{row}_{vector} = vec4<f32>();");
-        }
-    }
-    text
+    let declare = |name| format!("    var {name} = vec4<f32>();\n");
+    names(rows, vectors).into_iter().map(declare).collect()
 }
 
 /// Loads and multiply-adds of four k.

@@ -8,6 +8,15 @@ use crate::gpu::TEXELS_PER_ROW;
 pub(crate) struct View {
     pub(crate) offset: usize,
     pub(crate) strides: [usize; 3],
+    /// The terms in parts, one batch of matrices after another.
+    pub(super) parts: Option<PartsOfView>,
+}
+
+/// Matrix `b` of the batch is matrix `b % batch` of part `b / batch`, and parts begin `stride` elements apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PartsOfView {
+    pub(super) batch: usize,
+    pub(super) stride: usize,
 }
 
 /// How much one call of a load function returns.
@@ -36,22 +45,52 @@ pub(super) struct Load<'a> {
 }
 
 impl View {
+    /// A view of one batch.
+    pub(crate) fn new(offset: usize, strides: [usize; 3]) -> View {
+        View {
+            offset,
+            strides,
+            parts: None,
+        }
+    }
+
     /// The view with its last two axes exchanged.
     pub(crate) fn transposed(&self) -> View {
         let [b, i, j] = self.strides;
         View {
-            offset: self.offset,
             strides: [b, j, i],
+            ..self.clone()
+        }
+    }
+
+    /// Where matrix `b` begins, in elements from the offset on.
+    fn matrix(&self, b: usize) -> usize {
+        match &self.parts {
+            None => b * self.strides[0],
+            Some(parts) => b % parts.batch * self.strides[0] + b / parts.batch * parts.stride,
+        }
+    }
+
+    /// The same in WGSL.
+    fn base(&self) -> String {
+        let View {
+            offset,
+            strides: [sb, _, _],
+            parts,
+        } = self;
+        match parts {
+            None => format!("batch * {sb}u + {offset}u"),
+            Some(PartsOfView { batch, stride }) => {
+                format!("(batch % {batch}u) * {sb}u + (batch / {batch}u) * {stride}u + {offset}u")
+            }
         }
     }
 
     /// One more than the largest address of an element.
     pub(super) fn end(&self, sizes: [usize; 3]) -> usize {
-        let last = sizes
-            .iter()
-            .zip(self.strides)
-            .map(|(size, stride)| (size - 1) * stride);
-        self.offset + last.sum::<usize>() + 1
+        let [b, i, j] = sizes.map(|size| size - 1);
+        // Of the batch, the last matrix of the last part.
+        self.offset + self.matrix(b) + i * self.strides[1] + j * self.strides[2] + 1
     }
 
     /// vec4 loads along the axis of stride 1 need every address they start at to be a multiple of 4.
@@ -61,6 +100,10 @@ impl View {
             && sizes[along].is_multiple_of(4)
             && self.offset.is_multiple_of(4)
             && (sizes[0] == 1 || self.strides[0].is_multiple_of(4))
+            && self
+                .parts
+                .as_ref()
+                .is_none_or(|parts| parts.stride.is_multiple_of(4))
             && (sizes[other] == 1 || self.strides[other].is_multiple_of(4))
     }
 }
@@ -68,11 +111,8 @@ impl View {
 impl Load<'_> {
     /// The function, and the element type of the binding.
     pub(super) fn text(&self) -> (String, &'static str) {
-        let View {
-            offset,
-            strides: [sb, si, sj],
-        } = *self.view;
-        let base = format!("batch * {sb}u + {offset}u");
+        let [_, si, sj] = self.view.strides;
+        let base = self.view.base();
         let rows = if self.access == Access::Block { 4 } else { 1 };
         // Where an edge cannot occur nothing is clamped. A row is never beyond its edge, a block can be.
         let clamp = |variable: &str, delta: usize, size: usize| match (delta, size % 4) {

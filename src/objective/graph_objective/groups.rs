@@ -1,12 +1,12 @@
 //! The quadratics of groups of examples, in one program.
 
-use super::{Derivatives, GraphObjective, Inputs, Program, pairs};
+use super::{Derivatives, GraphObjective, Inputs, Program, TOTAL, pairs};
 use crate::error::{Error, Result};
 use crate::gpu::Slice;
 use crate::graph::batch::batched;
 use crate::graph::executable::Wanted;
 use crate::graph::jvp::linearize;
-use crate::graph::{Binary, Executable, Graph, NodeId};
+use crate::graph::{Binary, DType, Executable, Graph, NodeId};
 use crate::kernels::blocks::{Coefficients, Rows, combine_rows};
 use crate::objective::{Curvature, Group, GroupRequest, GroupedQuadratic};
 use crate::vector::{Block, Vector};
@@ -14,7 +14,37 @@ use crate::vector::{Block, Vector};
 /// Elements from one group's variance to the next, where any device can bind them.
 const STRIDE: usize = 64;
 
+/// Weights of a group of examples among those of a batch.
+struct GroupWeights {
+    /// The sum of the batch's weights, `[1]`: an input that is the same for all groups.
+    total: NodeId,
+    /// The group's part of it, `[1]`.
+    share: NodeId,
+    /// The weights divided by their sum, `[rows]`.
+    normalised: NodeId,
+}
+
 impl GraphObjective {
+    /// The program of a group of `rows` rows, which stands for the batch.
+    fn trace_group(&self, rows: usize) -> Result<(Program, GroupWeights)> {
+        let mut traced = self.model.trace(rows)?;
+        let graph = &mut traced.graph;
+        let weights = graph.input("weights", &[rows], DType::F32)?;
+        let total = graph.input(TOTAL, &[1], DType::F32)?;
+        let sum = graph.sum(weights, &[0])?;
+        let share = graph.binary(Binary::Div, sum, total)?;
+        let sums = graph.broadcast(sum, &[rows])?;
+        let normalised = graph.binary(Binary::Div, weights, sums)?;
+        let totals = graph.broadcast(total, &[rows])?;
+        let scaled = graph.binary(Binary::Mul, normalised, totals)?;
+        let group = GroupWeights {
+            total,
+            share,
+            normalised,
+        };
+        Ok((self.weighted(traced, scaled)?, group))
+    }
+
     /// The program of one group, for all of them: see [`batched`].
     pub(super) fn build_grouped(
         &self,
@@ -35,21 +65,22 @@ impl GraphObjective {
                 advice: "cut batches into fewer groups, or use a smaller model",
             });
         }
-        let mut program = self.trace(rows / count, true)?;
+        let (mut program, group) = self.trace_group(rows / count)?;
         let Derivatives {
             gradients,
             directions,
             products,
         } = self.differentiate(&mut program, request.curvature)?;
         let variance = if request.slope_variance && request.curvature != Curvature::None {
-            slope_variance(&mut program, &directions)?
+            slope_variance(&mut program, &group, &directions)?
         } else {
             None
         };
         let graph = &mut program.traced.graph;
-        let mut all = vec![program.loss, program.share];
+        let mut all = vec![program.loss, group.share];
         all.extend(gradients.iter().chain(&products).chain(&variance));
-        let leaves: Vec<NodeId> = graph.inputs().iter().map(|leaf| leaf.node).collect();
+        let leaves = graph.inputs().iter().map(|leaf| leaf.node);
+        let leaves: Vec<NodeId> = leaves.filter(|&leaf| leaf != group.total).collect();
         let (_, all) = batched(graph, &all, &leaves, count)?;
         let (losses, shares, rest) = (all[0], all[1], &all[2..]);
         let (gradients, rest) = rest.split_at(gradients.len());
@@ -127,17 +158,26 @@ impl GraphObjective {
 }
 
 /// The variance of the slope along `directions`, `[1]`; none where the loss depends on no parameter.
-fn slope_variance(program: &mut Program, directions: &[NodeId]) -> Result<Option<NodeId>> {
+fn slope_variance(
+    program: &mut Program,
+    group: &GroupWeights,
+    directions: &[NodeId],
+) -> Result<Option<NodeId>> {
     let parameters = program.parameters.iter().copied();
     let tangents: Vec<(NodeId, NodeId)> = parameters.zip(directions.iter().copied()).collect();
-    let (losses, weights) = (program.traced.losses, program.weights);
+    let losses = program.traced.losses;
     let graph = &mut program.traced.graph;
-    let slopes = linearize(graph, &[losses], &tangents)?;
-    let of = |slopes: NodeId| variance_of_mean(graph, slopes, weights);
-    slopes[0].map(of).transpose()
+    let Some(slopes) = linearize(graph, &[losses], &tangents)?[0] else {
+        return Ok(None);
+    };
+    let mean = variance_of_mean(graph, slopes, group.normalised)?;
+    // The slope is the mean times the sum of the batch's weights.
+    let squared = graph.binary(Binary::Mul, group.total, group.total)?;
+    graph.binary(Binary::Mul, squared, mean).map(Some)
 }
 
-/// `sum_n w_n^2 (s_n - s)^2 / (1 - sum_n w_n^2)` with `s = sum_n w_n s_n`: for equal weights the variance of a mean of `n` numbers, estimated from them.
+/// `sum_n p_n^2 (s_n - s)^2 / (1 - sum_n p_n^2)` with `s = sum_n p_n s_n` and weights `p` whose sum is 1: for equal ones the variance of a mean of `n` numbers,
+/// estimated from them.
 fn variance_of_mean(graph: &mut Graph, numbers: NodeId, weights: NodeId) -> Result<NodeId> {
     let shape = graph.shape(numbers).clone();
     let weighted = graph.binary(Binary::Mul, weights, numbers)?;

@@ -14,6 +14,8 @@ pub(super) struct Inputs {
     pub(super) features: Option<Slice>,
     pub(super) targets: Option<Slice>,
     pub(super) weights: Slice,
+    /// Their sum, one element.
+    pub(super) total: Slice,
 }
 
 impl GraphObjective {
@@ -40,6 +42,7 @@ impl GraphObjective {
                     features,
                     targets,
                     weights: self.gpu.buffer("weights", rows)?,
+                    total: self.gpu.buffer("total weight", 1)?,
                 });
                 self.inputs.insert(rows, Arc::clone(&inputs));
                 inputs
@@ -54,11 +57,13 @@ impl GraphObjective {
             _ => {}
         }
         self.gpu.upload(&inputs.weights, 0, &batch.weights)?;
+        self.gpu
+            .upload(&inputs.total, 0, &[batch.total_weight() as f32])?;
         Ok(inputs)
     }
 
     /// A batch is a plain struct: whoever fills it by hand may get it wrong.
-    fn check(&self, batch: &Batch) -> Result<()> {
+    pub(super) fn check(&self, batch: &Batch) -> Result<()> {
         let (rows, shape) = (batch.len(), self.model.shape());
         let bad = |message: String| {
             Err(Error::Data {
@@ -87,6 +92,13 @@ impl GraphObjective {
             || batch.weights.iter().all(|w| *w == 0.0)
         {
             return bad("weights must be finite, not negative, and not all zero".into());
+        }
+        let total = batch.total_weight() as f32;
+        if !total.is_normal() {
+            return bad(format!(
+                "weights add up to {:.3e}, which f32 does not hold; scale them, for example to a sum of 1",
+                batch.total_weight()
+            ));
         }
         match (shape.targets, &batch.targets) {
             (TargetShape::Inputs, _) => Ok(()),

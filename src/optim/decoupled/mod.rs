@@ -10,13 +10,15 @@ pub use options::DecoupledOptions;
 use solve::{Memory, Solve};
 
 use super::candidates::{Candidate, Candidates, Judge, Judges};
+use super::damping::LARGEST;
 use super::first_order::missing;
 use super::optimizer::{Optimizer, OptimizerState};
 use super::report::StepReport;
 use super::strategy::{Strategy, Turn};
-use crate::error::{Error, Result};
+use super::{not_finite, saved};
+use crate::error::Result;
 use crate::gpu::{Gpu, Recorder, Recording, Slice};
-use crate::linalg::{Afterword, CgReport, Stop, System};
+use crate::linalg::{Afterword, CgReport, ConjugateGradients, Stop, System};
 use crate::objective::{GroupRequest, GroupedQuadratic, Objective, QuadraticRequest};
 use crate::vector::Vector;
 
@@ -130,11 +132,8 @@ impl Afterword for Ending<'_> {
 
 impl Solved {
     fn count(&mut self, report: &CgReport, examples: f64) -> Result<()> {
-        if report.stop == Stop::NotFinite {
-            return Err(Error::NotFinite {
-                what: "the Newton direction".into(),
-                advice: "Use a larger damping, or check the data.",
-            });
+        if let Some(error) = not_finite::solve(report) {
+            return Err(error);
         }
         self.work += 2.0 * report.products as f64 * examples;
         let model = report.companion_model();
@@ -350,14 +349,14 @@ impl DecoupledNewtonCg {
             }
         };
         let (base, first) = (verdict.base, verdict.step);
-        if !base.is_finite() || !first.gradient_square.is_finite() {
-            return Err(Error::NotFinite {
-                what: if base.is_finite() {
-                    "the gradient".into()
-                } else {
-                    "the loss".into()
-                },
-                advice: "Use a larger damping, or check the data.",
+        if !base.is_finite() {
+            return Err(not_finite::loss());
+        }
+        if !first.gradient_square.is_finite() {
+            return Err(if first.slope.is_finite() {
+                not_finite::out_of_scale("the square of the gradient")
+            } else {
+                not_finite::gradient()
             });
         }
         // Nothing moves where no direction has a slope that counts; then nothing is learnt about the model, either.
@@ -417,8 +416,18 @@ impl<O: Objective + ?Sized> Optimizer<O> for DecoupledNewtonCg {
         }
     }
 
-    fn step(&mut self, objective: &mut O, theta: &Vector, batch: &O::Batch) -> Result<StepReport> {
+    fn check(&self, gpu: &Gpu) -> Result<()> {
+        ConjugateGradients::check(gpu)
+    }
+
+    fn attempt(
+        &mut self,
+        objective: &mut O,
+        theta: &Vector,
+        batch: &O::Batch,
+    ) -> Result<StepReport> {
         let start = Instant::now();
+        ConjugateGradients::check(objective.gpu())?;
         let gpu = objective.gpu().clone();
         let (readbacks, looks) = (gpu.readbacks(), gpu.looks());
         let result = self.try_step(objective, theta, batch);
@@ -450,8 +459,12 @@ impl<O: Objective + ?Sized> Optimizer<O> for DecoupledNewtonCg {
     }
 
     fn restore(&mut self, objective: &O, state: &OptimizerState) -> Result<()> {
+        saved::only(state, &["damping", "has_previous"])?;
         let scalar = |name: &str| state.scalar(name).ok_or_else(|| missing(name));
-        let (damping, has_previous) = (scalar("damping")?, scalar("has_previous")? > 0.0);
+        let (damping, has_previous) = (
+            saved::number(state, "damping", 0.0..=LARGEST)?,
+            scalar("has_previous")? > 0.0,
+        );
         self.ready(objective)?;
         if let (true, Some(memory)) = (has_previous, &self.memory) {
             let previous = state.vector("previous");

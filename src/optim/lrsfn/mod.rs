@@ -16,8 +16,9 @@ pub use options::{Base, CurvatureBatch, DampingRule, LrsfnOptions, RankRule};
 use roles::Rows;
 
 use super::candidates::{Candidate, Judges};
-use super::first_order::missing;
+use super::first_order::{Moments, missing};
 use super::optimizer::{Optimizer, OptimizerState};
+use super::origin::with_origin;
 use super::report::StepReport;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recording};
@@ -138,7 +139,8 @@ impl LowRankSaddleFreeNewton {
             folds: &[[curvature_batch, batch]],
             judge: None,
         };
-        self.timed_step(objective, theta, &cast)
+        let result = self.timed_step(objective, theta, &cast);
+        with_origin(result, objective, theta, batch)
     }
 
     fn timed_step<O: Objective + ?Sized>(
@@ -212,19 +214,22 @@ impl LowRankSaddleFreeNewton {
             DampingRule::Fixed => None,
             DampingRule::Adaptive(rule) => Some(rule),
         };
-        let accepted = candidate.loss.is_finite()
+        // Nothing moves where there is no gradient, and nothing is learnt about the model.
+        let stationary = candidate.square == 0.0;
+        let accepted = !stationary
+            && candidate.loss.is_finite()
             && candidate.square.is_finite()
             && (adaptive.is_none() || candidate.loss <= base);
         if accepted {
             let judge = &self.judges.0[proposal.judge];
             gpu.submit(|recorder| judge.candidates.record_move(recorder))?;
-        } else if adaptive.is_none() {
+        } else if adaptive.is_none() && !stationary {
             return Err(Error::NotFinite {
                 what: "the loss after the step".into(),
                 advice: "Use a smaller step length or more damping.",
             });
         }
-        if let Some(rule) = adaptive {
+        if let (Some(rule), false) = (adaptive, stationary) {
             let rho = if accepted { rho } else { f64::NEG_INFINITY };
             self.damping = rule.next(damping, rho).max(self.options.damping);
         }
@@ -241,7 +246,7 @@ impl LowRankSaddleFreeNewton {
             },
             accepted,
             step_length: Some(self.lengths[0]),
-            rho: rho.is_finite().then_some(rho),
+            rho: (rho.is_finite() && !stationary).then_some(rho),
             damping: Some(damping),
             eigenvalues: all_values(used),
             eigenvalue_noise: noise.copied().collect(),
@@ -355,7 +360,7 @@ impl LowRankSaddleFreeNewton {
         let gpu = objective.gpu().clone();
         let settings = self.settings();
         if let (Some(base), Some(settings)) = (&memory.base, &settings) {
-            gpu.upload(&base.moments.settings, 0, settings)?;
+            base.moments.upload(&gpu, settings)?;
         }
         let request = QuadraticRequest::default();
         let share = 1.0 / cast.folds.len() as f64;
@@ -387,7 +392,7 @@ impl LowRankSaddleFreeNewton {
         let mut reads = candidates.reads().to_vec();
         let folds = &memory.folds[..cast.folds.len()];
         reads.extend(folds.iter().map(|fold| &fold.projections));
-        reads.extend(memory.base.as_ref().map(|base| &base.moments.sums));
+        reads.extend(memory.base.as_ref().map(|base| base.moments.reads()));
         let mut read = gpu.submit_and_read(
             |recorder| {
                 recorder.replay(before);
@@ -398,8 +403,8 @@ impl LowRankSaddleFreeNewton {
         )?;
         let moved = match (&memory.base, &settings) {
             (Some(base), Some(settings)) => {
-                let sums = read.pop().ok_or_else(|| missing("sums"))?;
-                base.moments.moves(settings, &sums)
+                let scalars = read.pop().ok_or_else(|| missing("sums"))?;
+                base.moments.moves(settings, Moments::sums(&scalars))
             }
             _ => true,
         };
@@ -435,7 +440,12 @@ impl<O: Objective + ?Sized> Optimizer<O> for LowRankSaddleFreeNewton {
         }
     }
 
-    fn step(&mut self, objective: &mut O, theta: &Vector, batch: &O::Batch) -> Result<StepReport> {
+    fn attempt(
+        &mut self,
+        objective: &mut O,
+        theta: &Vector,
+        batch: &O::Batch,
+    ) -> Result<StepReport> {
         let roles = self.options.deal(objective.rows(batch));
         let part = |rows: &Rows| match rows {
             Some(ranges) => objective.part(batch, ranges).map(Some),

@@ -2,6 +2,7 @@
 
 mod nystrom;
 mod options;
+mod trust_region;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,15 +10,18 @@ use std::time::Instant;
 use nystrom::{NystromMemory, Variables};
 use options::RADII;
 pub use options::{NewtonCgOptions, Preconditioner};
+use trust_region::{accepts, next_radius};
 
 use super::candidates::{Candidate, Candidates};
+use super::damping::LARGEST;
 use super::first_order::missing;
 use super::optimizer::{Optimizer, OptimizerState};
 use super::report::StepReport;
-use crate::error::{Error, Result};
+use super::{not_finite, saved};
+use crate::error::Result;
 use crate::gpu::{Gpu, Recorder, Recording, Slice};
 use crate::kernels::vector::{combine, preconditioner};
-use crate::linalg::{Afterword, CgReport, ConjugateGradients, Operator, Stop, System};
+use crate::linalg::{Afterword, CgReport, ConjugateGradients, Operator, System};
 use crate::objective::{Curvature, Objective, Quadratic, QuadraticRequest};
 use crate::vector::Vector;
 
@@ -383,7 +387,7 @@ impl Workspace {
         report: &CgReport,
         known: &Known,
     ) -> Result<(Choice, usize)> {
-        let model = |iteration: usize| report.model.get(iteration).map_or(0.0, |&m| f64::from(m));
+        let model = |iteration: usize| report.model.get(iteration).copied().unwrap_or(0.0);
         let solution = self.iterates.solution.clone();
         let mut list = vec![(solution, None, model(report.iterations))];
         let kept = self.iterates.before(report.iterations);
@@ -406,7 +410,9 @@ impl Workspace {
                     fresh.pop().ok_or_else(|| missing("candidate"))?
                 }
             };
-            if best.as_ref().is_some_and(|best| at.loss >= best.at.loss) {
+            // Where iterates overflowed, an earlier one may be finite.
+            let settled = |best: &Choice| best.at.loss.is_finite() && at.loss >= best.at.loss;
+            if best.as_ref().is_some_and(settled) {
                 break;
             }
             best = Some(Choice {
@@ -450,8 +456,18 @@ impl<O: Objective + ?Sized> Optimizer<O> for NewtonCg {
         }
     }
 
-    fn step(&mut self, objective: &mut O, theta: &Vector, batch: &O::Batch) -> Result<StepReport> {
+    fn check(&self, gpu: &Gpu) -> Result<()> {
+        ConjugateGradients::check(gpu)
+    }
+
+    fn attempt(
+        &mut self,
+        objective: &mut O,
+        theta: &Vector,
+        batch: &O::Batch,
+    ) -> Result<StepReport> {
         let start = Instant::now();
+        ConjugateGradients::check(objective.gpu())?;
         let preconditioner = self.options.preconditioner;
         let fisher_diagonal = matches!(preconditioner, Preconditioner::EmpiricalFisher { .. });
         let request = QuadraticRequest {
@@ -470,22 +486,25 @@ impl<O: Objective + ?Sized> Optimizer<O> for NewtonCg {
         let (cg, known) = self.solve(&gpu, at)?;
         let workspace = &mut self.workspaces[at];
         let base = known.base;
-        if !base.is_finite() || cg.stop == Stop::NotFinite {
+        let failed = if base.is_finite() {
+            not_finite::solve(&cg)
+        } else {
+            Some(not_finite::loss())
+        };
+        if let Some(error) = failed {
             self.has_previous = false;
-            return Err(Error::NotFinite {
-                what: if base.is_finite() {
-                    "the Newton direction".into()
-                } else {
-                    "the loss".into()
-                },
-                advice: "Use a larger damping, or check the data.",
-            });
+            return Err(error);
         }
+        // With no gradient there is no step, and nothing is learnt about the model.
+        let stationary = cg.gradient_norm == 0.0;
         let (choice, more) = workspace.backtrack(&gpu, &cg, &known)?;
         let mut losses = known.candidates.len() + more;
         let trust_region = self.options.curvature == Curvature::Hessian;
         let first = (choice.at, choice.model, choice.from);
-        let (chosen, more) = if trust_region {
+        let stays = stationary || (cg.iterations == 0 && first.0.square == 0.0);
+        let (chosen, more) = if stays {
+            (None, 0)
+        } else if trust_region {
             (Some(choice), 0)
         } else {
             workspace.line_search(&gpu, base, choice, &self.options)?
@@ -502,13 +521,13 @@ impl<O: Objective + ?Sized> Optimizer<O> for NewtonCg {
             None => (first.0.loss - base) / promised(&first.0, first.1, 1.0),
         };
         // A trust-region step is taken when it achieves a tenth of what the model promised.
-        let accepted = chosen.filter(|c| c.at.loss.is_finite() && (!trust_region || rho > 0.1));
+        let accepted = chosen.filter(|c| c.at.loss.is_finite() && (!trust_region || accepts(rho)));
         let mut report = StepReport {
             loss_before: base,
             loss_after: Some(accepted.as_ref().map_or(base, |c| c.at.loss)),
             gradient_norm: first.0.gradient_square.sqrt(),
             accepted: accepted.is_some(),
-            rho: Some(rho),
+            rho: rho.is_finite().then_some(rho),
             damping: (!trust_region).then_some(self.damping),
             radius: trust_region.then_some(self.radius),
             cg_iterations: Some(cg.iterations),
@@ -530,18 +549,10 @@ impl<O: Objective + ?Sized> Optimizer<O> for NewtonCg {
             }
         })?;
         self.steps += 1;
-        // With no gradient there is no step, and nothing is learnt about the model.
-        let stationary = first.0.square == 0.0 && cg.stop == Stop::Residual;
         if stationary {
             report.rho = None;
-            report.accepted = false;
         } else if trust_region {
-            if rho > 0.75 && matches!(cg.stop, Stop::Boundary | Stop::NegativeCurvature) {
-                self.radius = (2.0 * self.radius).min(100.0 * self.options.radius);
-            } else if rho.is_nan() || rho < 0.25 {
-                self.radius *= 0.25;
-            }
-            self.radius = self.radius.clamp(*RADII.start(), *RADII.end());
+            self.radius = next_radius(self.radius, self.options.radius, rho, cg.stop);
         } else {
             let judged = if accepted.is_some() {
                 rho
@@ -586,11 +597,11 @@ impl<O: Objective + ?Sized> Optimizer<O> for NewtonCg {
     fn restore(&mut self, objective: &O, state: &OptimizerState) -> Result<()> {
         let scalar = |name: &str| state.scalar(name).ok_or_else(|| missing(name));
         let (damping, radius, has_previous) = (
-            scalar("damping")?,
-            scalar("radius")?,
+            saved::number(state, "damping", 0.0..=LARGEST)?,
+            saved::number(state, "radius", RADII)?,
             scalar("has_previous")? > 0.0,
         );
-        let steps = scalar("steps")? as usize;
+        let steps = saved::count(state, "steps")?;
         self.ready(objective)?;
         if let Some(nystrom) = self.memory.as_mut().and_then(|m| m.nystrom.as_mut()) {
             nystrom.restore(objective.gpu(), state)?;

@@ -21,8 +21,8 @@ const FMA_GROUPS: usize = 4096;
 const FMA_SECONDS: f64 = 1e-2;
 /// Rounds that take this long are enough in any case.
 const MOST_FMA_SECONDS: f64 = 0.1;
-/// Most rounds, where the clock does not get there.
-const MOST_FMA_ROUNDS: u32 = 1 << 20;
+/// Most rounds, where the clock does not get there: the most iterations that every driver finishes.
+const MOST_FMA_ROUNDS: u32 = 1 << 15;
 
 /// Elements of a long vector on this device: as many as one binding holds where that is less.
 pub(crate) fn long_vector(gpu: &Gpu) -> usize {

@@ -1,0 +1,119 @@
+//! Whether the nodes and slices that a program is given fit its graph.
+
+use super::executable::{BlockTargets, DeviceLeaves, Wanted};
+use super::node::{Graph, NodeId, elements};
+use crate::error::{Error, Result};
+use crate::gpu::Slice;
+
+/// Whether a graph has this node. One of another graph goes unnoticed where this one is larger.
+pub(super) fn check_node(graph: &Graph, node: NodeId) -> Result<()> {
+    let count = graph.nodes().len();
+    if node.index() < count {
+        return Ok(());
+    }
+    Err(Error::Shape {
+        node: format!("node {}", node.index()),
+        message: format!("is of another graph; this one has {count} nodes"),
+    })
+}
+
+impl Wanted {
+    /// Whether there is such a node, with rows that do not overlap at the pitch.
+    pub(super) fn check(self, graph: &Graph) -> Result<()> {
+        check_node(graph, self.node)?;
+        let (Some(pitch), shape) = (self.pitch, graph.shape(self.node)) else {
+            return Ok(());
+        };
+        let refuse = |message: String| {
+            Err(Error::Shape {
+                node: graph.describe(self.node),
+                message,
+            })
+        };
+        match shape.split_first() {
+            None => refuse("has no rows that could lie at a pitch; ask for it without one".into()),
+            Some((_, row)) if pitch < elements(row) => refuse(format!(
+                "has rows of {} elements, which overlap at a pitch of {pitch}",
+                elements(row)
+            )),
+            Some(_) => Ok(()),
+        }
+    }
+}
+
+impl BlockTargets {
+    /// Its directions, and after them its results, with their rows.
+    pub(super) fn wanted(&self) -> impl Iterator<Item = Wanted> {
+        let nodes = self.directions.iter().chain(&self.targets);
+        nodes.map(|&node| Wanted {
+            node,
+            pitch: Some(self.pitch),
+        })
+    }
+
+    /// Whether every part has a slice for each of them, of its length.
+    pub(super) fn check_parts(&self, graph: &Graph) -> Result<()> {
+        for part in &self.parts {
+            let (found, expected) = (part.directions.len(), self.directions.len());
+            if found != expected {
+                return Err(Error::Length {
+                    what: "the list of slices for the directions of a block".into(),
+                    found,
+                    expected,
+                });
+            }
+            let slices = part.directions.iter().chain(&part.targets);
+            check_slices(graph, self.wanted(), slices)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a slice has the length that a node needs; none has length 0.
+fn check_length(graph: &Graph, wanted: Wanted, slice: Option<&Slice>) -> Result<()> {
+    let (found, expected) = (slice.map_or(0, Slice::len), wanted.span(graph));
+    if found == expected {
+        return Ok(());
+    }
+    Err(Error::Length {
+        what: graph.describe(wanted.node),
+        found,
+        expected,
+    })
+}
+
+/// Whether there is a slice for each result, and no more.
+pub(super) fn check_slices<'s>(
+    graph: &Graph,
+    wanted: impl Iterator<Item = Wanted>,
+    mut slices: impl Iterator<Item = &'s Slice>,
+) -> Result<()> {
+    let mut results = 0;
+    for wanted in wanted {
+        check_length(graph, wanted, slices.next())?;
+        results += 1;
+    }
+    match slices.count() {
+        0 => Ok(()),
+        more => Err(Error::Length {
+            what: "the list of slices for the results".into(),
+            found: results + more,
+            expected: results,
+        }),
+    }
+}
+
+pub(super) fn check_leaves(graph: &Graph, leaves: &DeviceLeaves) -> Result<()> {
+    let check = |node: NodeId, slice: Option<&Slice>| check_length(graph, node.into(), slice);
+    for (i, leaf) in graph.parameters().iter().enumerate() {
+        check(leaf.node, leaves.parameters.get(i))?;
+    }
+    for (i, leaf) in graph.inputs().iter().enumerate() {
+        check(leaf.node, leaves.inputs.get(i))?;
+    }
+    for (node, slice) in &leaves.directions {
+        check_node(graph, *node)?;
+        check(*node, Some(slice))?;
+    }
+    Ok(())
+}

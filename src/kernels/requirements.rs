@@ -1,0 +1,71 @@
+//! What the kernels in files ask of a device: storage buffers, invocations of a workgroup, bytes of workgroup memory. Generated kernels compute theirs
+//! ([`Kernel::requirements`](super::template::Kernel::requirements)).
+//!
+//! No kernel needs more than eight storage buffers, 256 invocations and 16,352 bytes, which every WebGPU device grants. Those that conjugate gradients are
+//! not made of need four at most, which is what [`wgpu::Limits::downlevel_defaults`] grants.
+
+use crate::gpu::Requirements;
+
+pub(crate) const COMBINE: Requirements = Requirements::new(4, 64, 0);
+pub(crate) const INNER_PRODUCTS: Requirements = Requirements::new(3, 64, 64 * 16);
+pub(crate) const SUM_PARTIALS: Requirements = Requirements::new(2, 64, 64 * 16);
+pub(crate) const NORMALIZE: Requirements = Requirements::new(3, 64, 0);
+pub(crate) const PRECONDITIONER: Requirements = Requirements::new(3, 64, 0);
+/// And a uniform buffer, which is not scarce.
+pub(crate) const FIRST_ORDER: Requirements = Requirements::new(4, 64, 0);
+pub(crate) const ADD_SUMS: Requirements = Requirements::new(2, 64, 0);
+pub(crate) const WEIGH: Requirements = Requirements::new(4, 64, 0);
+pub(crate) const SKETCH: Requirements = Requirements::new(2, 64, 0);
+pub(crate) const HALF: Requirements = Requirements::new(2, 64, 0);
+
+/// The kernels of conjugate gradients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cg {
+    Start,
+    Short,
+    Long,
+    Companion,
+    Ends,
+    ShiftedSum,
+}
+
+impl Cg {
+    /// In workgroups of so many invocations; a shifted sum has always 64.
+    pub(crate) const fn requirements(self, lanes: u32) -> Requirements {
+        // Six sums of every invocation, and of sixteen more; and the scalars that one invocation hands on.
+        let sums = 24 * (lanes + 16);
+        match self {
+            Self::Start => Requirements::new(8, lanes, sums + 4),
+            Self::Short => Requirements::new(6, lanes, sums + 20),
+            Self::Long => Requirements::new(7, lanes, sums + 20),
+            Self::Companion => Requirements::new(8, lanes, sums + 12),
+            Self::Ends => Requirements::new(2, lanes, sums),
+            Self::ShiftedSum => Requirements::new(6, 64, 0),
+        }
+    }
+}
+
+/// The kernels in files, by the file's place in `shaders/`, with what their faces state; those of conjugate gradients in workgroups of 256 invocations.
+#[must_use]
+pub fn stated() -> Vec<(&'static str, Requirements)> {
+    let cg = |kernel: Cg| kernel.requirements(256);
+    vec![
+        ("combine", COMBINE),
+        ("inner_products", INNER_PRODUCTS),
+        ("sum_partials", SUM_PARTIALS),
+        ("normalize", NORMALIZE),
+        ("preconditioner", PRECONDITIONER),
+        ("first_order", FIRST_ORDER),
+        ("add_sums", ADD_SUMS),
+        ("weigh", WEIGH),
+        ("sketch", SKETCH),
+        ("pack_half", HALF),
+        ("unpack_half", HALF),
+        ("cg/start", cg(Cg::Start)),
+        ("cg/short", cg(Cg::Short)),
+        ("cg/long", cg(Cg::Long)),
+        ("cg/companion", cg(Cg::Companion)),
+        ("cg/ends", cg(Cg::Ends)),
+        ("cg/shifted_sum", cg(Cg::ShiftedSum)),
+    ]
+}

@@ -1,0 +1,80 @@
+//! Checks of a saved state before an optimizer takes it up.
+
+use std::ops::RangeInclusive;
+
+use super::first_order::missing;
+use super::optimizer::OptimizerState;
+use crate::error::{Error, Result};
+
+/// The number of that name, which must be in a range.
+///
+/// # Errors
+/// [`Error::Data`] where it is missing, not a number, or out of range.
+pub(super) fn number(
+    state: &OptimizerState,
+    name: &str,
+    range: RangeInclusive<f64>,
+) -> Result<f64> {
+    let value = state.scalar(name).ok_or_else(|| missing(name))?;
+    if range.contains(&value) {
+        return Ok(value);
+    }
+    Err(Error::Data {
+        what: "optimizer state".into(),
+        message: format!(
+            "'{name}' is {value}, which is not in {:e}..={:e}; the file is damaged, or of other options",
+            range.start(),
+            range.end()
+        ),
+    })
+}
+
+/// A count of steps.
+///
+/// # Errors
+/// As [`number`].
+pub(super) fn count(state: &OptimizerState, name: &str) -> Result<usize> {
+    Ok(number(state, name, 0.0..=f64::from(i32::MAX))? as usize)
+}
+
+/// Checks that a state has no numbers but those that an optimizer knows: names, or beginnings of names that end with a space. Other methods' states have
+/// others.
+///
+/// # Errors
+/// [`Error::Data`] with the first unknown name.
+pub(super) fn only(state: &OptimizerState, known: &[&str]) -> Result<()> {
+    let knows = |name: &str| {
+        known
+            .iter()
+            .any(|k| *k == name || (k.ends_with(' ') && name.starts_with(k)))
+    };
+    match state.scalars.iter().find(|(name, _)| !knows(name)) {
+        None => Ok(()),
+        Some((name, _)) => Err(Error::Data {
+            what: "optimizer state".into(),
+            message: format!(
+                "it has a '{name}', which this method does not know; it was saved by another optimizer"
+            ),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_checked_and_strangers_refused() {
+        let mut state = OptimizerState {
+            scalars: vec![("damping".into(), 1.0), ("eigenvalue 3".into(), 2.0)],
+            vectors: Vec::new(),
+        };
+        assert!(number(&state, "damping", 0.0..=2.0).is_ok_and(|d| d == 1.0));
+        assert!(number(&state, "damping", 2.0..=3.0).is_err());
+        assert!(number(&state, "radius", 0.0..=2.0).is_err());
+        assert!(only(&state, &["damping", "eigenvalue "]).is_ok());
+        assert!(only(&state, &["damping"]).is_err());
+        state.scalars[0].1 = f64::NAN;
+        assert!(number(&state, "damping", 0.0..=2.0).is_err());
+    }
+}
