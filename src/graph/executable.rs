@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::fit::{check_leaves, check_node, check_slices};
+use super::fit::{check_leaves, check_slices};
 use super::listing::{Listing, list};
 use super::lower::{Lowered, lower, operand_limit};
 use super::node::{Graph, NodeId, elements};
@@ -132,7 +132,7 @@ impl<'g> Planned<'g> {
         block: Option<&BlockTargets>,
     ) -> Result<Self> {
         for &node in directions {
-            check_node(graph, node)?;
+            graph.check_ids(&[node])?;
         }
         for wanted in targets {
             wanted.check(graph)?;

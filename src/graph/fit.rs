@@ -5,22 +5,10 @@ use super::node::{Graph, NodeId, elements};
 use crate::error::{Error, Result};
 use crate::gpu::Slice;
 
-/// Whether a graph has this node. One of another graph goes unnoticed where this one is larger.
-pub(super) fn check_node(graph: &Graph, node: NodeId) -> Result<()> {
-    let count = graph.nodes().len();
-    if node.index() < count {
-        return Ok(());
-    }
-    Err(Error::Shape {
-        node: format!("node {}", node.index()),
-        message: format!("is of another graph; this one has {count} nodes"),
-    })
-}
-
 impl Wanted {
     /// Whether there is such a node, with rows that do not overlap at the pitch.
     pub(super) fn check(self, graph: &Graph) -> Result<()> {
-        check_node(graph, self.node)?;
+        graph.check_ids(&[self.node])?;
         let (Some(pitch), shape) = (self.pitch, graph.shape(self.node)) else {
             return Ok(());
         };
@@ -112,7 +100,7 @@ pub(super) fn check_leaves(graph: &Graph, leaves: &DeviceLeaves) -> Result<()> {
         check(leaf.node, leaves.inputs.get(i))?;
     }
     for (node, slice) in &leaves.directions {
-        check_node(graph, *node)?;
+        graph.check_ids(&[*node])?;
         check(*node, Some(slice))?;
     }
     Ok(())

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use super::fit::check_node;
 use super::fused::{Builder, through_view};
 use super::node::{Graph, NodeId, elements};
 use super::op::Op;
@@ -186,7 +185,7 @@ pub fn sources_for(
     products: &Products,
 ) -> Result<Vec<(NodeId, String)>> {
     for &node in targets.iter().chain(directions) {
-        check_node(graph, node)?;
+        graph.check_ids(&[node])?;
     }
     let groups = [directions.to_vec()];
     let pitches = HashMap::new();

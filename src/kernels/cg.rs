@@ -110,7 +110,12 @@ pub(crate) fn largest(
     let count = vec4s(&[x])?;
     let text = [four(&Capabilities::of(gpu)), LARGEST].concat();
     let constants = [("COUNT", count as f64), ("AT", at as f64)];
-    let pipeline = gpu.pipeline("largest element", &text, &constants)?;
+    let pipeline = gpu.kernel(
+        "largest element",
+        &text,
+        &constants,
+        Cg::Largest.requirements(64),
+    )?;
     let groups = reduction_groups(count);
     recording.dispatch(gpu, &pipeline, &[words, x], [groups as u32, 1, 1])
 }

@@ -13,7 +13,7 @@ pub(crate) const NORMALIZE: Requirements = Requirements::new(3, 64, 0);
 pub(crate) const PRECONDITIONER: Requirements = Requirements::new(3, 64, 0);
 /// And a uniform buffer, which is not scarce.
 pub(crate) const FIRST_ORDER: Requirements = Requirements::new(4, 64, 0);
-pub(crate) const ADD_SUMS: Requirements = Requirements::new(2, 64, 0);
+pub(crate) const ADD_SUMS: Requirements = Requirements::new(2, 64, 64 * 4);
 pub(crate) const WEIGH: Requirements = Requirements::new(4, 64, 0);
 pub(crate) const SKETCH: Requirements = Requirements::new(2, 64, 0);
 pub(crate) const HALF: Requirements = Requirements::new(2, 64, 0);
@@ -21,6 +21,7 @@ pub(crate) const HALF: Requirements = Requirements::new(2, 64, 0);
 /// The kernels of conjugate gradients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cg {
+    Largest,
     Start,
     Short,
     Long,
@@ -30,14 +31,15 @@ pub(crate) enum Cg {
 }
 
 impl Cg {
-    /// In workgroups of so many invocations; a shifted sum has always 64.
+    /// In workgroups of so many invocations; the largest element and a shifted sum have always 64.
     pub(crate) const fn requirements(self, lanes: u32) -> Requirements {
         // Six sums of every invocation, and of sixteen more; and the scalars that one invocation hands on.
         let sums = 24 * (lanes + 16);
         match self {
-            Self::Start => Requirements::new(8, lanes, sums + 4),
-            Self::Short => Requirements::new(6, lanes, sums + 20),
-            Self::Long => Requirements::new(7, lanes, sums + 20),
+            Self::Largest => Requirements::new(2, 64, 4),
+            Self::Start => Requirements::new(8, lanes, sums + 12),
+            Self::Short => Requirements::new(6, lanes, sums + 24),
+            Self::Long => Requirements::new(7, lanes, sums + 28),
             Self::Companion => Requirements::new(8, lanes, sums + 12),
             Self::Ends => Requirements::new(2, lanes, sums),
             Self::ShiftedSum => Requirements::new(6, 64, 0),
@@ -61,6 +63,7 @@ pub fn stated() -> Vec<(&'static str, Requirements)> {
         ("sketch", SKETCH),
         ("pack_half", HALF),
         ("unpack_half", HALF),
+        ("cg/largest", cg(Cg::Largest)),
         ("cg/start", cg(Cg::Start)),
         ("cg/short", cg(Cg::Short)),
         ("cg/long", cg(Cg::Long)),

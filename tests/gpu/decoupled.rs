@@ -187,7 +187,7 @@ fn with_the_same_examples_it_is_conjugate_gradients(gpu: &Gpu) -> Outcome {
             return Err(format!("n = {n}: {error:.1e} apart").into());
         }
         for (own, model) in report.companion_model().iter().zip(&plain.model) {
-            near(*own, f64::from(*model), 1e-4, "model")?;
+            near(*own, *model, 1e-4, "model")?;
         }
     }
     Ok(())

@@ -295,11 +295,11 @@ fn cg_model_values_are_those_of_the_dense_quadratic(gpu: &Gpu) -> Outcome {
     )?;
     for (after, iterate) in solve.cg.kept(&report) {
         let x = flat(&iterate.read(gpu)?);
-        let found = f64::from(report.model[after]);
+        let found = report.model[after];
         close("model value", found, model_value(&a, &b, &x), 1e-5)?;
     }
     let x = solve.solution()?;
-    let last = f64::from(report.model[report.iterations]);
+    let last = report.model[report.iterations];
     close("last model value", last, model_value(&a, &b, &x), 1e-5)?;
     if !report.model.windows(2).all(|w| w[1] <= w[0] + 1e-6) {
         return Err(format!("the model rose: {:?}", report.model).into());
@@ -315,7 +315,7 @@ fn cg_with_a_shift_solves_the_damped_system(gpu: &Gpu) -> Outcome {
     let report = solve.solve(0.75, None, false)?;
     let x = solve.solution()?;
     near("solution", &x, &solve_dense(&damped, &minus(&b)), 1e-5)?;
-    let value = f64::from(report.model[report.iterations]);
+    let value = report.model[report.iterations];
     close("model value", value, model_value(&damped, &b, &x), 1e-5)
 }
 
@@ -327,7 +327,7 @@ fn cg_starts_warm_from_the_solution_given(gpu: &Gpu) -> Outcome {
     solve.cg.solution.write(gpu, &[start32])?;
     let report = solve.solve(0.5, None, true)?;
     let damped = plus_diagonal(&a, 0.5);
-    let first = f64::from(report.model[0]);
+    let first = report.model[0];
     close("first value", first, model_value(&damped, &b, &start), 1e-5)?;
     let x = solve.solution()?;
     near("solution", &x, &solve_dense(&damped, &minus(&b)), 1e-5)?;
@@ -390,7 +390,7 @@ fn cg_stops_for_every_reason(gpu: &Gpu) -> Outcome {
     expect("progress", report.stop, Stop::RelativeProgress)?;
     // The same test on the model values: this iteration passes it, the one before does not.
     let passes = |i: usize| {
-        let (now, then) = (f64::from(report.model[i]), f64::from(report.model[i - 2]));
+        let (now, then) = (report.model[i], report.model[i - 2]);
         then - now < -now * 2.0 * 0.05
     };
     if !passes(report.iterations) || (3..report.iterations).any(passes) {
@@ -418,7 +418,7 @@ fn cg_stops_for_every_reason(gpu: &Gpu) -> Outcome {
     }
     // x is the last iterate before it.
     let x = solve.solution()?;
-    let value = f64::from(report.model[report.iterations]);
+    let value = report.model[report.iterations];
     if report.iterations > 0 {
         close("model value", value, model_value(&indefinite, &b, &x), 1e-5)?;
     }
@@ -459,7 +459,7 @@ fn cg_stops_at_the_boundary_of_the_trust_region(gpu: &Gpu) -> Outcome {
         expect("stop", report.stop, Stop::Boundary)?;
         let x = solve.solution()?;
         close("|x|", norm(&x), radius, 1e-5)?;
-        let value = f64::from(report.model[report.iterations]);
+        let value = report.model[report.iterations];
         close("model value", value, model_value(&a, &b, &x), 1e-4)?;
     }
     let report = solve.solve(0.0, Some(2.0 * norm(&inside) as f32), false)?;
@@ -478,7 +478,7 @@ fn cg_follows_negative_curvature_to_the_boundary(gpu: &Gpu) -> Outcome {
         let x = solve.solution()?;
         close("|x|", norm(&x), 40.0, 1e-5)?;
         let (value, before) = (
-            f64::from(report.model[report.iterations]),
+            report.model[report.iterations],
             report.model[report.iterations - 1],
         );
         close("model value", value, model_value(&a, &b, &x), 1e-3)?;
