@@ -165,7 +165,7 @@ pub(crate) fn lower(
 /// with other compilers than the one on this machine.
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) for nodes of another graph; what WGSL cannot express.
+/// [`Error::Shape`] for nodes of another graph; what WGSL cannot express.
 pub fn sources(
     graph: &Graph,
     targets: &[NodeId],

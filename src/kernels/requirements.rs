@@ -1,5 +1,5 @@
 //! What the kernels in files ask of a device: storage buffers, invocations of a workgroup, bytes of workgroup memory. Generated kernels compute theirs
-//! ([`Kernel::requirements`](super::template::Kernel::requirements)).
+//! (`Kernel::requirements`).
 //!
 //! No kernel needs more than eight storage buffers, 256 invocations and 16,352 bytes, which every WebGPU device grants. Those that conjugate gradients are
 //! not made of need four at most, which is what [`wgpu::Limits::downlevel_defaults`] grants.

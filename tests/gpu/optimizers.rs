@@ -482,7 +482,7 @@ fn cg_follows_negative_curvature_to_the_boundary(gpu: &Gpu) -> Outcome {
             report.model[report.iterations - 1],
         );
         close("model value", value, model_value(&a, &b, &x), 1e-3)?;
-        if value >= f64::from(before) {
+        if value >= before {
             return Err(format!("the model rose to {value} from {before}").into());
         }
     }

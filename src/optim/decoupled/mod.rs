@@ -169,7 +169,7 @@ impl DecoupledNewtonCg {
     /// With these options.
     ///
     /// # Errors
-    /// [`Error::Option`] naming the option and its range.
+    /// [`Error::Option`](crate::Error::Option) naming the option and its range.
     pub fn new(options: DecoupledOptions) -> Result<Self> {
         options.validate()?;
         Ok(Self {

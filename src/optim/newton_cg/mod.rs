@@ -110,7 +110,7 @@ impl NewtonCg {
     /// With these options.
     ///
     /// # Errors
-    /// [`Error::Option`] naming the option and its range.
+    /// [`Error::Option`](crate::Error::Option) naming the option and its range.
     pub fn new(options: NewtonCgOptions) -> Result<Self> {
         options.validate()?;
         let (damping, radius) = (options.damping.initial, options.radius);
