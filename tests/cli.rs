@@ -335,7 +335,7 @@ fn bad_input_ends_with_a_message_that_helps() {
     compare(&["sgd,sgd"], &["sgd", "twice"]);
     compare(
         &["sgd", "--set", "momentum=0"],
-        &["adam.learning-rate=0.01"],
+        &["sgd.momentum=0"],
     );
     compare(&["sgd", "--set", "adam.beta1=0"], &["adam", "--optimizers"]);
     compare(
