@@ -333,10 +333,7 @@ fn bad_input_ends_with_a_message_that_helps() {
     let compare = |rest: &[&str], words: &[&str]| failure(&[&compare[..], rest].concat(), words);
     compare(&["sgd,newton"], &["newton", "newton-cg"]);
     compare(&["sgd,sgd"], &["sgd", "twice"]);
-    compare(
-        &["sgd", "--set", "momentum=0"],
-        &["sgd.momentum=0"],
-    );
+    compare(&["sgd", "--set", "momentum=0"], &["sgd.momentum=0"]);
     compare(&["sgd", "--set", "adam.beta1=0"], &["adam", "--optimizers"]);
     compare(
         &["sgd", "--set", "sgd.speed=9"],
