@@ -39,6 +39,7 @@ pub(crate) fn tests() -> Vec<GpuTest> {
         newton_damping_responds_to_the_reduction_ratio,
         newton_at_the_minimum_keeps_working,
         newton_goes_back_to_an_earlier_iterate_with_lower_loss,
+        newton_shortens_steps_by_four_fifths,
         newton_step_is_measured_and_never_goes_up,
         trust_region_leaves_a_saddle,
         preconditioned_newton_trains,
@@ -708,6 +709,41 @@ fn newton_goes_back_to_an_earlier_iterate_with_lower_loss(gpu: &Gpu) -> Outcome 
         return Err("no step went back in 40; the test shows nothing".into());
     }
     Ok(())
+}
+
+/// `sqrt(1 + x^2)` from 2: Newton's step is `-x (1 + x^2) = -10`. Armijo's condition asks for a loss of at most `sqrt 5 - 0.01 a 4 sqrt 5`; it holds first at
+/// `a = 0.8^5`, where x is -1.2768 and the loss 1.6218; at `0.8^4` the loss is 2.32.
+fn newton_shortens_steps_by_four_fifths(gpu: &Gpu) -> Outcome {
+    let shape = DataShape {
+        features: 0,
+        targets: TargetShape::Inputs,
+    };
+    let model = Model::new(shape, |scope| {
+        let x = scope.parameter("x", &[1], Init::Constant(2.0));
+        let losses = (x.square() + 1.0).sqrt();
+        Output {
+            losses,
+            outputs: x,
+            metric: None,
+        }
+    });
+    let mut damping = LevenbergMarquardt::default()
+        .with_initial(0.0)
+        .with_decrease(1.0);
+    damping.minimum = 0.0;
+    let mut objective = GraphObjective::new(gpu, model)?;
+    let theta = objective.initial_parameters(0)?;
+    let mut newton = NewtonCg::new(NewtonCgOptions::default().with_damping(damping))?;
+    let report = newton.step(&mut objective, &theta, &no_data())?;
+    let length = 0.8f64.powi(5);
+    close(
+        "step length",
+        report.step_length.unwrap_or(f64::NAN),
+        length,
+        1e-6,
+    )?;
+    let found = f64::from(theta.read(gpu)?[0][0]);
+    close("x", found, 2.0 - 10.0 * length, 1e-5)
 }
 
 fn newton_step_is_measured_and_never_goes_up(gpu: &Gpu) -> Outcome {
