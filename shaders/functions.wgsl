@@ -11,6 +11,16 @@ fn keep_nan(y: T, x: T) -> T {
     return select(y, x, (bitcast<U>(x) & U(0x7fffffffu)) > U(0x7f800000u));
 }
 
+// The natural logarithm; of infinity itself, of 0 -inf, of NaNs and negative numbers a NaN: some drivers make finite numbers of all these.
+fn logarithm(x: T) -> T {
+    let bits = bitcast<U>(x);
+    let size = bits & U(0x7fffffffu);
+    let undefined = (bits > U(0x80000000u)) | (size > U(0x7f800000u));
+    let of_numbers = select(log(x), x, size == U(0x7f800000u));
+    let with_zero = select(of_numbers, bitcast<T>(bits | U(0xff800000u)), size == U(0u));
+    return select(with_zero, bitcast<T>(bits | U(0x7fc00000u)), undefined);
+}
+
 // tanh of anything beyond 10 is 1 in f32; some drivers overflow inside tanh before that. Others make it from differences of powers, with a
 // constant absolute error: near zero the series keeps the digits (truncation 6e-8 relative at 0.2).
 fn safe_tanh(x: T) -> T {
@@ -32,7 +42,7 @@ fn log1p(x: T) -> T {
     let p = T(0.33333331174) + x * (T(-0.24999993993) + x * (T(0.20000714765) + x * (T(-0.16668057665) + x * (T(0.14249322787)
         + x * (T(-0.12420140846) + x * (T(0.11676998740) + x * (T(-0.11514610310) + x * T(0.070376836292))))))));
     let near = x + s * (T(-0.5) + x * p);
-    return select(log(T(1.0) + x), near, (x > T(-0.29)) & (x < T(0.42)));
+    return select(logarithm(T(1.0) + x), near, (x > T(-0.29)) & (x < T(0.42)));
 }
 
 // log(1 + e^x) = max(x, 0) + log(1 + e^-|x|)
@@ -47,7 +57,7 @@ fn rest_of_exp(x: T) -> T {
 
 // e^x - 1
 fn expm1(x: T) -> T {
-    return select(exp(x) - T(1.0), x + x * x * rest_of_exp(x), abs(x) < T(0.5));
+    return keep_nan(select(exp(x) - T(1.0), x + x * x * rest_of_exp(x), abs(x) < T(0.5)), x);
 }
 
 // e^x - 1 - x; beyond 104 the power is infinite, and nothing is subtracted from infinity but a number.

@@ -94,8 +94,9 @@ impl Unary {
     pub(crate) fn wgsl(self, x: &str, kind: &str) -> String {
         let function = match self {
             Unary::Neg => return format!("-({x})"),
-            Unary::Exp => "exp",
-            Unary::Log => "log",
+            // Some drivers make infinity of e^NaN.
+            Unary::Exp => return format!("select(exp({x}), {x}, {})", is_nan(x, kind)),
+            Unary::Log => "logarithm",
             Unary::Tanh => "safe_tanh",
             Unary::Logistic => "logistic",
             Unary::Softplus => "softplus",
@@ -133,7 +134,8 @@ impl Unary {
     pub(crate) fn is_own(self) -> bool {
         matches!(
             self,
-            Unary::Tanh
+            Unary::Log
+                | Unary::Tanh
                 | Unary::Logistic
                 | Unary::Softplus
                 | Unary::Log1p

@@ -184,7 +184,7 @@ fn each_result_is_followed_back(gpu: &Gpu) -> Outcome {
             "the logarithm of 0",
         ),
         // The slope of sqrt at 0.
-        ("the gradient", 0.0, |_, x| x.sqrt(), "0.5 / 0"),
+        ("the gradient", 0.0, |_, x| x.sqrt(), " / 0 (from"),
     ];
     for (quantity, at, f, cause) in cases {
         let model = function(at, f);

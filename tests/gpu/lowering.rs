@@ -311,8 +311,12 @@ fn foreign_nodes_and_bad_pitches_are_refused(gpu: &Gpu) -> Outcome {
         pitch: Some(pitch),
     };
     for (wanted, length, words) in [
-        (Wanted::from(foreign), 4, "is of another graph"),
-        (at(foreign, 64), 4, "is of another graph"),
+        (
+            Wanted::from(foreign),
+            4,
+            "take ids from the graph that made them",
+        ),
+        (at(foreign, 64), 4, "take ids from the graph that made them"),
         (at(scalar, 64), 1, "has no rows"),
         (at(doubled, 2), 5, "overlap at a pitch of 2"),
         (at(doubled, usize::MAX), 6, "has length 6"),
@@ -332,7 +336,7 @@ fn foreign_nodes_and_bad_pitches_are_refused(gpu: &Gpu) -> Outcome {
     };
     let targets = [(doubled, slice.clone())];
     let program = Executable::new(gpu, &graph, &direction, &targets);
-    assert!(program.is_err_and(|error| error.to_string().contains("another graph")));
+    assert!(program.is_err_and(|error| error.to_string().contains("take ids from the graph")));
     let none = Executable::with_rows(gpu, &graph, &leaves, &[doubled.into()], &[]);
     assert!(none.is_err_and(|error| error.to_string().contains("length 0")));
     let two = [slice.clone(), slice];
