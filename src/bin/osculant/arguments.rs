@@ -12,6 +12,7 @@ use crate::problems::Problem;
 const EXAMPLES: &str = "\
 Examples:
   osculant devices
+  osculant doctor
   osculant train digits-mlp --optimizer newton-cg --work 60
   osculant train fashion-mlp --optimizer adam --set learning-rate=0.002 --checkpoint adam.safetensors
   osculant train fashion-mlp --resume adam.safetensors --work 20 --checkpoint adam.safetensors
@@ -97,6 +98,9 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Try what an adapter does where drivers differ, for reports of bugs
+    #[command(after_help = DOCTOR_EXAMPLES)]
+    Doctor(Doctor),
     /// Train a network with one optimizer
     #[command(after_help = format!("{OPTIONS}\n\n{TRAIN_EXAMPLES}"))]
     Train(Train),
@@ -136,6 +140,14 @@ pub(crate) enum Analyze {
     #[command(after_help = STRATEGIES_EXAMPLES)]
     Strategies(Strategies),
 }
+
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  osculant doctor
+  osculant doctor --adapter llvmpipe --json doctor.json
+
+Tried are long loops, NaN and infinities, rounding errors of sums and products, errors of functions,
+subgroup operations and workgroup memory; what differs from IEEE 754 or WGSL is shown and explained.";
 
 const STRATEGIES_EXAMPLES: &str = "\
 Examples:
@@ -292,6 +304,17 @@ fn shown() -> Vec<&'static str> {
     let trained = Problem::value_variants().iter().map(|p| p.name());
     let others = trained.filter(|name| !bench.contains(name));
     bench.iter().copied().chain(others).collect()
+}
+
+/// `osculant doctor`.
+#[derive(Args, Debug)]
+pub(crate) struct Doctor {
+    /// Part of the name of the adapter to take; see `osculant devices`
+    #[arg(long, value_name = "NAME")]
+    pub(crate) adapter: Option<String>,
+    /// Also write all findings to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
 }
 
 /// `osculant show`.

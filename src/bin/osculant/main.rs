@@ -5,6 +5,7 @@ mod arguments;
 mod bench;
 mod compare;
 mod devices;
+mod doctor;
 mod failure;
 mod feed;
 mod hints;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
 fn dispatch(command: Command) -> Outcome {
     match command {
         Command::Devices { json } => devices::run(json),
+        Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
         Command::Compare(arguments) => compare::run(&arguments),
         Command::Show(arguments) => show::run(&arguments),
