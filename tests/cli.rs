@@ -683,3 +683,186 @@ fn the_node_at_which_numbers_stop_being_finite_is_named() {
     failure(&["show", "digits-autoencoder"], &["--locate"]);
     success(&["show", "digits-autoencoder", "--locate"]);
 }
+
+#[test]
+fn a_doctor_reports_what_an_adapter_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("doctor.json");
+    let text = success(&["doctor", "--json", path.to_str().unwrap()]);
+    let report = json(&path);
+    let name = report["adapter"]["name"].as_str().unwrap();
+    assert!(text.contains(name.split(' ').next().unwrap()), "{text}");
+    let sections = report["sections"].as_array().unwrap();
+    let names: Vec<&str> = sections
+        .iter()
+        .map(|section| section["name"].as_str().unwrap())
+        .collect();
+    let expected = [
+        "loops",
+        "special numbers",
+        "arithmetic",
+        "functions",
+        "subgroups",
+        "workgroup memory",
+    ];
+    assert_eq!(names, expected);
+    for section in sections {
+        let findings = section["findings"].as_array().unwrap();
+        assert!(!findings.is_empty(), "{section}");
+        // What differs is explained.
+        let differs = findings.iter().any(|finding| finding["agrees"] == false);
+        let remarks = section["remarks"].as_array().unwrap();
+        assert!(!differs || !remarks.is_empty(), "{section}");
+        for remark in remarks {
+            assert!(text.contains(remark.as_str().unwrap()), "{remark}");
+        }
+    }
+    if name.contains("llvmpipe") {
+        // Mesa ends all loops of an invocation together.
+        assert!(text.contains("65535 iterations"), "{text}");
+    }
+    // Every adapter has memory that works.
+    assert_eq!(
+        sections[5]["findings"][0]["agrees"], true,
+        "{}",
+        sections[5]
+    );
+    failure(
+        &["doctor", "--adapter", "no such adapter"],
+        &["osculant devices"],
+    );
+}
+
+/// Files in the format of MNIST in which every label of `labels` has four training pictures, of 4x4 pixels, and one to test.
+fn pictures(folder: &Path, labels: &[u8]) {
+    let write = |name: &str, magic: u32, dimensions: &[usize], bytes: &[u8]| {
+        let mut file = magic.to_be_bytes().to_vec();
+        for &dimension in dimensions {
+            file.extend((dimension as u32).to_be_bytes());
+        }
+        file.extend(bytes);
+        std::fs::write(folder.join(name), file).unwrap();
+    };
+    for (part, copies) in [("train", 4), ("t10k", 1)] {
+        let labels = labels.repeat(copies);
+        // A dark pixel at a place of the label's own.
+        let pixels: Vec<u8> = labels
+            .iter()
+            .flat_map(|&label| (0..16).map(move |place| if place == label { 255 } else { 0 }))
+            .collect();
+        let images = format!("{part}-images-idx3-ubyte");
+        write(&images, 0x0803, &[labels.len(), 4, 4], &pixels);
+        write(
+            &format!("{part}-labels-idx1-ubyte"),
+            0x0801,
+            &[labels.len()],
+            &labels,
+        );
+    }
+}
+
+#[test]
+fn a_network_has_as_many_outputs_as_the_data_have_classes() {
+    for (labels, said) in [
+        (
+            (1..=10).collect::<Vec<u8>>(),
+            "10 classes, for the labels [1, 2, 3",
+        ),
+        (
+            (0..9).collect(),
+            "9 classes in the data; the network has 9 outputs",
+        ),
+        (
+            vec![0, 1, 2, 5, 7],
+            "5 classes, for the labels [0, 1, 2, 5, 7]",
+        ),
+        (
+            (0..12).collect(),
+            "12 classes in the data; the network has 12 outputs",
+        ),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        pictures(folder.path(), &labels);
+        let data = folder.path().to_str().unwrap();
+        let out = folder.path().join("report");
+        let text = success(&[
+            "train",
+            "mnist-mlp",
+            "--optimizer",
+            "adam",
+            "--set",
+            "batch=8",
+            "--set",
+            "learning-rate=0.01",
+            "--work",
+            "40",
+            "--data",
+            data,
+            "--out",
+            out.to_str().unwrap(),
+        ]);
+        assert!(text.contains(said), "{text}");
+        // Classes that were confused could not be told apart.
+        assert!(text.contains("100.00 %"), "{text}");
+        let page = std::fs::read_to_string(out.join("report.html")).unwrap();
+        let network = format!("network 16-128-{} with", labels.len());
+        assert!(
+            page.contains(&network) && page.contains("all training rows"),
+            "{page}"
+        );
+    }
+}
+
+/// What a message proposes to type works.
+#[test]
+fn hints_work_when_typed() {
+    let folder = tempfile::tempdir().unwrap();
+    pictures(folder.path(), &(0..10).collect::<Vec<u8>>());
+    let data = folder.path().to_str().unwrap();
+    let out = folder.path().join("report");
+    let train = ["train", "mnist-mlp", "--optimizer", "newton-cg"];
+    let compare = [
+        "compare",
+        "mnist-mlp",
+        "--optimizers",
+        "newton-cg",
+        "--seeds",
+        "1",
+        "--out",
+        out.to_str().unwrap(),
+    ];
+    let rest = ["--work", "2", "--data", data];
+    for command in [&train[..], &compare[..]] {
+        let command = [command, &rest].concat();
+        let output = osculant(&command);
+        assert_eq!(output.status.code(), Some(1));
+        let text = String::from_utf8(output.stderr).unwrap();
+        let hints: Vec<&str> = text
+            .split("--set ")
+            .skip(1)
+            .map(|text| text.split([',', '\n']).next().unwrap().trim())
+            .collect();
+        assert_eq!(hints.len(), 2, "{text}");
+        for hint in hints {
+            success(&[&command[..], &["--set", hint]].concat());
+        }
+    }
+    failure(
+        &[
+            "train",
+            "mnist-mlp",
+            "--optimizer",
+            "sgd",
+            "--data",
+            "no-such-folder",
+        ],
+        &["--data FOLDER"],
+    );
+    // A file that is no data set has no such hint.
+    let output = osculant(&["bench", "--tuning", "no-such-file"]);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        text.contains("no-such-file") && !text.contains("--data"),
+        "{text}"
+    );
+}

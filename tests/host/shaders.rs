@@ -169,7 +169,11 @@ fn kernels_in_files_translate_for_every_backend() -> Outcome {
     let kernels = hand_written::all()?;
     for kernel in &kernels {
         let extensions =
-            if kernel.family.starts_with("dot/") || kernel.name.ends_with("64-bit loads") {
+            // The probe of subgroups, too, is given only to devices that have them.
+            if kernel.family.starts_with("dot/")
+                || kernel.family == "doctor/subgroups"
+                || kernel.name.ends_with("64-bit loads")
+            {
                 extensions(&kernel.text)
             } else {
                 Capabilities::empty()

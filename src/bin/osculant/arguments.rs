@@ -14,7 +14,7 @@ Examples:
   osculant devices
   osculant doctor
   osculant train digits-mlp --optimizer newton-cg --work 60
-  osculant train fashion-mlp --optimizer adam --set learning-rate=0.002 --checkpoint adam.safetensors
+  osculant train fashion-mlp --optimizer adam --set batch=256 --checkpoint adam.safetensors
   osculant train fashion-mlp --resume adam.safetensors --work 20 --checkpoint adam.safetensors
   osculant compare digits-mlp --optimizers sgd,adam,newton-cg --seeds 3 --tune --out out/digits
   osculant show digits-mlp --phase hvp
@@ -152,7 +152,7 @@ subgroup operations and workgroup memory; what differs from IEEE 754 or WGSL is 
 const STRATEGIES_EXAMPLES: &str = "\
 Examples:
   osculant analyze strategies digits-mlp --batches 128,384 --work 40 --out out/strategies
-  osculant analyze strategies fashion-mlp --method lrsfn --batches 256 --work 4 --out out/strategies-lrsfn
+  osculant analyze strategies fashion-mlp --method lrsfn --batches 256 --work 4 --out out/lrsfn
 
 All strategies see the same data in the same order and do the same work: a step of cross-fitting has twice
 the products of a single one. Damping, and iterations or step length, are the best of a grid for each, judged on a
@@ -184,7 +184,7 @@ const SPECTRUM_EXAMPLES: &str = "\
 Examples:
   osculant analyze spectrum digits-mlp --out out/spectrum
   osculant analyze spectrum digits-mlp --train 5 --optimizer adam --out out/spectrum
-  osculant analyze spectrum fashion-mlp --checkpoint adam.safetensors --batch all --steps 60 --out out/spectrum
+  osculant analyze spectrum fashion-mlp --checkpoint adam.safetensors --batch all --out out/spectrum
 
 Each probe is a run of Lanczos' method from a random vector with full re-orthogonalization. Eigenvalues are
 the Ritz values of the first probe whose residual is below a thousandth of the largest; the density is the
@@ -656,4 +656,94 @@ pub(crate) struct Compare {
     /// Write the report into this folder
     #[arg(long, value_name = "FOLDER")]
     pub(crate) out: PathBuf,
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::optimizers::Setup;
+
+    /// What stands below the help of all commands, as it is written: a terminal folds it.
+    fn examples(command: &clap::Command) -> Vec<String> {
+        let own = command.get_after_help().map(ToString::to_string);
+        let below = command.get_subcommands().flat_map(examples);
+        own.into_iter().chain(below).collect()
+    }
+
+    #[test]
+    fn every_example_of_the_help_is_understood() {
+        let mut seen = 0;
+        for help in examples(&Cli::command()) {
+            // A terminal of a hundred columns folds nothing that is to be copied.
+            let long = help
+                .lines()
+                .find(|line| line.starts_with("  osculant ") && line.len() > 100);
+            assert_eq!(long, None);
+            let help = help.replace("\\\n", " ");
+            for line in help.lines().filter(|line| line.starts_with("  osculant ")) {
+                let cli = Cli::try_parse_from(line.split_whitespace())
+                    .unwrap_or_else(|error| panic!("{line}: {error}"));
+                match cli.command {
+                    Command::Train(Train {
+                        optimizer: Some(method),
+                        problem,
+                        set,
+                        ..
+                    }) => {
+                        let mut setup = Setup::new(method, problem);
+                        setup.set_all(set.iter().map(String::as_str)).unwrap();
+                        setup.build().unwrap();
+                    }
+                    Command::Compare(arguments) => {
+                        crate::compare::check(&arguments).unwrap();
+                    }
+                    _ => {}
+                }
+                seen += 1;
+            }
+        }
+        assert!(seen >= 30, "only {seen} examples were found");
+    }
+
+    /// Both ways: no option is missing from the list, and no name in it is none.
+    #[test]
+    fn the_list_of_options_is_that_of_the_optimizers() {
+        let methods = Method::value_variants();
+        let known: BTreeSet<&str> = methods
+            .iter()
+            .flat_map(|method| method.defaults(Problem::DigitsMlp))
+            .map(|(key, _)| key)
+            .collect();
+        let words: BTreeSet<&str> = OPTIONS
+            .split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'))
+            .collect();
+        for key in &known {
+            assert!(words.contains(key), "{key} is not listed");
+        }
+        let names: BTreeSet<&str> = methods.iter().map(|method| method.name()).collect();
+        for line in OPTIONS.lines().skip(1) {
+            let text = line.trim_start();
+            // What is indented further explains the line before.
+            if line.len() - text.len() > 20 {
+                continue;
+            }
+            let first = text.split_whitespace().next().unwrap();
+            let text = if line.starts_with("   ") || !(names.contains(first) || first == "all") {
+                text
+            } else {
+                text[first.len()..].trim_start()
+            };
+            if text.starts_with("those of ") {
+                continue;
+            }
+            for name in text.split("  ").next().unwrap().split(", ") {
+                assert!(known.contains(name), "'{name}' is listed and unknown");
+            }
+        }
+    }
 }

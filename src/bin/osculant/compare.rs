@@ -79,6 +79,12 @@ pub(crate) fn run(arguments: &Compare) -> Outcome {
     Ok(())
 }
 
+/// Whether the optimizers and their options can be used.
+#[cfg(test)]
+pub(crate) fn check(arguments: &Compare) -> Outcome {
+    entries(arguments).map(|_| ())
+}
+
 /// The optimizers that were asked for, with the options of `--set`.
 fn entries(arguments: &Compare) -> Outcome<Vec<Entry>> {
     let mut entries: Vec<Entry> = Vec::new();

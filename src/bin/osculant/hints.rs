@@ -122,3 +122,93 @@ impl Setup {
         found.map_or("", |(_, value)| value)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use clap::ValueEnum;
+
+    use super::*;
+    use crate::failure::Outcome;
+    use crate::feed::Feed;
+    use crate::optimizers::Method;
+
+    const ROWS: usize = 120;
+
+    /// Everything that looks at options.
+    fn try_all(setup: &Setup) -> Outcome {
+        setup.build()?;
+        Feed::new(setup, ROWS, 0).map(|_| ())
+    }
+
+    /// The settings after `--set` in a message.
+    fn settings(message: &str) -> Vec<String> {
+        let after = message.split("--set ").skip(1);
+        after
+            .filter_map(|text| text.split([',', ' ', '\n']).next())
+            .map(str::to_owned)
+            .collect()
+    }
+
+    #[test]
+    fn every_hint_about_an_option_works() {
+        for &method in Method::value_variants() {
+            for problem in [Problem::DigitsMlp, Problem::MnistMlp] {
+                let mut whole = Setup::new(method, problem).with_origin(Origin::Train);
+                whole.set("batch", "all").unwrap();
+                try_all(&whole).unwrap();
+                for (key, _) in method.defaults(problem) {
+                    for wrong in ["nonsense", "1000000", "-1", ""] {
+                        let mut setup = whole.clone();
+                        setup.set(key, wrong).unwrap();
+                        let Err(failure) = try_all(&setup) else {
+                            continue;
+                        };
+                        let message = failure.to_string();
+                        // The library's own words about a range have no hint.
+                        for setting in settings(&message) {
+                            let mut setup = setup.clone();
+                            setup.set_all([setting.as_str()]).unwrap();
+                            try_all(&setup)
+                                .unwrap_or_else(|error| panic!("{message}, and then {error}"));
+                        }
+                        assert!(
+                            wrong != "nonsense" || message.contains("--set"),
+                            "{message}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn hints_are_in_the_form_of_the_command() {
+        let hint = |origin| {
+            let setup = Setup::new(Method::NewtonCg, Problem::MnistMlp).with_origin(origin);
+            setup.bad_batch(ROWS).to_string()
+        };
+        assert!(hint(Origin::Train).ends_with("--set batch=all, or --set batch=60"));
+        assert!(
+            hint(Origin::Compare)
+                .ends_with("--set newton-cg.batch=all, or --set newton-cg.batch=60")
+        );
+        for origin in [Origin::Checkpoint, Origin::Fixed] {
+            assert!(!hint(origin).contains("--set"), "{}", hint(origin));
+        }
+    }
+
+    #[test]
+    fn a_run_that_diverges_gets_a_calmer_setting() {
+        for &method in Method::value_variants() {
+            let setup = Setup::new(method, Problem::DigitsMlp).with_origin(Origin::Train);
+            let hint = setup.calmer().unwrap();
+            let mut calmer = setup.clone();
+            calmer
+                .set_all(settings(&hint).iter().map(String::as_str))
+                .unwrap();
+            assert_ne!(calmer, setup, "{hint}");
+            calmer.build().unwrap();
+        }
+    }
+}

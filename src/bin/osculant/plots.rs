@@ -199,3 +199,51 @@ fn loss_label(loss: f64) -> String {
         format!("{loss:.0e}")
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::optimizers::{Method, Setup};
+    use crate::problems::Problem;
+    use crate::training::End;
+
+    fn run(losses: &[f64]) -> Run {
+        let points = losses.iter().enumerate().map(|(step, &loss)| Point {
+            step: step as u64,
+            work: step as f64,
+            seconds: step as f64,
+            train_loss: loss,
+            test_loss: loss,
+            test_accuracy: f64::NAN,
+        });
+        let setup = Setup::new(Method::Adam, Problem::DigitsMlp);
+        Run::new(&setup, 0, points.collect(), &End::Finished).unwrap()
+    }
+
+    /// `NaN.max(x)` is x: a loss that is not a number would be drawn as the lowest of all.
+    #[test]
+    fn losses_that_are_not_finite_are_not_drawn() {
+        let drawn = curve(&run(&[2.0, f64::NAN, f64::INFINITY, 1.0]), Axis::Work);
+        assert_eq!(drawn, [(0.0, 2.0), (3.0, 1.0)]);
+        assert!(curve(&run(&[f64::NAN]), Axis::Seconds).is_empty());
+        let (horizontal, vertical) = ranges([].iter());
+        assert!(horizontal.end > horizontal.start && vertical.end > vertical.start);
+    }
+
+    #[test]
+    fn an_evaluation_that_is_not_finite_says_so_and_survives_a_checkpoint() {
+        let run = run(&[f64::NAN]);
+        let text = crate::train::ending(&run);
+        assert!(
+            text.contains("test accuracy not finite") && text.contains("test loss is NaN"),
+            "{text}"
+        );
+        let stored = serde_json::to_string(&run.history).unwrap();
+        let read: Vec<Point> = serde_json::from_str(&stored).unwrap();
+        assert!(
+            read[0].train_loss.is_nan() && read[0].work == 0.0,
+            "{stored}"
+        );
+    }
+}

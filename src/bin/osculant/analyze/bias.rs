@@ -107,7 +107,8 @@ pub(crate) fn run(arguments: &Bias) -> Outcome {
         return Err(Failure::new(format!(
             "--batch {batch}: two batches do not fit into {} rows",
             full.len()
-        )));
+        ))
+        .hint(format!("for example --batch {}", full.len() / 2)));
     }
     let gpu = crate::place::device(point.adapter.as_deref(), point.tuning.as_deref())?;
     let mut trainer = start::trainer(&gpu, &data, point)?;

@@ -143,6 +143,15 @@ pub(crate) fn run(arguments: &Strategies) -> Outcome {
     let work = arguments.place.work(problem)?;
     let data = problem.load(arguments.place.data.as_deref())?;
     let validation = data.for_tuning()?;
+    // Trials see fewer rows than runs.
+    let most = validation.train.len();
+    let odd = |batch: &&u32| !(1..=most).contains(&(**batch as usize));
+    if let Some(batch) = arguments.batches.iter().find(odd) {
+        let message = format!("--batches {batch}: trials have {most} rows");
+        return Err(
+            Failure::new(message).hint(format!("for example --batches {}", most.div_ceil(2)))
+        );
+    }
     let gpu = arguments.place.gpu()?;
     let task = Task {
         gpu: &gpu,
