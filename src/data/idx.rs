@@ -152,8 +152,14 @@ fn read_file<const DIMENSIONS: usize>(
     let mut bytes = Vec::new();
     let wanted = expected.saturating_add(1);
     let result = reader.take(wanted).read_to_end(&mut bytes);
-    result.map_err(|error| read_error(&path, error))?;
     let found = bytes.len() as u64;
+    result.map_err(|error| match read_error(&path, error) {
+        Error::Data { message, .. } if found == expected => bad(
+            &path,
+            format!("all {expected} bytes are there, but what follows them is not the end of a gzip file: {message}"),
+        ),
+        error => error,
+    })?;
     if found < expected {
         return Err(bad(
             &path,

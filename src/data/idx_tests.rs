@@ -128,14 +128,16 @@ fn all_members_of_a_compressed_file_are_read() {
         let (train, _) = load(folder.path(), "sample").unwrap();
         assert_eq!(train.features(), [0.0, 1.0, 0.2, 0.4, 0.6, 0.8]);
 
-        for bytes in [
-            [&members[..], b"something else"].concat(),
-            members[..members.len() - 1].to_vec(),
-            [members.clone(), gzip(&[0])].concat(),
+        for (bytes, reason) in [
+            ([&members[..], b"something else"].concat(), "what follows"),
+            ([&members[..], b"junk"].concat(), "what follows"),
+            (members[..members.len() - 1].to_vec(), "ends early"),
+            ([members.clone(), gzip(&[0])].concat(), "more bytes"),
         ] {
             std::fs::write(plain.with_extension("gz"), bytes).unwrap();
             let error = load(folder.path(), "sample").unwrap_err();
             assert!(matches!(error, Error::Data { .. }), "{error}");
+            assert!(error.to_string().contains(reason), "{error}");
         }
     }
 }

@@ -88,25 +88,29 @@ impl Setup {
         }
     }
 
-    /// What to try where a run diverges: a tenth of the step length, or ten times the damping.
+    /// What to try where a run diverges: a tenth of the step length, or ten times the damping; the default, where that is calmer.
     pub(crate) fn calmer(&self) -> Option<String> {
-        let scaled = |key: &str, factor: f64| {
-            let value: f64 = self.get(key).ok()?;
-            let value = format!("{:e}", value * factor);
-            (self.has(key) && value.parse::<f64>().is_ok_and(|x| x.is_finite() && x > 0.0))
-                .then(|| self.setting(key, &value))
-                .flatten()
+        let number = |text: &str| {
+            text.parse()
+                .ok()
+                .filter(|x: &f64| x.is_finite() && *x > 0.0)
+        };
+        let of = |key: &str| {
+            let value = number(self.text(key).ok()?)?;
+            Some((value, number(self.example(key)).unwrap_or(value)))
         };
         let smaller = ["learning-rate", "step-length", "max-step-length"]
             .into_iter()
             .find_map(|key| {
-                Some(format!(
-                    "a smaller {}, {}",
-                    key.replace('-', " "),
-                    scaled(key, 0.1)?
-                ))
+                let (value, default) = of(key)?;
+                let setting = self.setting(key, &(value / 10.0).min(default).to_string())?;
+                Some(format!("a smaller {}, {setting}", key.replace('-', " ")))
             });
-        smaller.or_else(|| Some(format!("a larger damping, {}", scaled("damping", 10.0)?)))
+        smaller.or_else(|| {
+            let (value, default) = of("damping")?;
+            let setting = self.setting("damping", &(value * 10.0).max(default).to_string())?;
+            Some(format!("a larger damping, {setting}"))
+        })
     }
 
     /// The option that a text names, or the first one.
@@ -210,5 +214,8 @@ mod tests {
             assert_ne!(calmer, setup, "{hint}");
             calmer.build().unwrap();
         }
+        let mut wild = Setup::new(Method::Sgd, Problem::DigitsMlp).with_origin(Origin::Train);
+        wild.set("learning-rate", "1e30").unwrap();
+        assert!(wild.calmer().unwrap().ends_with("--set learning-rate=0.1"));
     }
 }
