@@ -148,6 +148,7 @@ pub(crate) fn partial_elements(gpu: &Gpu, len: usize) -> usize {
 pub(crate) fn check(gpu: &Gpu) -> Result<()> {
     let lanes = Division::new(gpu, ONE_WORKGROUP).lanes as u32;
     let all = [
+        (Cg::Largest, "largest element"),
         (Cg::Start, "cg start"),
         (Cg::Short, "cg short"),
         (Cg::Long, "cg long"),

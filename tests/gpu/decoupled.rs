@@ -5,7 +5,9 @@ use crate::harness::{GpuTest, Outcome};
 use crate::reference::{add, bits, dot, flat, relative_error};
 use osculant::data::{Batch, Targets, digits};
 use osculant::gpu::{Gpu, Recording};
-use osculant::linalg::{CgOptions, CgReport, Companion, ConjugateGradients, Operator};
+use osculant::linalg::{
+    CgOptions, CgReport, Companion, ConjugateGradients, Operator, Stop, Submissions,
+};
 use osculant::nn::{Activation, DataShape, Init, Loss, Model, Output, Sequential, TargetShape};
 use osculant::objective::{
     Curvature, GraphObjective, Group, GroupRequest, GroupedQuadratic, Objective, QuadraticRequest,
@@ -19,6 +21,7 @@ pub(crate) fn tests() -> Vec<GpuTest> {
     gpu_tests![
         with_the_same_examples_it_is_conjugate_gradients,
         iterates_are_those_of_the_recurrence,
+        submissions_change_no_bits_of_a_companion,
         the_model_is_that_of_the_solution,
         a_warm_start_goes_on_from_the_last_step,
         slope_and_curvature_are_unbiased,
@@ -132,6 +135,16 @@ fn pair(
     iterations: usize,
     shrinks: bool,
 ) -> Result<Pair, Any> {
+    pair_with(gpu, model, batches, &options(iterations), shrinks)
+}
+
+fn pair_with(
+    gpu: &Gpu,
+    model: Model,
+    batches: [&Batch; 2],
+    options: &CgOptions,
+    shrinks: bool,
+) -> Result<Pair, Any> {
     let mut objective = GraphObjective::new(gpu, model)?;
     let theta = objective.initial_parameters(0)?;
     let quadratic = halves(&mut objective, &theta, batches, shrinks)?;
@@ -148,7 +161,7 @@ fn pair(
         &operator(&quadratic, 0),
         &a.gradient,
         None,
-        &options(iterations),
+        options,
         &[],
         Some(&companion),
     )?;
@@ -165,6 +178,29 @@ impl Pair {
         let solution = self.cg.solution.read(self.objective.gpu())?;
         Ok((report, flat(&solution)))
     }
+}
+
+/// A small residual is known after the product that follows it, along which the companion goes, too: also where a submission ends before.
+fn submissions_change_no_bits_of_a_companion(gpu: &Gpu) -> Outcome {
+    for n in [6, 5_000] {
+        let (a, b) = (random_rows(40, n, 1), random_rows(40, n, 2));
+        let ends = options(30).with_residual_tolerance(1e-2);
+        let mut seen = Vec::new();
+        let fixed = [1, 2, 3, 5, 11, 20].map(Submissions::Fixed);
+        for submissions in fixed.into_iter().chain([Submissions::default()]) {
+            let options = ends.clone().with_submissions(submissions);
+            let pair = pair_with(gpu, least_squares(n, 0.0), [&a, &b], &options, false)?;
+            let (report, found) = pair.solve(0.1)?;
+            if report.stop != Stop::Residual {
+                return Err(format!("n = {n}: {report:?}").into());
+            }
+            seen.push((report.iterations, report.companion, found));
+        }
+        if let Some(other) = seen.iter().find(|other| **other != seen[0]) {
+            return Err(format!("n = {n}: {:?} and {:?}", seen[0].1, other.1).into());
+        }
+    }
+    Ok(())
 }
 
 fn with_the_same_examples_it_is_conjugate_gradients(gpu: &Gpu) -> Outcome {
