@@ -4,7 +4,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use osculant::data::{Dataset, Targets};
 use osculant::gpu::{Gpu, Recording};
 use osculant::nn::{Activation, Loss, Sequential};
-use osculant::objective::{Curvature, GraphObjective, Objective, QuadraticRequest};
+use osculant::objective::{Curvature, Curved, GraphObjective, QuadraticRequest, Slot};
 
 /// Name, sizes, activation, examples; an autoencoder where input and output sizes agree.
 const NETWORKS: [(&str, &[usize], Activation, usize); 4] = [
@@ -96,7 +96,7 @@ fn products(criterion: &mut Criterion) -> osculant::Result<()> {
                 fisher_diagonal: false,
                 ..QuadraticRequest::default()
             };
-            let quadratic = objective.quadratic(&theta, &batch, request)?;
+            let quadratic = objective.load_quadratic(Slot::default(), &theta, &batch, request)?;
             run(&quadratic.linearize)?;
             group.bench_function(format!("{label}: linearize"), |b| {
                 b.iter(|| run(&quadratic.linearize))

@@ -33,6 +33,7 @@ pub mod nn;
 pub mod objective;
 pub mod optim;
 pub mod random;
+mod recent;
 pub mod vector;
 
 pub use error::{Error, Result};

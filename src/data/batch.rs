@@ -37,6 +37,12 @@ impl Batch {
         self.weights.len()
     }
 
+    /// Number of examples: rows whose weight is not zero.
+    #[must_use]
+    pub fn examples(&self) -> usize {
+        self.weights.iter().filter(|weight| **weight > 0.0).count()
+    }
+
     /// What the weights add up to.
     #[must_use]
     pub fn total_weight(&self) -> f64 {

@@ -74,6 +74,14 @@ impl Basis {
         }
     }
 
+    /// The buffers that hold the vectors.
+    pub(crate) fn slices(&self) -> Vec<Slice> {
+        match &self.numbers {
+            Numbers::Full(block) => vec![block.slice().clone()],
+            Numbers::Half { words, .. } => words.clone(),
+        }
+    }
+
     /// Number of vectors.
     pub fn rank(&self) -> usize {
         self.rank

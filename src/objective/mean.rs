@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{GraphObjective, Objective, Quadratic, QuadraticRequest};
-use crate::data::Dataset;
+use super::{Curved, GraphObjective, Objective, Quadratic, QuadraticRequest, Slot};
+use crate::data::{Dataset, Role};
 use crate::error::Result;
 use crate::gpu::{Gpu, Recording, Slice};
 use crate::kernels::vector::combine;
@@ -39,12 +39,13 @@ impl MeanQuadratic {
         let count = data.len().div_ceil(rows.max(1));
         let rows = data.len().div_ceil(count);
         let mut parts = Vec::new();
+        let mut own = objective.sibling()?;
         for part in 0..count {
             let indices: Vec<usize> = (part * rows..data.len().min((part + 1) * rows)).collect();
             let share = indices.len() as f64 / data.len() as f64;
             let batch = data.batch(&indices)?.pad_to(rows)?;
-            // An objective of its own for each part, because one keeps only one batch of a size.
-            let quadratic = objective.sibling()?.quadratic(theta, &batch, request)?;
+            let slot = Slot::new(Role::Directions, part);
+            let quadratic = own.load_quadratic(slot, theta, &batch, request)?;
             parts.push((quadratic, share));
         }
         let layout = objective.layout();

@@ -1,19 +1,28 @@
-//! Objectives make quadratics: the local quadratic model of the loss on one mini-batch,
+//! Objectives give losses and gradients, and local quadratic models of the loss on one mini-batch,
 //!
 //! ```text
 //! q(d) = c + g.d + d.C d / 2      at parameters theta, on a batch
 //! ```
 //!
-//! Solvers and optimizers see nothing else of a problem.
+//! What an objective can do is a trait each: [`Objective`] has losses and gradients, [`Curved`] products with `C`, [`Parts`] parts and groups of batches.
+//! Batches are loaded into [slots](Slot), and programs compute with what is in theirs. Solvers and optimizers see nothing else of a problem.
 
+mod capability;
 mod graph_objective;
+mod losses;
 mod mean;
+mod programs;
 mod quadratic;
+mod slot;
 
 pub use crate::graph::locate::{Located, Origin};
+pub use capability::{Curved, Objective, Parts};
 pub use graph_objective::{Evaluation, GraphObjective};
+pub use losses::Losses;
 pub use mean::MeanQuadratic;
+pub use programs::Programs;
 pub use quadratic::{
-    BlockProduct, Curvature, Group, GroupRequest, GroupedQuadratic, LossProgram, Objective,
-    Quadratic, QuadraticRequest,
+    BlockProduct, Curvature, Gradient, Group, GroupRequest, GroupedQuadratic, Quadratic,
+    QuadraticRequest,
 };
+pub use slot::{Loaded, Slot};

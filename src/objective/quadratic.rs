@@ -1,13 +1,9 @@
-//! The quadratic model and the trait of what makes it.
+//! Gradients and local quadratic models, as plain data.
 
-use std::ops::Range;
-use std::sync::Arc;
-
-use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Recording, Slice};
+use super::Loaded;
+use crate::gpu::{Recording, Slice};
 use crate::graph::listing::Listing;
-use crate::graph::locate::Located;
-use crate::vector::{Block, Layout, Vector};
+use crate::vector::{Block, Vector};
 
 /// The matrix of a quadratic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -49,11 +45,24 @@ pub struct BlockProduct {
     pub width: usize,
 }
 
+/// The loss and its gradient at one vector, on the batch of a slot.
+#[derive(Debug)]
+pub struct Gradient {
+    /// `c`, one element, after `run`.
+    pub value: Slice,
+    /// `g`, after `run`.
+    pub gradient: Vector,
+    /// Computes both.
+    pub run: Recording,
+    /// What it computes with.
+    pub loaded: Loaded,
+}
+
 /// The loss near one point on one mini-batch, on the device.
 ///
 /// Replaying [`linearize`](Self::linearize) fills value, gradient and everything that products need; then each replay of
 /// [`multiply`](Self::multiply) writes `C direction` to `product`. The buffers stay the same, so a solver records its own kernels around them once.
-/// It stays valid until its objective makes another quadratic for a batch of the same number of rows.
+/// It is that of the batch which is in its slot when it is linearized.
 #[derive(Debug)]
 pub struct Quadratic {
     /// `c`, one element.
@@ -74,15 +83,13 @@ pub struct Quadratic {
     pub block: Option<BlockProduct>,
     /// The kernels of the program, their costs, and its memory.
     pub listing: Listing,
-    /// Number of examples the program runs on, padding included.
-    pub rows: usize,
+    /// What it computes with.
+    pub loaded: Loaded,
 }
 
 /// What the quadratics of the groups of a batch must be able to answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct GroupRequest {
-    /// Number of groups, of as many rows each.
-    pub groups: usize,
     /// Which matrix.
     pub curvature: Curvature,
     /// Also, with each product, the variances of the groups' slopes along its direction.
@@ -106,7 +113,7 @@ pub struct Group {
 ///
 /// Each group stands for the batch: its weights are scaled to the sum of the batch's. The loss and gradient of the batch are the means of the groups', weighted by
 /// what the groups' own weights add up to. Network and kernels see the batch as a whole; only where examples are added up are groups kept apart, so this costs
-/// what one quadratic of the batch costs, and its vectors once for each group. It stays valid as long as a [`Quadratic`] does.
+/// what one quadratic of the batch costs, and its vectors once for each group. It is that of the batch which is in its slot when it is linearized.
 #[derive(Debug)]
 pub struct GroupedQuadratic {
     /// The quadratics.
@@ -127,84 +134,6 @@ pub struct GroupedQuadratic {
     pub multiply: Recording,
     /// The kernels of the program, their costs, and its memory.
     pub listing: Listing,
-    /// Number of examples the program runs on, padding included.
-    pub rows: usize,
-}
-
-/// A program that computes the loss at one vector of parameters, on the batch of a quadratic.
-#[derive(Debug)]
-pub struct LossProgram {
-    /// The loss, one element, after replaying `run`.
-    pub value: Slice,
-    /// The program.
-    pub run: Recording,
-}
-
-/// A function of parameters and mini-batches that has local quadratic models.
-pub trait Objective {
-    /// A mini-batch.
-    type Batch;
-
-    /// The device.
-    fn gpu(&self) -> &Gpu;
-
-    /// Names, shapes and places of the parameters.
-    fn layout(&self) -> &Arc<Layout>;
-
-    /// Number of examples in a batch, for counting work.
-    fn examples(&self, batch: &Self::Batch) -> usize;
-
-    /// The rows of a batch in these ranges, as a batch that stands for the whole: with weights of the same sum.
-    ///
-    /// # Errors
-    /// A batch that is too small.
-    fn part(&self, batch: &Self::Batch, ranges: &[Range<usize>]) -> Result<Self::Batch>;
-
-    /// Number of rows of a batch, padding included.
-    fn rows(&self, batch: &Self::Batch) -> usize;
-
-    /// Loads `batch` and gives the quadratic at `theta`, ready to be linearized. Quadratics are kept: asking again with the same vector and number of
-    /// rows only loads the batch.
-    ///
-    /// # Errors
-    /// Data that do not fit the model, curvature that it does not have, limits of the device.
-    fn quadratic(
-        &mut self,
-        theta: &Vector,
-        batch: &Self::Batch,
-        request: QuadraticRequest,
-    ) -> Result<Arc<Quadratic>>;
-
-    /// Loads `batch` and gives the quadratics of its groups at `theta`, as [`quadratic`](Self::quadratic) does for the whole of it.
-    ///
-    /// # Errors
-    /// As there; rows that cannot be cut into groups; [`Error::OverLimit`] where the groups' gradients do not fit one binding; [`Error::Unsupported`] for rows
-    /// of a table at indices that are inputs, and by an objective that has no groups.
-    fn grouped(
-        &mut self,
-        _theta: &Vector,
-        _batch: &Self::Batch,
-        _request: GroupRequest,
-    ) -> Result<Arc<GroupedQuadratic>> {
-        Err(Error::Unsupported {
-            what: "quadratics of groups of examples".into(),
-            message: "this objective has only those of whole batches; use an optimizer that works with these"
-                .into(),
-        })
-    }
-
-    /// The loss at `point` on the batch of so many rows that was loaded last.
-    ///
-    /// # Errors
-    /// [`Error::Unsupported`] if there was none, limits of the device.
-    fn loss_at(&mut self, point: &Vector, rows: usize) -> Result<Arc<LossProgram>>;
-
-    /// Looks for the first number that is not finite in the loss, its gradient and the curvature products along it, at `theta` on `batch`, by computing them on
-    /// the CPU; for errors. `budget` is the number of operations that this may take; where it does not do for all examples, some are looked at.
-    ///
-    /// # Errors
-    /// Data that do not fit the model, loss of the device.
-    fn locate(&mut self, _theta: &Vector, _batch: &Self::Batch, _budget: u64) -> Result<Located> {
-        Ok(Located::Unknown)
-    }
+    /// What it computes with.
+    pub loaded: Loaded,
 }

@@ -1,5 +1,6 @@
 //! Levenberg-Marquardt damping.
 
+use super::decision::Ratio;
 use crate::error::{Error, Result};
 
 /// Largest damping: with it a step is a gradient step of no length.
@@ -76,6 +77,13 @@ impl LevenbergMarquardt {
             );
         }
         Ok(())
+    }
+
+    /// The next damping after a step whose ratio is known up to an error: where that could make a difference, the damping stays.
+    pub(super) fn judge(&self, damping: f64, ratio: Ratio) -> f64 {
+        ratio
+            .decides(|rho| self.next(damping, rho))
+            .unwrap_or(damping)
     }
 
     /// The next damping after a step with reduction ratio `rho`; a refused step counts as a bad one.

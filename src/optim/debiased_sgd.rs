@@ -1,15 +1,20 @@
 //! Gradient descent with step lengths that other examples measure.
 
+use std::ops::Range;
 use std::sync::Arc;
-use std::time::Instant;
 
+use super::engine::Clock;
 use super::first_order::missing;
 use super::optimizer::{Optimizer, OptimizerState};
 use super::report::StepReport;
+use super::saved;
+use super::work::Work;
+use crate::data::Role;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recording, Slice};
 use crate::kernels::vector::{combine, inner_products, partial_elements};
-use crate::objective::{Curvature, Objective, Quadratic, QuadraticRequest};
+use crate::objective::{Curvature, Parts, Quadratic, QuadraticRequest, Slot};
+use crate::recent::Recent;
 use crate::vector::Vector;
 
 /// Name of the number that a state must have.
@@ -146,23 +151,10 @@ impl DebiasedSgdOptions {
     }
 }
 
-/// What a submission does with a part of the batch.
-#[derive(Clone, Copy, PartialEq)]
-enum Stage {
-    /// Gradient of the first part.
-    First,
-    /// Gradient of the second part, and its slope and curvature along the first one's.
-    Second,
-    /// Curvature of the first part along the second one's gradient.
-    Back,
-}
-
 /// Results start at multiples of this many elements.
 const STRIDE: usize = 64;
 
 struct Memory {
-    /// Of both parts.
-    gradients: [Vector; 2],
     step: Vector,
     trial: Vector,
     /// Of both parts, [`STRIDE`] apart.
@@ -172,6 +164,14 @@ struct Memory {
     partials: Slice,
     /// Of both gradients in the step, then of parameters and step.
     coefficients: Slice,
+}
+
+/// What is recorded for the quadratics of two parts.
+struct Workspace {
+    parts: [Arc<Quadratic>; 2],
+    theta: Vector,
+    measure: Recording,
+    take: Recording,
 }
 
 /// What the host reads.
@@ -204,8 +204,7 @@ pub struct DebiasedSgd {
     options: DebiasedSgdOptions,
     steps: usize,
     memory: Option<Memory>,
-    stages: Vec<(Arc<Quadratic>, Stage, Recording)>,
-    moves: Vec<(Vector, Recording)>,
+    workspaces: Recent<Workspace>,
 }
 
 impl DebiasedSgd {
@@ -219,92 +218,12 @@ impl DebiasedSgd {
             options,
             steps: 0,
             memory: None,
-            stages: Vec::new(),
-            moves: Vec::new(),
+            workspaces: Recent::default(),
         })
     }
 
-    /// Loads a part of the batch for a stage.
-    fn stage<O: Objective + ?Sized>(
-        &mut self,
-        memory: &Memory,
-        objective: &mut O,
-        theta: &Vector,
-        batch: &O::Batch,
-        stage: Stage,
-    ) -> Result<usize> {
-        let curvature = match stage {
-            Stage::First => Curvature::None,
-            Stage::Second | Stage::Back => Curvature::GaussNewton,
-        };
-        let request = QuadraticRequest {
-            curvature,
-            ..QuadraticRequest::default()
-        };
-        let quadratic = objective.quadratic(theta, batch, request)?;
-        let known = |(q, s, _): &(Arc<Quadratic>, Stage, Recording)| {
-            Arc::ptr_eq(q, &quadratic) && *s == stage
-        };
-        if let Some(at) = self.stages.iter().position(known) {
-            return Ok(at);
-        }
-        let run = memory.record(objective.gpu(), &quadratic, stage)?;
-        self.stages.push((quadratic, stage, run));
-        Ok(self.stages.len() - 1)
-    }
-
-    /// Gradients of both parts, and what each sees along the other's.
-    fn measure<O: Objective + ?Sized>(
-        &mut self,
-        memory: &Memory,
-        objective: &mut O,
-        theta: &Vector,
-        parts: &[O::Batch; 2],
-    ) -> Result<Measured> {
-        let gpu = objective.gpu().clone();
-        let mut stages = vec![(Stage::First, &parts[0]), (Stage::Second, &parts[1])];
-        if self.options.cross_fit {
-            stages.push((Stage::Back, &parts[0]));
-        }
-        for (stage, part) in stages {
-            let at = self.stage(memory, objective, theta, part, stage)?;
-            // Submitted before the next part is loaded into the same buffers.
-            gpu.submit(|recorder| recorder.replay(&self.stages[at].2))?;
-        }
-        let read = gpu.read(&[&memory.losses, &memory.sums])?;
-        let [losses, sums] = &read[..] else {
-            return Err(missing("sums"));
-        };
-        let sum = |at: usize| f64::from(sums[at]);
-        Ok(Measured {
-            losses: [f64::from(losses[0]), f64::from(losses[STRIDE])],
-            slope: sum(0),
-            squares: [sum(1), sum(2)],
-            curvatures: [sum(3), if self.options.cross_fit { sum(6) } else { 0.0 }],
-        })
-    }
-
-    fn take(
-        &mut self,
-        memory: &Memory,
-        gpu: &Gpu,
-        theta: &Vector,
-        lengths: [f64; 2],
-    ) -> Result<()> {
-        let at = match self.moves.iter().position(|(t, _)| t.is_same(theta)) {
-            Some(at) => at,
-            None => {
-                let run = memory.record_move(gpu, theta)?;
-                self.moves.push((theta.clone(), run));
-                self.moves.len() - 1
-            }
-        };
-        let [one, two] = lengths.map(|length| -length as f32);
-        gpu.upload(&memory.coefficients, 0, &[one, two, 1.0, 1.0])?;
-        gpu.submit(|recorder| recorder.replay(&self.moves[at].1))
-    }
-
-    fn step_in<O: Objective + ?Sized>(
+    /// One step, of which the last thing that may fail is what moves the parameters.
+    fn step_in<O: Parts + ?Sized>(
         &mut self,
         memory: &Memory,
         objective: &mut O,
@@ -312,16 +231,49 @@ impl DebiasedSgd {
         batch: &O::Batch,
     ) -> Result<StepReport> {
         let gpu = objective.gpu().clone();
+        let options = &self.options;
         let rows = objective.rows(batch);
-        let cut = (self.options.directions * rows as f64).round() as usize;
+        let cut = (options.directions * rows as f64).round() as usize;
         let cut = cut.clamp(1, rows.saturating_sub(1).max(1)).min(rows);
-        let (first, second) = (0..cut, cut..rows);
+        let mut part = |range: Range<usize>, role: Role, curvature: Curvature| {
+            let part = objective.part(batch, &[range])?;
+            let loaded = objective.load(Slot::new(role, 0), &part)?;
+            let request = QuadraticRequest {
+                curvature,
+                ..QuadraticRequest::default()
+            };
+            objective.quadratic(theta, &loaded, request)
+        };
+        let back = if options.cross_fit {
+            Curvature::GaussNewton
+        } else {
+            Curvature::None
+        };
         let parts = [
-            objective.part(batch, &[first])?,
-            objective.part(batch, &[second])?,
+            part(0..cut, Role::Directions, back)?,
+            part(cut..rows, Role::Steps, Curvature::GaussNewton)?,
         ];
-        let examples = parts.each_ref().map(|part| objective.examples(part) as f64);
-        let measured = self.measure(memory, objective, theta, &parts)?;
+        let examples = parts.each_ref().map(|part| part.loaded.examples);
+        let known = |w: &Workspace| {
+            let same = w.parts.iter().zip(&parts).all(|(a, b)| Arc::ptr_eq(a, b));
+            same && w.theta.is_same(theta)
+        };
+        let workspace = self.workspaces.find_or(known, 0, || {
+            Ok::<_, Error>(Workspace {
+                measure: memory.record(&gpu, &parts, options.cross_fit)?,
+                take: memory.record_move(&gpu, theta, &parts)?,
+                parts: parts.clone(),
+                theta: theta.clone(),
+            })
+        })?;
+        let read = gpu.submit_and_read(
+            |recorder| {
+                recorder.replay(&workspace.measure);
+                Ok(())
+            },
+            &[&memory.losses, &memory.sums],
+        )?;
+        let measured = Measured::new(&read, options.cross_fit)?;
         measured.check()?;
         let Measured {
             losses,
@@ -329,15 +281,14 @@ impl DebiasedSgd {
             squares,
             curvatures,
         } = measured;
-        let options = &self.options;
         let mut lengths = [options.length(slope, curvatures[0], squares[0]), 0.0];
-        // A gradient of each part, and a product.
-        let mut work = examples[0] + 3.0 * examples[1];
+        let mut work = Work::default();
+        work.gradients(1, examples[0] + examples[1]);
+        work.products(1, examples[1]);
         if options.cross_fit {
             lengths[1] = options.length(slope, curvatures[1], squares[1]);
             lengths = lengths.map(|length| 0.5 * length);
-            // Linearized again.
-            work += 3.0 * examples[0];
+            work.products(1, examples[0]);
         }
         // |a g + b g'|
         let norm = |[a, b]: [f64; 2]| {
@@ -347,10 +298,13 @@ impl DebiasedSgd {
         let step_norm = norm(lengths);
         let accepted = step_norm > 0.0;
         if accepted {
-            self.take(memory, &gpu, theta, lengths)?;
+            let [one, two] = lengths.map(|length| -length as f32);
+            gpu.upload(&memory.coefficients, 0, &[one, two, 1.0, 1.0])?;
+            gpu.submit(|recorder| recorder.replay(&workspace.take))?;
         }
         self.steps += 1;
-        let shares = examples.map(|count| count / (examples[0] + examples[1]));
+        let all = (examples[0] + examples[1]) as f64;
+        let shares = examples.map(|count| count as f64 / all);
         Ok(StepReport {
             loss_before: shares[0] * losses[0] + shares[1] * losses[1],
             gradient_norm: norm(shares),
@@ -358,13 +312,26 @@ impl DebiasedSgd {
             accepted,
             step_length: Some(lengths[0] + lengths[1]),
             damping: Some(self.options.damping),
-            work,
+            work: work.in_examples(),
             ..StepReport::default()
         })
     }
 }
 
 impl Measured {
+    fn new(read: &[Vec<f32>], cross_fit: bool) -> Result<Self> {
+        let [losses, sums] = read else {
+            return Err(missing("sums"));
+        };
+        let sum = |at: usize| f64::from(sums[at]);
+        Ok(Self {
+            losses: [f64::from(losses[0]), f64::from(losses[STRIDE])],
+            slope: sum(0),
+            squares: [sum(1), sum(2)],
+            curvatures: [sum(3), if cross_fit { sum(6) } else { 0.0 }],
+        })
+    }
+
     fn check(&self) -> Result<()> {
         let finite = |numbers: &[f64]| numbers.iter().all(|x| x.is_finite());
         let what = if !finite(&self.losses) {
@@ -384,12 +351,11 @@ impl Measured {
 }
 
 impl Memory {
-    fn new<O: Objective + ?Sized>(objective: &O) -> Result<Self> {
+    fn new<O: Parts + ?Sized>(objective: &O) -> Result<Self> {
         let (gpu, layout) = (objective.gpu(), objective.layout());
         let new = |label: &str| Vector::new(gpu, label, layout);
         let step = new("step")?;
         Ok(Self {
-            gradients: [new("gradient of one part")?, new("gradient of the other")?],
             trial: new("trial point")?,
             losses: gpu.buffer("losses", 2 * STRIDE)?,
             sums: gpu.buffer("inner products", 9)?,
@@ -399,35 +365,37 @@ impl Memory {
         })
     }
 
-    fn record(&self, gpu: &Gpu, quadratic: &Quadratic, stage: Stage) -> Result<Recording> {
-        let mut run = quadratic.linearize.clone();
-        let [one, two] = self.gradients.each_ref().map(Vector::slice);
-        let gradient = quadratic.gradient.slice();
-        let (along, first) = match stage {
-            Stage::First => {
-                run.copy(&quadratic.value, &self.losses.slice(0..1)?)?;
-                run.copy(gradient, one)?;
-                return Ok(run);
-            }
-            Stage::Second => {
-                let place = self.losses.slice(STRIDE..STRIDE + 1)?;
-                run.copy(&quadratic.value, &place)?;
-                run.copy(gradient, two)?;
-                inner_products(gpu, &mut run, (&self.sums, 0), &self.partials, one, two)?;
-                (one, 3)
-            }
-            Stage::Back => (two, 6),
-        };
-        run.copy(along, quadratic.direction.slice())?;
-        run.append(quadratic.multiply.clone());
-        let (sums, product) = ((&self.sums, first), quadratic.product.slice());
-        inner_products(gpu, &mut run, sums, &self.partials, along, product)?;
+    /// Records gradients of both parts, and what each sees along the other's.
+    fn record(&self, gpu: &Gpu, parts: &[Arc<Quadratic>; 2], cross_fit: bool) -> Result<Recording> {
+        let mut run = Recording::new();
+        for (number, part) in parts.iter().enumerate() {
+            let place = STRIDE * number;
+            run.append(part.linearize.clone());
+            run.copy(&part.value, &self.losses.slice(place..place + 1)?)?;
+        }
+        let [one, two] = parts.each_ref().map(|part| part.gradient.slice());
+        inner_products(gpu, &mut run, (&self.sums, 0), &self.partials, one, two)?;
+        let mut sides = vec![(one, &parts[1], 3)];
+        if cross_fit {
+            sides.push((two, &parts[0], 6));
+        }
+        for (along, part, first) in sides {
+            run.copy(along, part.direction.slice())?;
+            run.append(part.multiply.clone());
+            let (sums, product) = ((&self.sums, first), part.product.slice());
+            inner_products(gpu, &mut run, sums, &self.partials, along, product)?;
+        }
         Ok(run)
     }
 
-    fn record_move(&self, gpu: &Gpu, theta: &Vector) -> Result<Recording> {
+    fn record_move(
+        &self,
+        gpu: &Gpu,
+        theta: &Vector,
+        parts: &[Arc<Quadratic>; 2],
+    ) -> Result<Recording> {
         let mut run = Recording::new();
-        let [one, two] = self.gradients.each_ref().map(Vector::slice);
+        let [one, two] = parts.each_ref().map(|part| part.gradient.slice());
         let (step, trial) = (self.step.slice(), self.trial.slice());
         let factors = &self.coefficients;
         combine(gpu, &mut run, step, one, two, (factors, 0))?;
@@ -437,7 +405,7 @@ impl Memory {
     }
 }
 
-impl<O: Objective + ?Sized> Optimizer<O> for DebiasedSgd {
+impl<O: Parts + ?Sized> Optimizer<O> for DebiasedSgd {
     fn name(&self) -> &'static str {
         "debiased-sgd"
     }
@@ -448,21 +416,15 @@ impl<O: Objective + ?Sized> Optimizer<O> for DebiasedSgd {
         theta: &Vector,
         batch: &O::Batch,
     ) -> Result<StepReport> {
-        let start = Instant::now();
         let gpu = objective.gpu().clone();
-        let (readbacks, looks) = (gpu.readbacks(), gpu.looks());
+        let clock = Clock::start(&gpu);
         let memory = match self.memory.take() {
             Some(memory) => memory,
             None => Memory::new(objective)?,
         };
         let result = self.step_in(&memory, objective, theta, batch);
         self.memory = Some(memory);
-        Ok(StepReport {
-            readbacks: gpu.readbacks() - readbacks,
-            looks: gpu.looks() - looks,
-            seconds: start.elapsed().as_secs_f64(),
-            ..result?
-        })
+        Ok(clock.stop(&gpu, result?))
     }
 
     fn state(&self, _: &O) -> Result<OptimizerState> {
@@ -473,8 +435,8 @@ impl<O: Objective + ?Sized> Optimizer<O> for DebiasedSgd {
     }
 
     fn restore(&mut self, _: &O, state: &OptimizerState) -> Result<()> {
-        let steps = state.scalar(STEPS).ok_or_else(|| missing(STEPS))?;
-        self.steps = steps as usize;
+        saved::only(state, &[STEPS])?;
+        self.steps = saved::count(state, STEPS)?;
         Ok(())
     }
 }

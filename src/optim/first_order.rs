@@ -1,17 +1,20 @@
 //! Baselines: SGD with momentum, Adam and AdamW.
 
 use std::sync::Arc;
-use std::time::Instant;
 
+use super::engine::Clock;
 use super::optimizer::{Optimizer, OptimizerState};
 use super::report::StepReport;
+use super::saved;
+use super::work::Work;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recording, Slice};
 use crate::kernels::vector::{
     FIRST_ORDER_LOSS, FIRST_ORDER_SCALARS, FIRST_ORDER_SUMS, FirstOrderMethod, FirstOrderOperands,
     first_order, inner_products, partial_elements,
 };
-use crate::objective::{Curvature, Objective, Quadratic, QuadraticRequest};
+use crate::objective::{Gradient, Objective, Slot};
+use crate::recent::Recent;
 use crate::vector::{Layout, Vector};
 
 /// Settings of [`Sgd`].
@@ -253,19 +256,29 @@ impl Moments {
         &scalars[FIRST_ORDER_SUMS..]
     }
 
-    /// Records a step of `theta`, which does nothing where the loss, the gradient or the step is not finite.
-    pub(super) fn record(
+    /// Records what must be known before a step: the loss and the inner products.
+    pub(super) fn record_sums(
         &self,
         gpu: &Gpu,
         recording: &mut Recording,
-        theta: &Vector,
         gradient: &Vector,
         loss: &Slice,
     ) -> Result<()> {
         let (g, m) = (gradient.slice(), self.first.slice());
         recording.copy_part(loss, 0, &self.scalars, FIRST_ORDER_LOSS, 1)?;
         let sums = (&self.scalars, FIRST_ORDER_SUMS);
-        inner_products(gpu, recording, sums, &self.partials, g, m)?;
+        inner_products(gpu, recording, sums, &self.partials, g, m)
+    }
+
+    /// Records a step of `theta` after that, which does nothing where the loss, the gradient or the step is not finite.
+    pub(super) fn record_step(
+        &self,
+        gpu: &Gpu,
+        recording: &mut Recording,
+        theta: &Vector,
+        gradient: &Vector,
+    ) -> Result<()> {
+        let (g, m) = (gradient.slice(), self.first.slice());
         let operands = FirstOrderOperands {
             theta: theta.slice(),
             first_moment: m,
@@ -304,7 +317,7 @@ impl Moments {
         let vectors = self.remembered();
         let values = vectors
             .iter()
-            .map(|(name, _)| state.vector(name).ok_or_else(|| missing(name)))
+            .map(|(name, vector)| saved::vector(state, name, vector.layout()))
             .collect::<Result<Vec<_>>>()?;
         for ((_, vector), values) in vectors.into_iter().zip(values) {
             vector.write(gpu, values)?;
@@ -316,8 +329,16 @@ impl Moments {
 /// Buffers of a first-order method, made at the first step.
 struct Memory {
     moments: Moments,
-    /// Kernels of a whole step, for each quadratic seen.
-    steps: Vec<(Arc<Quadratic>, Vector, Recording)>,
+    /// Kernels of a whole step, for each gradient seen.
+    steps: Recent<Step>,
+}
+
+/// The kernels of a step: what is read before it is taken, and what takes it.
+struct Step {
+    gradient: Arc<Gradient>,
+    theta: Vector,
+    measure: Recording,
+    take: Recording,
 }
 
 /// Steps that may be longer are refused, so that parameters stay finite; the kernel has the same number.
@@ -353,7 +374,7 @@ impl FirstOrder {
             let (gpu, layout) = (objective.gpu(), objective.layout());
             self.memory = Some(Memory {
                 moments: Moments::new(gpu, layout, self.method)?,
-                steps: Vec::new(),
+                steps: Recent::default(),
             });
         }
         self.memory.as_mut().ok_or_else(|| Error::Length {
@@ -370,45 +391,36 @@ impl FirstOrder {
         batch: &O::Batch,
         settings: [f32; 8],
     ) -> Result<StepReport> {
-        let start = Instant::now();
-        let request = QuadraticRequest {
-            curvature: Curvature::None,
-            fisher_diagonal: false,
-            ..QuadraticRequest::default()
-        };
-        let quadratic = objective.quadratic(theta, batch, request)?;
         let gpu = objective.gpu().clone();
+        let clock = Clock::start(&gpu);
+        let loaded = objective.load(Slot::default(), batch)?;
+        let gradient = objective.gradient(theta, &loaded)?;
         let memory = self.memory(objective)?;
-        let known = memory
-            .steps
-            .iter()
-            .position(|(q, t, _)| Arc::ptr_eq(q, &quadratic) && t.is_same(theta));
-        let at = match known {
-            Some(at) => at,
-            None => {
-                let mut recording = quadratic.linearize.clone();
-                let (gradient, loss) = (&quadratic.gradient, &quadratic.value);
-                let moments = &memory.moments;
-                moments.record(&gpu, &mut recording, theta, gradient, loss)?;
-                memory
-                    .steps
-                    .push((Arc::clone(&quadratic), theta.clone(), recording));
-                memory.steps.len() - 1
-            }
-        };
-        let (readbacks, looks) = (gpu.readbacks(), gpu.looks());
-        memory.moments.upload(&gpu, &settings)?;
-        let recording = &memory.steps[at].2;
+        let moments = &memory.moments;
+        let known = |s: &Step| Arc::ptr_eq(&s.gradient, &gradient) && s.theta.is_same(theta);
+        let step = memory.steps.find_or(known, 0, || {
+            let mut measure = gradient.run.clone();
+            moments.record_sums(&gpu, &mut measure, &gradient.gradient, &gradient.value)?;
+            let mut take = Recording::new();
+            moments.record_step(&gpu, &mut take, theta, &gradient.gradient)?;
+            Ok::<_, Error>(Step {
+                gradient: Arc::clone(&gradient),
+                theta: theta.clone(),
+                measure,
+                take,
+            })
+        })?;
+        moments.upload(&gpu, &settings)?;
         let read = gpu.submit_and_read(
             |recorder| {
-                recorder.replay(recording);
+                recorder.replay(&step.measure);
                 Ok(())
             },
-            &[memory.moments.reads()],
+            &[moments.reads()],
         )?;
         let sums = Moments::sums(&read[0]);
         let (loss, square) = (f64::from(Moments::loss(&read[0])), f64::from(sums[1]));
-        if !loss.is_finite() || !memory.moments.moves(&settings, sums) {
+        if !loss.is_finite() || !moments.moves(&settings, sums) {
             return Err(Error::NotFinite {
                 what: if !loss.is_finite() {
                     "the loss".into()
@@ -420,17 +432,19 @@ impl FirstOrder {
                 advice: "Use a smaller learning rate, or check the data.",
             });
         }
+        // The last thing that may fail: where it does, nothing has moved.
+        gpu.submit(|recorder| recorder.replay(&step.take))?;
         self.steps += 1;
-        Ok(StepReport {
+        let mut work = Work::default();
+        work.gradients(1, loaded.examples);
+        let report = StepReport {
             loss_before: loss,
             gradient_norm: square.sqrt(),
             accepted: true,
-            work: objective.examples(batch) as f64,
-            readbacks: gpu.readbacks() - readbacks,
-            looks: gpu.looks() - looks,
-            seconds: start.elapsed().as_secs_f64(),
+            work: work.in_examples(),
             ..StepReport::default()
-        })
+        };
+        Ok(clock.stop(&gpu, report))
     }
 
     fn state<O: Objective + ?Sized>(&self, objective: &O) -> Result<OptimizerState> {
@@ -449,8 +463,9 @@ impl FirstOrder {
         objective: &O,
         state: &OptimizerState,
     ) -> Result<()> {
-        let steps = state.scalar("steps").ok_or_else(|| missing("steps"))?;
-        if steps > 0.0 {
+        saved::only(state, &["steps"])?;
+        let steps = saved::count(state, "steps")?;
+        if steps > 0 {
             let gpu = objective.gpu().clone();
             self.memory(objective)?.moments.restore(&gpu, state)?;
         } else {

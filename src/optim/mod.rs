@@ -3,11 +3,13 @@
 //! [`NewtonCg`], [`DecoupledNewtonCg`] and [`LowRankSaddleFreeNewton`] are the second-order ones; [`DebiasedSgd`] knows the curvature along one direction; [`Sgd`] and [`Adam`] are
 //! baselines. All change parameters only when a step has succeeded.
 
-mod candidates;
 mod damping;
 mod debiased_sgd;
+mod decision;
 mod decoupled;
+mod engine;
 mod first_order;
+mod judge;
 mod lrsfn;
 mod newton_cg;
 mod not_finite;
@@ -16,6 +18,8 @@ mod origin;
 mod report;
 mod saved;
 mod strategy;
+mod undo;
+mod work;
 
 pub use damping::LevenbergMarquardt;
 pub use debiased_sgd::{DebiasedSgd, DebiasedSgdOptions};

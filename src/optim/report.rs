@@ -10,6 +10,9 @@ pub struct StepReport {
     pub loss_before: f64,
     /// Loss after the step, where the method computes it.
     pub loss_after: Option<f64>,
+    /// Change of the loss by the step, where the method computes it: from differences of examples' losses, where the objective has them, so that it keeps its
+    /// digits where it is far smaller than the loss.
+    pub loss_change: Option<f64>,
     /// `|g|`.
     pub gradient_norm: f64,
     /// Length of the step taken; 0 if it was refused.

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use super::first_order::missing;
 use super::optimizer::OptimizerState;
 use crate::error::{Error, Result};
+use crate::vector::Layout;
 
 /// The number of that name, which must be in a range.
 ///
@@ -27,6 +28,45 @@ pub(super) fn number(
             range.end()
         ),
     })
+}
+
+/// The vector of that name, whose tensors must have the sizes of a layout and finite numbers.
+///
+/// # Errors
+/// [`Error::Data`] where it is missing or damaged, [`Error::Length`] where it is of another model.
+pub(super) fn vector<'s>(
+    state: &'s OptimizerState,
+    name: &str,
+    layout: &Layout,
+) -> Result<&'s [Vec<f32>]> {
+    let tensors = state.vector(name).ok_or_else(|| missing(name))?;
+    let entries = layout.entries();
+    if tensors.len() != entries.len() {
+        return Err(Error::Length {
+            what: format!("the list of tensors of '{name}'"),
+            found: tensors.len(),
+            expected: entries.len(),
+        });
+    }
+    for (tensor, entry) in tensors.iter().zip(entries) {
+        if tensor.len() != entry.elements() {
+            return Err(Error::Length {
+                what: format!("tensor '{}' of '{name}'", entry.name),
+                found: tensor.len(),
+                expected: entry.elements(),
+            });
+        }
+        if let Some(place) = tensor.iter().position(|x| !x.is_finite()) {
+            return Err(Error::Data {
+                what: "optimizer state".into(),
+                message: format!(
+                    "element {place} of tensor '{}' of '{name}' is {}; the file is damaged",
+                    entry.name, tensor[place]
+                ),
+            });
+        }
+    }
+    Ok(tensors)
 }
 
 /// A count of steps.

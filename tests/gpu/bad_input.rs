@@ -8,7 +8,7 @@ use osculant::gpu::Gpu;
 use osculant::graph::{DType, Graph};
 use osculant::linalg::{CgOptions, ConjugateGradients, Operator};
 use osculant::nn::{DataShape, Init, Loss, Model, Output, Sequential, TargetShape};
-use osculant::objective::{Curvature, GraphObjective, Objective, QuadraticRequest};
+use osculant::objective::{Curvature, Curved, GraphObjective, Objective, QuadraticRequest, Slot};
 use osculant::optim::{
     Adam, AdamOptions, LevenbergMarquardt, NewtonCg, NewtonCgOptions, Optimizer, Preconditioner,
     Sgd, SgdOptions,
@@ -241,7 +241,8 @@ fn batches_that_do_not_fit_are_refused_and_theta_stays(gpu: &Gpu) -> Outcome {
             },
             ..good.clone()
         };
-        let outcome = objective.quadratic(&theta, &batch, request(Curvature::None));
+        let outcome =
+            objective.load_quadratic(Slot::default(), &theta, &batch, request(Curvature::None));
         refused("targets", outcome, is_data, part)?;
     }
     Ok(())
@@ -382,7 +383,12 @@ fn models_with_mistakes_are_refused(gpu: &Gpu) -> Outcome {
         // Some mistakes show only in a batch of more than one row.
         let outcome = GraphObjective::new(gpu, model.clone()).and_then(|mut objective| {
             let theta = objective.initial_parameters(1)?;
-            objective.quadratic(&theta, &batch_for(&model, 3, 1), request(Curvature::None))
+            objective.load_quadratic(
+                Slot::default(),
+                &theta,
+                &batch_for(&model, 3, 1),
+                request(Curvature::None),
+            )
         });
         match outcome {
             Ok(_) => return Err(format!("{what}: no error").into()),
@@ -408,7 +414,8 @@ fn models_with_mistakes_are_refused(gpu: &Gpu) -> Outcome {
     };
     let mut objective = GraphObjective::new(gpu, model)?;
     let theta = objective.initial_parameters(1)?;
-    let outcome = objective.quadratic(&theta, &batch, request(Curvature::None));
+    let outcome =
+        objective.load_quadratic(Slot::default(), &theta, &batch, request(Curvature::None));
     refused("label of no classes", outcome, is_data, "label 0")
 }
 
@@ -571,7 +578,7 @@ fn networks_beyond_the_device_are_refused(gpu: &Gpu) -> Outcome {
     let theta = objective.initial_parameters(1)?;
     let batch = batch_for(objective.model(), 1, 1);
     // Fused or not: an error, or a program without that buffer.
-    let _ = objective.quadratic(&theta, &batch, request(Curvature::Hessian));
+    let _ = objective.load_quadratic(Slot::default(), &theta, &batch, request(Curvature::Hessian));
     gpu.check()?;
     Ok(())
 }
@@ -590,7 +597,12 @@ fn gauss_newton_of_a_loss_beside_the_outputs_is_refused(gpu: &Gpu) -> Outcome {
     let mut objective = GraphObjective::new(gpu, model)?;
     let theta = objective.initial_parameters(1)?;
     let batch = batch_for(objective.model(), 3, 1);
-    let outcome = objective.quadratic(&theta, &batch, request(Curvature::GaussNewton));
+    let outcome = objective.load_quadratic(
+        Slot::default(),
+        &theta,
+        &batch,
+        request(Curvature::GaussNewton),
+    );
     refused("Gauss-Newton", outcome, is_unsupported, "scale")?;
     let before = bits(&theta.read(gpu)?);
     let mut newton = NewtonCg::new(NewtonCgOptions::default())?;
@@ -604,7 +616,7 @@ fn gauss_newton_of_a_loss_beside_the_outputs_is_refused(gpu: &Gpu) -> Outcome {
         return Err("theta changed".into());
     }
     // The Hessian has no need of outputs.
-    objective.quadratic(&theta, &batch, request(Curvature::Hessian))?;
+    objective.load_quadratic(Slot::default(), &theta, &batch, request(Curvature::Hessian))?;
     Ok(())
 }
 
@@ -639,7 +651,7 @@ fn fisher_diagonal_of_an_unsupported_structure_is_refused(gpu: &Gpu) -> Outcome 
             fisher_diagonal: true,
             ..QuadraticRequest::default()
         };
-        let outcome = objective.quadratic(&theta, &batch, request);
+        let outcome = objective.load_quadratic(Slot::default(), &theta, &batch, request);
         refused("Fisher", outcome, is_unsupported, "empirical Fisher")?;
     }
     Ok(())
@@ -779,7 +791,12 @@ fn solves_with_bad_arguments_are_refused(gpu: &Gpu) -> Outcome {
     );
     let mut objective = GraphObjective::new(gpu, model)?;
     let theta = objective.initial_parameters(0)?;
-    let quadratic = objective.quadratic(&theta, &no_data(), request(Curvature::Hessian))?;
+    let quadratic = objective.load_quadratic(
+        Slot::default(),
+        &theta,
+        &no_data(),
+        request(Curvature::Hessian),
+    )?;
     let operator = Operator::from(quadratic.as_ref());
     let options = CgOptions::default();
     let cg = ConjugateGradients::new(gpu, &operator, &quadratic.gradient, None, &options, &[])?;
@@ -800,11 +817,10 @@ fn solves_with_bad_arguments_are_refused(gpu: &Gpu) -> Outcome {
     let other = Vector::new(gpu, "other", &std::sync::Arc::new(Layout::new(&tensors)?))?;
     let outcome = ConjugateGradients::new(gpu, &operator, &other, None, &options, &[]);
     refused("layout", outcome, is_length, "")?;
-    // A loss of another number of rows than any batch seen.
-    let elsewhere = GraphObjective::new(gpu, classifier())?
-        .loss_at(&theta, quadratic.rows)
-        .map(|_| ());
-    refused("loss", elsewhere, is_unsupported, "none was loaded")
+    // What was loaded elsewhere.
+    let mut elsewhere = GraphObjective::new(gpu, classifier())?;
+    let outcome = elsewhere.gradient(&theta, &quadratic.loaded);
+    refused("loss", outcome.map(|_| ()), is_unsupported, "load it first")
 }
 
 fn states_that_do_not_fit_are_refused(gpu: &Gpu) -> Outcome {

@@ -14,7 +14,7 @@ use osculant::graph::node::elements;
 use osculant::graph::twin::{Leaves, evaluate};
 use osculant::graph::{Graph, NodeId};
 use osculant::nn::{Activation, Loss, Sequential};
-use osculant::objective::{Curvature, GraphObjective, Objective, QuadraticRequest};
+use osculant::objective::{Curvature, Curved, GraphObjective, Objective, QuadraticRequest, Slot};
 use osculant::random::Philox;
 use proptest::test_runner::TestCaseError;
 use rand::RngExt;
@@ -275,7 +275,8 @@ fn an_objectives_block_is_its_single_products(gpu: &Gpu) -> Outcome {
                 block: 5,
                 ..QuadraticRequest::default()
             };
-            let quadratic = objective.quadratic(&theta, &data.full_batch(), request)?;
+            let quadratic =
+                objective.load_quadratic(Slot::default(), &theta, &data.full_batch(), request)?;
             let block = quadratic.block.as_ref().ok_or("no block")?;
             assert_eq!(block.width, if memory == 0 { 1 } else { 5 });
             let directions: Vec<Vec<Vec<f32>>> = (0..5)

@@ -9,7 +9,7 @@ use osculant::data::{Batch, Targets};
 use osculant::gpu::Gpu;
 use osculant::linalg::{CgOptions, CgReport, ConjugateGradients, Operator, Stop, Submissions};
 use osculant::nn::{DataShape, Init, Loss, Model, Output, Sequential, TargetShape};
-use osculant::objective::{Curvature, GraphObjective, Objective, Quadratic, QuadraticRequest};
+use osculant::objective::{Curvature, Curved, GraphObjective, Quadratic, QuadraticRequest, Slot};
 use osculant::optim::{LevenbergMarquardt, NewtonCg, NewtonCgOptions, Optimizer};
 use osculant::random::Philox;
 use rand::RngExt;
@@ -136,7 +136,7 @@ impl Solve {
             fisher_diagonal: false,
             ..QuadraticRequest::default()
         };
-        let quadratic = objective.quadratic(&theta, &no_data(), request)?;
+        let quadratic = objective.load_quadratic(Slot::default(), &theta, &no_data(), request)?;
         let inverse = match inverse {
             Some(values) => Some(vector(gpu, &objective, &vec![values.to_vec()])?),
             None => None,

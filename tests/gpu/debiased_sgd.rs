@@ -113,7 +113,7 @@ fn a_step_is_the_formula(gpu: &Gpu) -> Outcome {
             if options.cross_fit {
                 lengths[1] = length(&gradients[1], &parts[0]);
                 lengths = lengths.map(|length| 0.5 * length);
-                work += 3.0 * cut as f64;
+                work += 2.0 * cut as f64;
             }
             let moves: Vec<f64> = (0..N)
                 .map(|i| -lengths[0] * gradients[0][i] - lengths[1] * gradients[1][i])

@@ -8,7 +8,7 @@ use osculant::linalg::{
     Basis, BlockOperator, EigenOptions, RandomizedEigensolver, Sketch, Storage,
 };
 use osculant::nn::Model;
-use osculant::objective::{Curvature, GraphObjective, Objective, QuadraticRequest};
+use osculant::objective::{Curvature, Curved, GraphObjective, QuadraticRequest, Slot};
 
 /// Set to run at a million parameters, as `docs/results.md` reports: minutes, and 2 GB.
 const LARGE: &str = "OSCULANT_TEST_LARGE";
@@ -112,7 +112,8 @@ fn solver_with(
         block: options.width(),
         ..QuadraticRequest::default()
     };
-    let quadratic = objective.quadratic(&theta, &Batch::without_data(), request)?;
+    let quadratic =
+        objective.load_quadratic(Slot::default(), &theta, &Batch::without_data(), request)?;
     let block = quadratic.block.as_ref().ok_or("no block")?;
     let layout = quadratic.gradient.layout();
     let basis = Basis::new(gpu, layout, options.rank, storage)?;

@@ -10,7 +10,9 @@ use osculant::linalg::{
     Basis, BlockOperator, EigenOptions, Lanczos, Nystrom, Operator, RandomizedEigensolver,
     RangeFinder, RangeOptions, Start, Storage,
 };
-use osculant::objective::{Curvature, GraphObjective, Objective, Quadratic, QuadraticRequest};
+use osculant::objective::{
+    Curvature, Curved, GraphObjective, Objective, Quadratic, QuadraticRequest, Slot,
+};
 use osculant::vector::Vector;
 
 pub(crate) fn tests() -> Vec<GpuTest> {
@@ -47,7 +49,8 @@ fn hessian(gpu: &Gpu, problem: &Rotated, block: usize) -> Result<Hessian, Any> {
         block,
         ..QuadraticRequest::default()
     };
-    let quadratic = objective.quadratic(&theta, &Batch::without_data(), request)?;
+    let quadratic =
+        objective.load_quadratic(Slot::default(), &theta, &Batch::without_data(), request)?;
     Ok(Hessian {
         _objective: objective,
         theta,

@@ -12,7 +12,7 @@ use osculant::linalg::{
     Operator, RandomizedEigensolver, Sketch, Start, Storage,
 };
 use osculant::nn::{Activation, DataShape, Init, Loss, Model, Output, Sequential, TargetShape};
-use osculant::objective::{Curvature, GraphObjective, Objective, QuadraticRequest};
+use osculant::objective::{Curvature, Curved, GraphObjective, Objective, QuadraticRequest, Slot};
 use osculant::optim::{
     Adam, AdamOptions, Base, DebiasedSgd, DebiasedSgdOptions, DecoupledNewtonCg, DecoupledOptions,
     LevenbergMarquardt, LowRankSaddleFreeNewton, LrsfnOptions, NewtonCg, NewtonCgOptions,
@@ -390,9 +390,9 @@ fn conjugate_gradients_reach_every_element_of_a_long_vector(gpu: &Gpu) -> Outcom
         curvature: Curvature::Hessian,
         ..QuadraticRequest::default()
     };
-    let quadratic = it
-        .objective
-        .quadratic(&it.theta, &Batch::without_data(), request)?;
+    let quadratic =
+        it.objective
+            .load_quadratic(Slot::default(), &it.theta, &Batch::without_data(), request)?;
     let companion = Companion {
         gradient: quadratic.gradient.clone(),
         product: quadratic.product.clone(),
@@ -435,7 +435,8 @@ fn eigenvectors_of_a_long_vector(gpu: &Gpu) -> Outcome {
             block: options.width(),
             ..QuadraticRequest::default()
         };
-        let quadratic = objective.quadratic(&theta, &Batch::without_data(), request)?;
+        let quadratic =
+            objective.load_quadratic(Slot::default(), &theta, &Batch::without_data(), request)?;
         let block = quadratic.block.as_ref().ok_or("no block")?;
         let basis = Basis::new(gpu, quadratic.gradient.layout(), rank, storage)?;
         let operator = BlockOperator::from(block);
@@ -471,9 +472,9 @@ fn krylov_vectors_of_a_long_vector(gpu: &Gpu) -> Outcome {
         curvature: Curvature::Hessian,
         ..QuadraticRequest::default()
     };
-    let quadratic = it
-        .objective
-        .quadratic(&it.theta, &Batch::without_data(), request)?;
+    let quadratic =
+        it.objective
+            .load_quadratic(Slot::default(), &it.theta, &Batch::without_data(), request)?;
     let lanczos = Lanczos::new(gpu, &Operator::from(quadratic.as_ref()), 6)?;
     let found = lanczos.run(&quadratic.linearize, Start::Random { seed: 7, number: 0 })?;
     let (values, _) = found.eigen();

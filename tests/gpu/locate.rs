@@ -9,7 +9,9 @@ use osculant::graph::Tensor;
 use osculant::nn::{
     Activation, DataShape, Init, Loss, Model, Output, Scope, Sequential, TargetShape,
 };
-use osculant::objective::{Curvature, GraphObjective, Located, Objective, QuadraticRequest};
+use osculant::objective::{
+    Curvature, Curved, GraphObjective, Located, Objective, QuadraticRequest, Slot,
+};
 use osculant::optim::{
     Adam, AdamOptions, DecoupledNewtonCg, DecoupledOptions, LowRankSaddleFreeNewton, LrsfnOptions,
     NewtonCg, NewtonCgOptions, Optimizer, Sgd, SgdOptions,
@@ -105,7 +107,7 @@ fn parameters_that_depend_on_rows_are_refused(gpu: &Gpu) -> Outcome {
     let batch = batch_for(&model, 4, 3);
     let mut objective = GraphObjective::new(gpu, model)?;
     let theta = objective.initial_parameters(1)?;
-    match objective.quadratic(&theta, &batch, QuadraticRequest::default()) {
+    match objective.load_quadratic(Slot::default(), &theta, &batch, QuadraticRequest::default()) {
         Err(Error::Shape { message, .. }) if message.contains("Scope::rows") => Ok(()),
         other => Err(format!("{:?}", other.map(|_| ())).into()),
     }

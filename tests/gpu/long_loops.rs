@@ -8,7 +8,7 @@ use osculant::graph::{DType, Graph};
 use osculant::kernels::tuning::{Capabilities, Family, Tuning};
 use osculant::kernels::vector;
 use osculant::nn::{DataShape, Loss, Sequential, TargetShape};
-use osculant::objective::{Curvature, GraphObjective, Objective, QuadraticRequest};
+use osculant::objective::{Curvature, Curved, GraphObjective, QuadraticRequest, Slot};
 use osculant::random::Philox;
 use rand::RngExt;
 
@@ -145,7 +145,7 @@ fn gradients_of_300_000_rows(gpu: &Gpu) -> Outcome {
             curvature: Curvature::None,
             ..QuadraticRequest::default()
         };
-        let quadratic = objective.quadratic(&theta, &batch, request)?;
+        let quadratic = objective.load_quadratic(Slot::default(), &theta, &batch, request)?;
         gpu.submit(|recorder| recorder.replay(&quadratic.linearize))?;
         let loss = gpu.read(&[&quadratic.value])?[0][0];
         let gradient = quadratic.gradient.read(&gpu)?;

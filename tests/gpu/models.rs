@@ -11,7 +11,7 @@ use osculant::gpu::Gpu;
 use osculant::nn::{
     Activation, DataShape, Init, Loss, Model, Output, Sequential, TargetShape, autoencoder,
 };
-use osculant::objective::{Curvature, GraphObjective, Objective, QuadraticRequest};
+use osculant::objective::{Curvature, Curved, GraphObjective, QuadraticRequest, Slot};
 
 /// Errors of single operations are 1e-7; sums over some hundred terms with cancellation cost two digits at most.
 const TOLERANCE: f64 = 1e-4;
@@ -333,7 +333,7 @@ fn padding_rows_change_nothing(gpu: &Gpu) -> Outcome {
         let at = vector(gpu, &objective, &theta)?;
         let short = on_device(&mut objective, &at, &batch, &v, true)?;
         let long = on_device(&mut objective, &at, &padded, &v, true)?;
-        if (objective.examples(&batch), objective.examples(&padded)) != (6, 6) {
+        if (batch.examples(), padded.examples()) != (6, 6) {
             return Err("padding counts as work".into());
         }
         compare(name, &long, &short, 1e-6)?;
@@ -420,7 +420,7 @@ fn linearizing_again_gives_fresh_products(gpu: &Gpu) -> Outcome {
         fisher_diagonal: false,
         ..QuadraticRequest::default()
     };
-    let quadratic = objective.quadratic(&at, &first, request)?;
+    let quadratic = objective.load_quadratic(Slot::default(), &at, &first, request)?;
     gpu.submit(|recorder| recorder.replay(&quadratic.linearize))?;
     let twin = Reference::new(&model, &first, 0.0)?;
     for seed in 10..14 {

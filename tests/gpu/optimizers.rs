@@ -11,7 +11,9 @@ use osculant::data::{Batch, Targets};
 use osculant::gpu::Gpu;
 use osculant::linalg::{CgOptions, CgReport, ConjugateGradients, EigenOptions, Operator, Stop};
 use osculant::nn::{Activation, DataShape, Init, Loss, Model, Output, Sequential, TargetShape};
-use osculant::objective::{Curvature, GraphObjective, Objective, Quadratic, QuadraticRequest};
+use osculant::objective::{
+    Curvature, Curved, GraphObjective, Objective, Quadratic, QuadraticRequest, Slot,
+};
 use osculant::optim::{
     Adam, AdamOptions, Base, DebiasedSgd, DebiasedSgdOptions, LevenbergMarquardt,
     LowRankSaddleFreeNewton, LrsfnOptions, NewtonCg, NewtonCgOptions, NystromNewtonCg, Optimizer,
@@ -164,7 +166,7 @@ impl Solve {
             fisher_diagonal: false,
             ..QuadraticRequest::default()
         };
-        let quadratic = objective.quadratic(&theta, &no_data(), request)?;
+        let quadratic = objective.load_quadratic(Slot::default(), &theta, &no_data(), request)?;
         let inverse = match inverse {
             Some(values) => Some(vector(gpu, &objective, &vec![values])?),
             None => None,
@@ -265,7 +267,7 @@ fn cg_on_vectors_of_many_workgroups(gpu: &Gpu) -> Outcome {
         fisher_diagonal: false,
         ..QuadraticRequest::default()
     };
-    let quadratic = objective.quadratic(&theta, &no_data(), request)?;
+    let quadratic = objective.load_quadratic(Slot::default(), &theta, &no_data(), request)?;
     let operator = Operator::from(quadratic.as_ref());
     let cg = ConjugateGradients::new(gpu, &operator, &quadratic.gradient, None, &exact(), &[])?;
     let report = cg.solve(&quadratic.linearize, 0.0, None, false)?;

@@ -488,7 +488,7 @@ fn curvature_is_averaged(gpu: &Gpu) -> Outcome {
 }
 
 fn noisy() -> Batch {
-    // Sub-batches of two: means of the first coordinate are 8 and 6, of the second -4 and -4, of the third 3 and -1, of the fourth 0.5 and 0.5.
+    // Sub-batches of two: means of the first coordinate are 8 and 6, of the second -4 and -4, of the losses 3 and -1, of the fourth 0.5 and 0.5.
     rows(&[
         [9.0, -4.0, 2.0, 0.5],
         [7.0, -4.0, 4.0, 0.5],
@@ -741,7 +741,7 @@ fn held_out_noise_is_of_the_examples_that_step(gpu: &Gpu) -> Outcome {
     let mut run = Run::new(gpu, weighted(4), options, 0)?;
     let directions = [8.0, -5.0, 2.0, 0.5];
     let mut features = vec![directions; 4];
-    // Sub-batches of two: means of the first coordinate are 8 and 6, of the second -4 and -4, of the third 3 and -1.
+    // Sub-batches of two: means of the first coordinate are 8 and 6, of the second -4 and -4, of the losses 3 and -1.
     features.extend([
         [9.0, -4.0, 2.0, 0.5],
         [7.0, -4.0, 4.0, 0.5],
@@ -893,7 +893,9 @@ fn it_trains_by_every_strategy(gpu: &Gpu) -> Outcome {
         for _ in 0..30 {
             let report = run.step(&batch)?;
             let after = report.loss_after.unwrap_or(f64::NAN);
-            if after > report.loss_before || report.loss_before > last + 1e-6 {
+            // A change that may be none, given its error, is no reason to refuse a step.
+            let error = 5e-7 * report.loss_before;
+            if after > report.loss_before + error || report.loss_before > last + 1e-6 {
                 return Err(format!("strategy {index}: the loss rose, {report:?}").into());
             }
             last = after;
@@ -938,7 +940,8 @@ fn readbacks_and_work_of_strategies_are_as_documented(gpu: &Gpu) -> Outcome {
     let plain = LrsfnOptions::default().with_eigen(rough(rank));
     let last = |options: LrsfnOptions| -> Result<StepReport, Any> {
         let mut run = Run::new(gpu, least_squares(n, 1.0), options, 0)?;
-        run.step(&batch)?;
+        // A refused step leaves no eigenpairs to start from.
+        while !run.step(&batch)?.accepted {}
         run.step(&batch)
     };
     let with = |batch| plain.clone().with_curvature_batch(batch);
@@ -964,19 +967,19 @@ fn readbacks_and_work_of_strategies_are_as_documented(gpu: &Gpu) -> Outcome {
             return Err(format!("options {index}: {found} readbacks, not {expected}").into());
         }
     }
-    // Who steps has a gradient, who judges a gradient and a loss.
-    let third = 1.0 / 3.0;
+    // Who steps has a gradient, who judges a gradient and the losses before and after.
+    let losses = 2.0 / 3.0;
     for (options, expected) in [
-        (plain.clone(), 24.0 * (1.0 + third)),
+        (plain.clone(), 24.0 * (1.0 + losses)),
         (
             plain.clone().with_acceptance(0.25),
-            18.0 + 6.0 * (1.0 + third),
+            18.0 + 6.0 * (1.0 + losses),
         ),
-        (with(decoupled), 12.0 + 24.0 * (1.0 + third)),
-        (with(crossed), 24.0 + 24.0 * (1.0 + third)),
+        (with(decoupled), 12.0 + 24.0 * (1.0 + losses)),
+        (with(crossed), 24.0 + 24.0 * (1.0 + losses)),
         (
             with(crossed).with_acceptance(0.25),
-            18.0 + 6.0 * (1.0 + third),
+            18.0 + 6.0 * (1.0 + losses),
         ),
     ] {
         let found = last(options.with_refresh(2))?.work;

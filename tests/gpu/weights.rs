@@ -7,7 +7,9 @@ use crate::reference::{
 use osculant::data::{Batch, Targets};
 use osculant::gpu::Gpu;
 use osculant::nn::{Activation, DataShape, Loss, Model, Sequential, TargetShape};
-use osculant::objective::{Curvature, GraphObjective, GroupRequest, Objective, QuadraticRequest};
+use osculant::objective::{
+    Curvature, Curved, GraphObjective, GroupRequest, Objective, Parts, QuadraticRequest, Slot,
+};
 
 pub(crate) fn tests() -> Vec<GpuTest> {
     gpu_tests![
@@ -100,16 +102,17 @@ fn groups_stand_for_the_batch(gpu: &Gpu) -> Outcome {
     let (theta, v) = (draw(&model(), 1)?, draw(&model(), 2)?);
     let mut objective = GraphObjective::new(gpu, model())?.with_l2(L2)?;
     let at = vector(gpu, &objective, &theta)?;
+    let trial = vector(gpu, &objective, &v)?;
     for batch in batches() {
         let whole = Reference::new(&model(), &batch, L2)?.answers(&theta, &v)?;
         for count in [1, 2, 3] {
             for curvature in [Curvature::Hessian, Curvature::GaussNewton] {
                 let request = GroupRequest {
-                    groups: count,
                     curvature,
                     slope_variance: false,
                 };
-                let grouped = objective.grouped(&at, &batch, request)?;
+                let loaded = objective.load_groups(Slot::default(), &batch, count)?;
+                let grouped = objective.grouped(&at, &loaded, request)?;
                 grouped.direction.write(gpu, &narrow(&v))?;
                 gpu.submit(|recorder| {
                     recorder.replay(&grouped.linearize);
@@ -134,9 +137,9 @@ fn groups_stand_for_the_batch(gpu: &Gpu) -> Outcome {
                     &whole.gradient,
                 )?;
                 // The loss that judges steps is the same function.
-                let judge = objective.loss_at(&at, ROWS)?;
-                gpu.submit(|recorder| recorder.replay(&judge.run))?;
-                let judged = f64::from(gpu.read(&[&judge.value])?[0][0]);
+                let judge = objective.losses(&at, &trial, &loaded)?;
+                gpu.submit(|recorder| recorder.replay(&judge.at_base))?;
+                let judged = f64::from(gpu.read(&[&judge.results])?[0][0]);
                 check("loss", &[judged], &[whole.value])?;
                 for (place, own) in grouped.groups.iter().enumerate() {
                     let examples = group(&batch, count, place);
@@ -164,11 +167,11 @@ fn slope_variances_are_those_of_weighted_sums(gpu: &Gpu) -> Outcome {
     let at = vector(gpu, &objective, &theta)?;
     for batch in batches() {
         let request = GroupRequest {
-            groups: 2,
             curvature: Curvature::GaussNewton,
             slope_variance: true,
         };
-        let grouped = objective.grouped(&at, &batch, request)?;
+        let loaded = objective.load_groups(Slot::default(), &batch, 2)?;
+        let grouped = objective.grouped(&at, &loaded, request)?;
         grouped.direction.write(gpu, &narrow(&v))?;
         gpu.submit(|recorder| {
             recorder.replay(&grouped.linearize);
@@ -218,7 +221,8 @@ fn sums_of_weights_that_are_no_numbers_are_refused(gpu: &Gpu) -> Outcome {
             weights: vec![bad; ROWS],
             ..batch_for(&model(), ROWS, 3)
         };
-        match objective.quadratic(&theta, &batch, QuadraticRequest::default()) {
+        match objective.load_quadratic(Slot::default(), &theta, &batch, QuadraticRequest::default())
+        {
             Err(osculant::Error::Data { message, .. }) if message.contains("add up to") => {}
             other => return Err(format!("weights of {bad}: {:?}", other.map(|_| ())).into()),
         }

@@ -15,7 +15,7 @@ use osculant::graph::per_example::square_sums;
 use osculant::graph::twin::{Leaves, evaluate};
 use osculant::graph::{Binary, DType, Graph, NodeId};
 use osculant::nn::{Model, TargetShape};
-use osculant::objective::{Curvature, GraphObjective, Objective, QuadraticRequest};
+use osculant::objective::{Curvature, Curved, GraphObjective, Objective, QuadraticRequest, Slot};
 use osculant::random::Philox;
 use osculant::vector::Vector;
 use rand::RngExt;
@@ -203,7 +203,7 @@ pub(crate) fn on_device(
             fisher_diagonal: fisher_diagonal && curvature == Curvature::GaussNewton,
             ..QuadraticRequest::default()
         };
-        let quadratic = objective.quadratic(theta, batch, request)?;
+        let quadratic = objective.load_quadratic(Slot::default(), theta, batch, request)?;
         gpu.submit(|recorder| recorder.replay(&quadratic.linearize))?;
         quadratic.direction.write(&gpu, &narrow(v))?;
         gpu.submit(|recorder| recorder.replay(&quadratic.multiply))?;

@@ -6,7 +6,7 @@ use osculant::data::Batch;
 use osculant::gpu::Gpu;
 use osculant::linalg::{Basis, BlockOperator, EigenOptions, RandomizedEigensolver, Storage};
 use osculant::nn::functions::michalewicz;
-use osculant::objective::{Curvature, GraphObjective, Objective, QuadraticRequest};
+use osculant::objective::{Curvature, Curved, GraphObjective, Objective, QuadraticRequest, Slot};
 use osculant::optim::{LowRankSaddleFreeNewton, LrsfnOptions, Optimizer, Sgd, SgdOptions};
 use osculant::vector::Vector;
 use serde::Serialize;
@@ -213,7 +213,8 @@ fn linearize(
         curvature,
         ..QuadraticRequest::default()
     };
-    let quadratic = objective.quadratic(theta, &Batch::without_data(), request)?;
+    let quadratic =
+        objective.load_quadratic(Slot::default(), theta, &Batch::without_data(), request)?;
     let gpu = objective.gpu();
     gpu.submit(|recorder| recorder.replay(&quadratic.linearize))?;
     let value = f64::from(gpu.read(&[&quadratic.value])?[0][0]);
@@ -232,7 +233,8 @@ fn exact(gpu: &Gpu, objective: &mut GraphObjective, theta: &Vector, kind: Exact)
         block: options.width(),
         ..QuadraticRequest::default()
     };
-    let quadratic = objective.quadratic(theta, &Batch::without_data(), request)?;
+    let quadratic =
+        objective.load_quadratic(Slot::default(), theta, &Batch::without_data(), request)?;
     let Some(block) = &quadratic.block else {
         return Err(Failure::new("the program has no block".to_owned()));
     };

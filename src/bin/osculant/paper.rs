@@ -38,11 +38,11 @@ impl Optimizer<GraphObjective> for Paper {
         theta: &Vector,
         batch: &<GraphObjective as Objective>::Batch,
     ) -> Result<StepReport> {
-        let rows = objective.rows(batch);
+        let rows = batch.len();
         let apart = ((rows as f64 * self.part).round() as usize).clamp(1, rows);
         let (first, last) = (0..rows - apart, rows - apart..rows);
-        let gradient = objective.part(batch, &[first])?;
-        let curvature = objective.part(batch, &[last])?;
+        let gradient = batch.part(&[first])?;
+        let curvature = batch.part(&[last])?;
         self.method
             .step_with_curvature(objective, theta, &gradient, &curvature)
     }

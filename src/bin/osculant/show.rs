@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use comfy_table::{ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
 use osculant::checkpoint::Checkpoint;
 use osculant::gpu::{Gpu, Recording};
-use osculant::objective::{Curvature, GraphObjective, Objective, Quadratic, QuadraticRequest};
+use osculant::objective::{Curvature, Curved, GraphObjective, Quadratic, QuadraticRequest, Slot};
 
 use crate::arguments::{Phase, Show};
 use crate::bench::problems::{Problem, problems};
@@ -94,7 +94,12 @@ fn quadratic(gpu: &Gpu, problem: &Problem, arguments: &Show) -> Outcome<std::syn
         },
         ..QuadraticRequest::default()
     };
-    Ok(objective.quadratic(&theta, &problem.dataset.full_batch(), request)?)
+    Ok(objective.load_quadratic(
+        Slot::default(),
+        &theta,
+        &problem.dataset.full_batch(),
+        request,
+    )?)
 }
 
 /// Milliseconds of each kernel, with the copies of its operands to textures: the least of several submissions of many runs.

@@ -1,6 +1,8 @@
 //! The quadratics of groups of examples, in one program.
 
-use super::{Derivatives, GraphObjective, Inputs, Program, TOTAL, pairs};
+use super::GraphObjective;
+use super::inputs::Inputs;
+use super::program::{Derivatives, Program, TOTAL, pairs};
 use crate::error::{Error, Result};
 use crate::gpu::Slice;
 use crate::graph::batch::batched;
@@ -8,7 +10,7 @@ use crate::graph::executable::Wanted;
 use crate::graph::jvp::linearize;
 use crate::graph::{Binary, DType, Executable, Graph, NodeId};
 use crate::kernels::blocks::{Coefficients, Rows, combine_rows};
-use crate::objective::{Curvature, Group, GroupRequest, GroupedQuadratic};
+use crate::objective::{Curvature, Group, GroupRequest, GroupedQuadratic, Loaded};
 use crate::vector::{Block, Vector};
 
 /// Elements from one group's variance to the next, where any device can bind them.
@@ -50,10 +52,14 @@ impl GraphObjective {
         &self,
         theta: &Vector,
         inputs: &Inputs,
-        rows: usize,
+        loaded: &Loaded,
         request: GroupRequest,
     ) -> Result<GroupedQuadratic> {
-        let count = request.groups;
+        let Loaded {
+            rows,
+            groups: count,
+            ..
+        } = *loaded;
         let limit = self.gpu.limits().max_storage_buffer_binding_size;
         let needed = 4 * (count * self.layout.len()) as u64;
         if needed > limit {
@@ -152,7 +158,7 @@ impl GraphObjective {
             linearize: executable.linearize,
             multiply: executable.product,
             listing: executable.listing,
-            rows,
+            loaded: *loaded,
         })
     }
 }

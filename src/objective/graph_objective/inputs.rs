@@ -1,12 +1,13 @@
 //! Batches on the device.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::GraphObjective;
 use crate::data::{Batch, Targets};
 use crate::error::{Error, Result};
 use crate::gpu::Slice;
 use crate::nn::TargetShape;
+use crate::objective::{Loaded, Slot};
 
 /// The inputs of a batch of some number of rows, on the device.
 #[derive(Debug)]
@@ -18,48 +19,101 @@ pub(super) struct Inputs {
     pub(super) total: Slice,
 }
 
-impl GraphObjective {
-    /// Uploads a batch into the inputs for its number of rows, after checking that it fits the model.
-    pub(super) fn load(&mut self, batch: &Batch) -> Result<Arc<Inputs>> {
-        let rows = batch.len();
-        self.check(batch)?;
-        let inputs = match self.inputs.get(&rows) {
-            Some(inputs) => Arc::clone(inputs),
+/// The batches of an objective.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    /// What is in each slot.
+    filled: Vec<(Slot, Arc<Inputs>)>,
+    /// The places of slots by their rows, as long as a program reads them.
+    known: Vec<(Slot, usize, Weak<Inputs>)>,
+}
+
+impl Places {
+    /// The batch of a slot.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where another one was loaded since.
+    pub(super) fn loaded(&self, loaded: &Loaded) -> Result<Arc<Inputs>> {
+        let of =
+            |known: &&(Slot, usize, Weak<Inputs>)| (known.0, known.1) == (loaded.slot, loaded.rows);
+        let place = self.known.iter().find(of);
+        place
+            .and_then(|(_, _, inputs)| inputs.upgrade())
+            .ok_or_else(|| Error::Unsupported {
+                what: format!(
+                    "a program for {} rows in slot {:?} {}",
+                    loaded.rows, loaded.slot.role, loaded.slot.number
+                ),
+                message: "no such batch is loaded there; load it first".into(),
+            })
+    }
+
+    /// The place of a batch, which is then what its slot holds.
+    fn place(
+        &mut self,
+        slot: Slot,
+        rows: usize,
+        make: impl FnOnce() -> Result<Inputs>,
+    ) -> Result<Arc<Inputs>> {
+        self.known
+            .retain(|(_, _, inputs)| inputs.strong_count() > 0);
+        let of = |known: &&(Slot, usize, Weak<Inputs>)| (known.0, known.1) == (slot, rows);
+        let known = self.known.iter().find(of);
+        let inputs = match known.and_then(|(_, _, inputs)| inputs.upgrade()) {
+            Some(inputs) => inputs,
             None => {
-                let shape = self.model.shape();
-                let features = (shape.features > 0)
-                    .then(|| self.gpu.buffer("features", rows * shape.features))
-                    .transpose()?;
-                let target_width = match shape.targets {
-                    TargetShape::Classes(_) => 1,
-                    TargetShape::Values(width) => width,
-                    TargetShape::Inputs => 0,
-                };
-                let targets = (target_width > 0)
-                    .then(|| self.gpu.buffer("targets", rows * target_width))
-                    .transpose()?;
-                let inputs = Arc::new(Inputs {
-                    features,
-                    targets,
-                    weights: self.gpu.buffer("weights", rows)?,
-                    total: self.gpu.buffer("total weight", 1)?,
-                });
-                self.inputs.insert(rows, Arc::clone(&inputs));
+                let inputs = Arc::new(make()?);
+                self.known.push((slot, rows, Arc::downgrade(&inputs)));
                 inputs
             }
         };
+        self.filled.retain(|(other, _)| *other != slot);
+        self.filled.push((slot, Arc::clone(&inputs)));
+        Ok(inputs)
+    }
+}
+
+impl GraphObjective {
+    /// Uploads a batch into a slot, after checking that it fits the model.
+    pub(super) fn fill(&mut self, slot: Slot, batch: &Batch, groups: usize) -> Result<Loaded> {
+        let rows = batch.len();
+        self.check(batch)?;
+        let (gpu, shape) = (&self.gpu, self.model.shape());
+        let inputs = self.places.place(slot, rows, || {
+            let features = (shape.features > 0)
+                .then(|| gpu.buffer("features", rows * shape.features))
+                .transpose()?;
+            let target_width = match shape.targets {
+                TargetShape::Classes(_) => 1,
+                TargetShape::Values(width) => width,
+                TargetShape::Inputs => 0,
+            };
+            let targets = (target_width > 0)
+                .then(|| gpu.buffer("targets", rows * target_width))
+                .transpose()?;
+            Ok(Inputs {
+                features,
+                targets,
+                weights: gpu.buffer("weights", rows)?,
+                total: gpu.buffer("total weight", 1)?,
+            })
+        })?;
         if let Some(features) = &inputs.features {
-            self.gpu.upload(features, 0, &batch.features)?;
+            gpu.upload(features, 0, &batch.features)?;
         }
         match (&inputs.targets, &batch.targets) {
-            (Some(slice), Targets::Classes { labels, .. }) => self.gpu.upload(slice, 0, labels)?,
-            (Some(slice), Targets::Values { values, .. }) => self.gpu.upload(slice, 0, values)?,
+            (Some(slice), Targets::Classes { labels, .. }) => gpu.upload(slice, 0, labels)?,
+            (Some(slice), Targets::Values { values, .. }) => gpu.upload(slice, 0, values)?,
             _ => {}
         }
-        self.gpu.upload(&inputs.weights, 0, &batch.weights)?;
-        self.gpu
-            .upload(&inputs.total, 0, &[batch.total_weight() as f32])?;
-        Ok(inputs)
+        gpu.upload(&inputs.weights, 0, &batch.weights)?;
+        gpu.upload(&inputs.total, 0, &[batch.total_weight() as f32])?;
+        Ok(Loaded {
+            slot,
+            rows,
+            examples: batch.examples(),
+            groups,
+        })
     }
 
     /// A batch is a plain struct: whoever fills it by hand may get it wrong.

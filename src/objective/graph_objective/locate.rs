@@ -1,6 +1,7 @@
 //! The node at which loss, gradient or curvature products stop being finite, found on the CPU.
 
-use super::{GraphObjective, check_cut};
+use super::GraphObjective;
+use super::program::check_cut;
 use crate::data::{Batch, Targets};
 use crate::error::Result;
 use crate::graph::derivatives::{gauss_newton_product, gradient, hessian_product};

@@ -4,22 +4,25 @@ mod options;
 mod solve;
 
 use std::sync::Arc;
-use std::time::Instant;
 
 pub use options::DecoupledOptions;
 use solve::{Memory, Solve};
 
-use super::candidates::{Candidate, Candidates, Judge, Judges};
 use super::damping::LARGEST;
+use super::engine::{self, Method, Outcome, Proposal};
 use super::first_order::missing;
+use super::judge::{Candidate, Judge, Judges};
 use super::optimizer::{Optimizer, OptimizerState};
 use super::report::StepReport;
 use super::strategy::{Strategy, Turn};
+use super::work::Work;
 use super::{not_finite, saved};
-use crate::error::Result;
+use crate::data::Role;
+use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recorder, Recording, Slice};
 use crate::linalg::{Afterword, CgReport, ConjugateGradients, Stop, System};
-use crate::objective::{GroupRequest, GroupedQuadratic, Objective, QuadraticRequest};
+use crate::objective::{GroupRequest, GroupedQuadratic, Parts, Slot};
+use crate::recent::Recent;
 use crate::vector::Vector;
 
 /// The solves of a batch's folds.
@@ -29,9 +32,9 @@ struct Workspace {
     solves: Vec<Solve>,
     step: Vector,
     /// Saves the step for the next warm start.
-    remember: Recording,
-    /// Where no examples are set apart to judge.
-    candidates: Option<Candidates>,
+    remember: Arc<Recording>,
+    /// On the folds. Where examples are set apart to judge, it only says what is so where no step can be computed.
+    judge: Judge,
 }
 
 /// What those who judge say of a step.
@@ -44,9 +47,9 @@ struct Verdict {
 }
 
 impl Verdict {
-    fn new(candidates: &Candidates, mut read: Vec<Vec<f32>>) -> Result<Self> {
+    fn new(judge: &mut Judge, mut read: Vec<Vec<f32>>) -> Result<Self> {
         let products = read.pop().ok_or_else(|| missing("products of steps"))?;
-        let (base, found) = candidates.results(&read)?;
+        let (base, found) = judge.results(&read)?;
         let step = found.first().copied();
         Ok(Self {
             base,
@@ -55,21 +58,27 @@ impl Verdict {
         })
     }
 
-    /// The verdict of examples set apart.
-    fn of(judge: &mut Judge, gpu: &Gpu, step: &Vector, products: &Slice) -> Result<Self> {
-        let (linearize, candidates) = (&judge.quadratic.linearize, &mut judge.candidates);
-        candidates.prepare(gpu, &[(step, 1.0)])?;
-        let mut reads = candidates.reads().to_vec();
+    /// The verdict of a judge after what must run before.
+    fn of(
+        judge: &mut Judge,
+        gpu: &Gpu,
+        before: &Recording,
+        (step, factor): (&Vector, f64),
+        products: &Slice,
+    ) -> Result<Self> {
+        judge.begin();
+        judge.prepare(gpu, &[(step, factor)])?;
+        let mut reads = judge.reads().to_vec();
         reads.push(products);
         let read = gpu.submit_and_read(
             |recorder| {
-                recorder.replay(linearize);
-                candidates.record(recorder);
+                recorder.replay(before);
+                judge.record(recorder);
                 Ok(())
             },
             &reads,
         )?;
-        Self::new(candidates, read)
+        Self::new(judge, read)
     }
 }
 
@@ -91,17 +100,18 @@ pub struct DecoupledNewtonCg {
     damping: f64,
     has_previous: bool,
     memory: Option<Memory>,
-    workspaces: Vec<Workspace>,
+    workspaces: Recent<Workspace>,
     judges: Judges,
 }
 
 /// What is known when the solves are done.
+#[derive(Default)]
 struct Solved {
-    work: f64,
+    work: Work,
     /// The companions' models at the end of each solve, damping included.
     models: Vec<f64>,
     iterations: usize,
-    stop: Stop,
+    stop: Option<Stop>,
 }
 
 /// The step and its loss, in the last submission of the last solve.
@@ -110,36 +120,36 @@ struct Ending<'a> {
     add: &'a Recording,
     step: &'a Vector,
     products: &'a Slice,
-    candidates: &'a mut Candidates,
+    judge: &'a mut Judge,
 }
 
 impl Afterword for Ending<'_> {
     fn prepare(&mut self, _: usize) -> Result<()> {
-        self.candidates.prepare(self.gpu, &[(self.step, 1.0)])
+        self.judge.prepare(self.gpu, &[(self.step, 1.0)])
     }
 
     fn record(&self, recorder: &mut Recorder<'_>) {
         recorder.replay(self.add);
-        self.candidates.record(recorder);
+        self.judge.record(recorder);
     }
 
     fn reads(&self) -> Vec<&Slice> {
-        let mut reads = self.candidates.reads().to_vec();
+        let mut reads = self.judge.reads().to_vec();
         reads.push(self.products);
         reads
     }
 }
 
 impl Solved {
-    fn count(&mut self, report: &CgReport, examples: f64) -> Result<()> {
+    fn count(&mut self, report: &CgReport, examples: usize) -> Result<()> {
+        self.work.products(report.products, examples);
         if let Some(error) = not_finite::solve(report) {
             return Err(error);
         }
-        self.work += 2.0 * report.products as f64 * examples;
         let model = report.companion_model();
         self.models.push(model.last().copied().unwrap_or(0.0));
         self.iterations = self.iterations.max(report.iterations);
-        self.stop = report.stop;
+        self.stop = Some(report.stop);
         Ok(())
     }
 }
@@ -178,7 +188,7 @@ impl DecoupledNewtonCg {
             options,
             has_previous: false,
             memory: None,
-            workspaces: Vec::new(),
+            workspaces: Recent::default(),
             judges: Judges::default(),
         })
     }
@@ -188,86 +198,23 @@ impl DecoupledNewtonCg {
         self.damping
     }
 
-    fn ready<O: Objective + ?Sized>(&mut self, objective: &O) -> Result<()> {
-        if self.memory.is_none() {
-            let warm_start = self.options.newton.warm_start;
-            let memory = Memory::new(
-                objective.gpu(),
-                objective.layout(),
-                self.turns.len(),
-                warm_start,
-            )?;
-            self.memory = Some(memory);
-        }
-        Ok(())
-    }
-
-    /// The solves on the folds of a batch, which is loaded.
-    fn workspace<O: Objective + ?Sized>(
-        &mut self,
-        objective: &mut O,
-        theta: &Vector,
-        quadratic: &Arc<GroupedQuadratic>,
-    ) -> Result<usize> {
-        let known = |w: &Workspace| Arc::ptr_eq(&w.quadratic, quadratic) && w.theta.is_same(theta);
-        if let Some(at) = self.workspaces.iter().position(known) {
-            return Ok(at);
-        }
-        let Some(memory) = &self.memory else {
-            return Err(missing("memory"));
-        };
-        let loss = if self.options.acceptance > 0.0 {
-            None
-        } else {
-            Some(objective.loss_at(&memory.trial, quadratic.rows)?)
-        };
-        let (gpu, options) = (objective.gpu(), &self.options.newton.cg);
-        let solves = self
-            .turns
-            .iter()
-            .enumerate()
-            .map(|(number, turn)| Solve::new(gpu, options, memory, quadratic, turn, number))
-            .collect::<Result<Vec<_>>>()?;
-        let step = match &solves[..] {
-            [only] => only.cg.solution.clone(),
-            several => memory.sums[several.len() % 2].clone(),
-        };
-        let mut remember = Recording::new();
-        remember.copy(step.slice(), memory.previous.slice())?;
-        let vectors = [theta, &memory.trial, &quadratic.gradient];
-        let candidates = loss
-            .map(|loss| Candidates::new(gpu, vectors, &quadratic.value, loss))
-            .transpose()?;
-        self.workspaces.push(Workspace {
-            quadratic: Arc::clone(quadratic),
-            theta: theta.clone(),
-            solves,
-            step,
-            remember,
-            candidates,
-        });
-        Ok(self.workspaces.len() - 1)
-    }
-
     /// Runs all solves. Where the folds judge, their verdict comes along.
-    fn run(&mut self, gpu: &Gpu, at: usize, examples: f64) -> Result<(Solved, Option<Verdict>)> {
-        let (workspace, Some(memory)) = (&mut self.workspaces[at], &self.memory) else {
-            return Err(missing("memory"));
-        };
+    fn run(
+        &self,
+        gpu: &Gpu,
+        memory: &Memory,
+        workspace: &mut Workspace,
+        solved: &mut Solved,
+        examples: usize,
+    ) -> Result<Option<Verdict>> {
         let warm = self.has_previous && self.options.newton.warm_start > 0.0;
         let system = System {
             shift: self.damping as f32,
             radius: None,
             warm,
         };
-        let mut solved = Solved {
-            work: examples,
-            models: Vec::new(),
-            iterations: 0,
-            stop: Stop::MaxIterations,
-        };
+        let judges = self.options.acceptance == 0.0;
         let count = workspace.solves.len();
-        let mut verdict = None;
         for (number, solve) in workspace.solves.iter().enumerate() {
             let before = |recorder: &mut Recorder<'_>| {
                 if warm {
@@ -275,35 +222,118 @@ impl DecoupledNewtonCg {
                 }
                 recorder.replay(&solve.before);
             };
-            if let (Some(candidates), true) = (&mut workspace.candidates, number + 1 == count) {
+            if judges && number + 1 == count {
+                workspace.judge.begin();
                 let mut ending = Ending {
                     gpu,
                     add: &solve.add,
                     step: &workspace.step,
                     products: &memory.products,
-                    candidates,
+                    judge: &mut workspace.judge,
                 };
                 let (report, read) = solve.cg.solve_and(system, before, &mut ending)?;
                 solved.count(&report, examples)?;
-                verdict = Some(Verdict::new(candidates, read)?);
-            } else {
-                let report = solve.cg.solve_after(system, before)?;
-                solved.count(&report, examples)?;
-                gpu.submit(|recorder| recorder.replay(&solve.add))?;
+                return Verdict::new(&mut workspace.judge, read).map(Some);
             }
+            let report = solve.cg.solve_after(system, before)?;
+            solved.count(&report, examples)?;
+            gpu.submit(|recorder| recorder.replay(&solve.add))?;
         }
-        Ok((solved, verdict))
+        Ok(None)
+    }
+}
+
+impl Workspace {
+    fn new<O: Parts + ?Sized>(
+        objective: &mut O,
+        theta: &Vector,
+        quadratic: &Arc<GroupedQuadratic>,
+        memory: &Memory,
+        options: &DecoupledOptions,
+        turns: &[Turn],
+    ) -> Result<Self> {
+        let vectors = [theta, &memory.trial, &quadratic.gradient];
+        let judge = Judge::new(objective, vectors, &quadratic.loaded)?;
+        let (gpu, cg) = (objective.gpu(), &options.newton.cg);
+        let solves = turns
+            .iter()
+            .enumerate()
+            .map(|(number, turn)| Solve::new(gpu, cg, memory, quadratic, turn, number))
+            .collect::<Result<Vec<_>>>()?;
+        let step = match &solves[..] {
+            [only] => only.cg.solution.clone(),
+            several => memory.sums[several.len() % 2].clone(),
+        };
+        let mut remember = Recording::new();
+        remember.copy(step.slice(), memory.previous.slice())?;
+        Ok(Self {
+            quadratic: Arc::clone(quadratic),
+            theta: theta.clone(),
+            solves,
+            step,
+            remember: Arc::new(remember),
+            judge,
+        })
     }
 
-    /// [`Optimizer::step`], which forgets the last step where this fails.
-    fn try_step<O: Objective + ?Sized>(
-        &mut self,
+    /// The loss and the gradient's square at theta, where no step could be computed.
+    fn at_theta(&mut self, gpu: &Gpu, memory: &Memory) -> Result<(f64, f64)> {
+        let Self {
+            judge, quadratic, ..
+        } = self;
+        let (before, still) = (&quadratic.linearize, (&memory.previous, 0.0));
+        let found = Verdict::of(judge, gpu, before, still, &memory.products)?;
+        Ok((found.base, found.step.gradient_square))
+    }
+}
+
+impl<O: Parts + ?Sized> Method<O> for DecoupledNewtonCg {
+    fn propose(&mut self, objective: &mut O, theta: &Vector, batch: &O::Batch) -> Result<Proposal> {
+        let gpu = objective.gpu().clone();
+        ConjugateGradients::check(&gpu)?;
+        let memory = match self.memory.take() {
+            Some(memory) => memory,
+            None => Memory::new(
+                &gpu,
+                objective.layout(),
+                self.turns.len(),
+                self.options.newton.warm_start,
+            )?,
+        };
+        let mut workspaces = std::mem::take(&mut self.workspaces);
+        let mut judges = std::mem::take(&mut self.judges);
+        let proposal = self.propose_in(
+            &memory,
+            &mut workspaces,
+            &mut judges,
+            objective,
+            theta,
+            batch,
+        );
+        (self.workspaces, self.judges) = (workspaces, judges);
+        self.memory = Some(memory);
+        proposal
+    }
+
+    fn settle(&mut self, _: &Proposal, outcome: &Outcome) {
+        self.has_previous |= outcome.accepted;
+        if let Some(ratio) = outcome.judged {
+            self.damping = self.options.newton.damping.judge(self.damping, ratio);
+        }
+    }
+}
+
+impl DecoupledNewtonCg {
+    fn propose_in<O: Parts + ?Sized>(
+        &self,
+        memory: &Memory,
+        workspaces: &mut Recent<Workspace>,
+        judges: &mut Judges,
         objective: &mut O,
         theta: &Vector,
         batch: &O::Batch,
-    ) -> Result<StepReport> {
+    ) -> Result<Proposal> {
         let gpu = objective.gpu().clone();
-        self.ready(objective)?;
         let rows = objective.rows(batch);
         let (used, apart) = self.options.deal(rows);
         let cut;
@@ -315,99 +345,94 @@ impl DecoupledNewtonCg {
             &cut
         };
         let request = GroupRequest {
-            groups: self.options.strategy.folds(),
             curvature: self.options.newton.curvature,
             slope_variance: self.options.shrinks,
         };
-        let quadratic = objective.grouped(theta, folds, request)?;
-        let at = self.workspace(objective, theta, &quadratic)?;
-        let examples = objective.examples(folds) as f64;
-        let (solved, verdict) = self.run(&gpu, at, examples)?;
-        let Some(memory) = &self.memory else {
-            return Err(missing("memory"));
+        let loaded =
+            objective.load_groups(Slot::default(), folds, self.options.strategy.folds())?;
+        let quadratic = objective.grouped(theta, &loaded, request)?;
+        let known = |w: &Workspace| Arc::ptr_eq(&w.quadratic, &quadratic) && w.theta.is_same(theta);
+        let bytes = 4 * 8 * (self.turns.len() * objective.layout().len()) as u64;
+        let workspace = workspaces.find_or(known, bytes, || {
+            let (options, turns) = (&self.options, &self.turns);
+            Workspace::new(objective, theta, &quadratic, memory, options, turns)
+        })?;
+        let examples = loaded.examples;
+        let mut solved = Solved::default();
+        solved.work.gradients(1, examples);
+        let report = StepReport {
+            damping: Some(self.damping),
+            ..StepReport::default()
         };
+        let verdict = match self.run(&gpu, memory, workspace, &mut solved, examples) {
+            Err(Error::NotFinite { .. }) => {
+                solved.work.gradients(1, examples);
+                solved.work.losses(2, examples);
+                let (base, square) = workspace.at_theta(&gpu, memory)?;
+                let work = solved.work.in_examples();
+                return Ok(Proposal::overflow(
+                    base,
+                    square,
+                    StepReport { work, ..report },
+                ));
+            }
+            other => other?,
+        };
+        let mut work = solved.work;
         let Workspace {
             step,
             remember,
-            candidates,
+            judge,
             ..
-        } = &mut self.workspaces[at];
-        let mut work = solved.work;
-        let (judging, verdict, candidates) = match (apart, verdict, candidates) {
-            (None, Some(verdict), Some(candidates)) => (examples, verdict, candidates),
-            (None, _, _) => return Err(missing("verdict")),
-            (Some(apart), _, _) => {
+        } = workspace;
+        let (judging, verdict, judge) = match (apart, verdict) {
+            (None, Some(verdict)) => (examples, verdict, judge),
+            (None, None) => return Err(missing("verdict")),
+            (Some(apart), _) => {
                 let apart = objective.part(batch, &[apart])?;
-                let quadratic = objective.quadratic(theta, &apart, QuadraticRequest::default())?;
-                let vectors = [theta, &memory.trial];
-                let at = self.judges.of(objective, vectors, &quadratic)?;
-                let judge = &mut self.judges.0[at];
-                let verdict = Verdict::of(judge, &gpu, step, &memory.products)?;
-                let judging = objective.examples(&apart) as f64;
-                work += judging;
-                (judging, verdict, &mut judge.candidates)
+                let loaded = objective.load(Slot::new(Role::Acceptance, 0), &apart)?;
+                work.gradients(1, loaded.examples);
+                let apart = judges.of(objective, [theta, &memory.trial], &loaded)?;
+                let (run, judge) = (&apart.gradient.run, &mut apart.judge);
+                let verdict = Verdict::of(judge, &gpu, run, (step, 1.0), &memory.products)?;
+                (loaded.examples, verdict, &mut apart.judge)
             }
         };
-        let (base, first) = (verdict.base, verdict.step);
-        if !base.is_finite() {
-            return Err(not_finite::loss());
-        }
-        if !first.gradient_square.is_finite() {
-            return Err(if first.slope.is_finite() {
-                not_finite::out_of_scale("the square of the gradient")
-            } else {
-                not_finite::gradient()
-            });
-        }
         // Nothing moves where no direction has a slope that counts; then nothing is learnt about the model, either.
-        let stationary = first.square == 0.0;
-        let search = self.options.newton.search();
+        let (first, stationary) = (verdict.step, verdict.step.square == 0.0);
         let (chosen, losses) = if stationary {
             (None, 0)
         } else {
-            candidates.search(&gpu, base, (step, first), search)?
+            judge.search(&gpu, (step, first), self.options.newton.search())?
         };
-        work += judging * (1 + losses) as f64 / 3.0;
-        let (factor, end) = chosen.unwrap_or((1.0, first));
-        let rho = (end.loss - base) / solved.promised(&verdict.products, self.damping, factor);
-        let accepted = chosen.is_some() && end.loss.is_finite();
-        if accepted {
-            candidates.prepare_move(&gpu, step, factor)?;
-        }
-        gpu.submit(|recorder| {
-            recorder.replay(remember);
-            if accepted {
-                candidates.record_move(recorder);
-            }
-        })?;
-        let used = self.damping;
-        if !stationary {
-            let judged = if accepted { rho } else { f64::NEG_INFINITY };
-            self.damping = self.options.newton.damping.next(used, judged);
-        }
-        self.has_previous = rho >= 0.0;
-        Ok(StepReport {
-            loss_before: base,
-            loss_after: Some(if accepted { end.loss } else { base }),
-            gradient_norm: first.gradient_square.sqrt(),
-            step_norm: if accepted {
-                factor * first.square.sqrt()
-            } else {
-                0.0
+        work.losses(2 + losses, judging);
+        let (factor, at) = chosen.unwrap_or((1.0, first));
+        Ok(Proposal {
+            base: verdict.base,
+            at: Candidate {
+                square: first.square,
+                ..at
             },
-            accepted,
-            step_length: accepted.then_some(factor),
-            rho: (rho.is_finite() && !stationary).then_some(rho),
-            damping: Some(used),
-            cg_iterations: Some(solved.iterations),
-            cg_stop: Some(solved.stop),
-            work,
-            ..StepReport::default()
+            factor,
+            step: match chosen {
+                None => None,
+                Some(_) => Some(judge.prepare_move(&gpu, step, factor)?),
+            },
+            promised: solved.promised(&verdict.products, self.damping, factor),
+            stationary,
+            remember: Some(Arc::clone(remember)),
+            report: StepReport {
+                step_length: chosen.map(|_| factor),
+                cg_iterations: Some(solved.iterations),
+                cg_stop: solved.stop,
+                work: work.in_examples(),
+                ..report
+            },
         })
     }
 }
 
-impl<O: Objective + ?Sized> Optimizer<O> for DecoupledNewtonCg {
+impl<O: Parts + ?Sized> Optimizer<O> for DecoupledNewtonCg {
     fn name(&self) -> &'static str {
         match self.options.strategy {
             Strategy::Single => "single-newton-cg",
@@ -426,20 +451,7 @@ impl<O: Objective + ?Sized> Optimizer<O> for DecoupledNewtonCg {
         theta: &Vector,
         batch: &O::Batch,
     ) -> Result<StepReport> {
-        let start = Instant::now();
-        ConjugateGradients::check(objective.gpu())?;
-        let gpu = objective.gpu().clone();
-        let (readbacks, looks) = (gpu.readbacks(), gpu.looks());
-        let result = self.try_step(objective, theta, batch);
-        if result.is_err() {
-            self.has_previous = false;
-        }
-        Ok(StepReport {
-            readbacks: gpu.readbacks() - readbacks,
-            looks: gpu.looks() - looks,
-            seconds: start.elapsed().as_secs_f64(),
-            ..result?
-        })
+        engine::step(self, objective, theta, batch)
     }
 
     fn state(&self, objective: &O) -> Result<OptimizerState> {
@@ -460,17 +472,19 @@ impl<O: Objective + ?Sized> Optimizer<O> for DecoupledNewtonCg {
 
     fn restore(&mut self, objective: &O, state: &OptimizerState) -> Result<()> {
         saved::only(state, &["damping", "has_previous"])?;
-        let scalar = |name: &str| state.scalar(name).ok_or_else(|| missing(name));
-        let (damping, has_previous) = (
-            saved::number(state, "damping", 0.0..=LARGEST)?,
-            scalar("has_previous")? > 0.0,
-        );
-        self.ready(objective)?;
-        if let (true, Some(memory)) = (has_previous, &self.memory) {
-            let previous = state.vector("previous");
-            let previous = previous.ok_or_else(|| missing("previous"))?;
-            memory.previous.write(objective.gpu(), previous)?;
+        let damping = saved::number(state, "damping", 0.0..=LARGEST)?;
+        let has_previous = saved::number(state, "has_previous", 0.0..=1.0)? > 0.0;
+        let (gpu, layout) = (objective.gpu(), objective.layout());
+        let warm_start = self.options.newton.warm_start;
+        let memory = Memory::new(gpu, layout, self.turns.len(), warm_start)?;
+        if has_previous {
+            let previous = saved::vector(state, "previous", layout)?;
+            memory.previous.write(gpu, previous)?;
         }
+        // What is recorded knows the vectors of the old memory.
+        self.workspaces.clear();
+        self.judges.clear();
+        self.memory = Some(memory);
         (self.damping, self.has_previous) = (damping, has_previous);
         Ok(())
     }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use super::options::{Base, LrsfnOptions};
 use super::spectrum::Spectrum;
 use crate::error::Result;
-use crate::gpu::{Gpu, Recording, Slice};
+use crate::gpu::{Gpu, Recorder, Recording, Slice};
 use crate::kernels::blocks::{Rows, weigh};
 use crate::kernels::vector::{FirstOrderMethod, combine};
-use crate::objective::{Objective, Quadratic};
+use crate::objective::{Gradient, Objective};
 use crate::optim::first_order::Moments;
+use crate::optim::undo::Undo;
 use crate::vector::{Layout, Vector};
 
 /// What outlives a quadratic.
@@ -20,6 +21,7 @@ pub(super) struct Memory {
     steps: Vec<Vector>,
     /// The part of a step in the captured space.
     captured: Vector,
+    zeros: Vector,
     pub(super) trial: Vector,
     /// The gradient beyond the captured space, up to rounding errors.
     beyond: Vector,
@@ -46,8 +48,8 @@ pub(super) struct Fold {
 /// A base optimizer. It moves `direction`, which is zero before.
 pub(super) struct BaseMemory {
     pub(super) moments: Moments,
+    pub(super) undo: Undo,
     direction: Vector,
-    zeros: Vector,
 }
 
 impl Fold {
@@ -63,14 +65,14 @@ impl Fold {
 
     /// Eigenvectors that are not in use stay in the complement.
     pub(super) fn upload_subtraction(&self, gpu: &Gpu) -> Result<()> {
-        let mut numbers = vec![-1.0f32; self.spectrum.values.len()];
+        let mut numbers = vec![-1.0f32; self.spectrum.known.values.len()];
         numbers.resize(self.subtract.len(), 0.0);
         gpu.upload(&self.subtract, 0, &numbers)
     }
 
     /// `d . C d` within the captured space, with signs, for a step of length `alpha`.
     pub(super) fn curvature_along(&self, projections: &[f32], alpha: f64, damping: f64) -> f64 {
-        let each = self.spectrum.values.iter().zip(projections);
+        let each = self.spectrum.known.values.iter().zip(projections);
         each.map(|(value, &projection)| {
             let moved = alpha * f64::from(projection) / (value.abs() + damping);
             value * moved * moved
@@ -94,11 +96,16 @@ impl Memory {
         };
         let base = match method {
             None => None,
-            Some(method) => Some(BaseMemory {
-                moments: Moments::new(gpu, layout, method)?,
-                direction: new("step of the base optimizer")?,
-                zeros: new("zeros")?,
-            }),
+            Some(method) => {
+                let moments = Moments::new(gpu, layout, method)?;
+                let remembered = moments.remembered().into_iter();
+                let slices: Vec<Slice> = remembered.map(|(_, v)| v.slice().clone()).collect();
+                Some(BaseMemory {
+                    undo: Undo::new(gpu, &slices)?,
+                    moments,
+                    direction: new("step of the base optimizer")?,
+                })
+            }
         };
         let folds = (0..options.folds())
             .map(|_| Fold::new(gpu, layout, options))
@@ -109,6 +116,7 @@ impl Memory {
             folds,
             steps: steps.collect::<Result<Vec<_>>>()?,
             captured: new("step in the captured space")?,
+            zeros: new("zeros")?,
             trial: new("trial point")?,
             beyond: new("gradient beyond the captured space")?,
             base,
@@ -118,17 +126,52 @@ impl Memory {
         })
     }
 
+    /// Records what brings back everything that a step overwrites.
+    pub(super) fn record_back(&self, recorder: &mut Recorder<'_>) {
+        for fold in &self.folds {
+            fold.spectrum.record_back(recorder);
+        }
+        if let Some(back) = self.base.as_ref().and_then(|base| base.undo.pending()) {
+            recorder.replay(back);
+        }
+    }
+
+    /// Takes the rest of what a step changes back.
+    pub(super) fn withdraw(&mut self) {
+        for fold in &mut self.folds {
+            fold.spectrum.withdraw();
+        }
+        if let Some(base) = &mut self.base {
+            base.undo.end();
+        }
+    }
+
+    /// What the step changed stays.
+    pub(super) fn end(&mut self) {
+        for fold in &mut self.folds {
+            fold.spectrum.end();
+        }
+        if let Some(base) = &mut self.base {
+            base.undo.end();
+        }
+    }
+
+    /// A vector of finite numbers, for a step of no length.
+    pub(super) fn still(&self) -> &Vector {
+        &self.zeros
+    }
+
     /// The step that `folds` of them made together.
     pub(super) fn step(&self, folds: usize) -> &Vector {
         &self.steps[(folds + 1) % 2]
     }
 
-    /// Records the step of fold `number` for a quadratic that is linearized, and adds it to those of the folds before. `8 r P` flops.
+    /// Records the step of fold `number` for a gradient that is computed, and adds it to those of the folds before. `8 r P` flops.
     pub(super) fn record(
         &self,
         gpu: &Gpu,
         make: &mut Recording,
-        quadratic: &Quadratic,
+        of: &Gradient,
         number: usize,
     ) -> Result<()> {
         let fold = &self.folds[number];
@@ -137,7 +180,7 @@ impl Memory {
         } else {
             &self.steps[2]
         };
-        let gradient = &quadratic.gradient;
+        let gradient = &of.gradient;
         let (products, weights) = (&fold.projections, &fold.subtract);
         let split = Split {
             fold,
@@ -150,9 +193,10 @@ impl Memory {
         let mut source = &self.beyond;
         if let Some(base) = &self.base {
             let direction = &base.direction;
-            make.copy(base.zeros.slice(), direction.slice())?;
+            make.copy(self.zeros.slice(), direction.slice())?;
             let moments = &base.moments;
-            moments.record(gpu, make, direction, &self.beyond, &quadratic.value)?;
+            moments.record_sums(gpu, make, &self.beyond, &of.value)?;
+            moments.record_step(gpu, make, direction, &self.beyond)?;
             source = direction;
         }
         let (products, weights) = (&self.corrections, &fold.weights);
@@ -207,7 +251,7 @@ impl Memory {
         } else {
             -share * beta / damping
         };
-        for (i, value) in fold.spectrum.values.iter().enumerate() {
+        for (i, value) in fold.spectrum.known.values.iter().enumerate() {
             let captured = -share * alpha / (value.abs() + damping);
             weights[i] = captured as f32;
             weights[rank + i] = if self.base.is_some() {

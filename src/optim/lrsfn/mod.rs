@@ -3,55 +3,27 @@
 mod automatic;
 mod fold;
 mod options;
+mod propose;
 mod quotients;
 mod roles;
 mod spectrum;
 
-use std::sync::Arc;
-use std::time::Instant;
-
-use automatic::StepProbe;
 use fold::{Fold, Memory};
 pub use options::{Base, CurvatureBatch, DampingRule, LrsfnOptions, RankRule};
+use propose::{Caches, Cast};
 use roles::Rows;
 
-use super::candidates::{Candidate, Judges};
-use super::first_order::{Moments, missing};
+use super::damping::LARGEST;
+use super::decision::falls_enough;
+use super::engine::{self, Method, Outcome, Proposal};
 use super::optimizer::{Optimizer, OptimizerState};
 use super::origin::with_origin;
 use super::report::StepReport;
+use super::saved;
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Recording};
-use crate::objective::{Objective, Quadratic, QuadraticRequest};
+use crate::gpu::Recorder;
+use crate::objective::{Curved, Parts};
 use crate::vector::Vector;
-
-/// Linearizes a quadratic and makes the step of a fold with its gradient.
-struct Maker {
-    quadratic: Arc<Quadratic>,
-    fold: usize,
-    make: Recording,
-}
-
-/// The batches of a step.
-struct Cast<'a, B: ?Sized> {
-    /// What makes eigenvectors, and what steps along them, for each step that is averaged.
-    folds: &'a [[&'a B; 2]],
-    /// What judges, unless that is what steps.
-    judge: Option<&'a B>,
-}
-
-/// What a step would do.
-struct Proposal {
-    /// The loss before.
-    base: f64,
-    /// Who judged.
-    judge: usize,
-    candidate: Candidate,
-    /// `u_i . g` of each fold.
-    projections: Vec<Vec<f32>>,
-    /// Whether the base optimizer moved at all.
-    moved: bool,
-}
 
 /// Low-rank saddle-free Newton:
 ///
@@ -84,10 +56,16 @@ pub struct LowRankSaddleFreeNewton {
     damping: f64,
     /// Step lengths in the captured space and beyond it.
     lengths: [f64; 2],
+    /// Those of a step that is not decided yet, where they were measured anew.
+    next: Option<[f64; 2]>,
     memory: Option<Memory>,
-    makers: Vec<Maker>,
-    judges: Judges,
-    probes: Vec<StepProbe>,
+    caches: Caches,
+}
+
+/// A step with the batches of its roles.
+struct Step<'a, O: Curved + ?Sized> {
+    method: &'a mut LowRankSaddleFreeNewton,
+    cast: Cast<'a, O>,
 }
 
 impl LowRankSaddleFreeNewton {
@@ -107,9 +85,8 @@ impl LowRankSaddleFreeNewton {
             steps: 0,
             damping,
             memory: None,
-            makers: Vec::new(),
-            judges: Judges::default(),
-            probes: Vec::new(),
+            next: None,
+            caches: Caches::default(),
         })
     }
 
@@ -128,161 +105,50 @@ impl LowRankSaddleFreeNewton {
     ///
     /// # Errors
     /// As [`Optimizer::step`].
-    pub fn step_with_curvature<O: Objective + ?Sized>(
+    pub fn step_with_curvature<O: Parts + ?Sized>(
         &mut self,
         objective: &mut O,
         theta: &Vector,
         batch: &O::Batch,
         curvature_batch: &O::Batch,
     ) -> Result<StepReport> {
-        let cast = Cast {
-            folds: &[[curvature_batch, batch]],
-            judge: None,
+        let mut step = Step {
+            method: self,
+            cast: Cast {
+                folds: &[[curvature_batch, batch]],
+                judge: None,
+                cut: cut_parts::<O>,
+            },
         };
-        let result = self.timed_step(objective, theta, &cast);
+        let result = engine::step(&mut step, objective, theta, batch);
         with_origin(result, objective, theta, batch)
     }
 
-    fn timed_step<O: Objective + ?Sized>(
+    /// One step on an objective whose batches have no parts: all examples have all roles.
+    ///
+    /// # Errors
+    /// As [`Optimizer::step`]; [`Error::Option`] for options that need parts: other examples for eigenvectors than for slopes, a part that judges, a rank by noise.
+    pub fn step_whole<O: Curved + ?Sized>(
         &mut self,
         objective: &mut O,
         theta: &Vector,
-        cast: &Cast<'_, O::Batch>,
+        batch: &O::Batch,
     ) -> Result<StepReport> {
-        let start = Instant::now();
-        let gpu = objective.gpu().clone();
-        let (readbacks, looks) = (gpu.readbacks(), gpu.looks());
-        let mut memory = match self.memory.take() {
-            Some(memory) => memory,
-            None => Memory::new(objective, &self.options)?,
-        };
-        let result = self.step_in(&mut memory, objective, theta, cast);
-        self.memory = Some(memory);
-        Ok(StepReport {
-            readbacks: gpu.readbacks() - readbacks,
-            looks: gpu.looks() - looks,
-            seconds: start.elapsed().as_secs_f64(),
-            ..result?
-        })
-    }
-
-    fn step_in<O: Objective + ?Sized>(
-        &mut self,
-        memory: &mut Memory,
-        objective: &mut O,
-        theta: &Vector,
-        cast: &Cast<'_, O::Batch>,
-    ) -> Result<StepReport> {
-        let gpu = objective.gpu().clone();
-        let mut work = self.prepare(memory, objective, theta, cast)?;
-        let used = &memory.folds[..cast.folds.len()];
-        let damping = self.current_damping(used);
-        let proposal = self.propose(memory, objective, theta, cast, damping)?;
-        let Proposal {
-            base, candidate, ..
-        } = proposal;
-        // A gradient of whoever steps and whoever judges, and the loss at the new point.
-        let examples = |batch: &O::Batch| objective.examples(batch) as f64;
-        let steps = cast.folds.iter().map(|[_, steps]| *steps);
-        work += steps.clone().map(examples).sum::<f64>();
-        work += match cast.judge {
-            Some(judge) => examples(judge) * (1.0 + 1.0 / 3.0),
-            None => steps.map(examples).sum::<f64>() / 3.0,
-        };
-        let mut slopes = proposal.projections.iter().flatten();
-        let known = candidate.gradient_square.is_finite()
-            && (cast.judge.is_none() || slopes.all(|slope| slope.is_finite()));
-        if !base.is_finite() || !known || !proposal.moved {
-            return Err(Error::NotFinite {
-                what: if !base.is_finite() {
-                    "the loss".into()
-                } else if proposal.moved {
-                    "the gradient".into()
-                } else {
-                    "the step".into()
-                },
-                advice: "Use a smaller step length or more damping, or check the data.",
-            });
+        let options = &self.options;
+        let noise = matches!(options.rank_rule, RankRule::Noise { .. });
+        if options.curvature_batch != CurvatureBatch::Same || options.acceptance > 0.0 || noise {
+            return Err(needs_parts());
         }
-        let each = used.iter().zip(&proposal.projections);
-        let curvature: f64 = each
-            .map(|(fold, slopes)| fold.curvature_along(slopes, self.lengths[0], damping))
-            .sum();
-        let curvature = curvature / used.len() as f64;
-        let rho = (candidate.loss - base) / (candidate.slope + 0.5 * curvature);
-        let adaptive = match self.options.rule {
-            DampingRule::Fixed => None,
-            DampingRule::Adaptive(rule) => Some(rule),
-        };
-        // Nothing moves where there is no gradient, and nothing is learnt about the model.
-        let stationary = candidate.square == 0.0;
-        let accepted = !stationary
-            && candidate.loss.is_finite()
-            && candidate.square.is_finite()
-            && (adaptive.is_none() || candidate.loss <= base);
-        if accepted {
-            let judge = &self.judges.0[proposal.judge];
-            gpu.submit(|recorder| judge.candidates.record_move(recorder))?;
-        } else if adaptive.is_none() && !stationary {
-            return Err(Error::NotFinite {
-                what: "the loss after the step".into(),
-                advice: "Use a smaller step length or more damping.",
-            });
-        }
-        if let (Some(rule), false) = (adaptive, stationary) {
-            let rho = if accepted { rho } else { f64::NEG_INFINITY };
-            self.damping = rule.next(damping, rho).max(self.options.damping);
-        }
-        self.steps += 1;
-        let noise = used.iter().flat_map(|fold| &fold.spectrum.noise);
-        Ok(StepReport {
-            loss_before: base,
-            loss_after: Some(if accepted { candidate.loss } else { base }),
-            gradient_norm: candidate.gradient_square.sqrt(),
-            step_norm: if accepted {
-                candidate.square.sqrt()
-            } else {
-                0.0
+        let mut step = Step {
+            method: self,
+            cast: Cast {
+                folds: &[[batch, batch]],
+                judge: None,
+                cut: |_: &O, _: &O::Batch, _| Err(needs_parts()),
             },
-            accepted,
-            step_length: Some(self.lengths[0]),
-            rho: (rho.is_finite() && !stationary).then_some(rho),
-            damping: Some(damping),
-            eigenvalues: all_values(used),
-            eigenvalue_noise: noise.copied().collect(),
-            work,
-            ..StepReport::default()
-        })
-    }
-
-    /// Computes eigenpairs where it is time for them. Returns the work.
-    fn prepare<O: Objective + ?Sized>(
-        &mut self,
-        memory: &mut Memory,
-        objective: &mut O,
-        theta: &Vector,
-        cast: &Cast<'_, O::Batch>,
-    ) -> Result<f64> {
-        let gpu = objective.gpu().clone();
-        let due = self.steps.is_multiple_of(self.options.refresh);
-        let holds_out = self.options.holds_out();
-        let mut work = 0.0;
-        let mut fresh = false;
-        for (fold, [directions, steps]) in memory.folds.iter_mut().zip(cast.folds) {
-            if due || fold.spectrum.is_new() {
-                let held_out = holds_out.then_some(*steps);
-                let (options, spectrum) = (&self.options, &mut fold.spectrum);
-                work += spectrum.refresh(options, objective, theta, directions, held_out)?;
-                fold.upload_subtraction(&gpu)?;
-                fresh = true;
-            }
-        }
-        if let (true, Some(lanczos), [[_, steps]]) = (fresh, self.options.automatic, cast.folds) {
-            let length = self.measure(&memory.folds[0], objective, theta, steps, lanczos)?;
-            self.lengths = [length; 2];
-            work += objective.examples(steps) as f64 * (1.0 + 2.0 * lanczos as f64);
-        }
-        Ok(work)
+        };
+        let result = engine::step(&mut step, objective, theta, batch);
+        with_origin(result, objective, theta, batch)
     }
 
     /// The damping of a step with these folds.
@@ -290,134 +156,15 @@ impl LowRankSaddleFreeNewton {
         match self.options.rule {
             DampingRule::Fixed => self.options.damping,
             DampingRule::Adaptive(_) => {
-                let least = folds.iter().map(|fold| fold.spectrum.least);
+                let least = folds.iter().map(|fold| fold.spectrum.known.least);
                 let floor = least.fold(self.options.damping, f64::max);
                 self.damping.max(floor)
             }
         }
     }
 
-    /// The automatic step length.
-    fn measure<O: Objective + ?Sized>(
-        &mut self,
-        fold: &Fold,
-        objective: &mut O,
-        theta: &Vector,
-        batch: &O::Batch,
-        steps: usize,
-    ) -> Result<f64> {
-        let request = QuadraticRequest {
-            curvature: self.options.curvature,
-            ..QuadraticRequest::default()
-        };
-        let quadratic = objective.quadratic(theta, batch, request)?;
-        let gpu = objective.gpu();
-        let known = |probe: &StepProbe| Arc::ptr_eq(&probe.quadratic, &quadratic);
-        let at = match self.probes.iter().position(known) {
-            Some(at) => at,
-            None => {
-                let basis = &fold.spectrum.basis;
-                self.probes
-                    .push(StepProbe::new(gpu, &quadratic, basis, steps)?);
-                self.probes.len() - 1
-            }
-        };
-        let damping = self.current_damping(std::slice::from_ref(fold));
-        self.probes[at].measure(gpu, &fold.spectrum.values, damping)
-    }
-
-    /// What makes the step of a fold with the gradient of a quadratic.
-    fn maker(
-        &mut self,
-        memory: &Memory,
-        gpu: &Gpu,
-        quadratic: &Arc<Quadratic>,
-        fold: usize,
-    ) -> Result<usize> {
-        let known = |m: &Maker| Arc::ptr_eq(&m.quadratic, quadratic) && m.fold == fold;
-        if let Some(at) = self.makers.iter().position(known) {
-            return Ok(at);
-        }
-        let mut make = quadratic.linearize.clone();
-        memory.record(gpu, &mut make, quadratic, fold)?;
-        self.makers.push(Maker {
-            quadratic: Arc::clone(quadratic),
-            fold,
-            make,
-        });
-        Ok(self.makers.len() - 1)
-    }
-
-    /// Makes the step, and evaluates the loss there.
-    fn propose<O: Objective + ?Sized>(
-        &mut self,
-        memory: &Memory,
-        objective: &mut O,
-        theta: &Vector,
-        cast: &Cast<'_, O::Batch>,
-        damping: f64,
-    ) -> Result<Proposal> {
-        let gpu = objective.gpu().clone();
-        let settings = self.settings();
-        if let (Some(base), Some(settings)) = (&memory.base, &settings) {
-            base.moments.upload(&gpu, settings)?;
-        }
-        let request = QuadraticRequest::default();
-        let share = 1.0 / cast.folds.len() as f64;
-        let mut quadratic = None;
-        let mut before = 0;
-        for (number, [_, steps]) in cast.folds.iter().enumerate() {
-            let own = objective.quadratic(theta, steps, request)?;
-            before = self.maker(memory, &gpu, &own, number)?;
-            memory.upload_weights(&gpu, number, self.lengths, damping, share)?;
-            if cast.judge.is_some() {
-                // Submitted before the next examples are loaded into the same buffers.
-                gpu.submit(|recorder| recorder.replay(&self.makers[before].make))?;
-            }
-            quadratic = Some(own);
-        }
-        if let Some(judge) = cast.judge {
-            quadratic = Some(objective.quadratic(theta, judge, request)?);
-        }
-        let quadratic = quadratic.ok_or_else(|| missing("quadratic"))?;
-        let judge = self
-            .judges
-            .of(objective, [theta, &memory.trial], &quadratic)?;
-        let candidates = &mut self.judges.0[judge].candidates;
-        candidates.prepare(&gpu, &[(memory.step(cast.folds.len()), 1.0)])?;
-        let before = match cast.judge {
-            Some(_) => &quadratic.linearize,
-            None => &self.makers[before].make,
-        };
-        let mut reads = candidates.reads().to_vec();
-        let folds = &memory.folds[..cast.folds.len()];
-        reads.extend(folds.iter().map(|fold| &fold.projections));
-        reads.extend(memory.base.as_ref().map(|base| base.moments.reads()));
-        let mut read = gpu.submit_and_read(
-            |recorder| {
-                recorder.replay(before);
-                candidates.record(recorder);
-                Ok(())
-            },
-            &reads,
-        )?;
-        let moved = match (&memory.base, &settings) {
-            (Some(base), Some(settings)) => {
-                let scalars = read.pop().ok_or_else(|| missing("sums"))?;
-                base.moments.moves(settings, Moments::sums(&scalars))
-            }
-            _ => true,
-        };
-        let projections = read.split_off(read.len() - folds.len());
-        let (base, found) = candidates.results(&read)?;
-        let candidate = found.first().copied().ok_or_else(|| missing("candidate"))?;
-        Ok(Proposal {
-            base,
-            judge,
-            candidate,
-            projections,
-            moved,
-        })
+    fn adapts(&self) -> bool {
+        self.options.rule != DampingRule::Fixed
     }
 
     /// Settings of the base optimizer for the next step.
@@ -430,7 +177,77 @@ impl LowRankSaddleFreeNewton {
     }
 }
 
-impl<O: Objective + ?Sized> Optimizer<O> for LowRankSaddleFreeNewton {
+fn needs_parts() -> Error {
+    Error::Option {
+        option: "curvature batch".into(),
+        message: "these options need parts of batches; use CurvatureBatch::Same, no acceptance and RankRule::Fixed, or an objective that implements Parts".into(),
+    }
+}
+
+/// A batch in parts of equal size.
+fn cut_parts<O: Parts + ?Sized>(
+    objective: &O,
+    batch: &O::Batch,
+    parts: usize,
+) -> Result<Vec<O::Batch>> {
+    let rows = objective.rows(batch) / parts;
+    (0..parts)
+        .map(|part| {
+            let own = part * rows..(part + 1) * rows;
+            objective.part(batch, &[own])
+        })
+        .collect()
+}
+
+impl<O: Curved + ?Sized> Method<O> for Step<'_, O> {
+    fn propose(&mut self, objective: &mut O, theta: &Vector, _: &O::Batch) -> Result<Proposal> {
+        let method = &mut *self.method;
+        let mut memory = match method.memory.take() {
+            Some(memory) => memory,
+            None => Memory::new(objective, &method.options)?,
+        };
+        let result = method.propose_in(&mut memory, objective, theta, &self.cast);
+        method.memory = Some(memory);
+        result
+    }
+
+    fn accepts(&self, proposal: &Proposal) -> bool {
+        !self.method.adapts() || falls_enough(proposal.at.change, proposal.at.error, 0.0, 0.0)
+    }
+
+    fn settle(&mut self, proposal: &Proposal, outcome: &Outcome) {
+        let method = &mut *self.method;
+        if outcome.accepted || proposal.stationary {
+            method.steps += 1;
+            if let Some(lengths) = method.next {
+                method.lengths = lengths;
+            }
+        }
+        method.next = None;
+        if let Some(memory) = &mut method.memory {
+            memory.end();
+        }
+        if let (DampingRule::Adaptive(rule), Some(ratio)) = (method.options.rule, outcome.judged) {
+            let damping = proposal.report.damping.unwrap_or(method.damping);
+            method.damping = rule.judge(damping, ratio).max(method.options.damping);
+        }
+    }
+
+    fn record_back(&self, recorder: &mut Recorder<'_>) {
+        if let Some(memory) = &self.method.memory {
+            memory.record_back(recorder);
+        }
+    }
+
+    fn withdraw(&mut self) {
+        self.method.next = None;
+        if let Some(memory) = &mut self.method.memory {
+            memory.withdraw();
+        }
+    }
+}
+
+impl<O: Parts + ?Sized> Optimizer<O> for LowRankSaddleFreeNewton {
     fn name(&self) -> &'static str {
         match (self.options.rule, self.options.curvature_batch) {
             (_, CurvatureBatch::Decoupled(_)) => "decoupled-lrsfn",
@@ -462,11 +279,15 @@ impl<O: Objective + ?Sized> Optimizer<O> for LowRankSaddleFreeNewton {
             .map(|fold| fold.each_ref().map(|part| part.as_ref().unwrap_or(batch)))
             .collect();
         let judge = (!roles.judge_themselves()).then(|| judging.as_ref().unwrap_or(batch));
-        let cast = Cast {
-            folds: &folds,
-            judge,
+        let mut step = Step {
+            method: self,
+            cast: Cast {
+                folds: &folds,
+                judge,
+                cut: cut_parts::<O>,
+            },
         };
-        self.timed_step(objective, theta, &cast)
+        engine::step(&mut step, objective, theta, batch)
     }
 
     fn state(&self, objective: &O) -> Result<OptimizerState> {
@@ -492,24 +313,32 @@ impl<O: Objective + ?Sized> Optimizer<O> for LowRankSaddleFreeNewton {
     }
 
     fn restore(&mut self, objective: &O, state: &OptimizerState) -> Result<()> {
-        let scalar = |name: &str| state.scalar(name).ok_or_else(|| missing(name));
-        let (steps, damping) = (scalar("steps")?, scalar("damping")?);
-        let lengths = [scalar("step_length")?, scalar("step_length_beyond")?];
+        let known = ["steps", "damping", "step_length", "step_length_beyond"];
+        let of_folds = [
+            "refreshes",
+            "drawn",
+            "least",
+            "eigenvalue ",
+            "noise ",
+            "fold ",
+        ];
+        saved::only(state, &[&known[..], &of_folds].concat())?;
+        let steps = saved::count(state, "steps")?;
+        let damping = saved::number(state, "damping", 0.0..=LARGEST)?;
+        let length = |name: &str| saved::number(state, name, 0.0..=f64::MAX);
+        let lengths = [length("step_length")?, length("step_length_beyond")?];
         let gpu = objective.gpu();
         let mut memory = Memory::new(objective, &self.options)?;
-        if steps > 0.0 {
+        if steps > 0 {
             for (number, fold) in memory.folds.iter_mut().enumerate() {
                 fold.spectrum.restore(gpu, &prefix(number), state)?;
-                fold.upload_subtraction(gpu)?;
             }
             if let Some(base) = &memory.base {
                 base.moments.restore(gpu, state)?;
             }
         }
-        self.makers.clear();
-        self.judges.0.clear();
-        self.probes.clear();
-        (self.steps, self.damping, self.lengths) = (steps as usize, damping, lengths);
+        self.caches = Caches::default();
+        (self.steps, self.damping, self.lengths) = (steps, damping, lengths);
         self.memory = Some(memory);
         Ok(())
     }
@@ -525,6 +354,6 @@ fn prefix(number: usize) -> String {
 
 /// The eigenvalues of one fold after another.
 fn all_values(folds: &[Fold]) -> Vec<f64> {
-    let values = folds.iter().flat_map(|fold| &fold.spectrum.values);
+    let values = folds.iter().flat_map(|fold| &fold.spectrum.known.values);
     values.copied().collect()
 }

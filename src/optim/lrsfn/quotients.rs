@@ -2,18 +2,24 @@
 
 use std::sync::Arc;
 
+use crate::data::Role;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recording, Slice};
 use crate::kernels::blocks::{InnerProducts, Rows};
 use crate::linalg::Basis;
-use crate::objective::{BlockProduct, Curvature, Objective, Quadratic, QuadraticRequest};
+use crate::objective::{BlockProduct, Curvature, Curved, Quadratic, QuadraticRequest, Slot};
 use crate::optim::first_order::missing;
+use crate::optim::work::Work;
+use crate::recent::Recent;
 use crate::vector::Vector;
+
+/// The slot of the examples on which quotients are measured, one batch after another.
+const PLACE: Slot = Slot::new(Role::Steps, 1);
 
 /// What measures Rayleigh quotients. Kernels are recorded once for each quadratic and place in the list of batches.
 #[derive(Default)]
 pub(super) struct Quotients {
-    probes: Vec<Probe>,
+    probes: Recent<Arc<Probe>>,
 }
 
 /// Rayleigh quotients on the quadratic of one batch.
@@ -43,38 +49,36 @@ impl Probe {
 }
 
 impl Quotients {
-    /// `u_i . C u_i` of all vectors of a basis, for each of some batches, in one readback.
-    pub(super) fn measure<O: Objective + ?Sized>(
+    /// `u_i . C u_i` of all vectors of a basis, for each of some batches, in one readback; also the work.
+    pub(super) fn measure<O: Curved + ?Sized>(
         &mut self,
         objective: &mut O,
         theta: &Vector,
         basis: &Basis,
         curvature: Curvature,
         batches: &[&O::Batch],
-    ) -> Result<Vec<Vec<f64>>> {
+    ) -> Result<(Vec<Vec<f64>>, Work)> {
         let gpu = objective.gpu().clone();
-        let mut used = Vec::new();
+        let mut work = Work::default();
+        let mut probes: Vec<Arc<Probe>> = Vec::new();
         for (place, batch) in batches.iter().enumerate() {
             let request = QuadraticRequest {
                 curvature,
                 block: basis.rank(),
                 ..QuadraticRequest::default()
             };
-            let quadratic = objective.quadratic(theta, batch, request)?;
-            let known = |p: &Probe| Arc::ptr_eq(&p.quadratic, &quadratic) && p.place == place;
-            let at = match self.probes.iter().position(known) {
-                Some(at) => at,
-                None => {
-                    self.probes
-                        .push(Probe::new(&gpu, basis, &quadratic, place)?);
-                    self.probes.len() - 1
-                }
-            };
-            // Submitted before the next batch is loaded into the same buffers.
-            gpu.submit(|recorder| recorder.replay(&self.probes[at].run))?;
-            used.push(at);
+            let loaded = objective.load(PLACE, batch)?;
+            let quadratic = objective.quadratic(theta, &loaded, request)?;
+            let known = |p: &Arc<Probe>| Arc::ptr_eq(&p.quadratic, &quadratic) && p.place == place;
+            let probe = self.probes.find_or(known, 0, || {
+                Probe::new(&gpu, basis, &quadratic, place).map(Arc::new)
+            })?;
+            // Submitted before the next batch is loaded into the same slot.
+            gpu.submit(|recorder| recorder.replay(&probe.run))?;
+            work.gradients(1, loaded.examples);
+            work.products(basis.rank(), loaded.examples);
+            probes.push(Arc::clone(probe));
         }
-        let probes: Vec<&Probe> = used.iter().map(|&at| &self.probes[at]).collect();
         let reads: Vec<&Slice> = probes
             .iter()
             .flat_map(|probe| probe.inner.reads())
@@ -88,7 +92,7 @@ impl Quotients {
             })
             .collect();
         if quotients.iter().flatten().all(|value| value.is_finite()) {
-            Ok(quotients)
+            Ok((quotients, work))
         } else {
             Err(Error::NotFinite {
                 what: "a Rayleigh quotient".into(),

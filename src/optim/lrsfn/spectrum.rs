@@ -5,19 +5,33 @@ use std::sync::Arc;
 use super::options::{LrsfnOptions, RankRule};
 use super::quotients::{Quotients, block, standard_errors};
 use crate::error::Result;
-use crate::gpu::{Gpu, Slice};
+use crate::gpu::{Gpu, Recorder, Slice};
 use crate::kernels::blocks::{Rows, weigh};
 use crate::linalg::{
     Basis, BlockOperator, Eigenvalues, RandomizedEigensolver, RangeFinder, RangeOptions,
 };
-use crate::objective::{Objective, Quadratic, QuadraticRequest};
-use crate::optim::first_order::missing;
+use crate::objective::{Curved, Quadratic, QuadraticRequest, Slot};
 use crate::optim::optimizer::OptimizerState;
+use crate::optim::saved;
+use crate::optim::undo::Undo;
+use crate::optim::work::Work;
+use crate::recent::Recent;
 use crate::vector::{Layout, Vector};
 
 /// Eigenpairs of the curvature.
 pub(super) struct Spectrum {
     pub(super) basis: Basis,
+    pub(super) known: Known,
+    /// What was known before eigenpairs that may be taken back.
+    before: Option<Known>,
+    undo: Undo,
+    solvers: Recent<Solver>,
+    quotients: Quotients,
+}
+
+/// What the host knows of them.
+#[derive(Clone, Default)]
+pub(super) struct Known {
     /// The eigenvalues in use. They fall in magnitude, unless they are Rayleigh quotients on other examples than those of the eigenvectors.
     pub(super) values: Vec<f64>,
     /// Magnitude of the last one of them on the examples of the eigenvectors: what was not captured there is no larger.
@@ -28,8 +42,6 @@ pub(super) struct Spectrum {
     refreshes: u32,
     /// Random vectors drawn so far.
     drawn: u32,
-    solvers: Vec<Solver>,
-    quotients: Quotients,
 }
 
 enum Method {
@@ -47,37 +59,61 @@ struct Solver {
 
 impl Spectrum {
     pub(super) fn new(gpu: &Gpu, layout: &Arc<Layout>, options: &LrsfnOptions) -> Result<Self> {
+        let basis = Basis::new(gpu, layout, options.eigen.rank, options.storage)?;
         Ok(Self {
-            basis: Basis::new(gpu, layout, options.eigen.rank, options.storage)?,
-            values: Vec::new(),
-            least: 0.0,
-            noise: Vec::new(),
-            refreshes: 0,
-            drawn: 0,
-            solvers: Vec::new(),
+            undo: Undo::new(gpu, &basis.slices())?,
+            basis,
+            known: Known::default(),
+            before: None,
+            solvers: Recent::default(),
             quotients: Quotients::default(),
         })
     }
 
-    /// Whether no eigenpairs were computed yet.
-    pub(super) fn is_new(&self) -> bool {
-        self.refreshes == 0
+    /// Records what brings eigenvectors back.
+    pub(super) fn record_back(&self, recorder: &mut Recorder<'_>) {
+        if let Some(back) = self.undo.pending() {
+            recorder.replay(back);
+        }
     }
 
-    /// Computes eigenpairs at `theta` on a batch. With examples held out, eigenvalues and their noise are of those. Returns the work.
+    /// Takes the rest back.
+    pub(super) fn withdraw(&mut self) {
+        if let Some(before) = self.before.take() {
+            self.known = before;
+        }
+        self.undo.end();
+    }
+
+    /// New eigenpairs stay.
+    pub(super) fn end(&mut self) {
+        self.before = None;
+        self.undo.end();
+    }
+
+    /// Whether no eigenpairs were computed yet.
+    pub(super) fn is_new(&self) -> bool {
+        self.known.refreshes == 0
+    }
+
+    /// Computes eigenpairs at `theta` on a batch, which may be taken back. With examples held out, eigenvalues and their noise are of those. Returns the work.
     ///
     /// ```text
     /// l_i = u_i . C' u_i                               with C' of the examples held out
     /// l_i = u_i . A u_i + s (u_i . (C' - C) u_i)       in a running average A, of which s C is new
     /// ```
-    pub(super) fn refresh<O: Objective + ?Sized>(
+    pub(super) fn refresh<O: Curved + ?Sized>(
         &mut self,
         options: &LrsfnOptions,
         objective: &mut O,
         theta: &Vector,
         batch: &O::Batch,
         held_out: Option<&O::Batch>,
-    ) -> Result<f64> {
+        parts: &[O::Batch],
+    ) -> Result<Work> {
+        let gpu = objective.gpu().clone();
+        self.undo.begin(&gpu)?;
+        self.before = Some(self.known.clone());
         let growing = matches!(options.rank_rule, RankRule::Residual(_));
         let request = QuadraticRequest {
             curvature: options.curvature,
@@ -88,16 +124,20 @@ impl Spectrum {
             },
             ..QuadraticRequest::default()
         };
-        let quadratic = objective.quadratic(theta, batch, request)?;
-        let at = self.solver(options, objective.gpu(), &quadratic)?;
-        let solver = &mut self.solvers[at];
+        let loaded = objective.load(Slot::default(), batch)?;
+        let quadratic = objective.quadratic(theta, &loaded, request)?;
+        let (basis, solvers, known) = (&self.basis, &mut self.solvers, &mut self.known);
+        let is = |s: &Solver| Arc::ptr_eq(&s.quadratic, &quadratic);
+        let bytes = 4 * (options.eigen.width() * objective.layout().len()) as u64;
+        let solver =
+            solvers.find_or(is, bytes, || Solver::new(options, &gpu, basis, &quadratic))?;
         let decay = options.average;
-        let old = decay * (1.0 - decay.powi(self.refreshes as i32));
+        let old = decay * (1.0 - decay.powi(known.refreshes as i32));
         let new = 1.0 - decay;
         if let Some(weights) = &solver.weights {
             // The solver sees C + (old / new) U L U^T; its eigenvalues times new / (old + new) are those of the average.
             let width = options.eigen.width();
-            let mut row: Vec<f32> = self
+            let mut row: Vec<f32> = known
                 .values
                 .iter()
                 .map(|value| (old / new * value) as f32)
@@ -105,10 +145,10 @@ impl Spectrum {
             row.resize(options.eigen.rank, 0.0);
             let mut all = row.repeat(width);
             all.resize(weights.len(), 0.0);
-            objective.gpu().upload(weights, 0, &all)?;
+            gpu.upload(weights, 0, &all)?;
         }
-        let recall = options.recall && !self.values.is_empty();
-        let found = solve(&mut solver.method, &mut self.drawn, &quadratic, recall)?;
+        let recall = options.recall && !known.values.is_empty();
+        let found = solve(&mut solver.method, &mut known.drawn, &quadratic, recall)?;
         let scale = if solver.weights.is_some() {
             new / (old + new)
         } else {
@@ -119,39 +159,32 @@ impl Spectrum {
             own.pop();
         }
         // The linearization is a gradient, too.
-        let cost = |batch: &O::Batch, products: usize, objective: &O| {
-            objective.examples(batch) as f64 * (1.0 + 2.0 * products as f64)
-        };
-        let mut work = cost(batch, found.products, objective);
-        let averages = self.solvers[at].weights.is_some();
-        let parts = match options.rank_rule {
-            RankRule::Noise { parts, .. } => cut(objective, held_out.unwrap_or(batch), parts)?,
-            _ => Vec::new(),
-        };
+        let mut work = Work::default();
+        work.gradients(1, loaded.examples);
+        work.products(found.products, loaded.examples);
+        let averages = solver.weights.is_some();
         let mut batches: Vec<&O::Batch> = held_out.into_iter().collect();
         if averages && held_out.is_some() {
             batches.push(batch);
         }
         let whole = batches.len();
-        batches.extend(&parts);
-        let mut measured = Vec::new();
-        if !batches.is_empty() {
-            let curvature = options.curvature;
+        batches.extend(parts);
+        let measured = if batches.is_empty() {
+            Vec::new()
+        } else {
             let quotients = &mut self.quotients;
-            measured = quotients.measure(objective, theta, &self.basis, curvature, &batches)?;
-            let rank = options.eigen.rank;
-            work += batches
-                .iter()
-                .map(|batch| cost(batch, rank, objective))
-                .sum::<f64>();
-        }
-        self.refreshes += 1;
-        self.noise = if parts.is_empty() {
+            let (measured, more) =
+                quotients.measure(objective, theta, basis, options.curvature, &batches)?;
+            work += more;
+            measured
+        };
+        known.refreshes += 1;
+        known.noise = if parts.is_empty() {
             Vec::new()
         } else {
             standard_errors(&measured[whole..], own.len())
         };
-        self.values = match &measured[..whole] {
+        known.values = match &measured[..whole] {
             [] => own.clone(),
             [theirs, rest @ ..] => (0..own.len())
                 .map(|i| match rest.first() {
@@ -162,63 +195,22 @@ impl Spectrum {
         };
         if let RankRule::Noise { least, .. } = options.rank_rule {
             let clear = |(value, noise): (&f64, &f64)| value.abs() >= least * noise;
-            let pairs = self.values.iter().zip(&self.noise);
+            let pairs = known.values.iter().zip(&known.noise);
             let kept = pairs.take_while(|&pair| clear(pair)).count();
-            self.values.truncate(kept);
-            self.noise.truncate(kept);
+            known.values.truncate(kept);
+            known.noise.truncate(kept);
         }
-        let last = self.values.len().checked_sub(1);
-        self.least = last.map_or(0.0, |last| own[last].abs());
+        let last = known.values.len().checked_sub(1);
+        known.least = last.map_or(0.0, |last| own[last].abs());
         Ok(work)
-    }
-
-    fn solver(
-        &mut self,
-        options: &LrsfnOptions,
-        gpu: &Gpu,
-        quadratic: &Arc<Quadratic>,
-    ) -> Result<usize> {
-        let known = |s: &Solver| Arc::ptr_eq(&s.quadratic, quadratic);
-        if let Some(at) = self.solvers.iter().position(known) {
-            return Ok(at);
-        }
-        let mut operator = BlockOperator::from(block(quadratic)?);
-        let mut weights = None;
-        if options.average > 0.0 {
-            let elements = 2 * options.eigen.width() * options.eigen.rank;
-            let slice = gpu.buffer("weights of the last eigenpairs", elements)?;
-            averaged(gpu, &mut operator, &self.basis, &slice)?;
-            weights = Some(slice);
-        }
-        let method = match options.rank_rule {
-            RankRule::Residual(tolerance) => {
-                let range = RangeOptions {
-                    tolerance,
-                    seed: options.eigen.seed,
-                };
-                Method::Growing(RangeFinder::new(gpu, &operator, &self.basis, &range)?)
-            }
-            _ => Method::Fixed(RandomizedEigensolver::new(
-                gpu,
-                &operator,
-                &self.basis,
-                &options.eigen,
-            )?),
-        };
-        self.solvers.push(Solver {
-            quadratic: Arc::clone(quadratic),
-            method,
-            weights,
-        });
-        Ok(self.solvers.len() - 1)
     }
 
     /// Adds what must be remembered, under names that begin with `of`.
     pub(super) fn save(&self, gpu: &Gpu, of: &str, state: &mut OptimizerState) -> Result<()> {
         let scalars = [
-            ("refreshes", f64::from(self.refreshes)),
-            ("drawn", f64::from(self.drawn)),
-            ("least", self.least),
+            ("refreshes", f64::from(self.known.refreshes)),
+            ("drawn", f64::from(self.known.drawn)),
+            ("least", self.known.least),
         ];
         for (name, value) in scalars {
             state.scalars.push((format!("{of}{name}"), value));
@@ -227,10 +219,10 @@ impl Spectrum {
         for (i, vector) in self.basis.read(gpu)?.into_iter().enumerate() {
             state.vectors.push((format!("{of}eigenvector {i}"), vector));
         }
-        for (i, value) in self.values.iter().enumerate() {
+        for (i, value) in self.known.values.iter().enumerate() {
             state.scalars.push((format!("{of}eigenvalue {i}"), *value));
         }
-        for (i, noise) in self.noise.iter().enumerate() {
+        for (i, noise) in self.known.noise.iter().enumerate() {
             state.scalars.push((format!("{of}noise {i}"), *noise));
         }
         Ok(())
@@ -238,27 +230,68 @@ impl Spectrum {
 
     /// Takes up what was saved under names that begin with `of`.
     pub(super) fn restore(&mut self, gpu: &Gpu, of: &str, state: &OptimizerState) -> Result<()> {
-        let scalar = |name: &str| {
-            let name = format!("{of}{name}");
-            state.scalar(&name).ok_or_else(|| missing(&name))
+        let of_name = |name: &str| format!("{of}{name}");
+        let known = Known {
+            refreshes: saved::count(state, &of_name("refreshes"))? as u32,
+            drawn: saved::number(state, &of_name("drawn"), 0.0..=f64::from(u32::MAX))? as u32,
+            least: saved::number(state, &of_name("least"), 0.0..=f64::MAX)?,
+            values: self.list(state, &of_name("eigenvalue"), -f64::MAX)?,
+            noise: self.list(state, &of_name("noise"), 0.0)?,
         };
-        let (refreshes, drawn, least) = (scalar("refreshes")?, scalar("drawn")?, scalar("least")?);
-        let list = |name: &str| -> Vec<f64> {
-            (0..self.basis.rank())
-                .map_while(|i| state.scalar(&format!("{of}{name} {i}")))
-                .collect()
-        };
-        let (values, noise) = (list("eigenvalue"), list("noise"));
+        let layout = self.basis.layout();
         let vectors = (0..self.basis.rank())
-            .map(|i| {
-                let name = format!("{of}eigenvector {i}");
-                state.vector(&name).ok_or_else(|| missing(&name))
-            })
+            .map(|i| saved::vector(state, &format!("{of}eigenvector {i}"), layout))
             .collect::<Result<Vec<_>>>()?;
         self.basis.write(gpu, &vectors)?;
-        (self.values, self.noise) = (values, noise);
-        (self.refreshes, self.drawn, self.least) = (refreshes as u32, drawn as u32, least);
+        self.known = known;
         Ok(())
+    }
+
+    /// The numbers `name 0`, `name 1` and so on, as many as there are, which must not be below `least`.
+    fn list(&self, state: &OptimizerState, name: &str, least: f64) -> Result<Vec<f64>> {
+        (0..self.basis.rank())
+            .map(|i| format!("{name} {i}"))
+            .take_while(|name| state.scalar(name).is_some())
+            .map(|name| saved::number(state, &name, least..=f64::MAX))
+            .collect()
+    }
+}
+
+impl Solver {
+    fn new(
+        options: &LrsfnOptions,
+        gpu: &Gpu,
+        basis: &Basis,
+        quadratic: &Arc<Quadratic>,
+    ) -> Result<Self> {
+        let mut operator = BlockOperator::from(block(quadratic)?);
+        let mut weights = None;
+        if options.average > 0.0 {
+            let elements = 2 * options.eigen.width() * options.eigen.rank;
+            let slice = gpu.buffer("weights of the last eigenpairs", elements)?;
+            averaged(gpu, &mut operator, basis, &slice)?;
+            weights = Some(slice);
+        }
+        let method = match options.rank_rule {
+            RankRule::Residual(tolerance) => {
+                let range = RangeOptions {
+                    tolerance,
+                    seed: options.eigen.seed,
+                };
+                Method::Growing(RangeFinder::new(gpu, &operator, basis, &range)?)
+            }
+            _ => Method::Fixed(RandomizedEigensolver::new(
+                gpu,
+                &operator,
+                basis,
+                &options.eigen,
+            )?),
+        };
+        Ok(Self {
+            quadratic: Arc::clone(quadratic),
+            method,
+            weights,
+        })
     }
 }
 
@@ -282,21 +315,6 @@ fn solve(
             Ok(found)
         }
     }
-}
-
-/// A batch in parts of equal size.
-fn cut<O: Objective + ?Sized>(
-    objective: &O,
-    batch: &O::Batch,
-    parts: usize,
-) -> Result<Vec<O::Batch>> {
-    let rows = objective.rows(batch) / parts;
-    (0..parts)
-        .map(|part| {
-            let own = part * rows..(part + 1) * rows;
-            objective.part(batch, &[own])
-        })
-        .collect()
 }
 
 /// Adds the last eigenpairs to an operator: `C + sum over i of weights[i] u_i u_i^T`. `weights` holds them once for each vector of a block, and as many

@@ -3,88 +3,30 @@
 mod nystrom;
 mod options;
 mod trust_region;
+mod workspace;
 
 use std::sync::Arc;
-use std::time::Instant;
 
-use nystrom::{NystromMemory, Variables};
 use options::RADII;
 pub use options::{NewtonCgOptions, Preconditioner};
 use trust_region::{accepts, next_radius};
+use workspace::{Beginning, ENDS, Known, Memory, Workspace};
 
-use super::candidates::{Candidate, Candidates};
 use super::damping::LARGEST;
+use super::decision::Ratio;
+use super::engine::{self, Method, Outcome, Proposal};
 use super::first_order::missing;
+use super::judge::Candidate;
 use super::optimizer::{Optimizer, OptimizerState};
 use super::report::StepReport;
+use super::work::Work;
 use super::{not_finite, saved};
-use crate::error::Result;
-use crate::gpu::{Gpu, Recorder, Recording, Slice};
-use crate::kernels::vector::{combine, preconditioner};
-use crate::linalg::{Afterword, CgReport, ConjugateGradients, Operator, System};
-use crate::objective::{Curvature, Objective, Quadratic, QuadraticRequest};
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, Recorder};
+use crate::linalg::{CgReport, ConjugateGradients, Stop};
+use crate::objective::{Curvature, Curved, QuadraticRequest, Slot};
+use crate::recent::Recent;
 use crate::vector::Vector;
-
-/// Iterations after which the iterate is kept for backtracking: `ceil(1.3^j) - 1` (Martens 2010, section 4.6).
-fn kept_iterations(max_iterations: usize) -> Vec<usize> {
-    let mut kept = Vec::new();
-    let mut power = 1.0f64;
-    while power <= max_iterations as f64 + 1.0 {
-        power *= 1.3;
-        let after = power.ceil() as usize - 1;
-        if after >= 1 && after <= max_iterations && kept.last() != Some(&after) {
-            kept.push(after);
-        }
-    }
-    kept
-}
-
-/// Buffers and recordings for one quadratic.
-struct Workspace {
-    quadratic: Arc<Quadratic>,
-    theta: Vector,
-    cg: ConjugateGradients,
-    candidates: Candidates,
-    /// The variables in which conjugate gradients works, where those are not the parameters.
-    variables: Option<Variables>,
-    /// The solution and the kept iterates, in parameter space.
-    iterates: Iterates,
-    /// What a solve depends on: the linearization and the preconditioner.
-    before: Recording,
-    /// Puts `warm_start` times the last solution into the first iterate.
-    recall: Recording,
-    /// Saves the solution for the next warm start.
-    remember: Recording,
-}
-
-/// Iterates of a solve in parameter space.
-struct Iterates {
-    solution: Vector,
-    /// With the numbers of their iterations, ascending.
-    kept: Vec<(usize, Vector)>,
-    /// Makes them from those of conjugate gradients.
-    make: Recording,
-}
-
-impl Iterates {
-    /// The kept iterates of a solve that ends after iteration `end`, the last one first.
-    fn before(&self, end: usize) -> impl Iterator<Item = (usize, &Vector)> {
-        let kept = self.kept.iter().rev();
-        kept.filter(move |(after, _)| *after < end)
-            .map(|(after, vector)| (*after, vector))
-    }
-}
-
-/// Vectors that outlive a quadratic.
-struct Memory {
-    previous: Vector,
-    trial: Vector,
-    /// `[damping, exponent]` of the preconditioner.
-    settings: Slice,
-    /// `[warm_start, 0]`
-    recall: Slice,
-    nystrom: Option<NystromMemory>,
-}
 
 /// [`NewtonCg`] with the options of [`NewtonCgOptions::nystrom`]: Nystrom-preconditioned Newton-CG.
 pub type NystromNewtonCg = NewtonCg;
@@ -96,6 +38,8 @@ pub type NystromNewtonCg = NewtonCg;
 /// With [`Preconditioner::Nystrom`] it is Nystrom-preconditioned Newton-CG (NysNewton-CG, Rathore et al. 2024), with damping by the reduction ratio where
 /// that has a fixed one: conjugate gradients then work in variables `y = P^(1/2) d`, and steps where an approximation is made have one more blocking
 /// readback. With the Hessian it is Steihaug's trust-region method: directions of negative curvature are followed to the boundary.
+///
+/// A refused step leaves everything as it was but damping or radius.
 pub struct NewtonCg {
     options: NewtonCgOptions,
     damping: f64,
@@ -103,7 +47,7 @@ pub struct NewtonCg {
     has_previous: bool,
     steps: usize,
     memory: Option<Memory>,
-    workspaces: Vec<Workspace>,
+    workspaces: Recent<Workspace>,
 }
 
 impl NewtonCg {
@@ -121,7 +65,7 @@ impl NewtonCg {
             has_previous: false,
             steps: 0,
             memory: None,
-            workspaces: Vec::new(),
+            workspaces: Recent::default(),
         })
     }
 
@@ -130,242 +74,9 @@ impl NewtonCg {
         self.damping
     }
 
-    fn ready<O: Objective + ?Sized>(&mut self, objective: &O) -> Result<()> {
-        if self.memory.is_none() {
-            let (gpu, layout) = (objective.gpu(), objective.layout());
-            self.memory = Some(Memory {
-                previous: Vector::new(gpu, "last solution", layout)?,
-                trial: Vector::new(gpu, "trial point", layout)?,
-                settings: gpu.buffer("preconditioner settings", 2)?,
-                recall: gpu.buffer("warm start factor", 2)?,
-                nystrom: match self.options.preconditioner {
-                    Preconditioner::Nystrom { rank, seed, .. } => {
-                        Some(NystromMemory::new(gpu, layout, rank, seed)?)
-                    }
-                    _ => None,
-                },
-            });
-        }
-        Ok(())
+    fn trusts(&self) -> bool {
+        self.options.curvature == Curvature::Hessian
     }
-
-    fn workspace<O: Objective + ?Sized>(
-        &mut self,
-        objective: &mut O,
-        theta: &Vector,
-        quadratic: &Arc<Quadratic>,
-    ) -> Result<usize> {
-        let known = |w: &Workspace| Arc::ptr_eq(&w.quadratic, quadratic) && w.theta.is_same(theta);
-        if let Some(at) = self.workspaces.iter().position(known) {
-            return Ok(at);
-        }
-        self.ready(objective)?;
-        let Some(memory) = &self.memory else {
-            return Err(missing("memory"));
-        };
-        let loss = objective.loss_at(&memory.trial, quadratic.rows)?;
-        let gpu = objective.gpu();
-        let mut before = quadratic.linearize.clone();
-        let mut inverse = None;
-        if let Some(diagonal) = &quadratic.fisher_diagonal {
-            let vector = Vector::new(gpu, "preconditioner", objective.layout())?;
-            preconditioner(
-                gpu,
-                &mut before,
-                vector.slice(),
-                diagonal.slice(),
-                &memory.settings,
-            )?;
-            inverse = Some(vector);
-        }
-        let kept = if self.options.backtracking && self.options.curvature == Curvature::GaussNewton
-        {
-            kept_iterations(self.options.cg.max_iterations)
-        } else {
-            Vec::new()
-        };
-        let mut operator = Operator::from(quadratic.as_ref());
-        let mut gradient = quadratic.gradient.clone();
-        let variables = match &memory.nystrom {
-            None => None,
-            Some(nystrom) => Some(Variables::new(gpu, quadratic, nystrom)?),
-        };
-        if let Some(variables) = &variables {
-            operator = variables.operator().clone();
-            gradient = variables.gradient.clone();
-            variables.record_gradient(gpu, &mut before, &quadratic.gradient)?;
-        }
-        let cg = ConjugateGradients::new(
-            gpu,
-            &operator,
-            &gradient,
-            inverse.as_ref(),
-            &self.options.cg,
-            &kept,
-        )?;
-        let mut iterates = Iterates {
-            solution: cg.solution.clone(),
-            kept: cg
-                .kept_before(usize::MAX)
-                .map(|(after, vector)| (after, vector.clone()))
-                .collect(),
-            make: Recording::new(),
-        };
-        let mut recall = Recording::new();
-        let previous = memory.previous.slice();
-        let factor = (&memory.recall, 0);
-        if let Some(variables) = &variables {
-            let own = std::iter::once(&mut iterates.solution);
-            for vector in own.chain(iterates.kept.iter_mut().map(|(_, v)| v)) {
-                *vector = variables.record_step(gpu, &mut iterates.make, vector)?;
-            }
-            let start = Vector::new(gpu, "start in parameter space", objective.layout())?;
-            combine(gpu, &mut recall, start.slice(), previous, previous, factor)?;
-            variables.record_inverse(gpu, &mut recall, &start, &cg.solution)?;
-        } else {
-            let solution = cg.solution.slice();
-            combine(gpu, &mut recall, solution, previous, previous, factor)?;
-        }
-        let mut remember = Recording::new();
-        remember.copy(iterates.solution.slice(), previous)?;
-        let candidates = Candidates::new(
-            gpu,
-            [theta, &memory.trial, &quadratic.gradient],
-            &quadratic.value,
-            loss,
-        )?;
-        self.workspaces.push(Workspace {
-            quadratic: Arc::clone(quadratic),
-            theta: theta.clone(),
-            cg,
-            candidates,
-            variables,
-            iterates,
-            before,
-            recall,
-            remember,
-        });
-        Ok(self.workspaces.len() - 1)
-    }
-
-    /// Makes a Nystrom approximation where one is due. Returns the work, in gradients.
-    fn approximate(&mut self, at: usize) -> Result<f64> {
-        let Preconditioner::Nystrom { rank, refresh, .. } = self.options.preconditioner else {
-            return Ok(0.0);
-        };
-        let (workspace, Some(memory)) = (&mut self.workspaces[at], &mut self.memory) else {
-            return Err(missing("memory"));
-        };
-        let (Some(variables), Some(nystrom)) = (&mut workspace.variables, &mut memory.nystrom)
-        else {
-            return Err(missing("variables"));
-        };
-        if !self.steps.is_multiple_of(refresh) && !nystrom.values.is_empty() {
-            return Ok(0.0);
-        }
-        variables.approximate(&workspace.quadratic.linearize, nystrom)?;
-        Ok(1.0 + 2.0 * rank as f64)
-    }
-
-    /// Solves for the direction, and computes the losses at the candidates that are likely to be wanted.
-    fn solve(&mut self, gpu: &Gpu, at: usize) -> Result<(CgReport, Known)> {
-        let (workspace, Some(memory)) = (&mut self.workspaces[at], &self.memory) else {
-            return Err(missing("memory"));
-        };
-        let trust_region = self.options.curvature == Curvature::Hessian;
-        let damping = if trust_region {
-            0.0
-        } else {
-            self.damping as f32
-        };
-        if let Preconditioner::EmpiricalFisher { exponent } = self.options.preconditioner {
-            // A damping of zero must not divide by zero where no example has a gradient.
-            gpu.upload(&memory.settings, 0, &[damping.max(1e-10), exponent])?;
-        }
-        let warm = !trust_region && self.has_previous && self.options.warm_start > 0.0;
-        if warm {
-            gpu.upload(&memory.recall, 0, &[self.options.warm_start, 0.0])?;
-        }
-        let mut shift = damping;
-        if let (Some(variables), Some(nystrom)) = (&workspace.variables, &memory.nystrom) {
-            variables.set(gpu, &nystrom.values, self.damping)?;
-            // It is in the operator.
-            shift = 0.0;
-        }
-        let system = System {
-            shift,
-            radius: trust_region.then_some(self.radius as f32),
-            warm,
-        };
-        let Workspace {
-            cg,
-            candidates,
-            iterates,
-            before,
-            recall,
-            ..
-        } = workspace;
-        let mut ends = Ends {
-            gpu,
-            iterates,
-            candidates,
-            places: Vec::new(),
-        };
-        let before = |recorder: &mut Recorder<'_>| {
-            if warm {
-                recorder.replay(recall);
-            }
-            recorder.replay(before);
-        };
-        let (report, read) = cg.solve_and(system, before, &mut ends)?;
-        let places = ends.places;
-        let (base, candidates) = candidates.results(&read)?;
-        let known = Known {
-            base,
-            candidates: places.into_iter().zip(candidates).collect(),
-        };
-        Ok((report, known))
-    }
-}
-
-/// The last iterates of a solve, whose losses are computed in its last submission.
-struct Ends<'a> {
-    gpu: &'a Gpu,
-    iterates: &'a Iterates,
-    candidates: &'a mut Candidates,
-    /// Iterations that the candidates come from; none for the last.
-    places: Vec<Option<usize>>,
-}
-
-/// The last iterate and two before it usually settle how far to go back.
-const ENDS: usize = 3;
-
-impl Afterword for Ends<'_> {
-    fn prepare(&mut self, end: usize) -> Result<()> {
-        let mut list = vec![(None, &self.iterates.solution)];
-        list.extend(self.iterates.before(end).map(|(i, v)| (Some(i), v)));
-        list.truncate(ENDS);
-        self.places = list.iter().map(|(from, _)| *from).collect();
-        let vectors: Vec<(&Vector, f64)> = list.iter().map(|(_, v)| (*v, 1.0)).collect();
-        self.candidates.prepare(self.gpu, &vectors)
-    }
-
-    fn record(&self, recorder: &mut Recorder<'_>) {
-        recorder.replay(&self.iterates.make);
-        self.candidates.record(recorder);
-    }
-
-    fn reads(&self) -> Vec<&Slice> {
-        self.candidates.reads().to_vec()
-    }
-}
-
-/// What the solve's readback tells of the loss.
-struct Known {
-    /// The loss before the step.
-    base: f64,
-    /// Candidates, with the iteration that they come from; none for the last. Those from after the end of the solve equal the last.
-    candidates: Vec<(Option<usize>, Candidate)>,
 }
 
 /// A step that was chosen: direction, factor, and what is known of them.
@@ -375,7 +86,6 @@ struct Choice {
     from: Option<usize>,
     /// Value of the damped model there.
     model: f64,
-    factor: f64,
     at: Candidate,
 }
 
@@ -401,9 +111,8 @@ impl Workspace {
                 None => {
                     if fresh.is_empty() {
                         let more = &list[position..list.len().min(position + ENDS)];
-                        let vectors: Vec<(&Vector, f64)> =
-                            more.iter().map(|(v, _, _)| (v, 1.0)).collect();
-                        fresh = self.candidates.evaluate(gpu, &vectors)?;
+                        let vectors: Vec<Vector> = more.iter().map(|(v, _, _)| v.clone()).collect();
+                        fresh = self.evaluate(gpu, &vectors)?;
                         fresh.reverse();
                         losses += more.len();
                     }
@@ -411,7 +120,7 @@ impl Workspace {
                 }
             };
             // Where iterates overflowed, an earlier one may be finite.
-            let settled = |best: &Choice| best.at.loss.is_finite() && at.loss >= best.at.loss;
+            let settled = |best: &Choice| best.at.change.is_finite() && at.change >= best.at.change;
             if best.as_ref().is_some_and(settled) {
                 break;
             }
@@ -419,36 +128,185 @@ impl Workspace {
                 vector: vector.clone(),
                 from: *from,
                 model: *model,
-                factor: 1.0,
                 at,
             });
         }
         best.map(|b| (b, losses))
             .ok_or_else(|| missing("candidate"))
     }
+}
 
-    /// Shortens the step until Armijo's condition holds; `None` if it never does. Also the number of losses computed.
-    fn line_search(
-        &mut self,
-        gpu: &Gpu,
-        base: f64,
-        mut choice: Choice,
-        options: &NewtonCgOptions,
-    ) -> Result<(Option<Choice>, usize)> {
-        let (found, losses) =
-            self.candidates
-                .search(gpu, base, (&choice.vector, choice.at), options.search())?;
-        Ok(match found {
-            None => (None, losses),
-            Some((factor, at)) => {
-                (choice.factor, choice.at) = (factor, at);
-                (Some(choice), losses)
+impl<O: Curved + ?Sized> Method<O> for NewtonCg {
+    fn propose(&mut self, objective: &mut O, theta: &Vector, batch: &O::Batch) -> Result<Proposal> {
+        ConjugateGradients::check(objective.gpu())?;
+        let (options, trusts) = (&self.options, self.options.curvature == Curvature::Hessian);
+        let preconditioner = options.preconditioner;
+        let fisher_diagonal = matches!(preconditioner, Preconditioner::EmpiricalFisher { .. });
+        let request = QuadraticRequest {
+            curvature: options.curvature,
+            fisher_diagonal,
+            block: match preconditioner {
+                Preconditioner::Nystrom { rank, .. } => rank,
+                _ => 0,
+            },
+        };
+        let loaded = objective.load(Slot::default(), batch)?;
+        let quadratic = objective.quadratic(theta, &loaded, request)?;
+        if self.memory.is_none() {
+            self.memory = Some(Memory::new(objective, options)?);
+        }
+        let Some(memory) = &mut self.memory else {
+            return Err(missing("memory"));
+        };
+        let known = |w: &Workspace| Arc::ptr_eq(&w.quadratic, &quadratic) && w.theta.is_same(theta);
+        let bytes = Workspace::bytes(objective.layout().len(), options);
+        let workspace = self.workspaces.find_or(known, bytes, || {
+            Workspace::new(objective, theta, &quadratic, memory, options)
+        })?;
+        let gpu = objective.gpu().clone();
+        let mut work = Work::default();
+        work.gradients(1, loaded.examples);
+        let mut report = StepReport {
+            damping: (!trusts).then_some(self.damping),
+            radius: trusts.then_some(self.radius),
+            ..StepReport::default()
+        };
+        if let Preconditioner::Nystrom { rank, refresh, .. } = preconditioner {
+            let (Some(variables), Some(nystrom)) = (&mut workspace.variables, &mut memory.nystrom)
+            else {
+                return Err(missing("variables"));
+            };
+            if self.steps.is_multiple_of(refresh) || nystrom.values.is_empty() {
+                work.gradients(1, loaded.examples);
+                work.products(rank, loaded.examples);
+                nystrom.begin(&gpu)?;
+                match variables.approximate(&quadratic.linearize, nystrom) {
+                    Err(Error::NotFinite { .. }) => {
+                        let (base, square) = workspace.at_theta(&gpu, memory)?;
+                        work.losses(2, loaded.examples);
+                        report.work = work.in_examples();
+                        return Ok(Proposal::overflow(base, square, report));
+                    }
+                    other => other?,
+                }
             }
+        }
+        let begin = Beginning {
+            damping: report.damping,
+            radius: report.radius,
+            warm: self.has_previous,
+        };
+        let (cg, known) = workspace.solve(&gpu, memory, options, &begin)?;
+        work.products(cg.products, loaded.examples);
+        work.fisher_diagonals(usize::from(fisher_diagonal), loaded.examples);
+        work.losses(1 + known.candidates.len(), loaded.examples);
+        report.cg_iterations = Some(cg.iterations);
+        report.cg_stop = Some(cg.stop);
+        let base = known.base;
+        if !base.is_finite() {
+            return Err(not_finite::loss());
+        }
+        if !cg.gradient_norm.is_finite() {
+            return Err(not_finite::gradient());
+        }
+        if cg.stop == Stop::NotFinite && cg.iterations == 0 {
+            report.work = work.in_examples();
+            let square = cg.gradient_norm * cg.gradient_norm;
+            return Ok(Proposal::overflow(base, square, report));
+        }
+        let (choice, more) = workspace.backtrack(&gpu, &cg, &known)?;
+        let mut losses = more;
+        let Choice {
+            vector,
+            from,
+            model,
+            at: first,
+        } = choice;
+        // With no gradient there is no step, and nothing is learnt about the model.
+        let stationary = cg.gradient_norm == 0.0 || (cg.iterations == 0 && first.square == 0.0);
+        let chosen = if stationary {
+            None
+        } else if trusts {
+            Some((1.0, first))
+        } else {
+            let found = workspace
+                .judge
+                .search(&gpu, (&vector, first), options.search())?;
+            losses += found.1;
+            found.0
+        };
+        work.losses(losses, loaded.examples);
+        let (factor, at) = chosen.unwrap_or((1.0, first));
+        // q(a d) without damping: the damped model value gives d.(C + damping) d = 2 (model - g.d).
+        let shift = if trusts { 0.0 } else { self.damping };
+        let curvature = 2.0 * (model - at.slope) - shift * at.square;
+        let step = match chosen {
+            None => None,
+            Some(_) => Some(workspace.judge.prepare_move(&gpu, &vector, factor)?),
+        };
+        report.work = work.in_examples();
+        Ok(Proposal {
+            base,
+            at,
+            factor,
+            step,
+            promised: factor * at.slope + 0.5 * factor * factor * curvature,
+            stationary,
+            remember: Some(Arc::clone(&workspace.remember)),
+            report: StepReport {
+                step_length: chosen.map(|_| factor),
+                backtracked_to: chosen.and(from),
+                ..report
+            },
         })
+    }
+
+    fn accepts(&self, proposal: &Proposal) -> bool {
+        // A trust-region step is taken when it achieves a tenth of what the model promised.
+        !self.trusts() || accepts(proposal.ratio().most)
+    }
+
+    fn settle(&mut self, proposal: &Proposal, outcome: &Outcome) {
+        self.has_previous |= outcome.accepted;
+        if outcome.accepted || proposal.stationary {
+            self.steps += 1;
+        }
+        if let Some(nystrom) = self.memory.as_mut().and_then(|m| m.nystrom.as_mut()) {
+            nystrom.end();
+        }
+        let Some(ratio) = outcome.judged else {
+            return;
+        };
+        if self.trusts() {
+            let stop = proposal.report.cg_stop.unwrap_or(Stop::NotFinite);
+            self.radius = self.next_radius(ratio, stop);
+        } else {
+            self.damping = self.options.damping.judge(self.damping, ratio);
+        }
+    }
+
+    fn record_back(&self, recorder: &mut Recorder<'_>) {
+        if let Some(nystrom) = self.memory.as_ref().and_then(|m| m.nystrom.as_ref()) {
+            nystrom.record_back(recorder);
+        }
+    }
+
+    fn withdraw(&mut self) {
+        if let Some(nystrom) = self.memory.as_mut().and_then(|m| m.nystrom.as_mut()) {
+            nystrom.withdraw();
+        }
     }
 }
 
-impl<O: Objective + ?Sized> Optimizer<O> for NewtonCg {
+impl NewtonCg {
+    /// The radius after a step, or of a refused one's next try.
+    fn next_radius(&self, ratio: Ratio, stop: Stop) -> f64 {
+        let rule = |rho| next_radius(self.radius, self.options.radius, rho, stop);
+        ratio.decides(rule).unwrap_or(self.radius)
+    }
+}
+
+impl<O: Curved + ?Sized> Optimizer<O> for NewtonCg {
     fn name(&self) -> &'static str {
         match self.options.preconditioner {
             Preconditioner::Nystrom { .. } => "nystrom-newton-cg",
@@ -466,112 +324,7 @@ impl<O: Objective + ?Sized> Optimizer<O> for NewtonCg {
         theta: &Vector,
         batch: &O::Batch,
     ) -> Result<StepReport> {
-        let start = Instant::now();
-        ConjugateGradients::check(objective.gpu())?;
-        let preconditioner = self.options.preconditioner;
-        let fisher_diagonal = matches!(preconditioner, Preconditioner::EmpiricalFisher { .. });
-        let request = QuadraticRequest {
-            curvature: self.options.curvature,
-            fisher_diagonal,
-            block: match preconditioner {
-                Preconditioner::Nystrom { rank, .. } => rank,
-                _ => 0,
-            },
-        };
-        let quadratic = objective.quadratic(theta, batch, request)?;
-        let at = self.workspace(objective, theta, &quadratic)?;
-        let gpu = objective.gpu().clone();
-        let (readbacks, looks) = (gpu.readbacks(), gpu.looks());
-        let sketched = self.approximate(at)?;
-        let (cg, known) = self.solve(&gpu, at)?;
-        let workspace = &mut self.workspaces[at];
-        let base = known.base;
-        let failed = if base.is_finite() {
-            not_finite::solve(&cg)
-        } else {
-            Some(not_finite::loss())
-        };
-        if let Some(error) = failed {
-            self.has_previous = false;
-            return Err(error);
-        }
-        // With no gradient there is no step, and nothing is learnt about the model.
-        let stationary = cg.gradient_norm == 0.0;
-        let (choice, more) = workspace.backtrack(&gpu, &cg, &known)?;
-        let mut losses = known.candidates.len() + more;
-        let trust_region = self.options.curvature == Curvature::Hessian;
-        let first = (choice.at, choice.model, choice.from);
-        let stays = stationary || (cg.iterations == 0 && first.0.square == 0.0);
-        let (chosen, more) = if stays {
-            (None, 0)
-        } else if trust_region {
-            (Some(choice), 0)
-        } else {
-            workspace.line_search(&gpu, base, choice, &self.options)?
-        };
-        losses += more;
-        // q(a d) without damping: the damped model value gives d.(C + damping) d = 2 (model - g.d).
-        let shift = if trust_region { 0.0 } else { self.damping };
-        let promised = |at: &Candidate, model: f64, a: f64| {
-            let curvature = 2.0 * (model - at.slope) - shift * at.square;
-            a * at.slope + 0.5 * a * a * curvature
-        };
-        let rho = match &chosen {
-            Some(c) => (c.at.loss - base) / promised(&c.at, c.model, c.factor),
-            None => (first.0.loss - base) / promised(&first.0, first.1, 1.0),
-        };
-        // A trust-region step is taken when it achieves a tenth of what the model promised.
-        let accepted = chosen.filter(|c| c.at.loss.is_finite() && (!trust_region || accepts(rho)));
-        let mut report = StepReport {
-            loss_before: base,
-            loss_after: Some(accepted.as_ref().map_or(base, |c| c.at.loss)),
-            gradient_norm: first.0.gradient_square.sqrt(),
-            accepted: accepted.is_some(),
-            rho: rho.is_finite().then_some(rho),
-            damping: (!trust_region).then_some(self.damping),
-            radius: trust_region.then_some(self.radius),
-            cg_iterations: Some(cg.iterations),
-            cg_stop: Some(cg.stop),
-            ..StepReport::default()
-        };
-        if let Some(choice) = &accepted {
-            workspace
-                .candidates
-                .prepare_move(&gpu, &choice.vector, choice.factor)?;
-            report.step_norm = choice.factor * choice.at.square.sqrt();
-            report.step_length = Some(choice.factor);
-            report.backtracked_to = choice.from;
-        }
-        gpu.submit(|recorder| {
-            recorder.replay(&workspace.remember);
-            if accepted.is_some() {
-                workspace.candidates.record_move(recorder);
-            }
-        })?;
-        self.steps += 1;
-        if stationary {
-            report.rho = None;
-        } else if trust_region {
-            self.radius = next_radius(self.radius, self.options.radius, rho, cg.stop);
-        } else {
-            let judged = if accepted.is_some() {
-                rho
-            } else {
-                f64::NEG_INFINITY
-            };
-            self.damping = self.options.damping.next(self.damping, judged);
-            self.has_previous = rho >= 0.0;
-        }
-        let per_batch = 1.0
-            + f64::from(u8::from(fisher_diagonal))
-            + 2.0 * cg.products as f64
-            + losses as f64 / 3.0
-            + sketched;
-        report.work = per_batch * objective.examples(batch) as f64;
-        report.readbacks = gpu.readbacks() - readbacks;
-        report.looks = gpu.looks() - looks;
-        report.seconds = start.elapsed().as_secs_f64();
-        Ok(report)
+        engine::step(self, objective, theta, batch)
     }
 
     fn state(&self, objective: &O) -> Result<OptimizerState> {
@@ -595,42 +348,32 @@ impl<O: Objective + ?Sized> Optimizer<O> for NewtonCg {
     }
 
     fn restore(&mut self, objective: &O, state: &OptimizerState) -> Result<()> {
-        let scalar = |name: &str| state.scalar(name).ok_or_else(|| missing(name));
-        let (damping, radius, has_previous) = (
-            saved::number(state, "damping", 0.0..=LARGEST)?,
-            saved::number(state, "radius", RADII)?,
-            scalar("has_previous")? > 0.0,
-        );
+        let known = ["steps", "damping", "radius", "has_previous"];
+        let nystrom = ["drawn", "eigenvalue "];
+        match self.options.preconditioner {
+            Preconditioner::Nystrom { .. } => {
+                saved::only(state, &[&known[..], &nystrom].concat())?;
+            }
+            _ => saved::only(state, &known)?,
+        }
+        let damping = saved::number(state, "damping", 0.0..=LARGEST)?;
+        let radius = saved::number(state, "radius", RADII)?;
+        let has_previous = saved::number(state, "has_previous", 0.0..=1.0)? > 0.0;
         let steps = saved::count(state, "steps")?;
-        self.ready(objective)?;
-        if let Some(nystrom) = self.memory.as_mut().and_then(|m| m.nystrom.as_mut()) {
+        let memory = Memory::new(objective, &self.options)?;
+        if has_previous {
+            let previous = saved::vector(state, "previous", objective.layout())?;
+            memory.previous.write(objective.gpu(), previous)?;
+        }
+        let mut memory = memory;
+        if let Some(nystrom) = &mut memory.nystrom {
             nystrom.restore(objective.gpu(), state)?;
         }
-        if let (true, Some(memory)) = (has_previous, &self.memory) {
-            memory.previous.write(
-                objective.gpu(),
-                state
-                    .vector("previous")
-                    .ok_or_else(|| missing("previous"))?,
-            )?;
-        }
+        // What is recorded knows the vectors of the old memory.
+        self.workspaces.clear();
+        self.memory = Some(memory);
         (self.damping, self.radius, self.has_previous) = (damping, radius, has_previous);
         self.steps = steps;
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::kept_iterations;
-
-    #[test]
-    fn kept_iterations_follow_martens_grid() {
-        assert_eq!(
-            kept_iterations(30),
-            vec![1, 2, 3, 4, 6, 8, 10, 13, 17, 23, 30]
-        );
-        assert_eq!(kept_iterations(1), vec![1]);
-        assert!(kept_iterations(250).len() < 25);
     }
 }

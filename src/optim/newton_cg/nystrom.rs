@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::gpu::{Gpu, Recording};
+use crate::gpu::{Gpu, Recorder, Recording};
 use crate::linalg::{Basis, BlockOperator, LowRank, Nystrom, Operator, Sandwich, Storage};
 use crate::objective::Quadratic;
 use crate::optim::first_order::missing;
 use crate::optim::optimizer::OptimizerState;
+use crate::optim::saved;
+use crate::optim::undo::Undo;
 use crate::vector::{Layout, Vector};
 
 /// The approximation, which outlives a quadratic.
@@ -17,16 +19,50 @@ pub(super) struct NystromMemory {
     pub(super) values: Vec<f64>,
     drawn: u32,
     seed: u64,
+    undo: Undo,
+    /// Values and number of random vectors before an approximation that may be taken back.
+    before: Option<(Vec<f64>, u32)>,
 }
 
 impl NystromMemory {
     pub(super) fn new(gpu: &Gpu, layout: &Arc<Layout>, rank: usize, seed: u64) -> Result<Self> {
+        let basis = Basis::new(gpu, layout, rank, Storage::Full)?;
         Ok(Self {
-            basis: Basis::new(gpu, layout, rank, Storage::Full)?,
+            undo: Undo::new(gpu, &basis.slices())?,
+            basis,
             values: Vec::new(),
             drawn: 0,
             seed,
+            before: None,
         })
+    }
+
+    /// Begins an approximation that may be taken back.
+    pub(super) fn begin(&mut self, gpu: &Gpu) -> Result<()> {
+        self.undo.begin(gpu)?;
+        self.before = Some((self.values.clone(), self.drawn));
+        Ok(())
+    }
+
+    /// Records what brings the eigenvectors back.
+    pub(super) fn record_back(&self, recorder: &mut Recorder<'_>) {
+        if let Some(back) = self.undo.pending() {
+            recorder.replay(back);
+        }
+    }
+
+    /// Takes the rest of the approximation back.
+    pub(super) fn withdraw(&mut self) {
+        if let Some((values, drawn)) = self.before.take() {
+            (self.values, self.drawn) = (values, drawn);
+        }
+        self.undo.end();
+    }
+
+    /// The approximation stays.
+    pub(super) fn end(&mut self) {
+        self.before = None;
+        self.undo.end();
     }
 
     pub(super) fn save(
@@ -53,10 +89,7 @@ impl NystromMemory {
             .map_while(|i| state.scalar(&format!("eigenvalue {i}")))
             .collect();
         let vectors = (0..values.len())
-            .map(|i| {
-                let name = format!("eigenvector {i}");
-                state.vector(&name).ok_or_else(|| missing(&name))
-            })
+            .map(|i| saved::vector(state, &format!("eigenvector {i}"), self.basis.layout()))
             .collect::<Result<Vec<_>>>()?;
         self.basis.write(gpu, &vectors)?;
         (self.values, self.drawn) = (values, drawn as u32);

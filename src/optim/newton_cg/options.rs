@@ -3,8 +3,8 @@
 use crate::error::{Error, Result};
 use crate::linalg::CgOptions;
 use crate::objective::Curvature;
-use crate::optim::candidates::Armijo;
 use crate::optim::damping::LevenbergMarquardt;
+use crate::optim::judge::Armijo;
 
 /// Radii of the trust region whose squares are well inside f32.
 pub(super) const RADII: std::ops::RangeInclusive<f64> = 1e-12..=1e12;

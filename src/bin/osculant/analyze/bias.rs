@@ -10,7 +10,8 @@ use osculant::linalg::{
     RandomizedEigensolver, Storage,
 };
 use osculant::objective::{
-    Curvature, GraphObjective, Group, GroupRequest, MeanQuadratic, Objective, QuadraticRequest,
+    Curvature, Curved, GraphObjective, Group, GroupRequest, MeanQuadratic, Parts, QuadraticRequest,
+    Slot,
 };
 use osculant::vector::Vector;
 use serde::Serialize;
@@ -218,9 +219,9 @@ impl Place<'_> {
 
     /// Iterates of conjugate gradients on one batch after 1, 2, ... iterations.
     fn iterates(&mut self, batch: &Batch, damping: f64) -> Outcome<Vec<Numbers>> {
-        let quadratic = self
-            .objective
-            .quadratic(self.theta, batch, Self::request(0))?;
+        let quadratic =
+            self.objective
+                .load_quadratic(Slot::default(), self.theta, batch, Self::request(0))?;
         let operator = Operator::from(quadratic.as_ref());
         let (before, gradient) = (&quadratic.linearize, &quadratic.gradient);
         self.solve(&operator, gradient, before, None, damping)
@@ -235,11 +236,11 @@ impl Place<'_> {
         damping: f64,
     ) -> Outcome<[Vec<Numbers>; 2]> {
         let request = GroupRequest {
-            groups: 2,
             curvature: Curvature::GaussNewton,
             slope_variance: shrinks,
         };
-        let quadratic = self.objective.grouped(self.theta, halves, request)?;
+        let loaded = self.objective.load_groups(Slot::default(), halves, 2)?;
+        let quadratic = self.objective.grouped(self.theta, &loaded, request)?;
         let iterates = |directions: &Group, steps: &Group| {
             let operator = Operator {
                 input: quadratic.direction.clone(),
@@ -310,7 +311,9 @@ impl Place<'_> {
                     .with_rank(k)
                     .with_power_iterations(3);
                 let request = Self::request(options.width());
-                let quadratic = self.objective.quadratic(self.theta, batch, request)?;
+                let quadratic =
+                    self.objective
+                        .load_quadratic(Slot::default(), self.theta, batch, request)?;
                 let Some(block) = &quadratic.block else {
                     return Err(Failure::new("the program has no block".to_owned()));
                 };
@@ -371,7 +374,10 @@ fn measure(
         let directions = place.directions(&a, arguments.directions, k)?;
         let on = |place: &mut Place<'_>, batch: &Batch| -> Outcome<Vec<[f64; 2]>> {
             let request = Place::request(0);
-            let quadratic = place.objective.quadratic(place.theta, batch, request)?;
+            let quadratic =
+                place
+                    .objective
+                    .load_quadratic(Slot::default(), place.theta, batch, request)?;
             gpu.submit(|recorder| recorder.replay(&quadratic.linearize))?;
             let operator = Operator::from(quadratic.as_ref());
             along(gpu, &operator, &quadratic.gradient, &directions)

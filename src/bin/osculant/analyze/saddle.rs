@@ -6,7 +6,7 @@ use osculant::gpu::Gpu;
 use osculant::linalg::EigenOptions;
 use osculant::nn::Model;
 use osculant::nn::functions::monkey_saddle;
-use osculant::objective::{GraphObjective, Objective};
+use osculant::objective::GraphObjective;
 use osculant::optim::{
     Adam, AdamOptions, DampingRule, LevenbergMarquardt, LowRankSaddleFreeNewton, LrsfnOptions,
     NewtonCg, NewtonCgOptions, Optimizer, Sgd, SgdOptions,
@@ -163,7 +163,7 @@ fn measure(
     make: &Maker,
 ) -> Outcome<Row> {
     let mut objective = GraphObjective::new(gpu, place.model.clone())?;
-    let examples = objective.examples(&place.batch) as f64;
+    let examples = place.batch.examples() as f64;
     let mut runs: Vec<(Option<usize>, f64)> = Vec::new();
     for seed in 0..arguments.seeds {
         let theta = objective.initial_parameters(seed)?;

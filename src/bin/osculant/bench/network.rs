@@ -7,7 +7,7 @@ use osculant::data::Batch;
 use osculant::gpu::{Gpu, Recording};
 use osculant::linalg::{CgOptions, ConjugateGradients, Operator};
 use osculant::objective::{
-    BlockProduct, Curvature, GraphObjective, Objective, Quadratic, QuadraticRequest,
+    BlockProduct, Curvature, Curved, GraphObjective, Objective, Quadratic, QuadraticRequest, Slot,
 };
 use osculant::optim::{NewtonCg, NewtonCgOptions, Optimizer};
 use osculant::vector::Vector;
@@ -115,7 +115,7 @@ pub(crate) fn measure(
             block,
             ..QuadraticRequest::default()
         };
-        objective.quadratic(&theta, &batch, request)
+        objective.load_quadratic(Slot::default(), &theta, &batch, request)
     };
     let plain = quadratic(Curvature::None, 0)?;
     let hessian = quadratic(Curvature::Hessian, 0)?;

@@ -1,12 +1,14 @@
-//! Losses at candidate points `theta + a v`, several in one submission.
+//! Judges of steps: losses at candidate points `theta + a v` and their changes, several in one submission.
 
 use std::sync::Arc;
 
+use super::decision::{error_of_change, falls_enough};
 use super::first_order::missing;
 use crate::error::Result;
 use crate::gpu::{Gpu, Recorder, Recording, Slice};
 use crate::kernels::vector::{combine, inner_products, partial_elements};
-use crate::objective::{LossProgram, Objective, Quadratic};
+use crate::objective::{Gradient, Loaded, Losses, Objective};
+use crate::recent::Recent;
 use crate::vector::Vector;
 
 /// Candidates in one submission.
@@ -17,8 +19,12 @@ const STRIDE: usize = 64;
 /// What is known of a candidate direction `v` with factor `a`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidate {
-    /// `f(theta + a v)`; infinite if it is not a number.
+    /// `f(theta + a v)`
     pub(super) loss: f64,
+    /// `f(theta + a v) - f(theta)`; infinite if it, or the loss, is not a finite number.
+    pub(super) change: f64,
+    /// Bound on the error of the change.
+    pub(super) error: f64,
     /// `g.v`
     pub(super) slope: f64,
     /// `|v|^2`
@@ -38,58 +44,83 @@ pub(super) struct Armijo {
     pub(super) most: usize,
 }
 
-/// Evaluates candidates on one batch.
+/// Moves parameters to a candidate that was judged, by the very kernel that made the point.
+#[derive(Clone, Debug)]
+pub(super) struct Move {
+    trial: Arc<Recording>,
+    take: Arc<Recording>,
+}
+
+impl Move {
+    pub(super) fn record(&self, recorder: &mut Recorder<'_>) {
+        recorder.replay(&self.trial);
+        recorder.replay(&self.take);
+    }
+}
+
+/// Judges candidates on the batch of a slot.
 #[derive(Debug)]
-pub(super) struct Candidates {
+pub(super) struct Judge {
     theta: Vector,
     trial: Vector,
     gradient: Vector,
-    loss: Arc<LossProgram>,
+    losses: Arc<Losses>,
+    /// The results at theta itself.
     base: Slice,
     coefficients: Slice,
     partials: Slice,
-    losses: Slice,
+    results: Slice,
     sums: Slice,
+    /// Computes losses at theta, as those from which changes are measured.
+    at_base: Recording,
+    /// Whether that is to be done before the next candidate.
+    begins: bool,
     recorded: Vec<Recorded>,
     /// Places in `recorded` of what was prepared last.
     chosen: Vec<usize>,
-    /// Copies the trial point to the parameters.
-    take: Recording,
+    take: Arc<Recording>,
 }
 
-/// A quadratic that judges steps, with what evaluates them.
-#[derive(Debug)]
-pub(super) struct Judge {
-    pub(super) quadratic: Arc<Quadratic>,
-    theta: Vector,
-    pub(super) candidates: Candidates,
-}
-
-/// Judges for every size of batch.
+/// Judges for every slot and size of batch that keep apart from those that step.
 #[derive(Debug, Default)]
-pub(super) struct Judges(pub(super) Vec<Judge>);
+pub(super) struct Judges(Recent<Apart>);
+
+/// A judge with a gradient of its own.
+#[derive(Debug)]
+pub(super) struct Apart {
+    pub(super) gradient: Arc<Gradient>,
+    theta: Vector,
+    pub(super) judge: Judge,
+}
 
 impl Judges {
-    /// The place of the judge at `theta` with a quadratic whose batch is loaded, by way of `trial`.
+    /// The judge at `theta` on the batch of a slot, by way of `trial`.
     pub(super) fn of<O: Objective + ?Sized>(
         &mut self,
         objective: &mut O,
         [theta, trial]: [&Vector; 2],
-        quadratic: &Arc<Quadratic>,
-    ) -> Result<usize> {
-        let known = |j: &Judge| Arc::ptr_eq(&j.quadratic, quadratic) && j.theta.is_same(theta);
-        if let Some(at) = self.0.iter().position(known) {
-            return Ok(at);
-        }
-        let loss = objective.loss_at(trial, quadratic.rows)?;
-        let vectors = [theta, trial, &quadratic.gradient];
-        let candidates = Candidates::new(objective.gpu(), vectors, &quadratic.value, loss)?;
-        self.0.push(Judge {
-            quadratic: Arc::clone(quadratic),
-            theta: theta.clone(),
-            candidates,
-        });
-        Ok(self.0.len() - 1)
+        loaded: &Loaded,
+    ) -> Result<&mut Apart> {
+        let gradient = objective.gradient(theta, loaded)?;
+        let known = |j: &Apart| Arc::ptr_eq(&j.gradient, &gradient) && j.theta.is_same(theta);
+        let bytes = 4 * theta.slice().len() as u64;
+        self.0.find_or(known, bytes, || {
+            Ok(Apart {
+                judge: Judge::new(objective, [theta, trial, &gradient.gradient], loaded)?,
+                theta: theta.clone(),
+                gradient: Arc::clone(&gradient),
+            })
+        })
+    }
+
+    /// The one that judged last.
+    pub(super) fn last(&mut self) -> Option<&mut Judge> {
+        self.0.last().map(|apart| &mut apart.judge)
+    }
+
+    /// Forgets all.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
     }
 }
 
@@ -99,35 +130,46 @@ struct Recorded {
     vector: Vector,
     slot: usize,
     /// Makes the trial point.
-    trial: Recording,
+    trial: Arc<Recording>,
     /// Loss and inner products at the trial point.
     measure: Recording,
 }
 
-impl Candidates {
-    /// At `theta`, by way of `trial`, on a batch with this gradient there; `base` is its loss, `loss` computes that at `trial`.
-    pub(super) fn new(
-        gpu: &Gpu,
+impl Judge {
+    /// At `theta`, by way of `trial`, on the batch of a slot, with its gradient there.
+    pub(super) fn new<O: Objective + ?Sized>(
+        objective: &mut O,
         [theta, trial, gradient]: [&Vector; 3],
-        base: &Slice,
-        loss: Arc<LossProgram>,
+        loaded: &Loaded,
     ) -> Result<Self> {
+        let losses = objective.losses(theta, trial, loaded)?;
+        let gpu = objective.gpu();
         let mut take = Recording::new();
         take.copy(trial.slice(), theta.slice())?;
+        let base = gpu.buffer("loss at theta", losses.results.len())?;
+        let mut at_base = losses.at_base.clone();
+        at_base.copy(&losses.results, &base)?;
         Ok(Self {
             theta: theta.clone(),
             trial: trial.clone(),
             gradient: gradient.clone(),
-            loss,
-            base: base.clone(),
+            losses,
+            base,
             coefficients: gpu.buffer("step lengths", 2 * AT_ONCE)?,
             partials: gpu.buffer("partial sums", partial_elements(theta.slice()))?,
-            losses: gpu.buffer("candidate losses", STRIDE * AT_ONCE)?,
+            results: gpu.buffer("candidate losses", STRIDE * AT_ONCE)?,
             sums: gpu.buffer("candidate inner products", 3 * AT_ONCE)?,
+            at_base,
+            begins: true,
             recorded: Vec::new(),
             chosen: Vec::new(),
-            take,
+            take: Arc::new(take),
         })
+    }
+
+    /// Begins with a batch: what is recorded next computes the loss at theta first.
+    pub(super) fn begin(&mut self) {
+        self.begins = true;
     }
 
     /// Gets ready to compute up to [`AT_ONCE`] candidates `(v, a)`: what [`record`](Self::record) records next.
@@ -144,6 +186,9 @@ impl Candidates {
 
     /// Records the candidates prepared last.
     pub(super) fn record(&self, recorder: &mut Recorder<'_>) {
+        if self.begins {
+            recorder.replay(&self.at_base);
+        }
         for &place in &self.chosen {
             recorder.replay(&self.recorded[place].trial);
             recorder.replay(&self.recorded[place].measure);
@@ -152,20 +197,24 @@ impl Candidates {
 
     /// What [`results`](Self::results) needs to be read.
     pub(super) fn reads(&self) -> [&Slice; 3] {
-        [&self.base, &self.losses, &self.sums]
+        [&self.base, &self.results, &self.sums]
     }
 
-    /// Loss at the quadratic's own point, and what is known of the candidates prepared last.
-    pub(super) fn results(&self, read: &[Vec<f32>]) -> Result<(f64, Vec<Candidate>)> {
-        let [base, losses, sums] = read else {
+    /// Loss at theta, and what is known of the candidates prepared last.
+    pub(super) fn results(&mut self, read: &[Vec<f32>]) -> Result<(f64, Vec<Candidate>)> {
+        let [base, results, sums] = read else {
             return Err(missing("candidate losses"));
         };
+        self.begins = false;
+        let of_base = f64::from(base[2]);
         let results = (0..self.chosen.len()).map(|slot| {
             let sum = |i: usize| f64::from(sums[3 * slot + i]);
-            let loss = f64::from(losses[STRIDE * slot]);
-            let loss = if loss.is_nan() { f64::INFINITY } else { loss };
+            let [loss, change, square] = [0, 1, 2].map(|i| f64::from(results[STRIDE * slot + i]));
+            let finite = loss.is_finite() && change.is_finite();
             Candidate {
                 loss,
+                change: if finite { change } else { f64::INFINITY },
+                error: error_of_change(square.max(of_base)),
                 slope: sum(0),
                 gradient_square: sum(1),
                 square: sum(2),
@@ -196,12 +245,11 @@ impl Candidates {
     pub(super) fn search(
         &mut self,
         gpu: &Gpu,
-        base: f64,
         (vector, first): (&Vector, Candidate),
         rule: Armijo,
     ) -> Result<(Option<(f64, Candidate)>, usize)> {
         let enough = |factor: f64, at: &Candidate| {
-            at.loss <= base + rule.constant * factor * at.slope.min(0.0)
+            falls_enough(at.change, at.error, rule.constant * factor, at.slope)
         };
         if enough(1.0, &first) {
             return Ok((Some((1.0, first)), 0));
@@ -223,17 +271,19 @@ impl Candidates {
         Ok((None, losses))
     }
 
-    /// Gets ready to move the parameters to `theta + a v`, by the very kernel that made the candidate; for [`record_move`](Self::record_move).
-    pub(super) fn prepare_move(&mut self, gpu: &Gpu, vector: &Vector, factor: f64) -> Result<()> {
-        self.prepare(gpu, &[(vector, factor)])
+    /// Gets ready to move the parameters to `theta + a v`.
+    pub(super) fn prepare_move(&mut self, gpu: &Gpu, vector: &Vector, factor: f64) -> Result<Move> {
+        self.prepare(gpu, &[(vector, factor)])?;
+        self.prepared_move()
     }
 
-    /// Records the move.
-    pub(super) fn record_move(&self, recorder: &mut Recorder<'_>) {
-        for &place in &self.chosen {
-            recorder.replay(&self.recorded[place].trial);
-            recorder.replay(&self.take);
-        }
+    /// Moves the parameters to the first of the candidates prepared last.
+    pub(super) fn prepared_move(&self) -> Result<Move> {
+        let trial = self.chosen.first().map(|&at| &self.recorded[at].trial);
+        Ok(Move {
+            trial: Arc::clone(trial.ok_or_else(|| missing("candidate"))?),
+            take: Arc::clone(&self.take),
+        })
     }
 
     fn place(&mut self, gpu: &Gpu, vector: &Vector, slot: usize) -> Result<usize> {
@@ -254,10 +304,11 @@ impl Candidates {
             vector.slice(),
             coefficients,
         )?;
-        let mut measure = self.loss.run.clone();
+        let mut measure = self.losses.at_point.clone();
+        let count = self.losses.results.len();
         measure.copy(
-            &self.loss.value,
-            &self.losses.slice(STRIDE * slot..STRIDE * slot + 1)?,
+            &self.losses.results,
+            &self.results.slice(STRIDE * slot..STRIDE * slot + count)?,
         )?;
         let (gradient, v) = (self.gradient.slice(), vector.slice());
         inner_products(
@@ -271,7 +322,7 @@ impl Candidates {
         self.recorded.push(Recorded {
             vector: vector.clone(),
             slot,
-            trial,
+            trial: Arc::new(trial),
             measure,
         });
         Ok(self.recorded.len() - 1)

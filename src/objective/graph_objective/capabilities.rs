@@ -1,0 +1,114 @@
+//! What the objective of a model can do.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::{GraphObjective, SameVector};
+use crate::data::Batch;
+use crate::error::Result;
+use crate::gpu::Gpu;
+use crate::graph::locate::Located;
+use crate::objective::losses::Losses;
+use crate::objective::{
+    Curved, Gradient, GroupRequest, GroupedQuadratic, Loaded, Objective, Parts, Quadratic,
+    QuadraticRequest, Slot,
+};
+use crate::vector::{Layout, Vector};
+
+impl Objective for GraphObjective {
+    type Batch = Batch;
+
+    fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    fn load(&mut self, slot: Slot, batch: &Batch) -> Result<Loaded> {
+        self.fill(slot, batch, 1)
+    }
+
+    fn gradient(&mut self, at: &Vector, loaded: &Loaded) -> Result<Arc<Gradient>> {
+        if let Some((_, kept)) = self.gradients.get(at, loaded, &()) {
+            return Ok(kept);
+        }
+        let inputs = self.places.loaded(loaded)?;
+        let (gradient, bytes) = self.build_gradient(at, &inputs, loaded)?;
+        let program = Arc::new(gradient);
+        let kept = (inputs, Arc::clone(&program));
+        self.gradients.keep(at, loaded, (), bytes, kept);
+        Ok(program)
+    }
+
+    fn losses(&mut self, base: &Vector, point: &Vector, loaded: &Loaded) -> Result<Arc<Losses>> {
+        let from = SameVector(base.clone());
+        if let Some((_, kept)) = self.losses.get(point, loaded, &from) {
+            return Ok(kept);
+        }
+        let inputs = self.places.loaded(loaded)?;
+        let (losses, bytes) = self.build_losses([base, point], &inputs, loaded)?;
+        let program = Arc::new(losses);
+        let kept = (inputs, Arc::clone(&program));
+        self.losses.keep(point, loaded, from, bytes, kept);
+        Ok(program)
+    }
+
+    fn locate(&mut self, theta: &Vector, batch: &Batch, budget: u64) -> Result<Located> {
+        self.find_origin(theta, batch, budget)
+    }
+}
+
+impl Curved for GraphObjective {
+    fn quadratic(
+        &mut self,
+        at: &Vector,
+        loaded: &Loaded,
+        request: QuadraticRequest,
+    ) -> Result<Arc<Quadratic>> {
+        if let Some((_, kept)) = self.quadratics.get(at, loaded, &request) {
+            return Ok(kept);
+        }
+        let inputs = self.places.loaded(loaded)?;
+        let program = Arc::new(self.build_quadratic(at, &inputs, loaded, request)?);
+        let vectors = 4 + 2 * request.block as u64;
+        let bytes = program.listing.planned_bytes() + 4 * vectors * self.layout.len() as u64;
+        let kept = (inputs, Arc::clone(&program));
+        self.quadratics.keep(at, loaded, request, bytes, kept);
+        Ok(program)
+    }
+}
+
+impl Parts for GraphObjective {
+    fn rows(&self, batch: &Batch) -> usize {
+        batch.len()
+    }
+
+    fn part(&self, batch: &Batch, ranges: &[Range<usize>]) -> Result<Batch> {
+        batch.part(ranges)
+    }
+
+    fn load_groups(&mut self, slot: Slot, batch: &Batch, groups: usize) -> Result<Loaded> {
+        let batch = batch.in_groups(groups)?;
+        self.fill(slot, &batch, groups)
+    }
+
+    fn grouped(
+        &mut self,
+        at: &Vector,
+        loaded: &Loaded,
+        request: GroupRequest,
+    ) -> Result<Arc<GroupedQuadratic>> {
+        if let Some((_, kept)) = self.grouped.get(at, loaded, &request) {
+            return Ok(kept);
+        }
+        let inputs = self.places.loaded(loaded)?;
+        let program = Arc::new(self.build_grouped(at, &inputs, loaded, request)?);
+        let vectors = 2 + 2 * loaded.groups as u64;
+        let bytes = program.listing.planned_bytes() + 4 * vectors * self.layout.len() as u64;
+        let kept = (inputs, Arc::clone(&program));
+        self.grouped.keep(at, loaded, request, bytes, kept);
+        Ok(program)
+    }
+}

@@ -1,0 +1,174 @@
+//! The objective of a model written as a graph.
+
+mod block;
+mod capabilities;
+mod evaluation;
+mod groups;
+mod inputs;
+mod locate;
+mod program;
+mod single;
+
+use std::sync::Arc;
+
+pub use evaluation::Evaluation;
+use evaluation::Evaluator;
+use inputs::{Inputs, Places};
+
+use super::losses::Losses;
+use super::programs::Programs;
+use super::quadratic::{Gradient, GroupRequest, GroupedQuadratic, Quadratic, QuadraticRequest};
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::nn::Model;
+use crate::vector::{Layout, Vector};
+
+/// Bytes that intermediate values may take before a block of products is computed in parts; see [`GraphObjective::with_block_memory`].
+const BLOCK_MEMORY: u64 = 512 << 20;
+
+/// The loss of a [`Model`] on a batch with all its derivatives on the device:
+///
+/// ```text
+/// L(theta) = sum_n w_n loss_n(theta) + l2/2 |theta|^2
+/// ```
+///
+/// with the weights `w_n >= 0` of the batch as they are. Those of a batch drawn from a data set are `1/n`, so that this is the mean; weights of 1 give the sum, beside
+/// which the same `l2` is less. Parts and groups of a batch stand for the whole of it: their weights are scaled to the sum of the batch's, so that their losses,
+/// gradients and curvatures are estimates of the batch's, each with the whole `l2` term.
+///
+/// Programs are compiled on first use for each vector, slot and number of rows, and kept as long as there is memory set aside for them. Batches may have weights; rows of weight 0 do not count, so a short last
+/// batch can be padded ([`Batch::pad_to`]) instead of compiling again.
+pub struct GraphObjective {
+    gpu: Gpu,
+    model: Model,
+    layout: Arc<Layout>,
+    l2: f32,
+    block_memory: u64,
+    places: Places,
+    gradients: Programs<(), On<Gradient>>,
+    quadratics: Programs<QuadraticRequest, On<Quadratic>>,
+    grouped: Programs<GroupRequest, On<GroupedQuadratic>>,
+    /// By the vector at which losses are computed; the request is the one from which changes are measured.
+    losses: Programs<SameVector, On<Losses>>,
+    evaluations: Programs<(), On<Evaluator>>,
+}
+
+/// A program with the batch that it reads: where a program is kept, so is its batch's place.
+type On<P> = (Arc<Inputs>, Arc<P>);
+
+/// A vector as the key of a program.
+struct SameVector(Vector);
+
+impl PartialEq for SameVector {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.is_same(&other.0)
+    }
+}
+
+impl std::fmt::Debug for GraphObjective {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GraphObjective")
+            .field("model", &self.model)
+            .field("layout", &self.layout)
+            .finish_non_exhaustive()
+    }
+}
+
+impl GraphObjective {
+    /// The objective of a model on a device.
+    ///
+    /// # Errors
+    /// Mistakes in the model ([`Error::Shape`]).
+    pub fn new(gpu: &Gpu, model: Model) -> Result<Self> {
+        let traced = model.trace(1)?;
+        let graph = &traced.graph;
+        let tensors: Vec<(String, Vec<usize>)> = graph
+            .parameters()
+            .iter()
+            .map(|p| (p.name.clone(), graph.shape(p.node).clone()))
+            .collect();
+        let layout = Arc::new(Layout::new(&tensors)?);
+        Ok(Self {
+            gpu: gpu.clone(),
+            model,
+            layout,
+            l2: 0.0,
+            block_memory: BLOCK_MEMORY,
+            places: Places::default(),
+            gradients: Programs::default(),
+            quadratics: Programs::default(),
+            grouped: Programs::default(),
+            losses: Programs::default(),
+            evaluations: Programs::default(),
+        })
+    }
+
+    /// Adds `l2/2 |theta|^2` to the loss, and so `l2` to the diagonal of every curvature.
+    ///
+    /// # Errors
+    /// [`Error::Option`] unless finite and not negative.
+    pub fn with_l2(mut self, l2: f32) -> Result<Self> {
+        if !l2.is_finite() || l2 < 0.0 {
+            let message = format!("{l2} is not a regularization strength; give a number from 0 on");
+            return Err(Error::Option {
+                option: "l2".into(),
+                message,
+            });
+        }
+        self.l2 = l2;
+        Ok(self)
+    }
+
+    /// Sets how many bytes the intermediate values of a program may take before a block of products is computed in parts. Default 512 MiB. A smaller
+    /// number changes no result: the bits are the same.
+    #[must_use]
+    pub fn with_block_memory(mut self, bytes: u64) -> Self {
+        self.block_memory = bytes;
+        self
+    }
+
+    /// Sets how many bytes the buffers of kept programs may take, for each kind of program: gradients, quadratics, those of groups, losses. Beyond that the one that was not
+    /// asked for the longest is forgotten, and compiled again when it is. Default 1 GiB.
+    #[must_use]
+    pub fn with_program_memory(mut self, bytes: u64) -> Self {
+        self.gradients = Programs::with_budget(bytes);
+        self.quadratics = Programs::with_budget(bytes);
+        self.grouped = Programs::with_budget(bytes);
+        self.losses = Programs::with_budget(bytes);
+        self.evaluations = Programs::with_budget(bytes);
+        self
+    }
+
+    /// Another objective of the same function, with programs and batches of its own.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn sibling(&self) -> Result<Self> {
+        let own = Self::new(&self.gpu, self.model.clone())?;
+        Ok(own.with_l2(self.l2)?.with_block_memory(self.block_memory))
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// A vector of initial parameters. The same seed gives the same numbers on every device.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`], or a bad initialiser.
+    pub fn initial_parameters(&self, seed: u64) -> Result<Vector> {
+        let traced = self.model.trace(1)?;
+        // The vector first: where the device has no place for it, no numbers need be drawn.
+        let theta = Vector::new(&self.gpu, "theta", &self.layout)?;
+        let tensors: Vec<Vec<f32>> = traced
+            .initialisers
+            .iter()
+            .zip(self.layout.entries())
+            .enumerate()
+            .map(|(index, (init, entry))| init.values(&entry.shape, seed, index))
+            .collect::<Result<_>>()?;
+        theta.write(&self.gpu, &tensors)?;
+        Ok(theta)
+    }
+}

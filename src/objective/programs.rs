@@ -1,0 +1,51 @@
+//! Programs that were recorded, and when they are forgotten.
+
+use super::slot::Loaded;
+use crate::recent::Recent;
+use crate::vector::Vector;
+
+/// Programs by the vector, the slot and rows, and the request that they were made for. What was not asked for the longest goes first, once all take more
+/// than a budget of bytes, 1 GiB unless another one is set.
+#[derive(Debug)]
+pub struct Programs<R, P>(Recent<Program<R, P>>);
+
+#[derive(Debug)]
+struct Program<R, P> {
+    at: Vector,
+    loaded: Loaded,
+    request: R,
+    program: P,
+}
+
+impl<R, P> Default for Programs<R, P> {
+    fn default() -> Self {
+        Self(Recent::default())
+    }
+}
+
+impl<R: PartialEq, P: Clone> Programs<R, P> {
+    /// With a budget of bytes; what was asked for last stays even where it is larger.
+    #[must_use]
+    pub fn with_budget(bytes: u64) -> Self {
+        Self(Recent::with_budget(bytes))
+    }
+
+    /// The program made for these, if it is there.
+    pub fn get(&mut self, at: &Vector, loaded: &Loaded, request: &R) -> Option<P> {
+        let made_for = |p: &Program<R, P>| {
+            p.request == *request && p.loaded.same_programs(loaded) && p.at.is_same(at)
+        };
+        self.0.find(made_for).map(|p| p.program.clone())
+    }
+
+    /// Keeps a program whose buffers take so many bytes.
+    pub fn keep(&mut self, at: &Vector, loaded: &Loaded, request: R, bytes: u64, program: P) {
+        let program = Program {
+            at: at.clone(),
+            loaded: *loaded,
+            request,
+            program,
+        };
+        self.0.keep(program, bytes);
+    }
+}

@@ -1,0 +1,331 @@
+//! What a solve needs for one quadratic, and how it runs.
+
+use std::sync::Arc;
+
+use super::nystrom::{NystromMemory, Variables};
+use super::options::{NewtonCgOptions, Preconditioner};
+use crate::error::Result;
+use crate::gpu::{Gpu, Recorder, Recording, Slice};
+use crate::kernels::vector::{combine, preconditioner};
+use crate::linalg::{Afterword, CgReport, ConjugateGradients, Operator, System};
+use crate::objective::{Curvature, Objective, Quadratic};
+use crate::optim::first_order::missing;
+use crate::optim::judge::{Candidate, Judge};
+use crate::vector::Vector;
+
+/// The last iterate and two before it usually settle how far to go back.
+pub(super) const ENDS: usize = 3;
+
+/// Iterations after which the iterate is kept for backtracking: `ceil(1.3^j) - 1` (Martens 2010, section 4.6).
+fn kept_iterations(max_iterations: usize) -> Vec<usize> {
+    let mut kept = Vec::new();
+    let mut power = 1.0f64;
+    while power <= max_iterations as f64 + 1.0 {
+        power *= 1.3;
+        let after = power.ceil() as usize - 1;
+        if after >= 1 && after <= max_iterations && kept.last() != Some(&after) {
+            kept.push(after);
+        }
+    }
+    kept
+}
+
+/// Vectors that outlive a quadratic.
+pub(super) struct Memory {
+    pub(super) previous: Vector,
+    pub(super) trial: Vector,
+    /// `[damping, exponent]` of the preconditioner.
+    settings: Slice,
+    /// `[warm_start, 0]`
+    recall: Slice,
+    pub(super) nystrom: Option<NystromMemory>,
+}
+
+impl Memory {
+    pub(super) fn new<O: Objective + ?Sized>(
+        objective: &O,
+        options: &NewtonCgOptions,
+    ) -> Result<Self> {
+        let (gpu, layout) = (objective.gpu(), objective.layout());
+        let nystrom = match options.preconditioner {
+            Preconditioner::Nystrom { rank, seed, .. } => {
+                Some(NystromMemory::new(gpu, layout, rank, seed)?)
+            }
+            _ => None,
+        };
+        Ok(Self {
+            previous: Vector::new(gpu, "last solution", layout)?,
+            trial: Vector::new(gpu, "trial point", layout)?,
+            settings: gpu.buffer("preconditioner settings", 2)?,
+            recall: gpu.buffer("warm start factor", 2)?,
+            nystrom,
+        })
+    }
+}
+
+/// Buffers and recordings for one quadratic.
+pub(super) struct Workspace {
+    pub(super) quadratic: Arc<Quadratic>,
+    pub(super) theta: Vector,
+    cg: ConjugateGradients,
+    pub(super) judge: Judge,
+    /// The variables in which conjugate gradients works, where those are not the parameters.
+    pub(super) variables: Option<Variables>,
+    /// The solution and the kept iterates, in parameter space.
+    pub(super) iterates: Iterates,
+    /// What a solve depends on: the linearization and the preconditioner.
+    before: Recording,
+    /// Puts `warm_start` times the last solution into the first iterate.
+    recall: Recording,
+    /// Saves the solution for the next warm start.
+    pub(super) remember: Arc<Recording>,
+}
+
+/// Iterates of a solve in parameter space.
+pub(super) struct Iterates {
+    pub(super) solution: Vector,
+    /// With the numbers of their iterations, ascending.
+    kept: Vec<(usize, Vector)>,
+    /// Makes them from those of conjugate gradients.
+    make: Recording,
+}
+
+impl Iterates {
+    /// The kept iterates of a solve that ends after iteration `end`, the last one first.
+    pub(super) fn before(&self, end: usize) -> impl Iterator<Item = (usize, &Vector)> {
+        let kept = self.kept.iter().rev();
+        kept.filter(move |(after, _)| *after < end)
+            .map(|(after, vector)| (*after, vector))
+    }
+}
+
+/// How a solve starts.
+pub(super) struct Beginning {
+    /// None with the trust region.
+    pub(super) damping: Option<f64>,
+    pub(super) radius: Option<f64>,
+    /// Whether there is a last solution to start from.
+    pub(super) warm: bool,
+}
+
+/// What the solve's readback tells of the loss.
+pub(super) struct Known {
+    /// The loss before the step.
+    pub(super) base: f64,
+    /// Candidates, with the iteration that they come from; none for the last. Those from after the end of the solve equal the last.
+    pub(super) candidates: Vec<(Option<usize>, Candidate)>,
+}
+
+impl Workspace {
+    /// Bytes of the vectors of a workspace.
+    pub(super) fn bytes(elements: usize, options: &NewtonCgOptions) -> u64 {
+        4 * (elements * (6 + iterations_to_keep(options).len())) as u64
+    }
+
+    pub(super) fn new<O: Objective + ?Sized>(
+        objective: &mut O,
+        theta: &Vector,
+        quadratic: &Arc<Quadratic>,
+        memory: &Memory,
+        options: &NewtonCgOptions,
+    ) -> Result<Self> {
+        let vectors = [theta, &memory.trial, &quadratic.gradient];
+        let judge = Judge::new(objective, vectors, &quadratic.loaded)?;
+        let gpu = objective.gpu();
+        let mut before = quadratic.linearize.clone();
+        let mut inverse = None;
+        if let Some(diagonal) = &quadratic.fisher_diagonal {
+            let vector = Vector::new(gpu, "preconditioner", objective.layout())?;
+            preconditioner(
+                gpu,
+                &mut before,
+                vector.slice(),
+                diagonal.slice(),
+                &memory.settings,
+            )?;
+            inverse = Some(vector);
+        }
+        let mut operator = Operator::from(quadratic.as_ref());
+        let mut gradient = quadratic.gradient.clone();
+        let variables = match &memory.nystrom {
+            None => None,
+            Some(nystrom) => Some(Variables::new(gpu, quadratic, nystrom)?),
+        };
+        if let Some(variables) = &variables {
+            operator = variables.operator().clone();
+            gradient = variables.gradient.clone();
+            variables.record_gradient(gpu, &mut before, &quadratic.gradient)?;
+        }
+        let cg = ConjugateGradients::new(
+            gpu,
+            &operator,
+            &gradient,
+            inverse.as_ref(),
+            &options.cg,
+            &iterations_to_keep(options),
+        )?;
+        let mut iterates = Iterates {
+            solution: cg.solution.clone(),
+            kept: cg
+                .kept_before(usize::MAX)
+                .map(|(after, vector)| (after, vector.clone()))
+                .collect(),
+            make: Recording::new(),
+        };
+        let mut recall = Recording::new();
+        let previous = memory.previous.slice();
+        let factor = (&memory.recall, 0);
+        if let Some(variables) = &variables {
+            let own = std::iter::once(&mut iterates.solution);
+            for vector in own.chain(iterates.kept.iter_mut().map(|(_, v)| v)) {
+                *vector = variables.record_step(gpu, &mut iterates.make, vector)?;
+            }
+            let start = Vector::new(gpu, "start in parameter space", objective.layout())?;
+            combine(gpu, &mut recall, start.slice(), previous, previous, factor)?;
+            variables.record_inverse(gpu, &mut recall, &start, &cg.solution)?;
+        } else {
+            let solution = cg.solution.slice();
+            combine(gpu, &mut recall, solution, previous, previous, factor)?;
+        }
+        let mut remember = Recording::new();
+        remember.copy(iterates.solution.slice(), previous)?;
+        Ok(Self {
+            quadratic: Arc::clone(quadratic),
+            theta: theta.clone(),
+            cg,
+            judge,
+            variables,
+            iterates,
+            before,
+            recall,
+            remember: Arc::new(remember),
+        })
+    }
+
+    /// Solves for the direction, and has the candidates judged that are likely to be wanted.
+    pub(super) fn solve(
+        &mut self,
+        gpu: &Gpu,
+        memory: &Memory,
+        options: &NewtonCgOptions,
+        begin: &Beginning,
+    ) -> Result<(CgReport, Known)> {
+        let damping = begin.damping.unwrap_or(0.0);
+        if let Preconditioner::EmpiricalFisher { exponent } = options.preconditioner {
+            // A damping of zero must not divide by zero where no example has a gradient.
+            let settings = [(damping as f32).max(1e-10), exponent];
+            gpu.upload(&memory.settings, 0, &settings)?;
+        }
+        let warm = begin.warm && begin.radius.is_none() && options.warm_start > 0.0;
+        if warm {
+            gpu.upload(&memory.recall, 0, &[options.warm_start, 0.0])?;
+        }
+        let mut shift = damping as f32;
+        if let (Some(variables), Some(nystrom)) = (&self.variables, &memory.nystrom) {
+            variables.set(gpu, &nystrom.values, damping)?;
+            // It is in the operator.
+            shift = 0.0;
+        }
+        let system = System {
+            shift,
+            radius: begin.radius.map(|radius| radius as f32),
+            warm,
+        };
+        let Self {
+            cg,
+            judge,
+            iterates,
+            before,
+            recall,
+            ..
+        } = self;
+        judge.begin();
+        let mut ends = Ends {
+            gpu,
+            iterates,
+            judge,
+            places: Vec::new(),
+        };
+        let before = |recorder: &mut Recorder<'_>| {
+            if warm {
+                recorder.replay(recall);
+            }
+            recorder.replay(before);
+        };
+        let (report, read) = cg.solve_and(system, before, &mut ends)?;
+        let places = ends.places;
+        let (base, candidates) = judge.results(&read)?;
+        let known = Known {
+            base,
+            candidates: places.into_iter().zip(candidates).collect(),
+        };
+        Ok((report, known))
+    }
+
+    /// The losses of up to [`ENDS`] candidates.
+    pub(super) fn evaluate(&mut self, gpu: &Gpu, vectors: &[Vector]) -> Result<Vec<Candidate>> {
+        let vectors: Vec<(&Vector, f64)> = vectors.iter().map(|v| (v, 1.0)).collect();
+        self.judge.evaluate(gpu, &vectors)
+    }
+
+    /// The loss and the gradient's square at theta, where a solve could not even begin.
+    pub(super) fn at_theta(&mut self, gpu: &Gpu, memory: &Memory) -> Result<(f64, f64)> {
+        gpu.submit(|recorder| recorder.replay(&self.quadratic.linearize))?;
+        self.judge.begin();
+        let still = self.judge.evaluate(gpu, &[(&memory.previous, 0.0)])?;
+        let still = still.first().ok_or_else(|| missing("candidate"))?;
+        Ok((still.loss, still.gradient_square))
+    }
+}
+
+fn iterations_to_keep(options: &NewtonCgOptions) -> Vec<usize> {
+    if options.backtracking && options.curvature == Curvature::GaussNewton {
+        kept_iterations(options.cg.max_iterations)
+    } else {
+        Vec::new()
+    }
+}
+
+/// The last iterates of a solve, whose losses are computed in its last submission.
+struct Ends<'a> {
+    gpu: &'a Gpu,
+    iterates: &'a Iterates,
+    judge: &'a mut Judge,
+    /// Iterations that the candidates come from; none for the last.
+    places: Vec<Option<usize>>,
+}
+
+impl Afterword for Ends<'_> {
+    fn prepare(&mut self, end: usize) -> Result<()> {
+        let mut list = vec![(None, &self.iterates.solution)];
+        list.extend(self.iterates.before(end).map(|(i, v)| (Some(i), v)));
+        list.truncate(ENDS);
+        self.places = list.iter().map(|(from, _)| *from).collect();
+        let vectors: Vec<(&Vector, f64)> = list.iter().map(|(_, v)| (*v, 1.0)).collect();
+        self.judge.prepare(self.gpu, &vectors)
+    }
+
+    fn record(&self, recorder: &mut Recorder<'_>) {
+        recorder.replay(&self.iterates.make);
+        self.judge.record(recorder);
+    }
+
+    fn reads(&self) -> Vec<&Slice> {
+        self.judge.reads().to_vec()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::kept_iterations;
+
+    #[test]
+    fn kept_iterations_follow_martens_grid() {
+        assert_eq!(
+            kept_iterations(30),
+            vec![1, 2, 3, 4, 6, 8, 10, 13, 17, 23, 30]
+        );
+        assert_eq!(kept_iterations(1), vec![1]);
+        assert!(kept_iterations(250).len() < 25);
+    }
+}
