@@ -1,7 +1,7 @@
 //! How work is counted.
 
 /// Work of a step in examples: a gradient on n examples is n, a curvature product 2n, the empirical Fisher diagonal n, a loss n/3 (of the three matrix products
-/// per layer of a gradient, a loss has one). Everything computed counts, needed or not.
+/// per layer of a gradient, a loss has one), its change along a step 2n/3. Everything computed counts, needed or not.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Work(f64);
 
@@ -24,6 +24,11 @@ impl Work {
     /// Losses.
     pub(super) fn losses(&mut self, count: usize, examples: usize) {
         self.0 += (count * examples) as f64 / 3.0;
+    }
+
+    /// Changes of the loss at candidate points: of the three matrix products per layer of a gradient, one has two.
+    pub(super) fn changes(&mut self, count: usize, examples: usize) {
+        self.0 += 2.0 * (count * examples) as f64 / 3.0;
     }
 
     /// In examples.

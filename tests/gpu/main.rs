@@ -12,6 +12,7 @@ mod conjugate_gradients;
 mod debiased_sgd;
 mod decoupled;
 mod eigensolver;
+mod engine;
 mod fixtures;
 mod krylov;
 mod limits;
@@ -91,6 +92,7 @@ fn main() -> ExitCode {
             ("debiased_sgd", debiased_sgd::tests()),
             ("decoupled", decoupled::tests()),
             ("eigensolver", eigensolver::tests()),
+            ("engine", engine::tests()),
             ("fixtures", fixtures::tests()),
             ("krylov", krylov::tests()),
             ("limits", limits::tests()),

@@ -4,7 +4,9 @@
 use crate::harness::cases::{self, Case, score};
 use crate::harness::compare::{Input, Loss, Problem, relative_error, widen, with_values};
 use crate::harness::random_graph::{random_graph, recipes, runner};
+use osculant::graph::difference::{Move, difference as gains};
 use osculant::graph::tensor::Builder;
+use osculant::graph::twin::evaluate;
 use osculant::graph::{Graph, NodeId, Tensor};
 use osculant::{Error, Result};
 
@@ -80,6 +82,43 @@ fn hessian_matches_differences(problem: &Problem) -> Outcome {
             expected,
             DIFFERENCES,
         )?;
+    }
+    Ok(())
+}
+
+/// What a loss gains is what it is at one point less what it is at the other, for moves of all sizes.
+#[test]
+fn differences_are_what_losses_gain() -> Outcome {
+    for case in cases::ALL {
+        let problem = (case.problem)()?;
+        let mut graph = problem.graph.clone();
+        let moves: Vec<Move> = graph
+            .parameters()
+            .iter()
+            .zip(&problem.directions)
+            .map(|(leaf, &to)| Move {
+                node: leaf.node,
+                to,
+            })
+            .collect();
+        let gains = gains(&mut graph, &[problem.loss], &moves)?;
+        let from = widen(&problem.parameters);
+        let before = problem.evaluate_at(&from, &from, &[problem.loss])?[0][0];
+        for (seed, size) in [(1, 3.0), (2, 0.5), (3, -1e-2), (4, 1e-6)] {
+            let to = combine(1.0, &from, size, &widen(&problem.direction(seed)));
+            let after = problem.evaluate_at(&to, &from, &[problem.loss])?[0][0];
+            let found = match gains[0] {
+                None => 0.0,
+                Some(gain) => evaluate(&graph, &problem.leaves(&to), &[gain])?[0][0],
+            };
+            let expected = after - before;
+            // Subtraction loses what the losses have; the series of erf is right to a millionth.
+            let allowed = 1e-13 * (1.0 + before.abs() + after.abs()) + 1e-6 * expected.abs();
+            if (found - expected).abs() > allowed || found.is_nan() != expected.is_nan() {
+                let name = case.name;
+                return Err(format!("{name}, {size}: {found:e}, not {expected:e}").into());
+            }
+        }
     }
     Ok(())
 }

@@ -367,7 +367,8 @@ impl DecoupledNewtonCg {
         let verdict = match self.run(&gpu, memory, workspace, &mut solved, examples) {
             Err(Error::NotFinite { .. }) => {
                 solved.work.gradients(1, examples);
-                solved.work.losses(2, examples);
+                solved.work.losses(1, examples);
+                solved.work.changes(1, examples);
                 let (base, square) = workspace.at_theta(&gpu, memory)?;
                 let work = solved.work.in_examples();
                 return Ok(Proposal::overflow(
@@ -405,7 +406,8 @@ impl DecoupledNewtonCg {
         } else {
             judge.search(&gpu, (step, first), self.options.newton.search())?
         };
-        work.losses(2 + losses, judging);
+        work.losses(1, judging);
+        work.changes(1 + losses, judging);
         let (factor, at) = chosen.unwrap_or((1.0, first));
         Ok(Proposal {
             base: verdict.base,

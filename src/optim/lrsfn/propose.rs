@@ -265,7 +265,8 @@ impl LowRankSaddleFreeNewton {
             judging = Some((loaded, objective.gradient(theta, &loaded)?, 0));
         }
         let (loaded, gradient, number) = judging.ok_or_else(|| missing("batch"))?;
-        work.losses(2, loaded.examples);
+        work.losses(1, loaded.examples);
+        work.changes(1, loaded.examples);
         let apart = judges.of(objective, [theta, &memory.trial], &loaded)?;
         let judge = &mut apart.judge;
         judge.begin();
@@ -321,7 +322,8 @@ impl LowRankSaddleFreeNewton {
         let batch = batch.ok_or_else(|| missing("batch"))?;
         let loaded = objective.load(slot, batch)?;
         work.gradients(1, loaded.examples);
-        work.losses(2, loaded.examples);
+        work.losses(1, loaded.examples);
+        work.changes(1, loaded.examples);
         let vectors = [theta, &memory.trial];
         let apart = self.caches.judges.of(objective, vectors, &loaded)?;
         gpu.submit(|recorder| recorder.replay(&apart.gradient.run))?;

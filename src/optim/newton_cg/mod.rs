@@ -183,7 +183,8 @@ impl<O: Curved + ?Sized> Method<O> for NewtonCg {
                 match variables.approximate(&quadratic.linearize, nystrom) {
                     Err(Error::NotFinite { .. }) => {
                         let (base, square) = workspace.at_theta(&gpu, memory)?;
-                        work.losses(2, loaded.examples);
+                        work.losses(1, loaded.examples);
+                        work.changes(1, loaded.examples);
                         report.work = work.in_examples();
                         return Ok(Proposal::overflow(base, square, report));
                     }
@@ -199,7 +200,8 @@ impl<O: Curved + ?Sized> Method<O> for NewtonCg {
         let (cg, known) = workspace.solve(&gpu, memory, options, &begin)?;
         work.products(cg.products, loaded.examples);
         work.fisher_diagonals(usize::from(fisher_diagonal), loaded.examples);
-        work.losses(1 + known.candidates.len(), loaded.examples);
+        work.losses(1, loaded.examples);
+        work.changes(known.candidates.len(), loaded.examples);
         report.cg_iterations = Some(cg.iterations);
         report.cg_stop = Some(cg.stop);
         let base = known.base;
@@ -235,7 +237,7 @@ impl<O: Curved + ?Sized> Method<O> for NewtonCg {
             losses += found.1;
             found.0
         };
-        work.losses(losses, loaded.examples);
+        work.changes(losses, loaded.examples);
         let (factor, at) = chosen.unwrap_or((1.0, first));
         // q(a d) without damping: the damped model value gives d.(C + damping) d = 2 (model - g.d).
         let shift = if trusts { 0.0 } else { self.damping };

@@ -71,6 +71,9 @@ impl NystromMemory {
         scalars: &mut Vec<(String, f64)>,
         vectors: &mut Vec<(String, Vec<Vec<f32>>)>,
     ) -> Result<()> {
+        if self.values.is_empty() {
+            return Ok(());
+        }
         scalars.push(("drawn".into(), f64::from(self.drawn)));
         for (i, (value, vector)) in self.values.iter().zip(self.basis.read(gpu)?).enumerate() {
             scalars.push((format!("eigenvalue {i}"), *value));
