@@ -50,6 +50,8 @@ pub fn difference(
             && let Some(gain) = gains.rule(graph, id)?
         {
             gains.of.insert(id, gain);
+            let new = gains.renew(graph, id, gain)?;
+            gains.new.insert(id, new);
         }
     }
     Ok(outputs.iter().map(|o| gains.of.get(o).copied()).collect())
@@ -58,22 +60,35 @@ pub fn difference(
 #[derive(Default)]
 struct Gains {
     of: HashMap<NodeId, NodeId>,
-    /// New values, as far as somebody asked for them.
+    /// New values.
     new: HashMap<NodeId, NodeId>,
 }
 
 impl Gains {
-    /// The new value of a node.
-    fn new_of(&mut self, graph: &mut Graph, id: NodeId) -> Result<NodeId> {
-        if let Some(&new) = self.new.get(&id) {
-            return Ok(new);
+    /// The new value of a node, its value where it does not move.
+    fn new_of(&self, id: NodeId) -> NodeId {
+        self.new.get(&id).copied().unwrap_or(id)
+    }
+
+    /// Makes the new value of a node: from those of its operands where that is no work, so that what compares values (which is the largest, say) finds equal ones equal;
+    /// else from its gain.
+    fn renew(&self, graph: &mut Graph, id: NodeId, gain: NodeId) -> Result<NodeId> {
+        let node = graph.node(id).clone();
+        let shape = &node.shape;
+        let of: Vec<NodeId> = node.operands.iter().map(|&o| self.new_of(o)).collect();
+        match node.op {
+            Op::Unary(f) => graph.unary(f, of[0]),
+            Op::Binary(f) => graph.binary(f, of[0], of[1]),
+            Op::Select => graph.select(of[0], of[1], of[2]),
+            Op::StopGradient => Ok(of[0]),
+            Op::Broadcast => graph.broadcast(of[0], shape),
+            Op::Reshape => graph.reshape(of[0], shape),
+            Op::Permute(p) => graph.permute(of[0], &p),
+            Op::Slice(starts) => graph.slice(of[0], &starts, shape),
+            Op::Pad(before) => graph.pad(of[0], &before, shape),
+            Op::Max(axes) => graph.max(of[0], &axes),
+            _ => graph.binary(Binary::Add, id, gain),
         }
-        let Some(&gain) = self.of.get(&id) else {
-            return Ok(id);
-        };
-        let new = graph.binary(Binary::Add, id, gain)?;
-        self.new.insert(id, new);
-        Ok(new)
     }
 
     /// The gain of an operand, zeros where it has none.
@@ -83,7 +98,7 @@ impl Gains {
         gain.unwrap_or_else(|| graph.constant(0.0, &shape))
     }
 
-    fn rule(&mut self, graph: &mut Graph, id: NodeId) -> Result<Option<NodeId>> {
+    fn rule(&self, graph: &mut Graph, id: NodeId) -> Result<Option<NodeId>> {
         let node = graph.node(id).clone();
         let shape = &node.shape;
         let gains: Vec<Option<NodeId>> = node
@@ -133,7 +148,7 @@ impl Gains {
             Op::Select => {
                 // With the new condition: (a - y) + da, which is da where a was chosen before.
                 let (condition, a, b) = (node.operands[0], node.operands[1], node.operands[2]);
-                let condition = self.new_of(graph, condition)?;
+                let condition = self.new_of(condition);
                 if gains[0].is_none() {
                     let (a, b) = (self.or_zero(graph, a), self.or_zero(graph, b));
                     return Ok(Some(graph.select(condition, a, b)?));
@@ -151,7 +166,7 @@ impl Gains {
                 };
                 let mut sum = None;
                 if let Some(gain) = gains[0] {
-                    let new = self.new_of(graph, rhs)?;
+                    let new = self.new_of(rhs);
                     sum = Some(dot(graph, gain, new)?);
                 }
                 if let Some(gain) = gains[1] {
@@ -175,10 +190,10 @@ impl Gains {
         }
     }
 
-    fn unary(&mut self, graph: &mut Graph, f: Unary, y: NodeId, d: NodeId) -> Result<NodeId> {
+    fn unary(&self, graph: &mut Graph, f: Unary, y: NodeId, d: NodeId) -> Result<NodeId> {
         let x = graph.node(y).operands[0];
         let shape = graph.shape(x).clone();
-        let new = self.new_of(graph, x)?;
+        let new = self.new_of(x);
         let g = &mut Elementwise { graph, shape };
         // Where the move is small, this; else the difference of the values.
         let near = match f {
@@ -299,7 +314,7 @@ impl Gains {
     }
 
     fn binary(
-        &mut self,
+        &self,
         graph: &mut Graph,
         f: Binary,
         y: NodeId,
@@ -319,7 +334,7 @@ impl Gains {
                 sum(graph, da, back)
             }
             Binary::Mul => {
-                let new = self.new_of(graph, b)?;
+                let new = self.new_of(b);
                 let left = da
                     .map(|da| graph.binary(Binary::Mul, da, new))
                     .transpose()?;
@@ -328,7 +343,7 @@ impl Gains {
             }
             Binary::Div => {
                 // a'/b' - a/b = (da - a/b db) / b'
-                let new = self.new_of(graph, b)?;
+                let new = self.new_of(b);
                 let drawn = match db {
                     None => None,
                     Some(db) => {

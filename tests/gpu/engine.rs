@@ -426,7 +426,7 @@ fn differences_keep_their_digits(gpu: &Gpu) -> Outcome {
         let v = problem.direction(1);
         let gradient = problem.evaluate(&v, &slopes)?.concat();
         let norm = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt();
-        for size in [1e-2f32, 1e-4, 1e-6] {
+        for size in [3.0f32, 0.5, 1e-2, 1e-4, 1e-6] {
             let to: Vec<Vec<f32>> = problem
                 .parameters
                 .iter()
@@ -442,6 +442,10 @@ fn differences_keep_their_digits(gpu: &Gpu) -> Outcome {
                 .zip(to.concat())
                 .map(|(x, y)| f64::from(y) - f64::from(*x))
                 .collect();
+            // Logarithms and roots of negative numbers.
+            if expected.is_nan() && found.is_nan() {
+                continue;
+            }
             let scale = expected.abs().max(0.1 * norm(&gradient) * norm(&moved));
             let error = (found - expected).abs() / scale;
             if error.is_nan() || error > 1e-5 {
