@@ -435,7 +435,7 @@ impl<O: Parts + ?Sized> Optimizer<O> for DebiasedSgd {
     }
 
     fn restore(&mut self, _: &O, state: &OptimizerState) -> Result<()> {
-        saved::only(state, &[STEPS])?;
+        saved::only(state, &[STEPS], &[])?;
         self.steps = saved::count(state, STEPS)?;
         Ok(())
     }

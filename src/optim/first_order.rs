@@ -214,6 +214,14 @@ fn check_rates(learning_rate: f32, weight_decay: f32) -> Result<()> {
     )
 }
 
+/// Names of what a method remembers, which no other method uses.
+pub(super) fn remembered(method: FirstOrderMethod) -> &'static [&'static str] {
+    match method {
+        FirstOrderMethod::Sgd => &["momentum"],
+        FirstOrderMethod::Adam => &["first_moment", "second_moment"],
+    }
+}
+
 /// Moments of a first-order method, and its kernels.
 pub(super) struct Moments {
     method: FirstOrderMethod,
@@ -295,15 +303,10 @@ impl Moments {
         sums[1].is_finite() && reach < LONGEST_STEP
     }
 
-    /// What must be remembered, under names that no other method uses.
+    /// What must be remembered.
     pub(super) fn remembered(&self) -> Vec<(&'static str, &Vector)> {
-        match self.method {
-            FirstOrderMethod::Sgd => vec![("momentum", &self.first)],
-            FirstOrderMethod::Adam => vec![
-                ("first_moment", &self.first),
-                ("second_moment", &self.second),
-            ],
-        }
+        let names = remembered(self.method).iter().copied();
+        names.zip([&self.first, &self.second]).collect()
     }
 
     pub(super) fn save(&self, gpu: &Gpu, state: &mut OptimizerState) -> Result<()> {
@@ -463,7 +466,7 @@ impl FirstOrder {
         objective: &O,
         state: &OptimizerState,
     ) -> Result<()> {
-        saved::only(state, &["steps"])?;
+        saved::only(state, &["steps"], remembered(self.method))?;
         let steps = saved::count(state, "steps")?;
         if steps > 0 {
             let gpu = objective.gpu().clone();

@@ -82,15 +82,21 @@ impl NystromMemory {
         Ok(())
     }
 
-    pub(super) fn restore(&mut self, gpu: &Gpu, state: &OptimizerState) -> Result<()> {
-        // A beginning has none.
-        let Some(drawn) = state.scalar("drawn") else {
+    pub(super) fn restore(
+        &mut self,
+        gpu: &Gpu,
+        state: &OptimizerState,
+        steps: usize,
+    ) -> Result<()> {
+        if steps == 0 && state.scalar("drawn").is_none() {
+            // Before the first step there is none.
             (self.values, self.drawn) = (Vec::new(), 0);
             return Ok(());
-        };
-        let values: Vec<f64> = (0..self.basis.rank())
-            .map_while(|i| state.scalar(&format!("eigenvalue {i}")))
-            .collect();
+        }
+        let drawn = saved::number(state, "drawn", 0.0..=f64::from(u32::MAX))?;
+        let values = (0..self.basis.rank())
+            .map(|i| saved::number(state, &format!("eigenvalue {i}"), 0.0..=f64::MAX))
+            .collect::<Result<Vec<f64>>>()?;
         let vectors = (0..values.len())
             .map(|i| saved::vector(state, &format!("eigenvector {i}"), self.basis.layout()))
             .collect::<Result<Vec<_>>>()?;
