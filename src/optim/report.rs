@@ -41,7 +41,7 @@ pub struct StepReport {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub eigenvalue_noise: Vec<f64>,
     /// Work in examples: a gradient on n examples is n, a curvature product 2n, the empirical Fisher diagonal n, a loss n/3 (of the three matrix
-    /// products per layer of a gradient, a loss has one). Everything computed counts, needed or not.
+    /// products per layer of a gradient, a loss has one), its change at a candidate 2n/3. Everything computed counts, needed or not.
     pub work: f64,
     /// Blocking readbacks in the step ([`Gpu::readbacks`](crate::gpu::Gpu::readbacks)); other users of the same `Gpu` at the same time count too.
     pub readbacks: u64,
