@@ -25,6 +25,7 @@ mod models;
 mod optimizers;
 mod primitives;
 mod saddle_free_newton;
+mod units;
 mod weights;
 
 use std::process::ExitCode;
@@ -105,6 +106,7 @@ fn main() -> ExitCode {
             ("optimizers", optimizers::tests()),
             ("primitives", primitives::tests()),
             ("saddle_free_newton", saddle_free_newton::tests()),
+            ("units", units::tests()),
             ("weights", weights::tests()),
         ],
         &ON_SMALL_ADAPTERS,
