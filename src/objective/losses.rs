@@ -1,5 +1,6 @@
 //! Losses at points, and their changes from the loss at a base.
 
+use super::Cost;
 use crate::error::Result;
 use crate::gpu::{Gpu, Recording, Slice};
 use crate::graph::executable::DeviceLeaves;
@@ -27,6 +28,8 @@ pub struct Losses {
     pub at_base: Recording,
     /// Computes the results.
     pub at_point: Recording,
+    /// What either of them costs.
+    pub cost: Cost,
 }
 
 /// Losses of examples.
@@ -36,6 +39,8 @@ pub(crate) struct Examples {
     /// As many, if they are not all 1.
     pub(crate) weights: Option<Slice>,
     pub(crate) run: Recording,
+    /// Operations of that; 0 where they are not counted.
+    pub(crate) flops: u64,
 }
 
 /// `l2/2 |theta|^2`
@@ -60,6 +65,7 @@ impl Losses {
             losses: value.clone(),
             weights: None,
             run: run.clone(),
+            flops: 0,
         };
         Self::new(gpu, [base, point], examples, None)
     }
@@ -86,7 +92,15 @@ impl Losses {
             ..DeviceLeaves::default()
         };
         let targets = [(program.all, results.clone())];
-        let sums = Executable::new(gpu, &program.graph, &leaves, &targets)?.linearize;
+        let sums = Executable::new(gpu, &program.graph, &leaves, &targets)?;
+        let cost = Cost {
+            run: match examples.flops {
+                0 => 0,
+                flops => flops + sums.listing.flops(0),
+            },
+            ..Cost::default()
+        };
+        let sums = sums.linearize;
         let mut at_base = Recording::new();
         at_base.copy(base.slice(), point.slice())?;
         at_base.append(examples.run.clone());
@@ -98,6 +112,7 @@ impl Losses {
             results,
             at_base,
             at_point,
+            cost,
         })
     }
 }

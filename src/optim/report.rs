@@ -43,6 +43,11 @@ pub struct StepReport {
     /// Work in examples: a gradient on n examples is n, a curvature product 2n, the empirical Fisher diagonal n, a loss n/3 (of the three matrix
     /// products per layer of a gradient, a loss has one). Everything computed counts, needed or not.
     pub work: f64,
+    /// Work in gradients of an example: the floating-point operations of everything that is computed, two for each multiply-add, over those of a gradient of one
+    /// row of the batch. Products, losses, padding, conjugate gradients, inner products of blocks, low-rank operators and eigenproblems count; moving parameters and
+    /// moments, trial points and their inner products, which the simplest method has, do not. So a step of SGD has as many as it has rows. Where an objective
+    /// does not count operations ([`Cost`](crate::objective::Cost)), the numbers of [`work`](Self::work) take their place.
+    pub work_flops: f64,
     /// Blocking readbacks in the step ([`Gpu::readbacks`](crate::gpu::Gpu::readbacks)); other users of the same `Gpu` at the same time count too.
     pub readbacks: u64,
     /// Reads in the step that left the device busy ([`Gpu::looks`](crate::gpu::Gpu::looks)).

@@ -119,6 +119,12 @@ fn definitions(report: &Report) -> String {
             ),
         ),
         (
+            "Work by operations",
+            "counts floating-point operations, those of conjugate gradients, eigensolvers and low-rank operators included, divided by those of the \
+             gradients of all training rows."
+                .to_owned(),
+        ),
+        (
             "Seconds",
             format!(
                 "is the wall-clock time of the steps, the gathering of their mini-batches included, on {} and this machine; on another adapter the \

@@ -11,7 +11,7 @@ use crate::graph::derivatives::gradient;
 use crate::graph::listing::Listing;
 use crate::graph::per_example::square_sums;
 use crate::objective::losses::{Examples, Losses, Penalty};
-use crate::objective::{Curvature, Gradient, Loaded, Quadratic, QuadraticRequest};
+use crate::objective::{Cost, Curvature, Gradient, Loaded, Quadratic, QuadraticRequest};
 use crate::vector::Vector;
 
 impl GraphObjective {
@@ -35,6 +35,7 @@ impl GraphObjective {
             value,
             gradient: vector,
             run: executable.linearize,
+            cost: Cost::of(&executable.listing, targets.len()),
             loaded: *loaded,
         };
         Ok((gradient, bytes))
@@ -58,6 +59,7 @@ impl GraphObjective {
             losses,
             weights: Some(inputs.weights.clone()),
             run: executable.linearize,
+            flops: executable.listing.flops(0),
         };
         let penalty = (self.l2 > 0.0).then_some(Penalty { l2: self.l2 });
         let losses = Losses::new(&self.gpu, [base, point], examples, penalty)?;
@@ -85,6 +87,7 @@ impl GraphObjective {
         } = derivatives;
         let mut targets = vec![(program.loss, value.clone())];
         targets.extend(pairs(&gradients, gradient_vector.parts()));
+        let of_gradient = targets.len();
         let fisher_diagonal = if request.fisher_diagonal {
             let graph = &mut program.traced.graph;
             let data_gradients = gradient(graph, program.data_loss, &program.parameters)?;
@@ -108,6 +111,7 @@ impl GraphObjective {
             multiply: Recording::new(),
             block: None,
             listing: Listing::default(),
+            cost: Cost::default(),
             loaded: *loaded,
         };
         let executable = if request.block > 0 && !products.is_empty() {
@@ -125,6 +129,11 @@ impl GraphObjective {
         };
         quadratic.linearize = executable.linearize;
         quadratic.multiply = executable.product;
+        quadratic.cost = Cost::of(&executable.listing, of_gradient);
+        if let Some(block) = &quadratic.block {
+            // The program runs once for each part of a block.
+            quadratic.cost.block *= request.block.div_ceil(block.width) as u64;
+        }
         quadratic.listing = executable.listing;
         Ok(quadratic)
     }

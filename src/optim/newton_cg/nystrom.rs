@@ -8,7 +8,7 @@ use crate::linalg::{Basis, BlockOperator, LowRank, Nystrom, Operator, Sandwich, 
 use crate::objective::Quadratic;
 use crate::optim::first_order::missing;
 use crate::optim::optimizer::OptimizerState;
-use crate::optim::saved;
+use crate::optim::state::StateTensor;
 use crate::optim::undo::Undo;
 use crate::vector::{Layout, Vector};
 
@@ -65,18 +65,19 @@ impl NystromMemory {
         self.undo.end();
     }
 
-    pub(super) fn save(
-        &self,
-        gpu: &Gpu,
-        scalars: &mut Vec<(String, f64)>,
-        vectors: &mut Vec<(String, Vec<Vec<f32>>)>,
-    ) -> Result<()> {
-        scalars.push(("drawn".into(), f64::from(self.drawn)));
-        for (i, (value, vector)) in self.values.iter().zip(self.basis.read(gpu)?).enumerate() {
-            scalars.push((format!("eigenvalue {i}"), *value));
-            vectors.push((format!("eigenvector {i}"), vector));
-        }
-        Ok(())
+    pub(super) fn scalars(&self) -> Vec<(String, f64)> {
+        let drawn = ("drawn".into(), f64::from(self.drawn));
+        let values = self.values.iter().enumerate();
+        let values = values.map(|(i, value)| (format!("eigenvalue {i}"), *value));
+        std::iter::once(drawn).chain(values).collect()
+    }
+
+    pub(super) fn tensor(&self) -> StateTensor {
+        self.tensor_of(self.values.len())
+    }
+
+    fn tensor_of(&self, count: usize) -> StateTensor {
+        StateTensor::basis("eigenvector".into(), &self.basis, count)
     }
 
     pub(super) fn restore(&mut self, gpu: &Gpu, state: &OptimizerState) -> Result<()> {
@@ -88,10 +89,7 @@ impl NystromMemory {
         let values: Vec<f64> = (0..self.basis.rank())
             .map_while(|i| state.scalar(&format!("eigenvalue {i}")))
             .collect();
-        let vectors = (0..values.len())
-            .map(|i| saved::vector(state, &format!("eigenvector {i}"), self.basis.layout()))
-            .collect::<Result<Vec<_>>>()?;
-        self.basis.write(gpu, &vectors)?;
+        self.tensor_of(values.len()).restore(gpu, state)?;
         (self.values, self.drawn) = (values, drawn as u32);
         Ok(())
     }
