@@ -20,8 +20,8 @@ pub(super) const NAMES: [&str; 2] = [STEPS, AVERAGED];
 
 /// How far a run has come, what that means for the length of steps, and the average of its iterates.
 ///
-/// Every optimizer has one; [`Stateful`](super::Stateful) has the ways to it. A step that was decided counts, whether it was taken or refused: each is a
-/// mini-batch of the run. One that failed does not.
+/// Every optimizer has one; [`Stateful`](super::Stateful) has the ways to it. A step that was decided counts, whether it was taken or
+/// refused: each is a mini-batch of the run. One that failed does not.
 #[derive(Clone, Debug, Default)]
 pub struct Course {
     schedule: Schedule,
@@ -53,13 +53,14 @@ impl Course {
         Ok(())
     }
 
-    /// Says how much of a run is done, from 0 to 1, where its end is not a number of steps, but of epochs or of seconds. Steps are not asked any more then, and
-    /// it is to be said before every step.
+    /// Says how much of a run is done, from 0 to 1, where its end is not a number of steps, but of epochs or of seconds. Steps are not
+    /// asked any more then, and it is to be said before every step.
     pub fn set_done(&mut self, part: f64) {
         self.done = Some(part);
     }
 
-    /// Sets the decay of the average of iterates: see [`Stateful::with_averaging`](super::Stateful::with_averaging). 0 switches it off, and forgets it.
+    /// Sets the decay of the average of iterates: see [`Stateful::with_averaging`](super::Stateful::with_averaging). 0 switches it off, and
+    /// forgets it.
     ///
     /// # Errors
     /// [`Error::Option`] outside of 0..=1.

@@ -119,9 +119,9 @@ pub trait Stateful {
     /// sum_j decay^(k - j) theta_j / sum_j decay^(k - j)
     /// ```
     ///
-    /// with a decay in 0..=1: 1 is the mean of all (Polyak and Juditsky 1992), 0 is none. The update is part of the submission that moves the parameters; a step
-    /// that is refused or fails leaves the average as it is. In f32 the rounding errors of `k` updates add up to at most `2 k` ulps of the largest iterate where the decay
-    /// is 1, and `3 / (1 - decay)` where it is less.
+    /// with a decay in 0..=1: 1 is the mean of all (Polyak and Juditsky 1992), 0 is none. The update is part of the submission that moves
+    /// the parameters; a step that is refused or fails leaves the average as it is. In f32 the rounding errors of `k` updates add up to at
+    /// most `2 k` ulps of the largest iterate where the decay is 1, and `3 / (1 - decay)` where it is less.
     ///
     /// # Errors
     /// [`Error::Option`](crate::Error::Option) for a decay outside of 0..=1.

@@ -5,12 +5,13 @@ use crate::objective::{Cost, Loaded};
 
 /// Work of a step, in two measures.
 ///
-/// In *examples*, as papers count: a gradient on n examples is n, a curvature product 2n, the empirical Fisher diagonal n, a loss n/3 (of the three matrix products
-/// per layer of a gradient, a loss has one). Everything computed counts, needed or not.
+/// In *examples*, as papers count: a gradient on n examples is n, a curvature product 2n, the empirical Fisher diagonal n, a loss n/3 (of
+/// the three matrix products per layer of a gradient, a loss has one). Everything computed counts, needed or not.
 ///
-/// In *gradients of an example*: the floating-point operations of the objective's programs, padding included, and of the vector work of solvers, over those of a
-/// gradient of one row. Programs of an objective that does not count them have the classical numbers; where it does not count its gradient, these are all there is,
-/// and vector work is left out. So is what the simplest method has, too: moving parameters and moments, trial points, and their few inner products.
+/// In *gradients of an example*: the floating-point operations of the objective's programs, padding included, and of the vector work of
+/// solvers, over those of a gradient of one row. Programs of an objective that does not count them have the classical numbers; where it
+/// does not count its gradient, these are all there is, and vector work is left out. So is what the simplest method has, too: moving
+/// parameters and moments, trial points, and their few inner products.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Work {
     examples: f64,
@@ -115,7 +116,8 @@ impl std::ops::AddAssign for Work {
 
 /// Floating-point operations of work with vectors of `p` elements and with small matrices, two for each multiply-add.
 pub(super) mod flops {
-    /// Conjugate gradients beside `products` products: `p.q`, `r.r`, the updates of iterate, residual and direction, and the shift, two operations an element each.
+    /// Conjugate gradients beside `products` products: `p.q`, `r.r`, the updates of iterate, residual and direction, and the shift, two
+    /// operations an element each.
     pub(in crate::optim) fn conjugate_gradients(products: usize, p: usize) -> f64 {
         12.0 * products as f64 * p as f64
     }
@@ -155,8 +157,8 @@ pub(super) mod flops {
         5.0 * block(rank, rank, p) + eigen(rank)
     }
 
-    /// The randomized eigensolver beside its products: for each pass of orthogonalization inner products and a combination; two matrices of inner products, a
-    /// combination and an eigenproblem at the end.
+    /// The randomized eigensolver beside its products: for each pass of orthogonalization inner products and a combination; two matrices of
+    /// inner products, a combination and an eigenproblem at the end.
     pub(in crate::optim) fn randomized(width: usize, passes: usize, p: usize) -> f64 {
         (3 + 2 * passes) as f64 * block(width, width, p) + (1 + passes) as f64 * eigen(width)
     }

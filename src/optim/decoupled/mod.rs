@@ -2,11 +2,13 @@
 
 mod options;
 mod solve;
+mod verdict;
 
 use std::sync::Arc;
 
 pub use options::DecoupledOptions;
 use solve::{Memory, Solve};
+use verdict::Verdict;
 
 use super::course::Course;
 use super::damping::LARGEST;
@@ -37,51 +39,6 @@ struct Workspace {
     remember: Arc<Recording>,
     /// On the folds. Where examples are set apart to judge, it only says what is so where no step can be computed.
     judge: Judge,
-}
-
-/// What those who judge say of a step.
-struct Verdict {
-    /// The loss before.
-    base: f64,
-    step: Candidate,
-    /// What the solves promised, with the steps' own slopes and squares: see [`Memory::products`].
-    products: Vec<f32>,
-}
-
-impl Verdict {
-    fn new(judge: &mut Judge, mut read: Vec<Vec<f32>>) -> Result<Self> {
-        let products = read.pop().ok_or_else(|| missing("products of steps"))?;
-        let (base, found) = judge.results(&read)?;
-        let step = found.first().copied();
-        Ok(Self {
-            base,
-            step: step.ok_or_else(|| missing("candidate"))?,
-            products,
-        })
-    }
-
-    /// The verdict of a judge after what must run before.
-    fn of(
-        judge: &mut Judge,
-        gpu: &Gpu,
-        before: &Recording,
-        (step, factor): (&Vector, f64),
-        products: &Slice,
-    ) -> Result<Self> {
-        judge.begin();
-        judge.prepare(gpu, &[(step, factor)])?;
-        let mut reads = judge.reads().to_vec();
-        reads.push(products);
-        let read = gpu.submit_and_read(
-            |recorder| {
-                recorder.replay(before);
-                judge.record(recorder);
-                Ok(())
-            },
-            &reads,
-        )?;
-        Self::new(judge, read)
-    }
 }
 
 /// Newton-CG whose directions and steps come from different examples, which removes the bias that a mini-batch's own directions bring into its slopes and
