@@ -3,7 +3,7 @@
 // Batched matrix product without shared memory or subgroups; runs everywhere. Each invocation keeps BLOCKS blocks of 4 rows x 4 columns of C in
 // registers and walks k four at a time: a 4 x 4 block of A (as four vectors along k) and one of B (as four vectors along n) are loaded per step, as
 // vec4 where the layout is aligned. Operands are views: transposed, sliced and broadcast ones are read in place through their strides.
-// Sums are taken in levels: 64 terms, 16 of those sums, and again 16 (no code where K is short); a longer K is divided into parts (join.wgsl).
+// Sums are taken in levels: 64 steps of four terms, 16 of those sums, and then these (no code where K is short); a longer K is divided into parts (join.wgsl).
 // 2 B M N K flops; reads A N/4 times and B M/(4 BLOCKS) times (from cache), writes C once.
 //
 // binding 0: C [B, M, N]; binding 1: A; binding 2: B. 64 invocations: neighbours share the rows and take neighbouring columns.
@@ -52,7 +52,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     var c1 = mat4x4<f32>();
     // The loop over k, in several levels where K is long (src/kernels/dot/levels.rs).
     //<open
-    for (var k = 0u; k < K; k += 4u) {
+    var k = 0u;
+    loop {
     //>
         let b = right(batch, k, column);
         c0 += b * left(batch, row, k);
@@ -60,6 +61,10 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
             c1 += b * left(batch, second, k);
         }
     //<close
+        k += 4u;
+        if (k >= K) {
+            break;
+        }
     }
     //>
     store(batch, row, column, c0[0]);

@@ -82,7 +82,8 @@ fn main(
     // groups.z is 1, which compilers cannot know: they would write two steps (K up to 32) out in full, for 192 and more registers on AMD's GPUs and
     // spills on Intel's (docs/kernel-statistics.md).
     //<open
-    for (var k = 0u; k < K * groups.z; k += 16u) {
+    var k = 0u;
+    loop {
     //>
         if (LEFT_ALONG_K) {
             var a = left(batch, min(row + slow, M - 1u), min(k + fast, last(K)));
@@ -128,6 +129,10 @@ fn main(
         }
         workgroupBarrier();
     //<close
+        k += 16u;
+        if (k >= K * groups.z) {
+            break;
+        }
     }
     //>
     store(batch, row + y, column + 4u * x, c0);

@@ -70,7 +70,8 @@ fn main(
     //>
     // The loop over k, in several levels where K is long (src/kernels/dot/levels.rs).
     //<open
-    for (var k = 0u; k < K; k += 4u) {
+    var k = 0u;
+    loop {
     //>
         //<step
         let a0 = left(batch, row + lane, k);
@@ -78,6 +79,10 @@ fn main(
         c0_0 = fma(vec4<f32>(subgroupBroadcast(a0.x, 0u)), b0[0], c0_0);
         //>
     //<close
+        k += 4u;
+        if (k >= K) {
+            break;
+        }
     }
     //>
     //<results

@@ -45,6 +45,8 @@ pub(super) struct Shared {
     pub(super) readbacks: AtomicU64,
     pub(super) looks: AtomicU64,
     pub(super) submissions: AtomicU64,
+    #[cfg(feature = "fault-injection")]
+    pub(super) faults: super::faults::Faults,
 }
 
 impl Gpu {
@@ -163,6 +165,8 @@ impl Gpu {
                 texels: Mutex::default(),
                 readbacks: AtomicU64::new(0),
                 looks: AtomicU64::new(0),
+                #[cfg(feature = "fault-injection")]
+                faults: super::faults::Faults::default(),
                 submissions: AtomicU64::new(0),
             }),
             tuning: Arc::default(),
@@ -321,6 +325,8 @@ impl Gpu {
         submission_index: Option<wgpu::SubmissionIndex>,
         what: impl FnOnce() -> String,
     ) -> Result<()> {
+        #[cfg(feature = "fault-injection")]
+        self.shared.faults.check()?;
         let wait = wgpu::PollType::Wait {
             submission_index,
             timeout: Some(self.timeout),
@@ -360,6 +366,8 @@ impl Gpu {
     /// # Errors
     /// [`Error::DeviceLost`], [`Error::Gpu`].
     pub fn check(&self) -> Result<()> {
+        #[cfg(feature = "fault-injection")]
+        self.shared.faults.check()?;
         self.shared.health.check(self.device())
     }
 }

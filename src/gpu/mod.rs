@@ -41,6 +41,8 @@
 mod adapter;
 mod buffer;
 mod device;
+#[cfg(feature = "fault-injection")]
+mod faults;
 mod health;
 mod pipeline;
 mod readback;

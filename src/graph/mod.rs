@@ -8,6 +8,7 @@
 //!    their branch.
 //! 5. [`transpose`]: the transpose of every linear primitive. Running it over a linear part appends its adjoint.
 //! 6. [`derivatives`]: gradient = transpose of the linearised loss; Hessian product = linearised gradient; Gauss-Newton product = transpose(J) H J.
+//!    [`difference`]: what a loss gains along a step, without subtracting losses.
 //! 7. [`per_example`]: sums of squared per-example gradients, from the same program stopped before the sum over the batch.
 //! 8. [`twin`]: the same graph evaluated in f64 on the CPU, the reference for every test.
 //!    [`locate`]: the node at which a number stops being finite, by the same.
@@ -18,6 +19,7 @@
 
 pub mod batch;
 pub mod derivatives;
+pub mod difference;
 pub mod executable;
 mod fit;
 mod fused;

@@ -4,53 +4,56 @@ use super::Cost;
 use crate::error::Result;
 use crate::gpu::{Gpu, Recording, Slice};
 use crate::graph::executable::DeviceLeaves;
-use crate::graph::{Binary, DType, Executable, Graph, NodeId};
+use crate::graph::{Binary, DType, Executable, Graph, NodeId, Unary};
 use crate::vector::Vector;
 
 /// Numbers in [`Losses::results`].
 pub(crate) const RESULTS: usize = 3;
+/// Error of what an example's loss gains, relative to that: the roundings on the way of a difference through a network, some tens of half ulps.
+const ERROR_OF_GAIN: f32 = 64.0 * f32::EPSILON / 2.0;
+/// Error of a loss that is computed as a whole, relative to that; its change is a difference of two.
+const ERROR_OF_LOSS: f32 = 8.0 * f32::EPSILON / 2.0;
 
 /// Losses at one vector, the *point*, and their changes from the loss at another one, the *base*, on the batch of a slot:
 ///
 /// ```text
-/// value   f(point) = sum_n w_n l_n(point) + l2/2 |point|^2
-/// change  f(point) - f(base) = sum_n w_n (l_n(point) - l_n(base)) + l2/2 (point - base).(point + base)
-/// square  sum_n (w_n l_n(point))^2
+/// value   f(point)
+/// change  f(point) - f(base), where the objective can without subtracting the two
+/// error   a bound on the error of the change
 /// ```
 ///
-/// Losses of examples at base and point come from the same kernels, so at equal points the change is 0, and rounding errors of examples do not depend on each
-/// other: the change is off by about an ulp of a loss over the root of the number of examples, where the difference of two sums would be off by an ulp of the sum.
+/// At equal points the change is 0, and the value has the bits of that at the base. The objective of a model computes changes by
+/// [`difference`](crate::graph::difference): they are right to some ulps of the change, so that steps can be judged whose changes are a billionth of the loss.
 #[derive(Debug)]
 pub struct Losses {
-    /// `[value, change, square]`.
+    /// `[value, change, error]`.
     pub results: Slice,
-    /// Copies base to point, and remembers the losses there as those from which changes are measured. The change in the results is 0 then.
+    /// Copies base to point, and computes the loss from which changes are measured. The results are those of the base: its loss, and no change.
     pub at_base: Recording,
     /// Computes the results.
     pub at_point: Recording,
-    /// What either of them costs.
+    /// What the loss at the base (`run`) and its change at a point (`product`) cost.
     pub cost: Cost,
 }
 
-/// Losses of examples.
-pub(crate) struct Examples {
-    /// After `run`.
-    pub(crate) losses: Slice,
-    /// As many, if they are not all 1.
-    pub(crate) weights: Option<Slice>,
-    pub(crate) run: Recording,
-    /// Operations of that; 0 where they are not counted.
-    pub(crate) flops: u64,
-}
-
-/// `l2/2 |theta|^2`
-pub(crate) struct Penalty {
+/// What examples contribute to changes.
+pub(crate) struct Gains {
+    /// The loss at the base, one element, after `at_base`.
+    pub(crate) value: Slice,
+    pub(crate) at_base: Recording,
+    /// What each example's loss gains, after `at_point`.
+    pub(crate) gains: Slice,
+    /// As many.
+    pub(crate) weights: Slice,
+    pub(crate) at_point: Recording,
+    /// Of both.
+    pub(crate) cost: Cost,
+    /// `l2` in `l2/2 |theta|^2`.
     pub(crate) l2: f32,
 }
 
 impl Losses {
-    /// Of a loss that is computed as a whole, one element after `run`: for objectives whose examples are nobody's business. Its changes have the errors of
-    /// the loss.
+    /// Of a loss that is computed as a whole, one element after `run`, at `point`. Its changes have the errors of the loss.
     ///
     /// # Errors
     /// Limits of the device.
@@ -61,121 +64,105 @@ impl Losses {
         value: &Slice,
         run: &Recording,
     ) -> Result<Self> {
-        let examples = Examples {
-            losses: value.clone(),
-            weights: None,
-            run: run.clone(),
-            flops: 0,
-        };
-        Self::new(gpu, [base, point], examples, None)
-    }
-
-    pub(crate) fn new(
-        gpu: &Gpu,
-        [base, point]: [&Vector; 2],
-        examples: Examples,
-        penalty: Option<Penalty>,
-    ) -> Result<Self> {
-        let results = gpu.buffer("loss, its change and its square", RESULTS)?;
-        let before = gpu.buffer("losses of examples at the base", examples.losses.len())?;
-        let mut program = Sums::new(examples.losses.len(), examples.weights.is_some())?;
-        let mut inputs = vec![examples.losses.clone(), before.clone()];
-        inputs.extend(examples.weights);
-        if let Some(Penalty { l2 }) = penalty {
-            for (to, from) in point.parts().iter().zip(base.parts()) {
-                program.penalize(to.len(), l2)?;
-                inputs.extend([to.clone(), from.clone()]);
-            }
-        }
-        let leaves = DeviceLeaves {
-            inputs,
-            ..DeviceLeaves::default()
-        };
-        let targets = [(program.all, results.clone())];
-        let sums = Executable::new(gpu, &program.graph, &leaves, &targets)?;
-        let cost = Cost {
-            run: match examples.flops {
-                0 => 0,
-                flops => flops + sums.listing.flops(0),
-            },
-            ..Cost::default()
-        };
-        let sums = sums.linearize;
+        let before = gpu.buffer("loss at the base", 1)?;
+        let mut graph = Graph::default();
+        let now = graph.input("loss", &[1], DType::F32)?;
+        let then = graph.input("loss at the base", &[1], DType::F32)?;
+        let change = graph.binary(Binary::Sub, now, then)?;
+        let square = graph.binary(Binary::Mul, now, now)?;
+        let size = graph.unary(Unary::Sqrt, square)?;
+        let factor = graph.constant(ERROR_OF_LOSS, &[1]);
+        let error = graph.binary(Binary::Mul, factor, size)?;
+        let all = stack(&mut graph, [now, change, error])?;
+        let inputs = vec![value.clone(), before.clone()];
+        let (results, finish) = finish(gpu, &graph, inputs, all)?;
         let mut at_base = Recording::new();
         at_base.copy(base.slice(), point.slice())?;
-        at_base.append(examples.run.clone());
-        at_base.copy(&examples.losses, &before)?;
-        at_base.append(sums.clone());
-        let mut at_point = examples.run;
-        at_point.append(sums);
+        at_base.append(run.clone());
+        at_base.copy(value, &before)?;
+        at_base.append(finish.clone());
+        let mut at_point = run.clone();
+        at_point.append(finish);
         Ok(Self {
             results,
             at_base,
             at_point,
-            cost,
+            cost: Cost::default(),
+        })
+    }
+
+    pub(crate) fn of_gains(gpu: &Gpu, [base, point]: [&Vector; 2], of: Gains) -> Result<Self> {
+        let mut graph = Graph::default();
+        let rows = of.gains.len();
+        let before = graph.input("loss at the base", &[1], DType::F32)?;
+        let gains = graph.input("gains", &[rows], DType::F32)?;
+        let weights = graph.input("weights", &[rows], DType::F32)?;
+        let mut inputs = vec![of.value.clone(), of.gains, of.weights];
+        let weighted = graph.binary(Binary::Mul, weights, gains)?;
+        let square = graph.binary(Binary::Mul, weighted, weighted)?;
+        let mut change = graph.sum(weighted, &[0])?;
+        let square = graph.sum(square, &[0])?;
+        if of.l2 > 0.0 {
+            for (to, from) in point.parts().iter().zip(base.parts()) {
+                let term = penalty(&mut graph, to.len(), of.l2)?;
+                change = graph.binary(Binary::Add, change, term)?;
+                inputs.extend([to.clone(), from.clone()]);
+            }
+        }
+        let now = graph.binary(Binary::Add, before, change)?;
+        let size = graph.unary(Unary::Sqrt, square)?;
+        let factor = graph.constant(ERROR_OF_GAIN, &[1]);
+        let error = graph.binary(Binary::Mul, factor, size)?;
+        let all = stack(&mut graph, [now, change, error])?;
+        let (results, finish) = finish(gpu, &graph, inputs, all)?;
+        let zeros = gpu.buffer("no change", RESULTS)?;
+        let mut at_base = Recording::new();
+        at_base.copy(base.slice(), point.slice())?;
+        at_base.append(of.at_base);
+        at_base.copy(&zeros, &results)?;
+        at_base.copy_part(&of.value, 0, &results, 0, 1)?;
+        let mut at_point = of.at_point;
+        at_point.append(finish);
+        Ok(Self {
+            results,
+            at_base,
+            at_point,
+            cost: of.cost,
         })
     }
 }
 
-/// The results as a program of losses of examples at point and base, their weights, and tensors of the point and the base by turns.
-struct Sums {
-    graph: Graph,
-    /// `[RESULTS]`
-    all: NodeId,
+/// Buffer of the results, and what computes them.
+fn finish(gpu: &Gpu, graph: &Graph, inputs: Vec<Slice>, all: NodeId) -> Result<(Slice, Recording)> {
+    let results = gpu.buffer("loss, its change and its error", RESULTS)?;
+    let leaves = DeviceLeaves {
+        inputs,
+        ..DeviceLeaves::default()
+    };
+    let targets = [(all, results.clone())];
+    let run = Executable::new(gpu, graph, &leaves, &targets)?.linearize;
+    Ok((results, run))
 }
 
-impl Sums {
-    fn new(rows: usize, weighted: bool) -> Result<Self> {
-        let mut graph = Graph::default();
-        let now = graph.input("losses", &[rows], DType::F32)?;
-        let before = graph.input("losses at the base", &[rows], DType::F32)?;
-        let change = graph.binary(Binary::Sub, now, before)?;
-        let (value, change) = if weighted {
-            let weights = graph.input("weights", &[rows], DType::F32)?;
-            (
-                graph.binary(Binary::Mul, weights, now)?,
-                graph.binary(Binary::Mul, weights, change)?,
-            )
-        } else {
-            (now, change)
-        };
-        let square = graph.binary(Binary::Mul, value, value)?;
-        let mut all = place(&mut graph, value, 0)?;
-        for (number, results) in [(1, change), (2, square)] {
-            let row = place(&mut graph, results, number)?;
-            all = graph.binary(Binary::Add, all, row)?;
-        }
-        let sums = graph.sum(all, &[1])?;
-        let all = graph.reshape(sums, &[RESULTS])?;
-        Ok(Self { graph, all })
-    }
-
-    /// Adds `l2/2 |x|^2` for one tensor of `elements`.
-    fn penalize(&mut self, elements: usize, l2: f32) -> Result<()> {
-        let graph = &mut self.graph;
-        let number = graph.inputs().len();
-        let name = |what: &str| format!("{what} {number}");
-        let to = graph.input(&name("point"), &[elements], DType::F32)?;
-        let from = graph.input(&name("base"), &[elements], DType::F32)?;
-        let moved = graph.binary(Binary::Sub, to, from)?;
-        let twice = graph.binary(Binary::Add, to, from)?;
-        let change = graph.binary(Binary::Mul, moved, twice)?;
-        let value = graph.binary(Binary::Mul, to, to)?;
-        let value = place(graph, value, 0)?;
-        let change = place(graph, change, 1)?;
-        let both = graph.binary(Binary::Add, value, change)?;
-        let sums = graph.sum(both, &[1])?;
-        let sums = graph.reshape(sums, &[RESULTS])?;
-        let half = graph.constant(0.5 * l2, &[RESULTS]);
-        let term = graph.binary(Binary::Mul, half, sums)?;
-        self.all = graph.binary(Binary::Add, self.all, term)?;
-        Ok(())
-    }
+/// The change of `l2/2 |x|^2` for one tensor, `[1]`: `l2/2 (x' - x).(x' + x)`.
+fn penalty(graph: &mut Graph, elements: usize, l2: f32) -> Result<NodeId> {
+    let number = graph.inputs().len();
+    let to = graph.input(&format!("point {number}"), &[elements], DType::F32)?;
+    let from = graph.input(&format!("base {number}"), &[elements], DType::F32)?;
+    let moved = graph.binary(Binary::Sub, to, from)?;
+    let twice = graph.binary(Binary::Add, to, from)?;
+    let product = graph.binary(Binary::Mul, moved, twice)?;
+    let sum = graph.sum(product, &[0])?;
+    let half = graph.constant(0.5 * l2, &[1]);
+    graph.binary(Binary::Mul, half, sum)
 }
 
-/// A vector as row `number` of a matrix of [`RESULTS`] rows, zero elsewhere.
-fn place(graph: &mut Graph, vector: NodeId, number: usize) -> Result<NodeId> {
-    let elements = graph.shape(vector)[0];
-    let row = graph.reshape(vector, &[1, elements])?;
-    graph.pad(row, &[number, 0], &[RESULTS, elements])
+/// Numbers one after another.
+fn stack(graph: &mut Graph, numbers: [NodeId; RESULTS]) -> Result<NodeId> {
+    let mut all = graph.pad(numbers[0], &[0], &[RESULTS])?;
+    for (place, &number) in numbers.iter().enumerate().skip(1) {
+        let padded = graph.pad(number, &[place], &[RESULTS])?;
+        all = graph.binary(Binary::Add, all, padded)?;
+    }
+    Ok(all)
 }

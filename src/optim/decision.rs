@@ -1,13 +1,5 @@
 //! What follows from the numbers that a judge found: pure functions of a few scalars.
 
-/// Error of a change of the loss, in roots of the sum of the squares of the examples' losses: an example's loss is off by some ulps, whatever the others are.
-const ERROR: f64 = 8.0 * (f32::EPSILON as f64) / 2.0;
-
-/// Bound on the error of a change of the loss, from the sum of the squares of what the examples contribute to the loss.
-pub(super) fn error_of_change(square: f64) -> f64 {
-    ERROR * square.max(0.0).sqrt()
-}
-
 /// The actual change of the loss over the one that a model promised, as what it may be where the change is known up to an error.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Ratio {
@@ -58,14 +50,6 @@ pub(super) fn falls_enough(change: f64, error: f64, constant: f64, slope: f64) -
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_error_of_a_change_falls_with_the_number_of_examples() {
-        let mean_of = |n: f64| error_of_change(n * (1.0 / n).powi(2));
-        assert!((mean_of(1.0) - 4.768_371_6e-7).abs() < 1e-13);
-        assert!(mean_of(1000.0) < 1.6e-8);
-        assert_eq!(error_of_change(0.0), 0.0);
-    }
 
     #[test]
     fn a_ratio_decides_where_its_error_does_not_matter() {

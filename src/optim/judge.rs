@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::decision::{error_of_change, falls_enough};
+use super::decision::falls_enough;
 use super::first_order::missing;
 use crate::error::Result;
 use crate::gpu::{Gpu, Recorder, Recording, Slice};
@@ -211,15 +211,14 @@ impl Judge {
             return Err(missing("candidate losses"));
         };
         self.begins = false;
-        let of_base = f64::from(base[2]);
         let results = (0..self.chosen.len()).map(|slot| {
             let sum = |i: usize| f64::from(sums[3 * slot + i]);
-            let [loss, change, square] = [0, 1, 2].map(|i| f64::from(results[STRIDE * slot + i]));
+            let [loss, change, error] = [0, 1, 2].map(|i| f64::from(results[STRIDE * slot + i]));
             let finite = loss.is_finite() && change.is_finite();
             Candidate {
                 loss,
                 change: if finite { change } else { f64::INFINITY },
-                error: error_of_change(square.max(of_base)),
+                error,
                 slope: sum(0),
                 gradient_square: sum(1),
                 square: sum(2),

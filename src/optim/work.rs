@@ -6,7 +6,8 @@ use crate::objective::{Cost, Loaded};
 /// Work of a step, in two measures.
 ///
 /// In *examples*, as papers count: a gradient on n examples is n, a curvature product 2n, the empirical Fisher diagonal n, a loss n/3 (of
-/// the three matrix products per layer of a gradient, a loss has one). Everything computed counts, needed or not.
+/// the three matrix products per layer of a gradient, a loss has one), its change along a step 2n/3. Everything computed
+/// counts, needed or not.
 ///
 /// In *gradients of an example*: the floating-point operations of the objective's programs, padding included, and of the vector work of
 /// solvers, over those of a gradient of one row. Programs of an objective that does not count them have the classical numbers; where it
@@ -87,6 +88,15 @@ impl Work {
     /// Work with vectors and small matrices.
     pub(super) fn vectors(&mut self, flops: f64) {
         self.flops += flops;
+    }
+
+    /// Changes of the loss at candidate points: of the three matrix products per layer of a gradient, one has two.
+    pub(super) fn changes(&mut self, count: usize, cost: &Cost, loaded: &Loaded) {
+        let count = count as f64;
+        self.add(
+            2.0 * count * loaded.examples as f64 / 3.0,
+            count * cost.product as f64,
+        );
     }
 
     /// A report with both measures.
@@ -199,8 +209,9 @@ mod tests {
         work.products(2, &cost, &LOADED);
         work.block_products(3, 3, &cost, &LOADED);
         work.losses(4, &cost, &LOADED);
+        work.changes(2, &cost, &LOADED);
         work.vectors(1e9);
-        let expected = 60.0 + 120.0 + 180.0 + 40.0;
+        let expected = 60.0 + 120.0 + 180.0 + 40.0 + 40.0;
         assert_eq!(both(work), (expected, expected));
     }
 
@@ -219,9 +230,14 @@ mod tests {
         // Its program is not counted.
         work.losses(1, &Cost::default(), &LOADED);
         work.vectors(1000.0);
-        let flops = 7000.0 + 20_000.0 + 48_000.0 + 1000.0;
+        let of_changes = Cost {
+            product: 500,
+            ..Cost::default()
+        };
+        work.changes(3, &of_changes, &LOADED);
+        let flops = 7000.0 + 20_000.0 + 48_000.0 + 1000.0 + 1500.0;
         let (examples, gradients) = both(work);
-        assert_eq!(examples, 60.0 + 120.0 + 360.0 + 10.0);
+        assert_eq!(examples, 60.0 + 120.0 + 360.0 + 10.0 + 60.0);
         assert!((gradients - (flops / 200.0 + 10.0)).abs() < 1e-9);
     }
 

@@ -10,9 +10,7 @@ use osculant::linalg::{
     Basis, BlockOperator, EigenOptions, Lanczos, Nystrom, Operator, RandomizedEigensolver,
     RangeFinder, RangeOptions, Start, Storage,
 };
-use osculant::objective::{
-    Curvature, Curved, GraphObjective, Objective, Quadratic, QuadraticRequest, Slot,
-};
+use osculant::objective::{Curvature, Curved, GraphObjective, Quadratic, QuadraticRequest, Slot};
 use osculant::vector::Vector;
 
 pub(crate) fn tests() -> Vec<GpuTest> {

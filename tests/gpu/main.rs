@@ -13,6 +13,7 @@ mod course;
 mod debiased_sgd;
 mod decoupled;
 mod eigensolver;
+mod engine;
 mod fixtures;
 mod krylov;
 mod limits;
@@ -93,6 +94,7 @@ fn main() -> ExitCode {
             ("debiased_sgd", debiased_sgd::tests()),
             ("decoupled", decoupled::tests()),
             ("eigensolver", eigensolver::tests()),
+            ("engine", engine::tests()),
             ("fixtures", fixtures::tests()),
             ("krylov", krylov::tests()),
             ("limits", limits::tests()),

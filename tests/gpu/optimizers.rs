@@ -11,9 +11,7 @@ use osculant::data::{Batch, Targets};
 use osculant::gpu::Gpu;
 use osculant::linalg::{CgOptions, CgReport, ConjugateGradients, EigenOptions, Operator, Stop};
 use osculant::nn::{Activation, DataShape, Init, Loss, Model, Output, Sequential, TargetShape};
-use osculant::objective::{
-    Curvature, Curved, GraphObjective, Objective, Quadratic, QuadraticRequest, Slot,
-};
+use osculant::objective::{Curvature, Curved, GraphObjective, Quadratic, QuadraticRequest, Slot};
 use osculant::optim::{
     Adam, AdamOptions, Base, DebiasedSgd, DebiasedSgdOptions, LevenbergMarquardt,
     LowRankSaddleFreeNewton, LrsfnOptions, NewtonCg, NewtonCgOptions, NystromNewtonCg, Optimizer,

@@ -4,8 +4,11 @@
 use crate::harness::cases::{self, Case, score};
 use crate::harness::compare::{Input, Loss, Problem, relative_error, widen, with_values};
 use crate::harness::random_graph::{random_graph, recipes, runner};
+use osculant::graph::difference::{Move, difference as gains};
 use osculant::graph::tensor::Builder;
+use osculant::graph::twin::evaluate;
 use osculant::graph::{Graph, NodeId, Tensor};
+use osculant::nn::{Activation, DataShape, Loss as LossOfExamples, Sequential, TargetShape};
 use osculant::{Error, Result};
 
 type Outcome = std::result::Result<(), Box<dyn std::error::Error>>;
@@ -80,6 +83,68 @@ fn hessian_matches_differences(problem: &Problem) -> Outcome {
             expected,
             DIFFERENCES,
         )?;
+    }
+    Ok(())
+}
+
+/// The sum of the losses of a network's examples.
+fn of_network(loss: LossOfExamples) -> Result<Problem> {
+    let targets = match loss {
+        LossOfExamples::SoftmaxCrossEntropy => TargetShape::Classes(5),
+        _ => TargetShape::Values(5),
+    };
+    let shape = DataShape {
+        features: 6,
+        targets,
+    };
+    let network = Sequential::new()
+        .dense(7)
+        .activation(Activation::Tanh)
+        .dense(5);
+    let mut traced = network.model(shape, loss).trace(20)?;
+    let sum = traced.graph.sum(traced.losses, &[0])?;
+    Problem::of_graph(traced.graph, sum, None)
+}
+
+/// What a loss gains is what it is at one point less what it is at the other, for moves of all sizes.
+#[test]
+fn differences_are_what_losses_gain() -> Outcome {
+    let mut problems = Vec::new();
+    for case in cases::ALL {
+        problems.push((case.name.to_owned(), (case.problem)()?));
+    }
+    // With their anchors, which jump from class to class.
+    for loss in LossOfExamples::ALL {
+        problems.push((format!("{loss:?}"), of_network(loss)?));
+    }
+    for (name, problem) in problems {
+        let mut graph = problem.graph.clone();
+        let moves: Vec<Move> = graph
+            .parameters()
+            .iter()
+            .zip(&problem.directions)
+            .map(|(leaf, &to)| Move {
+                node: leaf.node,
+                to,
+            })
+            .collect();
+        let gains = gains(&mut graph, &[problem.loss], &moves)?;
+        let from = widen(&problem.parameters);
+        let before = problem.evaluate_at(&from, &from, &[problem.loss])?[0][0];
+        for (seed, size) in [(1, 3.0), (2, 0.5), (3, -1e-2), (4, 1e-6)] {
+            let to = combine(1.0, &from, size, &widen(&problem.direction(seed)));
+            let after = problem.evaluate_at(&to, &from, &[problem.loss])?[0][0];
+            let found = match gains[0] {
+                None => 0.0,
+                Some(gain) => evaluate(&graph, &problem.leaves(&to), &[gain])?[0][0],
+            };
+            let expected = after - before;
+            // Subtraction loses what the losses have; the series of erf is right to a millionth.
+            let allowed = 1e-13 * (1.0 + before.abs() + after.abs()) + 1e-6 * expected.abs();
+            if (found - expected).abs() > allowed || found.is_nan() != expected.is_nan() {
+                return Err(format!("{name}, {size}: {found:e}, not {expected:e}").into());
+            }
+        }
     }
     Ok(())
 }

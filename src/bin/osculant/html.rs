@@ -113,7 +113,7 @@ fn definitions(report: &Report) -> String {
             "Work",
             format!(
                 "counts the examples through which a method computes, divided by the number of training rows: a gradient of n examples is n, a \
-                 curvature product 2n, a loss n/3, the preconditioner's diagonal n. Everything computed counts, refused steps included. \
+                 curvature product 2n, a loss n/3, its change along a step 2n/3, the preconditioner's diagonal n. Everything computed counts, refused steps included. \
                  Each run has a budget of {} epochs, and ends with the step that reaches it.",
                 report.work
             ),

@@ -1,7 +1,7 @@
 //! Face of `shaders/dot/registers.wgsl`.
 
 use super::family::Loads;
-use super::levels::{self, Levels};
+use super::levels::{Levels, Terms};
 use super::view::{Access, Load, View};
 use super::{Sizes, bindings, constants};
 use crate::error::Result;
@@ -45,7 +45,12 @@ pub(super) fn kernel(
         + &format!("const BLOCKS: u32 = {blocks}u;\n")
         + &bindings([store.element, lhs_type, rhs_type], store);
     let accumulators = &["c0".to_string(), "c1".to_string()][..blocks as usize];
-    let levels = Levels::new(sizes.k, 4, accumulators, "mat4x4<f32>", "");
+    let terms = Terms {
+        k: sizes.k,
+        step: 4,
+        together: 4,
+    };
+    let levels = Levels::new(terms, accumulators, "mat4x4<f32>", "");
     let text = fill(
         REGISTERS,
         &[
@@ -61,7 +66,7 @@ pub(super) fn kernel(
         workgroup: Workgroup::APART,
         label: "dot, registers",
         textures: Vec::new(),
-        longest_loop: levels::iterations(sizes.k, 4, 0),
+        longest_loop: terms.iterations(0),
         before: None,
         text: store.functions.clone() + &text,
         workgroups: invocations.div_ceil(64),

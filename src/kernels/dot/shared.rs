@@ -1,7 +1,7 @@
 //! Face of `shaders/dot/shared.wgsl`.
 
 use super::family::Loads;
-use super::levels::{self, Levels};
+use super::levels::{Levels, Terms};
 use super::view::{Access, Load, View};
 use super::{Sizes, bindings, constants};
 use crate::error::Result;
@@ -52,7 +52,12 @@ pub(super) fn kernel(sizes: Sizes, lhs: &View, rhs: &View, store: &Store) -> Res
         )
         + &bindings([store.element, lhs_type, rhs_type], store);
     let accumulators = ["c0", "c1", "c2", "c3"].map(String::from);
-    let levels = Levels::new(sizes.k, STEP, &accumulators, "vec4<f32>", "groups.z");
+    let terms = Terms {
+        k: sizes.k,
+        step: STEP,
+        together: 1,
+    };
+    let levels = Levels::new(terms, &accumulators, "vec4<f32>", "groups.z");
     let text = fill(
         SHARED,
         &[
@@ -70,7 +75,7 @@ pub(super) fn kernel(sizes: Sizes, lhs: &View, rhs: &View, store: &Store) -> Res
         },
         label: "dot, shared",
         textures: Vec::new(),
-        longest_loop: levels::iterations(sizes.k, STEP, STEP),
+        longest_loop: terms.iterations(STEP),
         before: None,
         text: store.functions.clone() + &text,
         workgroups: sizes.batch * sizes.m.div_ceil(TILE) * sizes.n.div_ceil(TILE),

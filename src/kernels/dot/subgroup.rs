@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::family::{Loads, SubgroupTile};
-use super::levels::{self, Levels};
+use super::levels::{Levels, Terms};
 use super::view::{Access, Load, TEXTURE, View};
 use super::{Sizes, bindings, constants};
 use crate::error::Result;
@@ -105,7 +105,12 @@ pub(super) fn kernel(
              const TILES_DOWN: u32 = {down}u;\nconst TILES_ACROSS: u32 = {across}u;\nconst TILES: u32 = {tiles}u;\n"
         )
         + &bindings(types, store);
-    let levels = Levels::new(k, 4, &names(rows, vectors), "vec4<f32>", "");
+    let terms = Terms {
+        k,
+        step: 4,
+        together: 1,
+    };
+    let levels = Levels::new(terms, &names(rows, vectors), "vec4<f32>", "");
     let text = fill(
         SUBGROUP,
         &[
@@ -133,7 +138,7 @@ pub(super) fn kernel(
         label: "dot, subgroup",
         textures,
         // An expensive store is a loop over the rows, for each vector.
-        longest_loop: levels::iterations(k, 4, 0) + rows * vectors,
+        longest_loop: terms.iterations(0) + rows * vectors,
         before: None,
         text: store.functions.clone() + &text,
         workgroups: tiles.div_ceil(subgroups),

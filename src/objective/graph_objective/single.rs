@@ -6,11 +6,12 @@ use super::inputs::Inputs;
 use super::program::{Derivatives, pairs};
 use crate::error::Result;
 use crate::gpu::Recording;
-use crate::graph::Executable;
 use crate::graph::derivatives::gradient;
+use crate::graph::difference::{Move, difference};
 use crate::graph::listing::Listing;
 use crate::graph::per_example::square_sums;
-use crate::objective::losses::{Examples, Losses, Penalty};
+use crate::graph::{Executable, NodeId};
+use crate::objective::losses::{Gains, Losses};
 use crate::objective::{Cost, Curvature, Gradient, Loaded, Quadratic, QuadraticRequest};
 use crate::vector::Vector;
 
@@ -41,28 +42,50 @@ impl GraphObjective {
         Ok((gradient, bytes))
     }
 
-    /// Losses at `point` of the examples of a batch, and how they change from those at `base`.
+    /// Losses at `point`, and how they change from those at `base`: the loss at the base in the first phase, what its examples gain in the second.
     pub(super) fn build_losses(
         &self,
         [base, point]: [&Vector; 2],
         inputs: &Inputs,
         loaded: &Loaded,
     ) -> Result<(Losses, u64)> {
-        let program = self.trace(loaded.rows)?;
-        let leaves = self.leaves(&program, point, inputs)?;
-        self.leaves(&program, base, inputs)?;
-        let losses = self.gpu.buffer("losses of examples", loaded.rows)?;
-        let targets = [(program.traced.losses, losses.clone())];
-        let executable = Executable::new(&self.gpu, &program.traced.graph, &leaves, &targets)?;
-        let bytes = executable.listing.planned_bytes() + 8 * loaded.rows as u64;
-        let examples = Examples {
-            losses,
-            weights: Some(inputs.weights.clone()),
-            run: executable.linearize,
-            flops: executable.listing.flops(0),
+        let mut program = self.trace(loaded.rows)?;
+        let mut leaves = self.leaves(&program, base, inputs)?;
+        self.leaves(&program, point, inputs)?;
+        let graph = &mut program.traced.graph;
+        let moves: Vec<Move> = program
+            .parameters
+            .iter()
+            .map(|&node| {
+                let shape = graph.shape(node).clone();
+                let to = graph.direction(&shape);
+                Move { node, to }
+            })
+            .collect();
+        let gains = difference(graph, &[program.traced.losses], &moves)?;
+        let rows = graph.shape(program.traced.losses).clone();
+        let gains = match gains[0] {
+            Some(gains) => gains,
+            // A loss that depends on no parameter.
+            None => graph.constant(0.0, &rows),
         };
-        let penalty = (self.l2 > 0.0).then_some(Penalty { l2: self.l2 });
-        let losses = Losses::new(&self.gpu, [base, point], examples, penalty)?;
+        let ends: Vec<NodeId> = moves.iter().map(|m| m.to).collect();
+        leaves.directions = pairs(&ends, point.parts());
+        let value = self.gpu.buffer("loss at the base", 1)?;
+        let slice = self.gpu.buffer("what losses gain", loaded.rows)?;
+        let targets = [(program.loss, value.clone()), (gains, slice.clone())];
+        let executable = Executable::new(&self.gpu, &program.traced.graph, &leaves, &targets)?;
+        let bytes = executable.listing.planned_bytes() + 4 * loaded.rows as u64;
+        let gains = Gains {
+            cost: Cost::of(&executable.listing, 0),
+            value,
+            at_base: executable.linearize,
+            gains: slice,
+            weights: inputs.weights.clone(),
+            at_point: executable.product,
+            l2: self.l2,
+        };
+        let losses = Losses::of_gains(&self.gpu, [base, point], gains)?;
         Ok((losses, bytes))
     }
 

@@ -339,7 +339,9 @@ impl DecoupledNewtonCg {
             Err(Error::NotFinite { .. }) => {
                 let mut work = solved.work;
                 work.gradient(&cost, &loaded);
-                work.losses(2, &workspace.judge.cost(), &loaded);
+                let of_losses = workspace.judge.cost();
+                work.losses(1, &of_losses, &loaded);
+                work.changes(1, &of_losses, &loaded);
                 let (base, square) = workspace.at_theta(&gpu, memory)?;
                 return Ok(Proposal::overflow(base, square, work.in_report(report)));
             }
@@ -374,7 +376,8 @@ impl DecoupledNewtonCg {
         } else {
             judge.search(&gpu, (step, start, first), self.options.newton.search())?
         };
-        work.losses(2 + losses, &judge.cost(), &judging);
+        work.losses(1, &judge.cost(), &judging);
+        work.changes(1 + losses, &judge.cost(), &judging);
         let (factor, at) = chosen.unwrap_or((start, first));
         Ok(Proposal {
             base: verdict.base,

@@ -270,7 +270,8 @@ impl LowRankSaddleFreeNewton {
         }
         let (loaded, gradient, number) = judging.ok_or_else(|| missing("batch"))?;
         let apart = judges.of(objective, [theta, &memory.trial], &loaded)?;
-        work.losses(2, &apart.judge.cost(), &loaded);
+        work.losses(1, &apart.judge.cost(), &loaded);
+        work.changes(1, &apart.judge.cost(), &loaded);
         let judge = &mut apart.judge;
         judge.begin();
         judge.prepare(&gpu, &[(memory.step(cast.folds.len()), 1.0)])?;
@@ -327,7 +328,8 @@ impl LowRankSaddleFreeNewton {
         let vectors = [theta, &memory.trial];
         let apart = self.caches.judges.of(objective, vectors, &loaded)?;
         work.gradient(&apart.gradient.cost, &loaded);
-        work.losses(2, &apart.judge.cost(), &loaded);
+        work.losses(1, &apart.judge.cost(), &loaded);
+        work.changes(1, &apart.judge.cost(), &loaded);
         gpu.submit(|recorder| recorder.replay(&apart.gradient.run))?;
         apart.judge.begin();
         let still = apart.judge.evaluate(&gpu, &[(memory.still(), 0.0)])?;

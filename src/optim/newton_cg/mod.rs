@@ -200,7 +200,9 @@ impl<O: Curved + ?Sized> Method<O> for NewtonCg {
                     Err(Error::NotFinite { .. }) => {
                         let (base, square) = workspace.at_theta(&gpu, memory)?;
                         work.gradient(&cost, &loaded);
-                        work.losses(2, &workspace.judge.cost(), &loaded);
+                        let of_losses = workspace.judge.cost();
+                        work.losses(1, &of_losses, &loaded);
+                        work.changes(1, &of_losses, &loaded);
                         return Ok(Proposal::overflow(base, square, work.in_report(report)));
                     }
                     other => other?,
@@ -217,7 +219,8 @@ impl<O: Curved + ?Sized> Method<O> for NewtonCg {
         let of_losses = workspace.judge.cost();
         work.products(cg.products, &cost, &loaded);
         work.vectors(workspace.vector_work(&cg, options, elements));
-        work.losses(1 + known.candidates.len(), &of_losses, &loaded);
+        work.losses(1, &of_losses, &loaded);
+        work.changes(known.candidates.len(), &of_losses, &loaded);
         report.cg_iterations = Some(cg.iterations);
         report.cg_stop = Some(cg.stop);
         let base = known.base;
@@ -254,7 +257,7 @@ impl<O: Curved + ?Sized> Method<O> for NewtonCg {
             losses += found.1;
             found.0
         };
-        work.losses(losses, &of_losses, &loaded);
+        work.changes(losses, &of_losses, &loaded);
         let (factor, at) = chosen.unwrap_or((begin.factor, first));
         // q(a d) without damping: the damped model value gives d.(C + damping) d = 2 (model - g.d).
         let shift = if trusts { 0.0 } else { self.damping };

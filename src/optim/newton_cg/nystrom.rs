@@ -66,6 +66,9 @@ impl NystromMemory {
     }
 
     pub(super) fn scalars(&self) -> Vec<(String, f64)> {
+        if self.values.is_empty() {
+            return Vec::new();
+        }
         let drawn = ("drawn".into(), f64::from(self.drawn));
         let values = self.values.iter().enumerate();
         let values = values.map(|(i, value)| (format!("eigenvalue {i}"), *value));

@@ -1,0 +1,549 @@
+//! What a step that fails or is refused leaves behind, and what judges measure.
+
+use std::sync::Arc;
+
+use crate::harness::cases;
+use crate::harness::compare::OnDevice;
+use crate::harness::{GpuTest, Outcome};
+use crate::reference::{Reference, batch_for, draw, narrow, wide_all};
+use osculant::Result;
+use osculant::data::{Batch, Role, digits};
+use osculant::gpu::{Gpu, Slice};
+use osculant::graph::difference::{Move, difference};
+use osculant::linalg::EigenOptions;
+use osculant::nn::{Activation, DataShape, Init, Loss, Model, Output, Sequential, TargetShape};
+use osculant::objective::{
+    Curvature, Curved, Gradient, GraphObjective, GroupRequest, GroupedQuadratic, Loaded, Losses,
+    Objective, Parts, Quadratic, QuadraticRequest, Slot,
+};
+use osculant::optim::{
+    Adam, AdamOptions, Base, CurvatureBatch, DebiasedSgd, DebiasedSgdOptions, DecoupledNewtonCg,
+    DecoupledOptions, LowRankSaddleFreeNewton, LrsfnOptions, NewtonCg, NewtonCgOptions, Optimizer,
+    OptimizerState, Preconditioner, RankRule, Sgd, SgdOptions, Strategy,
+};
+use osculant::vector::{Layout, Vector};
+
+pub(crate) fn tests() -> Vec<GpuTest> {
+    vec![
+        GpuTest::new(
+            "a_failed_step_changes_nothing",
+            a_failed_step_changes_nothing,
+        ),
+        GpuTest::new(
+            "a_refused_step_changes_the_damping",
+            a_refused_step_changes_the_damping,
+        ),
+        GpuTest::new(
+            "a_batch_that_overflows_is_refused",
+            a_batch_that_overflows_is_refused,
+        ),
+        GpuTest::new(
+            "changes_of_the_loss_keep_their_digits",
+            changes_of_the_loss_keep_their_digits,
+        ),
+        GpuTest::new(
+            "differences_keep_their_digits",
+            differences_keep_their_digits,
+        ),
+        GpuTest::new(
+            "a_step_of_no_length_changes_no_bit",
+            a_step_of_no_length_changes_no_bit,
+        ),
+    ]
+}
+
+fn classifier() -> Model {
+    let shape = DataShape {
+        features: 4,
+        targets: TargetShape::Classes(3),
+    };
+    Sequential::new()
+        .dense(5)
+        .activation(Activation::Tanh)
+        .dense(3)
+        .model(shape, Loss::SoftmaxCrossEntropy)
+}
+
+type Boxed<O> = Box<dyn Optimizer<O>>;
+
+fn rough(rank: usize) -> EigenOptions {
+    EigenOptions::default().with_rank(rank)
+}
+
+/// Every method, and every kind of thing that one remembers.
+fn methods<O: Parts>() -> Result<Vec<(&'static str, Boxed<O>)>> {
+    let newton = NewtonCgOptions::default;
+    let decoupled = DecoupledOptions::default;
+    let lrsfn = || LrsfnOptions::default().with_eigen(rough(3));
+    let fisher = Preconditioner::EmpiricalFisher { exponent: 0.75 };
+    let noise = RankRule::Noise {
+        least: 0.1,
+        parts: 2,
+    };
+    let lr = |options: LrsfnOptions| LowRankSaddleFreeNewton::new(options);
+    Ok(vec![
+        ("sgd", Box::new(Sgd::new(SgdOptions::default())?)),
+        ("adam", Box::new(Adam::new(AdamOptions::default())?)),
+        ("newton-cg", Box::new(NewtonCg::new(newton())?)),
+        (
+            "hessian",
+            Box::new(NewtonCg::new(newton().with_curvature(Curvature::Hessian))?),
+        ),
+        (
+            "fisher",
+            Box::new(NewtonCg::new(newton().with_preconditioner(fisher))?),
+        ),
+        (
+            "nystrom",
+            Box::new(NewtonCg::new(NewtonCgOptions::nystrom(3, 1))?),
+        ),
+        ("decoupled", Box::new(DecoupledNewtonCg::new(decoupled())?)),
+        (
+            "cross-fit, judged apart",
+            Box::new(DecoupledNewtonCg::new(
+                decoupled()
+                    .with_strategy(Strategy::cross_fit(2))
+                    .with_acceptance(0.25),
+            )?),
+        ),
+        ("lrsfn", Box::new(lr(lrsfn())?)),
+        (
+            "lrsfn with Adam and a running average",
+            Box::new(lr(lrsfn()
+                .with_base(Base::Adam(AdamOptions::default()))
+                .with_average(0.5))?),
+        ),
+        (
+            "cross-fit lrsfn",
+            Box::new(lr(lrsfn()
+                .with_curvature_batch(CurvatureBatch::CrossFit(2))
+                .with_acceptance(0.25))?),
+        ),
+        (
+            "decoupled lrsfn with a rank by noise",
+            Box::new(lr(lrsfn()
+                .with_curvature_batch(CurvatureBatch::Decoupled(0.5))
+                .with_rank_rule(noise))?),
+        ),
+        (
+            "debiased sgd",
+            Box::new(DebiasedSgd::new(
+                DebiasedSgdOptions::default().with_cross_fit(true),
+            )?),
+        ),
+    ])
+}
+
+/// Parameters and state, to the bit.
+fn memory<O: Parts>(
+    objective: &O,
+    method: &Boxed<O>,
+    theta: &Vector,
+) -> Result<(Vec<Vec<u32>>, OptimizerState)> {
+    let bits = |tensor: &Vec<f32>| tensor.iter().map(|x| x.to_bits()).collect();
+    let theta = theta.read(objective.gpu())?.iter().map(bits).collect();
+    Ok((theta, method.state(objective)?))
+}
+
+/// Lets every operation of a step fail, one after another: parameters and state are what they were each time, and the step that goes well in the end has the bits
+/// of one that nothing came before.
+fn a_failed_step_changes_nothing(gpu: &Gpu) -> Outcome {
+    // A device of its own: other trials work with the shared one at the same time.
+    let gpu = &Gpu::from_wgpu(gpu.device().clone(), gpu.queue().clone())?;
+    let model = classifier();
+    // The last batch has another size, so that programs are compiled in the step that fails.
+    let batches = [16, 16, 24].map(|rows| batch_for(&model, rows, rows as u64));
+    let [mut ours, mut theirs] = [methods()?, methods()?];
+    for ((name, method), (_, twin)) in ours.iter_mut().zip(&mut theirs) {
+        let mut objective = GraphObjective::new(gpu, model.clone())?;
+        let theta = objective.initial_parameters(1)?;
+        for batch in &batches[..2] {
+            method.step(&mut objective, &theta, batch)?;
+        }
+        let before = memory(&objective, method, &theta)?;
+        let mut failures = 0;
+        loop {
+            gpu.fail_after(Some(failures));
+            let result = method.step(&mut objective, &theta, &batches[2]);
+            let reached = !gpu.fails_later();
+            gpu.fail_after(None);
+            if !reached {
+                result?;
+                break;
+            }
+            if let Ok(report) = result {
+                return Err(
+                    format!("{name}: operation {failures} failed unseen, {report:?}").into(),
+                );
+            }
+            let after = memory(&objective, method, &theta)?;
+            if after != before {
+                let what = if after.0 == before.0 {
+                    "state"
+                } else {
+                    "parameters"
+                };
+                return Err(
+                    format!("{name}: other {what} after operation {failures} failed").into(),
+                );
+            }
+            failures += 1;
+        }
+        if failures < 5 {
+            return Err(format!("{name}: only {failures} operations").into());
+        }
+        let mut other = GraphObjective::new(gpu, model.clone())?;
+        let at = other.initial_parameters(1)?;
+        for batch in &batches {
+            twin.step(&mut other, &at, batch)?;
+        }
+        if memory(&objective, method, &theta)? != memory(&other, twin, &at)? {
+            return Err(format!("{name}: other bits after {failures} failures").into());
+        }
+    }
+    Ok(())
+}
+
+/// An objective whose losses get worse wherever one goes.
+struct Pessimist {
+    inner: GraphObjective,
+    /// What the results are at every point but the base.
+    results: Slice,
+    known: Vec<(Arc<Losses>, Arc<Losses>)>,
+}
+
+impl Pessimist {
+    fn new(gpu: &Gpu, model: Model, change: f32) -> Result<Self> {
+        let results = gpu.buffer("worse", 3)?;
+        gpu.upload(&results, 0, &[1.0 + change, change, 0.0])?;
+        Ok(Self {
+            inner: GraphObjective::new(gpu, model)?,
+            results,
+            known: Vec::new(),
+        })
+    }
+}
+
+impl Objective for Pessimist {
+    type Batch = Batch;
+
+    fn gpu(&self) -> &Gpu {
+        self.inner.gpu()
+    }
+
+    fn layout(&self) -> &Arc<Layout> {
+        self.inner.layout()
+    }
+
+    fn load(&mut self, slot: Slot, batch: &Batch) -> Result<Loaded> {
+        self.inner.load(slot, batch)
+    }
+
+    fn gradient(&mut self, at: &Vector, loaded: &Loaded) -> Result<Arc<Gradient>> {
+        self.inner.gradient(at, loaded)
+    }
+
+    fn losses(&mut self, base: &Vector, point: &Vector, loaded: &Loaded) -> Result<Arc<Losses>> {
+        let inner = self.inner.losses(base, point, loaded)?;
+        if let Some((_, known)) = self.known.iter().find(|(i, _)| Arc::ptr_eq(i, &inner)) {
+            return Ok(Arc::clone(known));
+        }
+        let mut at_point = inner.at_point.clone();
+        at_point.copy(&self.results, &inner.results)?;
+        let outer = Arc::new(Losses {
+            results: inner.results.clone(),
+            at_base: inner.at_base.clone(),
+            at_point,
+            cost: inner.cost,
+        });
+        self.known.push((inner, Arc::clone(&outer)));
+        Ok(outer)
+    }
+}
+
+impl Curved for Pessimist {
+    fn quadratic(
+        &mut self,
+        at: &Vector,
+        loaded: &Loaded,
+        request: QuadraticRequest,
+    ) -> Result<Arc<Quadratic>> {
+        self.inner.quadratic(at, loaded, request)
+    }
+}
+
+impl Parts for Pessimist {
+    fn rows(&self, batch: &Batch) -> usize {
+        self.inner.rows(batch)
+    }
+
+    fn part(&self, batch: &Batch, ranges: &[std::ops::Range<usize>]) -> Result<Batch> {
+        self.inner.part(batch, ranges)
+    }
+
+    fn load_groups(&mut self, slot: Slot, batch: &Batch, groups: usize) -> Result<Loaded> {
+        self.inner.load_groups(slot, batch, groups)
+    }
+
+    fn grouped(
+        &mut self,
+        at: &Vector,
+        loaded: &Loaded,
+        request: GroupRequest,
+    ) -> Result<Arc<GroupedQuadratic>> {
+        self.inner.grouped(at, loaded, request)
+    }
+}
+
+fn a_refused_step_changes_the_damping(gpu: &Gpu) -> Outcome {
+    let model = classifier();
+    let batches = [16, 16, 24].map(|rows| batch_for(&model, rows, rows as u64));
+    for change in [1.0, f32::INFINITY, f32::NAN] {
+        for (name, mut method) in methods()? {
+            // Those have no judge.
+            if ["sgd", "adam", "debiased sgd"].contains(&name) {
+                continue;
+            }
+            let mut objective = Pessimist::new(gpu, model.clone(), change)?;
+            let theta = objective.inner.initial_parameters(1)?;
+            for batch in &batches {
+                let before = memory(&objective, &method, &theta)?;
+                let report = method.step(&mut objective, &theta, batch)?;
+                let (point, mut state) = memory(&objective, &method, &theta)?;
+                assert!(
+                    !report.accepted && report.step_norm == 0.0,
+                    "{name}: {report:?}"
+                );
+                assert_eq!(report.loss_after, Some(report.loss_before), "{name}");
+                assert_eq!(point, before.0, "{name}: parameters");
+                // More damping, or a smaller radius, and nothing else.
+                let mut changed = 0;
+                for ((what, now), (_, then)) in state.scalars.iter_mut().zip(&before.1.scalars) {
+                    let right = match what.as_str() {
+                        "damping" => *now > *then,
+                        "radius" => *now < *then,
+                        _ => continue,
+                    };
+                    if *now != *then {
+                        assert!(right, "{name}: {what} from {then} to {now}");
+                        changed += 1;
+                        *now = *then;
+                    }
+                }
+                assert_eq!(changed, 1, "{name}");
+                // A method that has made no step yet remembers zeros, or nothing.
+                if before.1.vectors.len() == state.vectors.len() {
+                    assert_eq!(state, before.1, "{name}: state");
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A batch whose curvature products overflow, though loss and gradient are finite.
+fn a_batch_that_overflows_is_refused(gpu: &Gpu) -> Outcome {
+    let shape = DataShape {
+        features: 2,
+        targets: TargetShape::Inputs,
+    };
+    // z = s x with s = 1e20 a at x = 1e-22: losses of 1e-4 a^2, slopes of 2e18 a^2, curvatures of 2e40 a^2, which f32 does not hold.
+    let model = Model::new(shape, |scope| {
+        let x = scope.parameter("x", &[1, 2], Init::Constant(1e-22));
+        let z = scope.features() * 1e20 * x;
+        let losses = z.square().sum(&[1]).reshape(&[scope.rows()]);
+        Output {
+            losses,
+            outputs: z,
+            metric: None,
+        }
+    });
+    let batch = |scale: f32| Batch {
+        features: (0..16).map(|i| scale * (1.0 + i as f32 / 16.0)).collect(),
+        targets: osculant::data::Targets::Inputs,
+        weights: vec![0.125; 8],
+    };
+    for (name, mut method) in methods()? {
+        if ["sgd", "adam", "debiased sgd"].contains(&name) {
+            continue;
+        }
+        let mut objective = GraphObjective::new(gpu, model.clone())?;
+        let theta = objective.initial_parameters(0)?;
+        let before = theta.read(gpu)?;
+        let outcome = method.step(&mut objective, &theta, &batch(1.0));
+        let same = theta.read(gpu)? == before;
+        match outcome {
+            Ok(report) if !report.accepted && same => {}
+            // Its preconditioner divides by the squares of the slopes.
+            Ok(report) if name == "fisher" && report.loss_after < Some(report.loss_before) => {}
+            Err(osculant::Error::NotFinite { .. }) if same => {
+                return Err(format!("{name}: a dead end").into());
+            }
+            other => return Err(format!("{name}: {other:?}, same {same}").into()),
+        }
+        // And it goes on.
+        method.step(&mut objective, &theta, &batch(1e-19))?;
+    }
+    Ok(())
+}
+
+/// A network on a thousand digits, somewhat trained, and a direction downhill.
+fn trained(gpu: &Gpu) -> Result<(GraphObjective, Model, Vector, Batch)> {
+    let data = digits()?;
+    let model = Sequential::new()
+        .dense(24)
+        .activation(Activation::Tanh)
+        .dense(10)
+        .model(&data, Loss::SoftmaxCrossEntropy);
+    let mut objective = GraphObjective::new(gpu, model.clone())?.with_l2(1e-4)?;
+    let theta = objective.initial_parameters(3)?;
+    let batch = data.batch(&(0..1024).collect::<Vec<_>>())?;
+    let mut method = NewtonCg::new(NewtonCgOptions::default())?;
+    for _ in 0..6 {
+        method.step(&mut objective, &theta, &batch)?;
+    }
+    Ok((objective, model, theta, batch))
+}
+
+/// What the losses of all cases gain along steps down to a millionth, beside the twin.
+fn differences_keep_their_digits(gpu: &Gpu) -> Outcome {
+    for case in cases::ALL {
+        let mut problem = (case.problem)()?;
+        let moves: Vec<Move> = problem
+            .graph
+            .parameters()
+            .iter()
+            .zip(&problem.directions)
+            .map(|(leaf, &to)| Move {
+                node: leaf.node,
+                to,
+            })
+            .collect();
+        let Some(gain) = difference(&mut problem.graph, &[problem.loss], &moves)?[0] else {
+            continue;
+        };
+        let slopes = problem.gradient.clone();
+        let device = OnDevice::new(gpu, &problem, &[gain])?;
+        let v = problem.direction(1);
+        let gradient = problem.evaluate(&v, &slopes)?.concat();
+        let norm = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt();
+        for size in [3.0f32, 0.5, 1e-2, 1e-4, 1e-6] {
+            let to: Vec<Vec<f32>> = problem
+                .parameters
+                .iter()
+                .zip(&v)
+                .map(|(x, v)| x.iter().zip(v).map(|(x, v)| x + size * v).collect())
+                .collect();
+            let found = f64::from(device.run(gpu, &to, true)?[0][0]);
+            let expected = problem.evaluate(&to, &[gain])?[0][0];
+            let moved: Vec<f64> = problem
+                .parameters
+                .concat()
+                .iter()
+                .zip(to.concat())
+                .map(|(x, y)| f64::from(y) - f64::from(*x))
+                .collect();
+            // Logarithms and roots of negative numbers.
+            if expected.is_nan() && found.is_nan() {
+                continue;
+            }
+            let scale = expected.abs().max(0.1 * norm(&gradient) * norm(&moved));
+            let error = (found - expected).abs() / scale;
+            if error.is_nan() || error > 1e-5 {
+                let name = case.name;
+                return Err(
+                    format!("{name}, {size}: {found:e}, not {expected:e}, {error:.1e}").into(),
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Changes of the loss along a step, from a tenth of the loss to a billionth, beside those of the f64 twin at the same rounded points.
+fn changes_of_the_loss_keep_their_digits(gpu: &Gpu) -> Outcome {
+    let (mut objective, model, theta, batch) = trained(gpu)?;
+    let layout = Arc::clone(objective.layout());
+    let trial = Vector::new(gpu, "trial", &layout)?;
+    let from = theta.read(gpu)?;
+    let reference = Reference::new(&model, &batch, 1e-4)?;
+    let base = reference.value(&wide_all(&from))?;
+    let direction = narrow(&draw(&model, 5)?);
+    let groups = objective.load_groups(Slot::new(Role::Steps, 0), &batch, 4)?;
+    let whole = objective.load(Slot::default(), &batch)?;
+    let figures = std::env::var_os("OSCULANT_TEST_FIGURES").is_some();
+    let mut seen = 0;
+    let mut worst = 0.0f64;
+    for loaded in [whole, groups] {
+        let losses = objective.losses(&theta, &trial, &loaded)?;
+        gpu.submit(|recorder| recorder.replay(&losses.at_base))?;
+        let at_base = gpu.read(&[&losses.results])?;
+        if at_base[0][1] != 0.0 {
+            return Err(format!("a change of {} at the base", at_base[0][1]).into());
+        }
+        for power in 1..=9 {
+            for sign in [1.0f32, -1.0] {
+                let length = sign * 10f32.powi(-power);
+                let point: Vec<Vec<f32>> = from
+                    .iter()
+                    .zip(&direction)
+                    .map(|(x, v)| x.iter().zip(v).map(|(x, v)| x + length * v).collect())
+                    .collect();
+                trial.write(gpu, &point)?;
+                gpu.submit(|recorder| recorder.replay(&losses.at_point))?;
+                let found = f64::from(gpu.read(&[&losses.results])?[0][1]);
+                let expected = reference.value(&wide_all(&point))? - base;
+                let error = (found - expected).abs() / base;
+                if figures {
+                    let of_change = (found - expected).abs() / expected.abs();
+                    eprintln!("{:.2e} {error:.2e} {of_change:.2e}", expected / base);
+                }
+                // The bar, and far below it: some ulps of the change.
+                let allowed = 3e-8_f64.min(1e-5 * expected.abs() / base + 1e-12);
+                worst = worst.max(error);
+                if error.is_nan() || error > allowed {
+                    return Err(format!("{found} beside {expected} of {base}: {error:.1e}").into());
+                }
+                if expected.abs() > 1e-7 * base {
+                    seen += 1;
+                    if found.signum() != expected.signum() {
+                        return Err(format!("{found} beside {expected}: the sign").into());
+                    }
+                }
+            }
+        }
+    }
+    if seen < 16 {
+        return Err(format!("only {seen} changes above 1e-7").into());
+    }
+    if figures {
+        eprintln!("changes: worst error {worst:.2e} of the loss");
+    }
+    Ok(())
+}
+
+/// `f(theta + 0 d)` has the bits of `f(theta)`: for whole batches, groups and parts.
+fn a_step_of_no_length_changes_no_bit(gpu: &Gpu) -> Outcome {
+    let (mut objective, _, theta, batch) = trained(gpu)?;
+    let trial = Vector::new(gpu, "trial", &Arc::clone(objective.layout()))?;
+    let part = objective.part(&batch, &[3..300, 500..611])?;
+    let padded = part.clone().pad_to(512)?;
+    let loaded = [
+        objective.load(Slot::default(), &batch)?,
+        objective.load(Slot::new(Role::Steps, 0), &part)?,
+        objective.load(Slot::new(Role::Steps, 1), &padded)?,
+        objective.load_groups(Slot::new(Role::Acceptance, 0), &batch, 8)?,
+    ];
+    for loaded in loaded {
+        let losses = objective.losses(&theta, &trial, &loaded)?;
+        gpu.submit(|recorder| recorder.replay(&losses.at_base))?;
+        let base = gpu.read(&[&losses.results])?;
+        trial.write(gpu, &theta.read(gpu)?)?;
+        gpu.submit(|recorder| recorder.replay(&losses.at_point))?;
+        let point = gpu.read(&[&losses.results])?;
+        if base != point || base[0][1] != 0.0 {
+            return Err(format!("{base:?} and {point:?}").into());
+        }
+    }
+    Ok(())
+}
