@@ -127,7 +127,7 @@ impl Course {
             return Vec::new();
         }
         let mut scalars = vec![(STEPS.into(), self.steps as f64)];
-        if let Some(average) = &self.average {
+        if let Some(average) = self.average.as_ref().filter(|average| average.count > 0) {
             scalars.push((AVERAGED.into(), average.count as f64));
         }
         scalars

@@ -34,6 +34,7 @@ impl Setup {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::optimizers::Method;
