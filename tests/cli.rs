@@ -147,6 +147,7 @@ fn a_comparison_writes_its_report() {
                 "test_loss",
                 "train_loss",
                 "work",
+                "work_flops",
             ];
             assert_eq!(keys(point), expected);
             assert!(
@@ -379,7 +380,12 @@ fn a_resumed_run_ends_with_the_bits_of_one_that_was_never_interrupted() {
     // Newton-CG does several epochs of work in a step; both halves must have steps, and epochs with a short last batch.
     let cases: [(&str, &str, &str, &[&str]); 5] = [
         ("sgd", "1.5", "3", &["batch=100"]),
-        ("adam", "1.5", "3", &["batch=100", "growth=2:1:300"]),
+        (
+            "adam",
+            "1.5",
+            "3",
+            &["batch=100", "growth=2:1:300", "averaging=0.9"],
+        ),
         ("newton-cg", "15", "30", &["batch=300"]),
         ("debiased-sgd", "3", "6", &["batch=100"]),
         (

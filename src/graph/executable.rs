@@ -308,6 +308,7 @@ impl<'g> Planned<'g> {
             listing: list(
                 graph,
                 &self.kernels,
+                &self.results,
                 buffers.iter().chain(scratch).map(Slice::bytes),
             ),
             linearize,

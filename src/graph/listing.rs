@@ -1,5 +1,7 @@
 //! A compiled program for reading: its kernels with what they compute, what they cost, and the memory.
 
+use std::collections::HashMap;
+
 use serde::Serialize;
 
 use super::lower::Lowered;
@@ -18,6 +20,8 @@ pub struct ListedKernel {
     pub also: Vec<String>,
     /// The nodes that it reads from buffers.
     pub operands: Vec<String>,
+    /// The first of the results, in the order in which they were asked for, that it is needed for; those of a block come last.
+    pub serves: usize,
     /// Floating-point operations: two per term of a matrix product, one per elementwise function and per term of a reduction.
     pub flops: u64,
     /// Bytes of the operands and the results, each counted once.
@@ -52,17 +56,20 @@ impl Listing {
     }
 }
 
-/// Lists kernels; `buffers` are the bytes of the buffers that were made for them.
+/// Lists kernels; `results` are the nodes that were asked for, without reshapes, and `buffers` the bytes of the buffers that were made for them.
 pub(crate) fn list(
     graph: &Graph,
     kernels: &[Lowered],
+    results: &[NodeId],
     buffers: impl Iterator<Item = u64>,
 ) -> Listing {
     let bytes = |id: NodeId| 4 * elements(graph.shape(id)) as u64;
+    let serves = serves(kernels, results);
     Listing {
         kernels: kernels
             .iter()
-            .map(|lowered| {
+            .zip(serves)
+            .map(|(lowered, serves)| {
                 let mut read = lowered.operands.clone();
                 read.sort_unstable();
                 read.dedup();
@@ -72,6 +79,7 @@ pub(crate) fn list(
                     result: graph.describe(lowered.root),
                     also: lowered.also.iter().map(|&id| graph.describe(id)).collect(),
                     operands: read.iter().map(|&id| graph.describe(id)).collect(),
+                    serves,
                     flops: lowered.flops(),
                     bytes: bytes(lowered.root)
                         + lowered.also.iter().map(|&id| bytes(id)).sum::<u64>()
@@ -86,4 +94,29 @@ pub(crate) fn list(
             .map(|&id| bytes(id))
             .sum(),
     }
+}
+
+/// For each kernel the first of the results that it is needed for: one walk from the last kernel to the first.
+fn serves(kernels: &[Lowered], results: &[NodeId]) -> Vec<usize> {
+    let mut first: HashMap<NodeId, usize> = HashMap::new();
+    let note = |of: &mut HashMap<NodeId, usize>, node: NodeId, result: usize| {
+        let known = of.entry(node).or_insert(result);
+        *known = (*known).min(result);
+    };
+    for (number, &node) in results.iter().enumerate() {
+        note(&mut first, node, number);
+    }
+    let mut all = vec![usize::MAX; kernels.len()];
+    for (lowered, serves) in kernels.iter().zip(&mut all).rev() {
+        let written = std::iter::once(&lowered.root).chain(&lowered.also);
+        *serves = written
+            .filter_map(|node| first.get(node))
+            .copied()
+            .min()
+            .unwrap_or(usize::MAX);
+        for &operand in &lowered.operands {
+            note(&mut first, operand, *serves);
+        }
+    }
+    all
 }

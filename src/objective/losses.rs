@@ -1,5 +1,6 @@
 //! Losses at points, and their changes from the loss at a base.
 
+use super::Cost;
 use crate::error::Result;
 use crate::gpu::{Gpu, Recording, Slice};
 use crate::graph::executable::DeviceLeaves;
@@ -31,6 +32,8 @@ pub struct Losses {
     pub at_base: Recording,
     /// Computes the results.
     pub at_point: Recording,
+    /// What the loss at the base (`run`) and its change at a point (`product`) cost.
+    pub cost: Cost,
 }
 
 /// What examples contribute to changes.
@@ -43,6 +46,8 @@ pub(crate) struct Gains {
     /// As many.
     pub(crate) weights: Slice,
     pub(crate) at_point: Recording,
+    /// Of both.
+    pub(crate) cost: Cost,
     /// `l2` in `l2/2 |theta|^2`.
     pub(crate) l2: f32,
 }
@@ -82,6 +87,7 @@ impl Losses {
             results,
             at_base,
             at_point,
+            cost: Cost::default(),
         })
     }
 
@@ -121,6 +127,7 @@ impl Losses {
             results,
             at_base,
             at_point,
+            cost: of.cost,
         })
     }
 }

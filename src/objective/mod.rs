@@ -8,6 +8,7 @@
 //! Batches are loaded into [slots](Slot), and programs compute with what is in theirs. Solvers and optimizers see nothing else of a problem.
 
 mod capability;
+mod cost;
 mod graph_objective;
 mod losses;
 mod mean;
@@ -17,6 +18,7 @@ mod slot;
 
 pub use crate::graph::locate::{Located, Origin};
 pub use capability::{Curved, Objective, Parts};
+pub use cost::Cost;
 pub use graph_objective::{Evaluation, GraphObjective};
 pub use losses::Losses;
 pub use mean::MeanQuadratic;

@@ -1,6 +1,6 @@
 //! Gradients and local quadratic models, as plain data.
 
-use super::Loaded;
+use super::{Cost, Loaded};
 use crate::gpu::{Recording, Slice};
 use crate::graph::listing::Listing;
 use crate::vector::{Block, Vector};
@@ -54,6 +54,8 @@ pub struct Gradient {
     pub gradient: Vector,
     /// Computes both.
     pub run: Recording,
+    /// What that costs.
+    pub cost: Cost,
     /// What it computes with.
     pub loaded: Loaded,
 }
@@ -83,6 +85,8 @@ pub struct Quadratic {
     pub block: Option<BlockProduct>,
     /// The kernels of the program, their costs, and its memory.
     pub listing: Listing,
+    /// What the recordings cost.
+    pub cost: Cost,
     /// What it computes with.
     pub loaded: Loaded,
 }
@@ -134,6 +138,8 @@ pub struct GroupedQuadratic {
     pub multiply: Recording,
     /// The kernels of the program, their costs, and its memory.
     pub listing: Listing,
+    /// What the recordings cost.
+    pub cost: Cost,
     /// What it computes with.
     pub loaded: Loaded,
 }

@@ -3,11 +3,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::course::Course;
 use super::engine::Clock;
 use super::first_order::missing;
 use super::optimizer::{Optimizer, OptimizerState};
 use super::report::StepReport;
 use super::saved;
+use super::state::{StateTensor, Stateful};
 use super::work::Work;
 use crate::data::Role;
 use crate::error::{Error, Result};
@@ -140,14 +142,14 @@ impl DebiasedSgdOptions {
         }
     }
 
-    /// The step length for a slope `g . g'`, a curvature `g . C' g` and a square `|g|^2`.
+    /// The step length for a slope `g . g'`, a curvature `g . C' g` and a square `|g|^2`, before the factor.
     fn length(&self, slope: f64, curvature: f64, square: f64) -> f64 {
         let curvature = curvature + self.damping * square;
         if curvature <= 0.0 || (slope < 0.0 && !self.backwards) {
             return 0.0;
         }
         let most = self.max_step_length;
-        self.factor * (slope / curvature).clamp(-most, most)
+        (slope / curvature).clamp(-most, most)
     }
 }
 
@@ -203,6 +205,7 @@ struct Measured {
 pub struct DebiasedSgd {
     options: DebiasedSgdOptions,
     steps: usize,
+    course: Course,
     memory: Option<Memory>,
     workspaces: Recent<Workspace>,
 }
@@ -217,6 +220,7 @@ impl DebiasedSgd {
         Ok(Self {
             options,
             steps: 0,
+            course: Course::default(),
             memory: None,
             workspaces: Recent::default(),
         })
@@ -281,14 +285,17 @@ impl DebiasedSgd {
             squares,
             curvatures,
         } = measured;
-        let mut lengths = [options.length(slope, curvatures[0], squares[0]), 0.0];
+        let factor = options.factor * self.course.factor();
+        let length = |side: usize| factor * options.length(slope, curvatures[side], squares[side]);
+        let mut lengths = [length(0), 0.0];
         let mut work = Work::default();
-        work.gradients(1, examples[0] + examples[1]);
-        work.products(1, examples[1]);
+        for part in &parts {
+            work.gradient(&part.cost, &part.loaded);
+        }
+        work.products(1, &parts[1].cost, &parts[1].loaded);
         if options.cross_fit {
-            lengths[1] = options.length(slope, curvatures[1], squares[1]);
-            lengths = lengths.map(|length| 0.5 * length);
-            work.products(1, examples[0]);
+            lengths = [0.5 * length(0), 0.5 * length(1)];
+            work.products(1, &parts[0].cost, &parts[0].loaded);
         }
         // |a g + b g'|
         let norm = |[a, b]: [f64; 2]| {
@@ -300,21 +307,27 @@ impl DebiasedSgd {
         if accepted {
             let [one, two] = lengths.map(|length| -length as f32);
             gpu.upload(&memory.coefficients, 0, &[one, two, 1.0, 1.0])?;
-            gpu.submit(|recorder| recorder.replay(&workspace.take))?;
+            let average = self.course.prepare(&gpu, theta)?;
+            gpu.submit(|recorder| {
+                recorder.replay(&workspace.take);
+                if let Some(average) = &average {
+                    recorder.replay(average);
+                }
+            })?;
         }
         self.steps += 1;
+        self.course.advance(accepted);
         let all = (examples[0] + examples[1]) as f64;
         let shares = examples.map(|count| count as f64 / all);
-        Ok(StepReport {
+        Ok(work.in_report(StepReport {
             loss_before: shares[0] * losses[0] + shares[1] * losses[1],
             gradient_norm: norm(shares),
             step_norm,
             accepted,
             step_length: Some(lengths[0] + lengths[1]),
             damping: Some(self.options.damping),
-            work: work.in_examples(),
             ..StepReport::default()
-        })
+        }))
     }
 }
 
@@ -405,6 +418,24 @@ impl Memory {
     }
 }
 
+impl Stateful for DebiasedSgd {
+    fn course(&self) -> &Course {
+        &self.course
+    }
+
+    fn course_mut(&mut self) -> &mut Course {
+        &mut self.course
+    }
+
+    fn scalars(&self) -> Vec<(String, f64)> {
+        vec![(STEPS.into(), self.steps as f64)]
+    }
+
+    fn tensors(&self) -> Vec<StateTensor> {
+        Vec::new()
+    }
+}
+
 impl<O: Parts + ?Sized> Optimizer<O> for DebiasedSgd {
     fn name(&self) -> &'static str {
         "debiased-sgd"
@@ -427,16 +458,12 @@ impl<O: Parts + ?Sized> Optimizer<O> for DebiasedSgd {
         Ok(clock.stop(&gpu, result?))
     }
 
-    fn state(&self, _: &O) -> Result<OptimizerState> {
-        Ok(OptimizerState {
-            scalars: vec![(STEPS.into(), self.steps as f64)],
-            vectors: Vec::new(),
-        })
-    }
-
-    fn restore(&mut self, _: &O, state: &OptimizerState) -> Result<()> {
+    fn restore(&mut self, objective: &O, state: &OptimizerState) -> Result<()> {
         saved::only(state, &[STEPS], &[])?;
-        self.steps = saved::count(state, STEPS)?;
+        let steps = saved::count(state, STEPS)?;
+        let (gpu, layout) = (objective.gpu(), objective.layout());
+        self.course = self.course.restored(gpu, layout, state)?;
+        self.steps = steps;
         Ok(())
     }
 }

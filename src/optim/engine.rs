@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::course::Course;
 use super::decision::Ratio;
 use super::judge::{Candidate, Move};
 use super::not_finite;
@@ -71,6 +72,9 @@ pub(super) struct Outcome {
 ///
 /// Until [`settle`](Self::settle) nothing of the method's state changes but what [`withdraw`](Self::withdraw) brings back.
 pub(super) trait Method<O: Objective + ?Sized> {
+    /// The course of its run, which the engine keeps: the average of iterates, and the count of steps.
+    fn run(&mut self) -> &mut Course;
+
     /// Makes a step and has it judged.
     fn propose(&mut self, objective: &mut O, theta: &Vector, batch: &O::Batch) -> Result<Proposal>;
 
@@ -100,12 +104,13 @@ pub(super) fn step<O: Objective + ?Sized>(
     let gpu = objective.gpu().clone();
     let taken = method
         .propose(objective, theta, batch)
-        .and_then(|proposal| take(method, &gpu, proposal));
+        .and_then(|proposal| take(method, &gpu, theta, proposal));
     match taken {
         Ok((proposal, outcome)) => {
             if !outcome.accepted && !proposal.stationary {
                 method.withdraw();
             }
+            method.run().advance(outcome.accepted);
             method.settle(&proposal, &outcome);
             Ok(clock.stop(&gpu, report(proposal, &outcome)))
         }
@@ -120,8 +125,9 @@ pub(super) fn step<O: Objective + ?Sized>(
 
 /// Decides, and submits what follows from it: the last thing that may fail.
 fn take<O: Objective + ?Sized>(
-    method: &impl Method<O>,
+    method: &mut impl Method<O>,
     gpu: &Gpu,
+    theta: &Vector,
     proposal: Proposal,
 ) -> Result<(Proposal, Outcome)> {
     if !proposal.base.is_finite() {
@@ -140,6 +146,11 @@ fn take<O: Objective + ?Sized>(
         .step
         .as_ref()
         .filter(|_| possible && method.accepts(&proposal));
+    let average = match step {
+        Some(_) => method.run().prepare(gpu, theta)?,
+        None => None,
+    };
+    let method = &*method;
     gpu.submit(|recorder| match step {
         // What was learnt where nothing pulls stays.
         None if proposal.stationary => {}
@@ -148,6 +159,9 @@ fn take<O: Objective + ?Sized>(
             step.record(recorder);
             if let Some(remember) = &proposal.remember {
                 recorder.replay(remember);
+            }
+            if let Some(average) = &average {
+                recorder.replay(average);
             }
         }
     })?;

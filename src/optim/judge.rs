@@ -7,7 +7,7 @@ use super::first_order::missing;
 use crate::error::Result;
 use crate::gpu::{Gpu, Recorder, Recording, Slice};
 use crate::kernels::vector::{combine, inner_products, partial_elements};
-use crate::objective::{Gradient, Loaded, Losses, Objective};
+use crate::objective::{Cost, Gradient, Loaded, Losses, Objective};
 use crate::recent::Recent;
 use crate::vector::Vector;
 
@@ -167,6 +167,11 @@ impl Judge {
         })
     }
 
+    /// What the losses at a point cost.
+    pub(super) fn cost(&self) -> Cost {
+        self.losses.cost
+    }
+
     /// Begins with a batch: what is recorded next computes the loss at theta first.
     pub(super) fn begin(&mut self) {
         self.begins = true;
@@ -239,24 +244,25 @@ impl Judge {
         Ok(self.results(&read)?.1)
     }
 
-    /// Shortens a step until Armijo's condition holds: the factor and what is known there, if it ever does, and the number of losses computed. A step that
+    /// Shortens a step, which begins with the factor `start`, until Armijo's condition holds: the factor and what is known there, if it ever does, and the number of losses computed. A step that
     /// does not lead downhill is not shortened: it is taken whole where the loss does not rise, or not at all.
     pub(super) fn search(
         &mut self,
         gpu: &Gpu,
-        (vector, first): (&Vector, Candidate),
+        (vector, start, first): (&Vector, f64, Candidate),
         rule: Armijo,
     ) -> Result<(Option<(f64, Candidate)>, usize)> {
         let enough = |factor: f64, at: &Candidate| {
             falls_enough(at.change, at.error, rule.constant * factor, at.slope)
         };
-        if enough(1.0, &first) {
-            return Ok((Some((1.0, first)), 0));
+        if enough(start, &first) {
+            return Ok((Some((start, first)), 0));
         }
         if first.slope.is_nan() || first.slope >= 0.0 {
             return Ok((None, 0));
         }
-        let factors: Vec<f64> = (1..rule.most as i32).map(|k| rule.shrink.powi(k)).collect();
+        let shrunk = (1..rule.most as i32).map(|k| start * rule.shrink.powi(k));
+        let factors: Vec<f64> = shrunk.collect();
         let mut losses = 0;
         for chunk in factors.chunks(AT_ONCE) {
             let candidates: Vec<(&Vector, f64)> = chunk.iter().map(|&a| (vector, a)).collect();

@@ -3,6 +3,8 @@
 //! [`NewtonCg`], [`DecoupledNewtonCg`] and [`LowRankSaddleFreeNewton`] are the second-order ones; [`DebiasedSgd`] knows the curvature along one direction; [`Sgd`] and [`Adam`] are
 //! baselines. All change parameters only when a step has succeeded.
 
+mod average;
+mod course;
 mod damping;
 mod debiased_sgd;
 mod decision;
@@ -17,10 +19,13 @@ mod optimizer;
 mod origin;
 mod report;
 mod saved;
+mod schedule;
+mod state;
 mod strategy;
 mod undo;
 mod work;
 
+pub use course::Course;
 pub use damping::LevenbergMarquardt;
 pub use debiased_sgd::{DebiasedSgd, DebiasedSgdOptions};
 pub use decoupled::{DecoupledNewtonCg, DecoupledOptions};
@@ -31,4 +36,6 @@ pub use lrsfn::{
 pub use newton_cg::{NewtonCg, NewtonCgOptions, NystromNewtonCg, Preconditioner};
 pub use optimizer::{Optimizer, OptimizerState};
 pub use report::StepReport;
+pub use schedule::Schedule;
+pub use state::{StateTensor, Stateful};
 pub use strategy::Strategy;

@@ -2,6 +2,7 @@
 
 use super::origin::with_origin;
 use super::report::StepReport;
+use super::state::{Stateful, capture};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::objective::Objective;
@@ -35,7 +36,7 @@ impl OptimizerState {
 }
 
 /// A method that improves parameters by one mini-batch at a time.
-pub trait Optimizer<O: Objective + ?Sized> {
+pub trait Optimizer<O: Objective + ?Sized>: Stateful {
     /// Its name in reports.
     fn name(&self) -> &'static str;
 
@@ -68,11 +69,13 @@ pub trait Optimizer<O: Objective + ?Sized> {
         batch: &O::Batch,
     ) -> Result<StepReport>;
 
-    /// What is needed to continue later.
+    /// What is needed to continue later: all numbers and copies of all vectors of [`Stateful`], with those of the course.
     ///
     /// # Errors
     /// Loss of the device.
-    fn state(&self, objective: &O) -> Result<OptimizerState>;
+    fn state(&self, objective: &O) -> Result<OptimizerState> {
+        capture(self, objective.gpu())
+    }
 
     /// Continues from a state of the same method and model.
     ///

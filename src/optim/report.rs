@@ -10,8 +10,8 @@ pub struct StepReport {
     pub loss_before: f64,
     /// Loss after the step, where the method computes it.
     pub loss_after: Option<f64>,
-    /// Change of the loss by the step, where the method computes it: from differences of examples' losses, where the objective has them, so that it keeps its
-    /// digits where it is far smaller than the loss.
+    /// Change of the loss by the step, where the method computes it: from differences of examples' losses, where the objective has them, so
+    /// that it keeps its digits where it is far smaller than the loss.
     pub loss_change: Option<f64>,
     /// `|g|`.
     pub gradient_norm: f64,
@@ -33,17 +33,24 @@ pub struct StepReport {
     pub backtracked_to: Option<usize>,
     /// Why conjugate gradients stopped.
     pub cg_stop: Option<Stop>,
-    /// Eigenvalues of the curvature in use, where the method knows them: by falling magnitude, or in the order of its eigenvectors where they are of other
-    /// examples than those, one fold after another.
+    /// Eigenvalues of the curvature in use, where the method knows them: by falling magnitude, or in the order of its eigenvectors where
+    /// they are of other examples than those, one fold after another.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub eigenvalues: Vec<f64>,
     /// Their standard errors, where the method estimates them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub eigenvalue_noise: Vec<f64>,
-    /// Work in examples: a gradient on n examples is n, a curvature product 2n, the empirical Fisher diagonal n, a loss n/3 (of the three matrix
-    /// products per layer of a gradient, a loss has one), its change at a candidate 2n/3. Everything computed counts, needed or not.
+    /// Work in examples: a gradient on n examples is n, a curvature product 2n, the empirical Fisher diagonal n, a loss n/3 (of the three
+    /// matrix products per layer of a gradient, a loss has one), its change along a step 2n/3. Everything computed counts, needed or not.
     pub work: f64,
-    /// Blocking readbacks in the step ([`Gpu::readbacks`](crate::gpu::Gpu::readbacks)); other users of the same `Gpu` at the same time count too.
+    /// Work in gradients of an example: the floating-point operations of everything that is computed, two for each multiply-add, over those
+    /// of a gradient of one row of the batch. Products, losses, padding, conjugate gradients, inner products of blocks, low-rank operators
+    /// and eigenproblems count; moving parameters and moments, trial points and their inner products, which the simplest method has, do
+    /// not. So a step of SGD has as many as it has rows. Where an objective does not count operations ([`Cost`](crate::objective::Cost)),
+    /// the numbers of [`work`](Self::work) take their place.
+    pub work_flops: f64,
+    /// Blocking readbacks in the step ([`Gpu::readbacks`](crate::gpu::Gpu::readbacks)); other users of the same `Gpu` at the same time
+    /// count too.
     pub readbacks: u64,
     /// Reads in the step that left the device busy ([`Gpu::looks`](crate::gpu::Gpu::looks)).
     pub looks: u64,

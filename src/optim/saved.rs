@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 
+use super::course;
 use super::first_order::missing;
 use super::optimizer::OptimizerState;
 use crate::error::{Error, Result};
@@ -77,16 +78,15 @@ pub(super) fn count(state: &OptimizerState, name: &str) -> Result<usize> {
     Ok(number(state, name, 0.0..=f64::from(i32::MAX))? as usize)
 }
 
-/// Checks that a state has no numbers and no vectors but those that an optimizer knows: names, or beginnings of names that end with a space. Other methods'
-/// states have others.
+/// Checks that a state has no numbers and no vectors but those of a course and those that an optimizer knows: names, or beginnings of names that end with a space.
+/// Other methods' states have others.
 ///
 /// # Errors
 /// [`Error::Data`] with the first unknown name.
 pub(super) fn only(state: &OptimizerState, scalars: &[&str], vectors: &[&str]) -> Result<()> {
     let knows = |known: &[&str], name: &str| {
-        known
-            .iter()
-            .any(|k| *k == name || (k.ends_with(' ') && name.starts_with(k)))
+        let mut all = known.iter().chain(&course::NAMES);
+        all.any(|k| *k == name || (k.ends_with(' ') && name.starts_with(k)))
     };
     let mut numbers = state.scalars.iter().map(|(name, _)| name);
     let mut tensors = state.vectors.iter().map(|(name, _)| name);

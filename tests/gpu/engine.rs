@@ -19,7 +19,7 @@ use osculant::objective::{
 use osculant::optim::{
     Adam, AdamOptions, Base, CurvatureBatch, DebiasedSgd, DebiasedSgdOptions, DecoupledNewtonCg,
     DecoupledOptions, LowRankSaddleFreeNewton, LrsfnOptions, NewtonCg, NewtonCgOptions, Optimizer,
-    OptimizerState, Preconditioner, RankRule, Sgd, SgdOptions, Strategy,
+    OptimizerState, Preconditioner, RankRule, Schedule, Sgd, SgdOptions, Strategy,
 };
 use osculant::vector::{Layout, Vector};
 
@@ -158,6 +158,12 @@ fn a_failed_step_changes_nothing(gpu: &Gpu) -> Outcome {
     // The last batch has another size, so that programs are compiled in the step that fails.
     let batches = [16, 16, 24].map(|rows| batch_for(&model, rows, rows as u64));
     let [mut ours, mut theirs] = [methods()?, methods()?];
+    for (_, method) in ours.iter_mut().chain(&mut theirs) {
+        // What belongs to a run is part of the state, too.
+        let course = method.course_mut();
+        course.set_schedule(Schedule::Linear { last: 0.5 }, 10)?;
+        course.set_averaging(0.75)?;
+    }
     for ((name, method), (_, twin)) in ours.iter_mut().zip(&mut theirs) {
         let mut objective = GraphObjective::new(gpu, model.clone())?;
         let theta = objective.initial_parameters(1)?;
@@ -258,6 +264,7 @@ impl Objective for Pessimist {
             results: inner.results.clone(),
             at_base: inner.at_base.clone(),
             at_point,
+            cost: inner.cost,
         });
         self.known.push((inner, Arc::clone(&outer)));
         Ok(outer)

@@ -9,6 +9,7 @@ mod reference;
 mod bad_input;
 mod blocks;
 mod conjugate_gradients;
+mod course;
 mod debiased_sgd;
 mod decoupled;
 mod eigensolver;
@@ -90,6 +91,7 @@ fn main() -> ExitCode {
             ("bad_input", bad_input::tests()),
             ("blocks", blocks::tests()),
             ("conjugate_gradients", conjugate_gradients::tests()),
+            ("course", course::tests()),
             ("debiased_sgd", debiased_sgd::tests()),
             ("decoupled", decoupled::tests()),
             ("eigensolver", eigensolver::tests()),

@@ -29,6 +29,9 @@ const OPTIONS: &str = "\
 Options of the optimizers (--set KEY=VALUE):
   all        batch              examples per mini-batch, or all
              growth             FACTOR:EPOCHS:MOST: batches grow by the factor after so many epochs each; or none
+             decay              how steps get shorter until --work is done: constant, or linear or cosine to 0, or to a
+                                factor as in linear:0.1 (learning rates, step lengths, the first factor of line searches)
+             averaging          decay of an average of iterates, with which the network is evaluated: 0: none; 1: their mean
   sgd        learning-rate, momentum, nesterov, weight-decay
   debiased-sgd  directions      the first part of a batch, which makes the direction; the rest measures the step along it
              cross-fit          whether the parts also exchange their roles, averaged: true or false

@@ -113,10 +113,16 @@ fn definitions(report: &Report) -> String {
             "Work",
             format!(
                 "counts the examples through which a method computes, divided by the number of training rows: a gradient of n examples is n, a \
-                 curvature product 2n, a loss n/3, the preconditioner's diagonal n. Everything computed counts, refused steps included. \
+                 curvature product 2n, a loss n/3, its change along a step 2n/3, the preconditioner's diagonal n. Everything computed counts, refused steps included. \
                  Each run has a budget of {} epochs, and ends with the step that reaches it.",
                 report.work
             ),
+        ),
+        (
+            "Work by operations",
+            "counts floating-point operations, those of conjugate gradients, eigensolvers and low-rank operators included, divided by those of the \
+             gradients of all training rows."
+                .to_owned(),
         ),
         (
             "Seconds",

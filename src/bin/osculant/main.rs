@@ -4,6 +4,7 @@ mod analyze;
 mod arguments;
 mod bench;
 mod compare;
+mod course;
 mod devices;
 mod doctor;
 mod failure;

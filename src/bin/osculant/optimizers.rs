@@ -78,7 +78,11 @@ impl Method {
         if matches!(self, Method::DecoupledNewtonCg | Method::Lrsfn) {
             all.push(("dealing", "disjoint"));
         }
-        all.push(("growth", "none"));
+        all.extend([
+            ("growth", "none"),
+            ("decay", "constant"),
+            ("averaging", "0"),
+        ]);
         all
     }
 
@@ -283,6 +287,12 @@ impl Setup {
 
     /// The optimizer itself, at its first step.
     pub(crate) fn build(&self) -> Outcome<Box<dyn Optimizer<GraphObjective>>> {
+        let mut optimizer = self.build_method()?;
+        self.set_course(&mut *optimizer)?;
+        Ok(optimizer)
+    }
+
+    fn build_method(&self) -> Outcome<Box<dyn Optimizer<GraphObjective>>> {
         match self.method {
             Method::Sgd => {
                 let mut options = SgdOptions::default();

@@ -2,7 +2,8 @@
 
 use osculant::objective::{GraphObjective, Objective};
 use osculant::optim::{
-    LowRankSaddleFreeNewton, LrsfnOptions, Optimizer, OptimizerState, StepReport,
+    Course, LowRankSaddleFreeNewton, LrsfnOptions, Optimizer, OptimizerState, StateTensor,
+    Stateful, StepReport,
 };
 use osculant::vector::Vector;
 
@@ -27,6 +28,24 @@ impl Paper {
     }
 }
 
+impl Stateful for Paper {
+    fn course(&self) -> &Course {
+        self.method.course()
+    }
+
+    fn course_mut(&mut self) -> &mut Course {
+        self.method.course_mut()
+    }
+
+    fn scalars(&self) -> Vec<(String, f64)> {
+        self.method.scalars()
+    }
+
+    fn tensors(&self) -> Vec<StateTensor> {
+        self.method.tensors()
+    }
+}
+
 impl Optimizer<GraphObjective> for Paper {
     fn name(&self) -> &'static str {
         Optimizer::<GraphObjective>::name(&self.method)
@@ -45,10 +64,6 @@ impl Optimizer<GraphObjective> for Paper {
         let curvature = batch.part(&[last])?;
         self.method
             .step_with_curvature(objective, theta, &gradient, &curvature)
-    }
-
-    fn state(&self, objective: &GraphObjective) -> Result<OptimizerState> {
-        self.method.state(objective)
     }
 
     fn restore(&mut self, objective: &GraphObjective, state: &OptimizerState) -> Result<()> {

@@ -212,6 +212,7 @@ mod tests {
         let points = losses.iter().enumerate().map(|(step, &loss)| Point {
             step: step as u64,
             work: step as f64,
+            work_flops: step as f64,
             seconds: step as f64,
             train_loss: loss,
             test_loss: loss,

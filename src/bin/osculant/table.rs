@@ -24,6 +24,7 @@ pub(crate) fn summary(report: &Report) -> Rows {
         "test loss",
         "test\naccuracy",
         "work",
+        "work by\noperations",
         "seconds",
     ]
     .map(str::to_owned)
@@ -46,6 +47,7 @@ pub(crate) fn summary(report: &Report) -> Rows {
             loss(last(|point| point.test_loss)),
             accuracy(last(|point| point.test_accuracy)),
             plain(last(|point| point.work)),
+            plain(last(|point| point.work_flops)),
             plain(last(|point| point.seconds)),
         ];
         row.extend(levels.map(|level| price(&runs, level)));

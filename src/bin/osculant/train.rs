@@ -134,6 +134,7 @@ fn save(
     let Counters {
         step,
         examples,
+        gradients,
         seconds,
     } = trainer.counters;
     Checkpoint::capture(trainer.task.gpu, &trainer.theta, state)?
@@ -143,6 +144,7 @@ fn save(
         .with("seed", seed.to_string())
         .with("step", step.to_string())
         .with("work", examples.to_string())
+        .with("work-flops", gradients.to_string())
         .with("seconds", seconds.to_string())
         .with("epochs", json(serde_json::to_string(&trainer.feed()))?)
         .with("history", json(serde_json::to_string(history))?)
@@ -174,6 +176,7 @@ fn restore(trainer: &mut Trainer<'_>, checkpoint: &Checkpoint) -> Outcome<Vec<Po
     trainer.counters = Counters {
         step: parse(checkpoint, "step")?,
         examples: parse(checkpoint, "work")?,
+        gradients: parse(checkpoint, "work-flops")?,
         seconds: parse(checkpoint, "seconds")?,
     };
     trainer.set_feed(&parse_json(checkpoint, "epochs")?)?;

@@ -30,6 +30,9 @@ pub(crate) struct Point {
     pub(crate) step: u64,
     /// Work done, in epochs: a gradient of every training row is 1.
     pub(crate) work: f64,
+    /// The same in floating-point operations: 1 is as many as the gradients of all training rows have.
+    #[serde(default)]
+    pub(crate) work_flops: f64,
     /// Time spent on steps, evaluations not counted.
     pub(crate) seconds: f64,
     /// Mean loss on the monitored training rows. JSON has null for what is not finite.
@@ -85,6 +88,8 @@ pub(crate) struct Counters {
     pub(crate) step: u64,
     /// Work, in examples.
     pub(crate) examples: f64,
+    /// The same in floating-point operations, over those of a gradient of one example.
+    pub(crate) gradients: f64,
     /// Time spent on steps.
     pub(crate) seconds: f64,
 }
@@ -99,6 +104,8 @@ pub(crate) struct Trainer<'a> {
     feed: Feed,
     /// The rows of the last batch, and what it was filled up to.
     last: Option<(Vec<usize>, usize)>,
+    /// Work of the whole run, in epochs, for its schedule.
+    total: f64,
 }
 
 /// Rows of a data set on which the origin of numbers that are not finite is looked for.
@@ -138,6 +145,7 @@ impl<'a> Trainer<'a> {
             counters: Counters::default(),
             feed: Feed::new(setup, rows, seed)?,
             last: None,
+            total: f64::INFINITY,
         })
     }
 
@@ -147,6 +155,11 @@ impl<'a> Trainer<'a> {
             Ok(_) | Err(osculant::Error::NotFinite { .. }) => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Says how much work the whole run is to do, in epochs: a schedule ends there.
+    pub(crate) fn set_total(&mut self, work: f64) {
+        self.total = work;
     }
 
     /// Work done so far, in epochs.
@@ -170,6 +183,8 @@ impl<'a> Trainer<'a> {
         let (rows, size) = self.feed.next()?;
         let batch = self.task.data.train.batch(&rows)?.pad_to(size)?;
         self.last = Some((rows, size));
+        let done = self.work() / self.total;
+        self.optimizer.course_mut().set_done(done);
         let report = self
             .optimizer
             .step(&mut self.objective, &self.theta, &batch);
@@ -177,6 +192,7 @@ impl<'a> Trainer<'a> {
         self.counters.seconds += start.elapsed().as_secs_f64();
         let report = report?;
         self.counters.examples += report.work;
+        self.counters.gradients += report.work_flops;
         self.counters.step += 1;
         Ok(report)
     }
@@ -190,14 +206,22 @@ impl<'a> Trainer<'a> {
         locate(&mut self.objective, &self.theta, &batch)
     }
 
-    /// How well the network does now.
+    /// The mean loss on the test rows.
+    pub(crate) fn test_loss(&mut self) -> osculant::Result<f64> {
+        let theta = self.optimizer.evaluation_parameters(&self.theta);
+        Ok(self.objective.evaluate(theta, &self.task.data.test)?.loss)
+    }
+
+    /// How well the network does now: with the average of iterates, where one is kept.
     pub(crate) fn evaluate(&mut self) -> osculant::Result<Point> {
         let data = self.task.data;
-        let train = self.objective.evaluate(&self.theta, data.monitored())?;
-        let test = self.objective.evaluate(&self.theta, &data.test)?;
+        let theta = self.optimizer.evaluation_parameters(&self.theta);
+        let train = self.objective.evaluate(theta, data.monitored())?;
+        let test = self.objective.evaluate(theta, &data.test)?;
         Ok(Point {
             step: self.counters.step,
             work: self.work(),
+            work_flops: self.counters.gradients / self.task.data.train.len() as f64,
             seconds: self.counters.seconds,
             train_loss: train.loss,
             test_loss: test.loss,
@@ -217,6 +241,7 @@ impl<'a> Trainer<'a> {
         history: &mut Vec<Point>,
         mut watch: impl FnMut(&Self, &StepReport, &[Point]) -> Outcome,
     ) -> Outcome<End> {
+        self.set_total(work);
         let distance = if self.task.problem.is_small() {
             work / EVALUATIONS
         } else {

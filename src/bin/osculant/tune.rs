@@ -265,8 +265,8 @@ fn attempt(
 
 /// The validation loss at the end of a trial, or none if it diverges. The lowest on the way would favour options that fall fast and then fail.
 fn final_loss(trainer: &mut Trainer<'_>, work: f64) -> Outcome<Option<f64>> {
-    let data = trainer.task.data;
-    let first = trainer.objective.evaluate(&trainer.theta, &data.test)?.loss;
+    trainer.set_total(work);
+    let first = trainer.test_loss()?;
     let mut last = first;
     for part in 1..=EVALUATIONS as u32 {
         while trainer.work() < work * f64::from(part) / EVALUATIONS {
@@ -276,7 +276,7 @@ fn final_loss(trainer: &mut Trainer<'_>, work: f64) -> Outcome<Option<f64>> {
                 Err(error) => return Err(error.into()),
             }
         }
-        last = trainer.objective.evaluate(&trainer.theta, &data.test)?.loss;
+        last = trainer.test_loss()?;
         if !last.is_finite() || last > HOPELESS * first {
             return Ok(None);
         }

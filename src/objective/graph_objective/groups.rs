@@ -10,7 +10,7 @@ use crate::graph::executable::Wanted;
 use crate::graph::jvp::linearize;
 use crate::graph::{Binary, DType, Executable, Graph, NodeId};
 use crate::kernels::blocks::{Coefficients, Rows, combine_rows};
-use crate::objective::{Curvature, Group, GroupRequest, GroupedQuadratic, Loaded};
+use crate::objective::{Cost, Curvature, Group, GroupRequest, GroupedQuadratic, Loaded};
 use crate::vector::{Block, Vector};
 
 /// Elements from one group's variance to the next, where any device can bind them.
@@ -157,6 +157,7 @@ impl GraphObjective {
             direction,
             linearize: executable.linearize,
             multiply: executable.product,
+            cost: Cost::of(&executable.listing, 2 + gradients.len()),
             listing: executable.listing,
             loaded: *loaded,
         })

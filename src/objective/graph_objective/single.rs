@@ -12,7 +12,7 @@ use crate::graph::listing::Listing;
 use crate::graph::per_example::square_sums;
 use crate::graph::{Executable, NodeId};
 use crate::objective::losses::{Gains, Losses};
-use crate::objective::{Curvature, Gradient, Loaded, Quadratic, QuadraticRequest};
+use crate::objective::{Cost, Curvature, Gradient, Loaded, Quadratic, QuadraticRequest};
 use crate::vector::Vector;
 
 impl GraphObjective {
@@ -36,6 +36,7 @@ impl GraphObjective {
             value,
             gradient: vector,
             run: executable.linearize,
+            cost: Cost::of(&executable.listing, targets.len()),
             loaded: *loaded,
         };
         Ok((gradient, bytes))
@@ -76,6 +77,7 @@ impl GraphObjective {
         let executable = Executable::new(&self.gpu, &program.traced.graph, &leaves, &targets)?;
         let bytes = executable.listing.planned_bytes() + 4 * loaded.rows as u64;
         let gains = Gains {
+            cost: Cost::of(&executable.listing, 0),
             value,
             at_base: executable.linearize,
             gains: slice,
@@ -108,6 +110,7 @@ impl GraphObjective {
         } = derivatives;
         let mut targets = vec![(program.loss, value.clone())];
         targets.extend(pairs(&gradients, gradient_vector.parts()));
+        let of_gradient = targets.len();
         let fisher_diagonal = if request.fisher_diagonal {
             let graph = &mut program.traced.graph;
             let data_gradients = gradient(graph, program.data_loss, &program.parameters)?;
@@ -131,6 +134,7 @@ impl GraphObjective {
             multiply: Recording::new(),
             block: None,
             listing: Listing::default(),
+            cost: Cost::default(),
             loaded: *loaded,
         };
         let executable = if request.block > 0 && !products.is_empty() {
@@ -148,6 +152,11 @@ impl GraphObjective {
         };
         quadratic.linearize = executable.linearize;
         quadratic.multiply = executable.product;
+        quadratic.cost = Cost::of(&executable.listing, of_gradient);
+        if let Some(block) = &quadratic.block {
+            // The program runs once for each part of a block.
+            quadratic.cost.block *= request.block.div_ceil(block.width) as u64;
+        }
         quadratic.listing = executable.listing;
         Ok(quadratic)
     }

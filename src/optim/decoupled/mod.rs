@@ -2,20 +2,24 @@
 
 mod options;
 mod solve;
+mod verdict;
 
 use std::sync::Arc;
 
 pub use options::DecoupledOptions;
 use solve::{Memory, Solve};
+use verdict::Verdict;
 
+use super::course::Course;
 use super::damping::LARGEST;
 use super::engine::{self, Method, Outcome, Proposal};
 use super::first_order::missing;
 use super::judge::{Candidate, Judge, Judges};
 use super::optimizer::{Optimizer, OptimizerState};
 use super::report::StepReport;
+use super::state::{StateTensor, Stateful};
 use super::strategy::{Strategy, Turn};
-use super::work::Work;
+use super::work::{Work, flops};
 use super::{not_finite, saved};
 use crate::data::Role;
 use crate::error::{Error, Result};
@@ -37,51 +41,6 @@ struct Workspace {
     judge: Judge,
 }
 
-/// What those who judge say of a step.
-struct Verdict {
-    /// The loss before.
-    base: f64,
-    step: Candidate,
-    /// What the solves promised, with the steps' own slopes and squares: see [`Memory::products`].
-    products: Vec<f32>,
-}
-
-impl Verdict {
-    fn new(judge: &mut Judge, mut read: Vec<Vec<f32>>) -> Result<Self> {
-        let products = read.pop().ok_or_else(|| missing("products of steps"))?;
-        let (base, found) = judge.results(&read)?;
-        let step = found.first().copied();
-        Ok(Self {
-            base,
-            step: step.ok_or_else(|| missing("candidate"))?,
-            products,
-        })
-    }
-
-    /// The verdict of a judge after what must run before.
-    fn of(
-        judge: &mut Judge,
-        gpu: &Gpu,
-        before: &Recording,
-        (step, factor): (&Vector, f64),
-        products: &Slice,
-    ) -> Result<Self> {
-        judge.begin();
-        judge.prepare(gpu, &[(step, factor)])?;
-        let mut reads = judge.reads().to_vec();
-        reads.push(products);
-        let read = gpu.submit_and_read(
-            |recorder| {
-                recorder.replay(before);
-                judge.record(recorder);
-                Ok(())
-            },
-            &reads,
-        )?;
-        Self::new(judge, read)
-    }
-}
-
 /// Newton-CG whose directions and steps come from different examples, which removes the bias that a mini-batch's own directions bring into its slopes and
 /// curvatures (Tatzel et al. 2025).
 ///
@@ -99,6 +58,7 @@ pub struct DecoupledNewtonCg {
     turns: Vec<Turn>,
     damping: f64,
     has_previous: bool,
+    course: Course,
     memory: Option<Memory>,
     workspaces: Recent<Workspace>,
     judges: Judges,
@@ -119,13 +79,14 @@ struct Ending<'a> {
     gpu: &'a Gpu,
     add: &'a Recording,
     step: &'a Vector,
+    factor: f64,
     products: &'a Slice,
     judge: &'a mut Judge,
 }
 
 impl Afterword for Ending<'_> {
     fn prepare(&mut self, _: usize) -> Result<()> {
-        self.judge.prepare(self.gpu, &[(self.step, 1.0)])
+        self.judge.prepare(self.gpu, &[(self.step, self.factor)])
     }
 
     fn record(&self, recorder: &mut Recorder<'_>) {
@@ -141,8 +102,13 @@ impl Afterword for Ending<'_> {
 }
 
 impl Solved {
-    fn count(&mut self, report: &CgReport, examples: usize) -> Result<()> {
-        self.work.products(report.products, examples);
+    fn count(&mut self, report: &CgReport, quadratic: &GroupedQuadratic) -> Result<()> {
+        let elements = quadratic.gradient.layout().len();
+        let vectors = flops::conjugate_gradients(report.products, elements)
+            + flops::companion(report.products, elements);
+        self.work
+            .products(report.products, &quadratic.cost, &quadratic.loaded);
+        self.work.vectors(vectors);
         if let Some(error) = not_finite::solve(report) {
             return Err(error);
         }
@@ -187,6 +153,7 @@ impl DecoupledNewtonCg {
             turns: options.strategy.turns(),
             options,
             has_previous: false,
+            course: Course::default(),
             memory: None,
             workspaces: Recent::default(),
             judges: Judges::default(),
@@ -199,13 +166,12 @@ impl DecoupledNewtonCg {
     }
 
     /// Runs all solves. Where the folds judge, their verdict comes along.
-    fn run(
+    fn run_solves(
         &self,
         gpu: &Gpu,
         memory: &Memory,
         workspace: &mut Workspace,
         solved: &mut Solved,
-        examples: usize,
     ) -> Result<Option<Verdict>> {
         let warm = self.has_previous && self.options.newton.warm_start > 0.0;
         let system = System {
@@ -228,15 +194,16 @@ impl DecoupledNewtonCg {
                     gpu,
                     add: &solve.add,
                     step: &workspace.step,
+                    factor: self.course.factor(),
                     products: &memory.products,
                     judge: &mut workspace.judge,
                 };
                 let (report, read) = solve.cg.solve_and(system, before, &mut ending)?;
-                solved.count(&report, examples)?;
+                solved.count(&report, &workspace.quadratic)?;
                 return Verdict::new(&mut workspace.judge, read).map(Some);
             }
             let report = solve.cg.solve_after(system, before)?;
-            solved.count(&report, examples)?;
+            solved.count(&report, &workspace.quadratic)?;
             gpu.submit(|recorder| recorder.replay(&solve.add))?;
         }
         Ok(None)
@@ -288,6 +255,10 @@ impl Workspace {
 }
 
 impl<O: Parts + ?Sized> Method<O> for DecoupledNewtonCg {
+    fn run(&mut self) -> &mut Course {
+        &mut self.course
+    }
+
     fn propose(&mut self, objective: &mut O, theta: &Vector, batch: &O::Batch) -> Result<Proposal> {
         let gpu = objective.gpu().clone();
         ConjugateGradients::check(&gpu)?;
@@ -357,25 +328,22 @@ impl DecoupledNewtonCg {
             let (options, turns) = (&self.options, &self.turns);
             Workspace::new(objective, theta, &quadratic, memory, options, turns)
         })?;
-        let examples = loaded.examples;
+        let cost = quadratic.cost;
         let mut solved = Solved::default();
-        solved.work.gradients(1, examples);
+        solved.work.gradient(&cost, &loaded);
         let report = StepReport {
             damping: Some(self.damping),
             ..StepReport::default()
         };
-        let verdict = match self.run(&gpu, memory, workspace, &mut solved, examples) {
+        let verdict = match self.run_solves(&gpu, memory, workspace, &mut solved) {
             Err(Error::NotFinite { .. }) => {
-                solved.work.gradients(1, examples);
-                solved.work.losses(1, examples);
-                solved.work.changes(1, examples);
+                let mut work = solved.work;
+                work.gradient(&cost, &loaded);
+                let of_losses = workspace.judge.cost();
+                work.losses(1, &of_losses, &loaded);
+                work.changes(1, &of_losses, &loaded);
                 let (base, square) = workspace.at_theta(&gpu, memory)?;
-                let work = solved.work.in_examples();
-                return Ok(Proposal::overflow(
-                    base,
-                    square,
-                    StepReport { work, ..report },
-                ));
+                return Ok(Proposal::overflow(base, square, work.in_report(report)));
             }
             other => other?,
         };
@@ -386,29 +354,31 @@ impl DecoupledNewtonCg {
             judge,
             ..
         } = workspace;
+        let start = self.course.factor();
         let (judging, verdict, judge) = match (apart, verdict) {
-            (None, Some(verdict)) => (examples, verdict, judge),
+            (None, Some(verdict)) => (loaded, verdict, judge),
             (None, None) => return Err(missing("verdict")),
             (Some(apart), _) => {
                 let apart = objective.part(batch, &[apart])?;
                 let loaded = objective.load(Slot::new(Role::Acceptance, 0), &apart)?;
-                work.gradients(1, loaded.examples);
                 let apart = judges.of(objective, [theta, &memory.trial], &loaded)?;
+                work.gradient(&apart.gradient.cost, &loaded);
                 let (run, judge) = (&apart.gradient.run, &mut apart.judge);
-                let verdict = Verdict::of(judge, &gpu, run, (step, 1.0), &memory.products)?;
-                (loaded.examples, verdict, &mut apart.judge)
+                let verdict = Verdict::of(judge, &gpu, run, (step, start), &memory.products)?;
+                (loaded, verdict, &mut apart.judge)
             }
         };
-        // Nothing moves where no direction has a slope that counts; then nothing is learnt about the model, either.
-        let (first, stationary) = (verdict.step, verdict.step.square == 0.0);
+        // Nothing moves where no direction has a slope that counts, or the schedule has come to zero; then nothing is learnt about the model, either.
+        let first = verdict.step;
+        let stationary = first.square == 0.0 || start == 0.0;
         let (chosen, losses) = if stationary {
             (None, 0)
         } else {
-            judge.search(&gpu, (step, first), self.options.newton.search())?
+            judge.search(&gpu, (step, start, first), self.options.newton.search())?
         };
-        work.losses(1, judging);
-        work.changes(1 + losses, judging);
-        let (factor, at) = chosen.unwrap_or((1.0, first));
+        work.losses(1, &judge.cost(), &judging);
+        work.changes(1 + losses, &judge.cost(), &judging);
+        let (factor, at) = chosen.unwrap_or((start, first));
         Ok(Proposal {
             base: verdict.base,
             at: Candidate {
@@ -423,14 +393,37 @@ impl DecoupledNewtonCg {
             promised: solved.promised(&verdict.products, self.damping, factor),
             stationary,
             remember: Some(Arc::clone(remember)),
-            report: StepReport {
+            report: work.in_report(StepReport {
                 step_length: chosen.map(|_| factor),
                 cg_iterations: Some(solved.iterations),
                 cg_stop: solved.stop,
-                work: work.in_examples(),
                 ..report
-            },
+            }),
         })
+    }
+}
+
+impl Stateful for DecoupledNewtonCg {
+    fn course(&self) -> &Course {
+        &self.course
+    }
+
+    fn course_mut(&mut self) -> &mut Course {
+        &mut self.course
+    }
+
+    fn scalars(&self) -> Vec<(String, f64)> {
+        let has_previous = f64::from(u8::from(self.has_previous));
+        vec![
+            ("damping".into(), self.damping),
+            ("has_previous".into(), has_previous),
+        ]
+    }
+
+    fn tensors(&self) -> Vec<StateTensor> {
+        let memory = self.memory.as_ref().filter(|_| self.has_previous);
+        let previous = memory.map(|memory| StateTensor::vector("previous", &memory.previous));
+        previous.into_iter().collect()
     }
 }
 
@@ -456,22 +449,6 @@ impl<O: Parts + ?Sized> Optimizer<O> for DecoupledNewtonCg {
         engine::step(self, objective, theta, batch)
     }
 
-    fn state(&self, objective: &O) -> Result<OptimizerState> {
-        let has_previous = f64::from(u8::from(self.has_previous));
-        let mut state = OptimizerState {
-            scalars: vec![
-                ("damping".into(), self.damping),
-                ("has_previous".into(), has_previous),
-            ],
-            vectors: Vec::new(),
-        };
-        if let (true, Some(memory)) = (self.has_previous, &self.memory) {
-            let previous = memory.previous.read(objective.gpu())?;
-            state.vectors.push(("previous".into(), previous));
-        }
-        Ok(state)
-    }
-
     fn restore(&mut self, objective: &O, state: &OptimizerState) -> Result<()> {
         saved::only(state, &["damping", "has_previous"], &["previous"])?;
         let damping = saved::number(state, "damping", 0.0..=LARGEST)?;
@@ -483,11 +460,12 @@ impl<O: Parts + ?Sized> Optimizer<O> for DecoupledNewtonCg {
             let previous = saved::vector(state, "previous", layout)?;
             memory.previous.write(gpu, previous)?;
         }
+        let course = self.course.restored(gpu, layout, state)?;
         // What is recorded knows the vectors of the old memory.
         self.workspaces.clear();
         self.judges.clear();
         self.memory = Some(memory);
-        (self.damping, self.has_previous) = (damping, has_previous);
+        (self.damping, self.has_previous, self.course) = (damping, has_previous, course);
         Ok(())
     }
 }

@@ -13,6 +13,7 @@ pub use options::{Base, CurvatureBatch, DampingRule, LrsfnOptions, RankRule};
 use propose::{Caches, Cast};
 use roles::Rows;
 
+use super::course::Course;
 use super::damping::LARGEST;
 use super::decision::falls_enough;
 use super::engine::{self, Method, Outcome, Proposal};
@@ -21,6 +22,7 @@ use super::optimizer::{Optimizer, OptimizerState};
 use super::origin::with_origin;
 use super::report::StepReport;
 use super::saved;
+use super::state::{StateTensor, Stateful};
 use crate::error::{Error, Result};
 use crate::gpu::Recorder;
 use crate::objective::{Curved, Parts};
@@ -59,6 +61,7 @@ pub struct LowRankSaddleFreeNewton {
     lengths: [f64; 2],
     /// Those of a step that is not decided yet, where they were measured anew.
     next: Option<[f64; 2]>,
+    course: Course,
     memory: Option<Memory>,
     caches: Caches,
 }
@@ -87,6 +90,7 @@ impl LowRankSaddleFreeNewton {
             damping,
             memory: None,
             next: None,
+            course: Course::default(),
             caches: Caches::default(),
         })
     }
@@ -170,11 +174,20 @@ impl LowRankSaddleFreeNewton {
 
     /// Settings of the base optimizer for the next step.
     fn settings(&self) -> Option<[f32; 8]> {
+        let factor = self.course.factor();
         match &self.options.base {
             Base::Gradient => None,
-            Base::Sgd(options) => Some(options.settings()),
-            Base::Adam(options) => Some(options.settings(self.steps as i32 + 1)),
+            Base::Sgd(options) => Some(options.settings(factor)),
+            Base::Adam(options) => Some(options.settings(self.steps as i32 + 1, factor)),
         }
+    }
+
+    /// The step lengths of the next step, with the factor of the schedule.
+    fn lengths(&self) -> [f64; 2] {
+        let factor = self.course.factor();
+        self.next
+            .unwrap_or(self.lengths)
+            .map(|length| factor * length)
     }
 }
 
@@ -201,6 +214,10 @@ fn cut_parts<O: Parts + ?Sized>(
 }
 
 impl<O: Curved + ?Sized> Method<O> for Step<'_, O> {
+    fn run(&mut self) -> &mut Course {
+        &mut self.method.course
+    }
+
     fn propose(&mut self, objective: &mut O, theta: &Vector, _: &O::Batch) -> Result<Proposal> {
         let method = &mut *self.method;
         let mut memory = match method.memory.take() {
@@ -248,6 +265,40 @@ impl<O: Curved + ?Sized> Method<O> for Step<'_, O> {
     }
 }
 
+impl Stateful for LowRankSaddleFreeNewton {
+    fn course(&self) -> &Course {
+        &self.course
+    }
+
+    fn course_mut(&mut self) -> &mut Course {
+        &mut self.course
+    }
+
+    fn scalars(&self) -> Vec<(String, f64)> {
+        let mut scalars = vec![
+            ("steps".into(), self.steps as f64),
+            ("damping".into(), self.damping),
+            ("step_length".into(), self.lengths[0]),
+            ("step_length_beyond".into(), self.lengths[1]),
+        ];
+        let folds = self.memory.iter().flat_map(|memory| &memory.folds);
+        for (number, fold) in folds.enumerate() {
+            scalars.extend(fold.spectrum.scalars(&prefix(number)));
+        }
+        scalars
+    }
+
+    fn tensors(&self) -> Vec<StateTensor> {
+        let Some(memory) = &self.memory else {
+            return Vec::new();
+        };
+        let folds = memory.folds.iter().enumerate();
+        let bases = folds.map(|(number, fold)| fold.spectrum.tensor(&prefix(number)));
+        let base = memory.base.iter().flat_map(|base| base.moments.tensors());
+        bases.chain(base).collect()
+    }
+}
+
 impl<O: Parts + ?Sized> Optimizer<O> for LowRankSaddleFreeNewton {
     fn name(&self) -> &'static str {
         match (self.options.rule, self.options.curvature_batch) {
@@ -291,28 +342,6 @@ impl<O: Parts + ?Sized> Optimizer<O> for LowRankSaddleFreeNewton {
         engine::step(&mut step, objective, theta, batch)
     }
 
-    fn state(&self, objective: &O) -> Result<OptimizerState> {
-        let mut state = OptimizerState {
-            scalars: vec![
-                ("steps".into(), self.steps as f64),
-                ("damping".into(), self.damping),
-                ("step_length".into(), self.lengths[0]),
-                ("step_length_beyond".into(), self.lengths[1]),
-            ],
-            vectors: vec![],
-        };
-        if let Some(memory) = &self.memory {
-            for (number, fold) in memory.folds.iter().enumerate() {
-                let (gpu, of) = (objective.gpu(), prefix(number));
-                fold.spectrum.save(gpu, &of, &mut state)?;
-            }
-            if let Some(base) = &memory.base {
-                base.moments.save(objective.gpu(), &mut state)?;
-            }
-        }
-        Ok(state)
-    }
-
     fn restore(&mut self, objective: &O, state: &OptimizerState) -> Result<()> {
         let known = ["steps", "damping", "step_length", "step_length_beyond"];
         let mut scalars = known.to_vec();
@@ -340,6 +369,7 @@ impl<O: Parts + ?Sized> Optimizer<O> for LowRankSaddleFreeNewton {
                 base.moments.restore(gpu, state)?;
             }
         }
+        self.course = self.course.restored(gpu, objective.layout(), state)?;
         self.caches = Caches::default();
         (self.steps, self.damping, self.lengths) = (steps, damping, lengths);
         self.memory = Some(memory);

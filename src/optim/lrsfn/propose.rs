@@ -14,7 +14,7 @@ use crate::optim::engine::Proposal;
 use crate::optim::first_order::{Moments, missing};
 use crate::optim::judge::{Candidate, Judges};
 use crate::optim::report::StepReport;
-use crate::optim::work::Work;
+use crate::optim::work::{Work, flops};
 use crate::recent::Recent;
 use crate::vector::Vector;
 
@@ -88,21 +88,19 @@ impl LowRankSaddleFreeNewton {
         };
         if let (Err(Error::NotFinite { .. }), true) = (&prepared, self.adapts()) {
             let (base, square) = self.at_theta(memory, objective, theta, cast, &mut work)?;
-            report.work = work.in_examples();
-            return Ok(Proposal::overflow(base, square, report));
+            return Ok(Proposal::overflow(base, square, work.in_report(report)));
         }
         prepared?;
         if let Some(base) = &mut memory.base {
             base.undo.begin(&gpu)?;
         }
-        let lengths = self.next.unwrap_or(self.lengths);
+        let lengths = self.lengths();
         let Judged {
             base,
             candidate,
             projections,
             moved,
         } = self.judged(memory, objective, theta, cast, damping, &mut work)?;
-        report.work = work.in_examples();
         let used = &memory.folds[..cast.folds.len()];
         // Where others judge, their gradient may be finite and that of those who step not.
         let slopes = projections.iter().flatten();
@@ -137,7 +135,7 @@ impl LowRankSaddleFreeNewton {
             // Nothing moves where there is no gradient, and nothing is learnt about the model.
             stationary: moved && candidate.square == 0.0,
             remember: None,
-            report,
+            report: work.in_report(report),
         })
     }
 
@@ -195,8 +193,10 @@ impl LowRankSaddleFreeNewton {
         };
         let loaded = objective.load(slot, batch)?;
         let quadratic = objective.quadratic(theta, &loaded, request)?;
-        work.gradients(1, loaded.examples);
-        work.products(steps, loaded.examples);
+        let (rank, elements) = (fold.spectrum.basis.rank(), objective.layout().len());
+        work.gradient(&quadratic.cost, &loaded);
+        work.products(steps, &quadratic.cost, &loaded);
+        work.vectors(flops::lanczos(steps, elements) + flops::sandwich(steps, rank, elements));
         let gpu = objective.gpu();
         let damping = self.current_damping(std::slice::from_ref(fold));
         let known = |probe: &StepProbe| Arc::ptr_eq(&probe.quadratic, &quadratic);
@@ -242,7 +242,7 @@ impl LowRankSaddleFreeNewton {
         if let (Some(base), Some(settings)) = (&memory.base, &settings) {
             base.moments.upload(&gpu, settings)?;
         }
-        let lengths = self.next.unwrap_or(self.lengths);
+        let lengths = self.lengths();
         let share = 1.0 / cast.folds.len() as f64;
         let slot = cast.slot_of_steps();
         let Caches { makers, judges, .. } = &mut self.caches;
@@ -251,7 +251,10 @@ impl LowRankSaddleFreeNewton {
             let loaded = objective.load(slot, steps)?;
             let gradient = objective.gradient(theta, &loaded)?;
             memory.upload_weights(&gpu, number, lengths, damping, share)?;
-            work.gradients(1, loaded.examples);
+            work.gradient(&gradient.cost, &loaded);
+            // Into the captured space and out of it, twice.
+            let rank = memory.folds[number].spectrum.basis.rank();
+            work.vectors(2.0 * flops::low_rank(1, rank, objective.layout().len()));
             let maker = Self::maker(makers, memory, &gpu, &gradient, number)?;
             if cast.judge.is_some() {
                 // Submitted before the next examples are loaded into the same slot.
@@ -261,13 +264,14 @@ impl LowRankSaddleFreeNewton {
         }
         if let Some(judge) = cast.judge {
             let loaded = objective.load(Slot::new(Role::Acceptance, 0), judge)?;
-            work.gradients(1, loaded.examples);
-            judging = Some((loaded, objective.gradient(theta, &loaded)?, 0));
+            let gradient = objective.gradient(theta, &loaded)?;
+            work.gradient(&gradient.cost, &loaded);
+            judging = Some((loaded, gradient, 0));
         }
         let (loaded, gradient, number) = judging.ok_or_else(|| missing("batch"))?;
-        work.losses(1, loaded.examples);
-        work.changes(1, loaded.examples);
         let apart = judges.of(objective, [theta, &memory.trial], &loaded)?;
+        work.losses(1, &apart.judge.cost(), &loaded);
+        work.changes(1, &apart.judge.cost(), &loaded);
         let judge = &mut apart.judge;
         judge.begin();
         judge.prepare(&gpu, &[(memory.step(cast.folds.len()), 1.0)])?;
@@ -321,11 +325,11 @@ impl LowRankSaddleFreeNewton {
         };
         let batch = batch.ok_or_else(|| missing("batch"))?;
         let loaded = objective.load(slot, batch)?;
-        work.gradients(1, loaded.examples);
-        work.losses(1, loaded.examples);
-        work.changes(1, loaded.examples);
         let vectors = [theta, &memory.trial];
         let apart = self.caches.judges.of(objective, vectors, &loaded)?;
+        work.gradient(&apart.gradient.cost, &loaded);
+        work.losses(1, &apart.judge.cost(), &loaded);
+        work.changes(1, &apart.judge.cost(), &loaded);
         gpu.submit(|recorder| recorder.replay(&apart.gradient.run))?;
         apart.judge.begin();
         let still = apart.judge.evaluate(&gpu, &[(memory.still(), 0.0)])?;

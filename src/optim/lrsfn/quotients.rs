@@ -9,7 +9,7 @@ use crate::kernels::blocks::{InnerProducts, Rows};
 use crate::linalg::Basis;
 use crate::objective::{BlockProduct, Curvature, Curved, Quadratic, QuadraticRequest, Slot};
 use crate::optim::first_order::missing;
-use crate::optim::work::Work;
+use crate::optim::work::{Work, flops};
 use crate::recent::Recent;
 use crate::vector::Vector;
 
@@ -75,8 +75,10 @@ impl Quotients {
             })?;
             // Submitted before the next batch is loaded into the same slot.
             gpu.submit(|recorder| recorder.replay(&probe.run))?;
-            work.gradients(1, loaded.examples);
-            work.products(basis.rank(), loaded.examples);
+            let (cost, rank) = (quadratic.cost, basis.rank());
+            work.gradient(&cost, &loaded);
+            work.block_products(rank, rank, &cost, &loaded);
+            work.vectors(flops::block(rank, rank, objective.layout().len()));
             probes.push(Arc::clone(probe));
         }
         let reads: Vec<&Slice> = probes

@@ -13,8 +13,9 @@ use crate::linalg::{
 use crate::objective::{Curved, Quadratic, QuadraticRequest, Slot};
 use crate::optim::optimizer::OptimizerState;
 use crate::optim::saved;
+use crate::optim::state::StateTensor;
 use crate::optim::undo::Undo;
-use crate::optim::work::Work;
+use crate::optim::work::{Work, flops};
 use crate::recent::Recent;
 use crate::vector::{Layout, Vector};
 
@@ -160,9 +161,19 @@ impl Spectrum {
         }
         // The linearization is a gradient, too.
         let mut work = Work::default();
-        work.gradients(1, loaded.examples);
-        work.products(found.products, loaded.examples);
+        let (cost, elements) = (quadratic.cost, objective.layout().len());
+        work.gradient(&cost, &loaded);
+        work.block_products(found.products, request.block, &cost, &loaded);
+        let rank = options.eigen.rank;
+        work.vectors(if growing {
+            flops::range_finder(found.products, rank, elements)
+        } else {
+            flops::randomized(request.block, found.passes, elements)
+        });
         let averages = solver.weights.is_some();
+        if averages {
+            work.vectors(flops::low_rank(found.products, rank, elements));
+        }
         let mut batches: Vec<&O::Batch> = held_out.into_iter().collect();
         if averages && held_out.is_some() {
             batches.push(batch);
@@ -205,27 +216,26 @@ impl Spectrum {
         Ok(work)
     }
 
-    /// Adds what must be remembered, under names that begin with `of`.
-    pub(super) fn save(&self, gpu: &Gpu, of: &str, state: &mut OptimizerState) -> Result<()> {
-        let scalars = [
-            ("refreshes", f64::from(self.known.refreshes)),
-            ("drawn", f64::from(self.known.drawn)),
-            ("least", self.known.least),
+    /// The numbers that must be remembered, under names that begin with `of`.
+    pub(super) fn scalars(&self, of: &str) -> Vec<(String, f64)> {
+        let known = &self.known;
+        let counts = [
+            ("refreshes", f64::from(known.refreshes)),
+            ("drawn", f64::from(known.drawn)),
+            ("least", known.least),
         ];
-        for (name, value) in scalars {
-            state.scalars.push((format!("{of}{name}"), value));
-        }
-        // Vectors that are not in use start the next computation, too.
-        for (i, vector) in self.basis.read(gpu)?.into_iter().enumerate() {
-            state.vectors.push((format!("{of}eigenvector {i}"), vector));
-        }
-        for (i, value) in self.known.values.iter().enumerate() {
-            state.scalars.push((format!("{of}eigenvalue {i}"), *value));
-        }
-        for (i, noise) in self.known.noise.iter().enumerate() {
-            state.scalars.push((format!("{of}noise {i}"), *noise));
-        }
-        Ok(())
+        let lists = [("eigenvalue", &known.values), ("noise", &known.noise)];
+        let counts = counts.map(|(name, value)| (format!("{of}{name}"), value));
+        let lists = lists.into_iter().flat_map(|(name, list)| {
+            let each = list.iter().enumerate();
+            each.map(move |(i, value)| (format!("{of}{name} {i}"), *value))
+        });
+        counts.into_iter().chain(lists).collect()
+    }
+
+    /// The vectors: those that are not in use start the next computation, too.
+    pub(super) fn tensor(&self, of: &str) -> StateTensor {
+        StateTensor::basis(format!("{of}eigenvector"), &self.basis, self.basis.rank())
     }
 
     /// Takes up what was saved under names that begin with `of`.
@@ -238,11 +248,7 @@ impl Spectrum {
             values: self.list(state, &of_name("eigenvalue"), -f64::MAX)?,
             noise: self.list(state, &of_name("noise"), 0.0)?,
         };
-        let layout = self.basis.layout();
-        let vectors = (0..self.basis.rank())
-            .map(|i| saved::vector(state, &format!("{of}eigenvector {i}"), layout))
-            .collect::<Result<Vec<_>>>()?;
-        self.basis.write(gpu, &vectors)?;
+        self.tensor(of).restore(gpu, state)?;
         self.known = known;
         Ok(())
     }

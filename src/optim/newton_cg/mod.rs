@@ -7,11 +7,13 @@ mod workspace;
 
 use std::sync::Arc;
 
+use nystrom::NystromMemory;
 use options::RADII;
 pub use options::{NewtonCgOptions, Preconditioner};
 use trust_region::{accepts, next_radius};
 use workspace::{Beginning, ENDS, Known, Memory, Workspace};
 
+use super::course::Course;
 use super::damping::LARGEST;
 use super::decision::Ratio;
 use super::engine::{self, Method, Outcome, Proposal};
@@ -19,7 +21,8 @@ use super::first_order::missing;
 use super::judge::Candidate;
 use super::optimizer::{Optimizer, OptimizerState};
 use super::report::StepReport;
-use super::work::Work;
+use super::state::{StateTensor, Stateful};
+use super::work::{Work, flops};
 use super::{not_finite, saved};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recorder};
@@ -46,6 +49,7 @@ pub struct NewtonCg {
     radius: f64,
     has_previous: bool,
     steps: usize,
+    course: Course,
     memory: Option<Memory>,
     workspaces: Recent<Workspace>,
 }
@@ -64,6 +68,7 @@ impl NewtonCg {
             radius,
             has_previous: false,
             steps: 0,
+            course: Course::default(),
             memory: None,
             workspaces: Recent::default(),
         })
@@ -96,6 +101,7 @@ impl Workspace {
         gpu: &Gpu,
         report: &CgReport,
         known: &Known,
+        factor: f64,
     ) -> Result<(Choice, usize)> {
         let model = |iteration: usize| report.model.get(iteration).copied().unwrap_or(0.0);
         let solution = self.iterates.solution.clone();
@@ -112,7 +118,7 @@ impl Workspace {
                     if fresh.is_empty() {
                         let more = &list[position..list.len().min(position + ENDS)];
                         let vectors: Vec<Vector> = more.iter().map(|(v, _, _)| v.clone()).collect();
-                        fresh = self.evaluate(gpu, &vectors)?;
+                        fresh = self.evaluate(gpu, &vectors, factor)?;
                         fresh.reverse();
                         losses += more.len();
                     }
@@ -137,6 +143,10 @@ impl Workspace {
 }
 
 impl<O: Curved + ?Sized> Method<O> for NewtonCg {
+    fn run(&mut self) -> &mut Course {
+        &mut self.course
+    }
+
     fn propose(&mut self, objective: &mut O, theta: &Vector, batch: &O::Batch) -> Result<Proposal> {
         ConjugateGradients::check(objective.gpu())?;
         let (options, trusts) = (&self.options, self.options.curvature == Curvature::Hessian);
@@ -165,7 +175,12 @@ impl<O: Curved + ?Sized> Method<O> for NewtonCg {
         })?;
         let gpu = objective.gpu().clone();
         let mut work = Work::default();
-        work.gradients(1, loaded.examples);
+        let (cost, elements) = (quadratic.cost, objective.layout().len());
+        if fisher_diagonal {
+            work.gradient_and_fisher_diagonal(&cost, &loaded);
+        } else {
+            work.gradient(&cost, &loaded);
+        }
         let mut report = StepReport {
             damping: (!trusts).then_some(self.damping),
             radius: trusts.then_some(self.radius),
@@ -177,16 +192,18 @@ impl<O: Curved + ?Sized> Method<O> for NewtonCg {
                 return Err(missing("variables"));
             };
             if self.steps.is_multiple_of(refresh) || nystrom.values.is_empty() {
-                work.gradients(1, loaded.examples);
-                work.products(rank, loaded.examples);
+                work.gradient(&cost, &loaded);
+                work.block_products(rank, rank, &cost, &loaded);
+                work.vectors(flops::nystrom(rank, elements));
                 nystrom.begin(&gpu)?;
                 match variables.approximate(&quadratic.linearize, nystrom) {
                     Err(Error::NotFinite { .. }) => {
                         let (base, square) = workspace.at_theta(&gpu, memory)?;
-                        work.losses(1, loaded.examples);
-                        work.changes(1, loaded.examples);
-                        report.work = work.in_examples();
-                        return Ok(Proposal::overflow(base, square, report));
+                        work.gradient(&cost, &loaded);
+                        let of_losses = workspace.judge.cost();
+                        work.losses(1, &of_losses, &loaded);
+                        work.changes(1, &of_losses, &loaded);
+                        return Ok(Proposal::overflow(base, square, work.in_report(report)));
                     }
                     other => other?,
                 }
@@ -196,12 +213,14 @@ impl<O: Curved + ?Sized> Method<O> for NewtonCg {
             damping: report.damping,
             radius: report.radius,
             warm: self.has_previous,
+            factor: self.course.factor(),
         };
         let (cg, known) = workspace.solve(&gpu, memory, options, &begin)?;
-        work.products(cg.products, loaded.examples);
-        work.fisher_diagonals(usize::from(fisher_diagonal), loaded.examples);
-        work.losses(1, loaded.examples);
-        work.changes(known.candidates.len(), loaded.examples);
+        let of_losses = workspace.judge.cost();
+        work.products(cg.products, &cost, &loaded);
+        work.vectors(workspace.vector_work(&cg, options, elements));
+        work.losses(1, &of_losses, &loaded);
+        work.changes(known.candidates.len(), &of_losses, &loaded);
         report.cg_iterations = Some(cg.iterations);
         report.cg_stop = Some(cg.stop);
         let base = known.base;
@@ -212,11 +231,10 @@ impl<O: Curved + ?Sized> Method<O> for NewtonCg {
             return Err(not_finite::gradient());
         }
         if cg.stop == Stop::NotFinite && cg.iterations == 0 {
-            report.work = work.in_examples();
             let square = cg.gradient_norm * cg.gradient_norm;
-            return Ok(Proposal::overflow(base, square, report));
+            return Ok(Proposal::overflow(base, square, work.in_report(report)));
         }
-        let (choice, more) = workspace.backtrack(&gpu, &cg, &known)?;
+        let (choice, more) = workspace.backtrack(&gpu, &cg, &known, begin.factor)?;
         let mut losses = more;
         let Choice {
             vector,
@@ -224,21 +242,23 @@ impl<O: Curved + ?Sized> Method<O> for NewtonCg {
             model,
             at: first,
         } = choice;
-        // With no gradient there is no step, and nothing is learnt about the model.
-        let stationary = cg.gradient_norm == 0.0 || (cg.iterations == 0 && first.square == 0.0);
+        // With no gradient there is no step, and nothing is learnt about the model; nor where the schedule has come to zero.
+        let still = cg.iterations == 0 && first.square == 0.0;
+        let stationary = cg.gradient_norm == 0.0 || still || begin.factor == 0.0;
         let chosen = if stationary {
             None
         } else if trusts {
-            Some((1.0, first))
+            Some((begin.factor, first))
         } else {
-            let found = workspace
-                .judge
-                .search(&gpu, (&vector, first), options.search())?;
+            let found =
+                workspace
+                    .judge
+                    .search(&gpu, (&vector, begin.factor, first), options.search())?;
             losses += found.1;
             found.0
         };
-        work.changes(losses, loaded.examples);
-        let (factor, at) = chosen.unwrap_or((1.0, first));
+        work.changes(losses, &of_losses, &loaded);
+        let (factor, at) = chosen.unwrap_or((begin.factor, first));
         // q(a d) without damping: the damped model value gives d.(C + damping) d = 2 (model - g.d).
         let shift = if trusts { 0.0 } else { self.damping };
         let curvature = 2.0 * (model - at.slope) - shift * at.square;
@@ -246,7 +266,6 @@ impl<O: Curved + ?Sized> Method<O> for NewtonCg {
             None => None,
             Some(_) => Some(workspace.judge.prepare_move(&gpu, &vector, factor)?),
         };
-        report.work = work.in_examples();
         Ok(Proposal {
             base,
             at,
@@ -255,11 +274,11 @@ impl<O: Curved + ?Sized> Method<O> for NewtonCg {
             promised: factor * at.slope + 0.5 * factor * factor * curvature,
             stationary,
             remember: Some(Arc::clone(&workspace.remember)),
-            report: StepReport {
+            report: work.in_report(StepReport {
                 step_length: chosen.map(|_| factor),
                 backtracked_to: chosen.and(from),
                 ..report
-            },
+            }),
         })
     }
 
@@ -308,6 +327,40 @@ impl NewtonCg {
     }
 }
 
+impl Stateful for NewtonCg {
+    fn course(&self) -> &Course {
+        &self.course
+    }
+
+    fn course_mut(&mut self) -> &mut Course {
+        &mut self.course
+    }
+
+    fn scalars(&self) -> Vec<(String, f64)> {
+        let has_previous = f64::from(u8::from(self.has_previous));
+        let mut scalars = vec![
+            ("steps".into(), self.steps as f64),
+            ("damping".into(), self.damping),
+            ("radius".into(), self.radius),
+            ("has_previous".into(), has_previous),
+        ];
+        if let Some(nystrom) = self.memory.as_ref().and_then(|m| m.nystrom.as_ref()) {
+            scalars.extend(nystrom.scalars());
+        }
+        scalars
+    }
+
+    fn tensors(&self) -> Vec<StateTensor> {
+        let Some(memory) = &self.memory else {
+            return Vec::new();
+        };
+        let previous = self.has_previous.then_some(&memory.previous);
+        let previous = previous.map(|vector| StateTensor::vector("previous", vector));
+        let nystrom = memory.nystrom.as_ref().map(NystromMemory::tensor);
+        previous.into_iter().chain(nystrom).collect()
+    }
+}
+
 impl<O: Curved + ?Sized> Optimizer<O> for NewtonCg {
     fn name(&self) -> &'static str {
         match self.options.preconditioner {
@@ -327,26 +380,6 @@ impl<O: Curved + ?Sized> Optimizer<O> for NewtonCg {
         batch: &O::Batch,
     ) -> Result<StepReport> {
         engine::step(self, objective, theta, batch)
-    }
-
-    fn state(&self, objective: &O) -> Result<OptimizerState> {
-        let mut scalars = vec![
-            ("steps".into(), self.steps as f64),
-            ("damping".into(), self.damping),
-            ("radius".into(), self.radius),
-            (
-                "has_previous".into(),
-                f64::from(u8::from(self.has_previous)),
-            ),
-        ];
-        let mut vectors = Vec::new();
-        if let (true, Some(memory)) = (self.has_previous, &self.memory) {
-            vectors.push(("previous".into(), memory.previous.read(objective.gpu())?));
-        }
-        if let Some(nystrom) = self.memory.as_ref().and_then(|m| m.nystrom.as_ref()) {
-            nystrom.save(objective.gpu(), &mut scalars, &mut vectors)?;
-        }
-        Ok(OptimizerState { scalars, vectors })
     }
 
     fn restore(&mut self, objective: &O, state: &OptimizerState) -> Result<()> {
@@ -372,11 +405,14 @@ impl<O: Curved + ?Sized> Optimizer<O> for NewtonCg {
         if let Some(nystrom) = &mut memory.nystrom {
             nystrom.restore(objective.gpu(), state, steps)?;
         }
+        let course = self
+            .course
+            .restored(objective.gpu(), objective.layout(), state)?;
         // What is recorded knows the vectors of the old memory.
         self.workspaces.clear();
         self.memory = Some(memory);
         (self.damping, self.radius, self.has_previous) = (damping, radius, has_previous);
-        self.steps = steps;
+        (self.steps, self.course) = (steps, course);
         Ok(())
     }
 }

@@ -9,6 +9,7 @@ use crate::objective::Quadratic;
 use crate::optim::first_order::missing;
 use crate::optim::optimizer::OptimizerState;
 use crate::optim::saved;
+use crate::optim::state::StateTensor;
 use crate::optim::undo::Undo;
 use crate::vector::{Layout, Vector};
 
@@ -65,21 +66,22 @@ impl NystromMemory {
         self.undo.end();
     }
 
-    pub(super) fn save(
-        &self,
-        gpu: &Gpu,
-        scalars: &mut Vec<(String, f64)>,
-        vectors: &mut Vec<(String, Vec<Vec<f32>>)>,
-    ) -> Result<()> {
+    pub(super) fn scalars(&self) -> Vec<(String, f64)> {
         if self.values.is_empty() {
-            return Ok(());
+            return Vec::new();
         }
-        scalars.push(("drawn".into(), f64::from(self.drawn)));
-        for (i, (value, vector)) in self.values.iter().zip(self.basis.read(gpu)?).enumerate() {
-            scalars.push((format!("eigenvalue {i}"), *value));
-            vectors.push((format!("eigenvector {i}"), vector));
-        }
-        Ok(())
+        let drawn = ("drawn".into(), f64::from(self.drawn));
+        let values = self.values.iter().enumerate();
+        let values = values.map(|(i, value)| (format!("eigenvalue {i}"), *value));
+        std::iter::once(drawn).chain(values).collect()
+    }
+
+    pub(super) fn tensor(&self) -> StateTensor {
+        self.tensor_of(self.values.len())
+    }
+
+    fn tensor_of(&self, count: usize) -> StateTensor {
+        StateTensor::basis("eigenvector".into(), &self.basis, count)
     }
 
     pub(super) fn restore(
@@ -97,10 +99,7 @@ impl NystromMemory {
         let values = (0..self.basis.rank())
             .map(|i| saved::number(state, &format!("eigenvalue {i}"), 0.0..=f64::MAX))
             .collect::<Result<Vec<f64>>>()?;
-        let vectors = (0..values.len())
-            .map(|i| saved::vector(state, &format!("eigenvector {i}"), self.basis.layout()))
-            .collect::<Result<Vec<_>>>()?;
-        self.basis.write(gpu, &vectors)?;
+        self.tensor_of(values.len()).restore(gpu, state)?;
         (self.values, self.drawn) = (values, drawn as u32);
         Ok(())
     }

@@ -11,6 +11,7 @@ use crate::linalg::{Afterword, CgReport, ConjugateGradients, Operator, System};
 use crate::objective::{Curvature, Objective, Quadratic};
 use crate::optim::first_order::missing;
 use crate::optim::judge::{Candidate, Judge};
+use crate::optim::work::flops;
 use crate::vector::Vector;
 
 /// The last iterate and two before it usually settle how far to go back.
@@ -106,6 +107,8 @@ pub(super) struct Beginning {
     pub(super) radius: Option<f64>,
     /// Whether there is a last solution to start from.
     pub(super) warm: bool,
+    /// The schedule's factor on the direction.
+    pub(super) factor: f64,
 }
 
 /// What the solve's readback tells of the loss.
@@ -244,6 +247,7 @@ impl Workspace {
             gpu,
             iterates,
             judge,
+            factor: begin.factor,
             places: Vec::new(),
         };
         let before = |recorder: &mut Recorder<'_>| {
@@ -263,9 +267,37 @@ impl Workspace {
     }
 
     /// The losses of up to [`ENDS`] candidates.
-    pub(super) fn evaluate(&mut self, gpu: &Gpu, vectors: &[Vector]) -> Result<Vec<Candidate>> {
-        let vectors: Vec<(&Vector, f64)> = vectors.iter().map(|v| (v, 1.0)).collect();
+    pub(super) fn evaluate(
+        &mut self,
+        gpu: &Gpu,
+        vectors: &[Vector],
+        factor: f64,
+    ) -> Result<Vec<Candidate>> {
+        let vectors: Vec<(&Vector, f64)> = vectors.iter().map(|v| (v, factor)).collect();
         self.judge.evaluate(gpu, &vectors)
+    }
+
+    /// Operations of a solve and of its iterates beside products with the curvature.
+    pub(super) fn vector_work(
+        &self,
+        report: &CgReport,
+        options: &NewtonCgOptions,
+        elements: usize,
+    ) -> f64 {
+        let mut work = flops::conjugate_gradients(report.products, elements);
+        match options.preconditioner {
+            Preconditioner::None => {}
+            Preconditioner::EmpiricalFisher { .. } => {
+                work += flops::diagonal(report.products, elements);
+            }
+            Preconditioner::Nystrom { rank, .. } => {
+                // The gradient, the solution and the iterates that are kept change variables, too.
+                let vectors = 2 + self.iterates.kept.len();
+                work += flops::sandwich(report.products, rank, elements)
+                    + flops::low_rank(vectors, rank, elements);
+            }
+        }
+        work
     }
 
     /// The loss and the gradient's square at theta, where a solve could not even begin.
@@ -291,6 +323,7 @@ struct Ends<'a> {
     gpu: &'a Gpu,
     iterates: &'a Iterates,
     judge: &'a mut Judge,
+    factor: f64,
     /// Iterations that the candidates come from; none for the last.
     places: Vec<Option<usize>>,
 }
@@ -301,7 +334,7 @@ impl Afterword for Ends<'_> {
         list.extend(self.iterates.before(end).map(|(i, v)| (Some(i), v)));
         list.truncate(ENDS);
         self.places = list.iter().map(|(from, _)| *from).collect();
-        let vectors: Vec<(&Vector, f64)> = list.iter().map(|(_, v)| (*v, 1.0)).collect();
+        let vectors: Vec<(&Vector, f64)> = list.iter().map(|(_, v)| (*v, self.factor)).collect();
         self.judge.prepare(self.gpu, &vectors)
     }
 

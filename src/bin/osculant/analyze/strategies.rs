@@ -305,6 +305,7 @@ fn panels(rows: &[Row]) -> Vec<Panel> {
 
 /// Trains until the work is done, and evaluates once; none where that diverges.
 fn finish(trainer: &mut Trainer<'_>, work: f64) -> Outcome<Option<Point>> {
+    trainer.set_total(work);
     while trainer.work() < work {
         match trainer.step() {
             Ok(_) => {}

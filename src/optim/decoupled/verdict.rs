@@ -1,0 +1,52 @@
+//! How a step of several solves is judged.
+
+use crate::error::Result;
+use crate::gpu::{Gpu, Recording, Slice};
+use crate::optim::first_order::missing;
+use crate::optim::judge::{Candidate, Judge};
+use crate::vector::Vector;
+
+/// What those who judge say of a step.
+pub(super) struct Verdict {
+    /// The loss before.
+    pub(super) base: f64,
+    pub(super) step: Candidate,
+    /// What the solves promised, with the steps' own slopes and squares: see [`Memory::products`](super::solve::Memory::products).
+    pub(super) products: Vec<f32>,
+}
+
+impl Verdict {
+    pub(super) fn new(judge: &mut Judge, mut read: Vec<Vec<f32>>) -> Result<Self> {
+        let products = read.pop().ok_or_else(|| missing("products of steps"))?;
+        let (base, found) = judge.results(&read)?;
+        let step = found.first().copied();
+        Ok(Self {
+            base,
+            step: step.ok_or_else(|| missing("candidate"))?,
+            products,
+        })
+    }
+
+    /// The verdict of a judge after what must run before.
+    pub(super) fn of(
+        judge: &mut Judge,
+        gpu: &Gpu,
+        before: &Recording,
+        (step, factor): (&Vector, f64),
+        products: &Slice,
+    ) -> Result<Self> {
+        judge.begin();
+        judge.prepare(gpu, &[(step, factor)])?;
+        let mut reads = judge.reads().to_vec();
+        reads.push(products);
+        let read = gpu.submit_and_read(
+            |recorder| {
+                recorder.replay(before);
+                judge.record(recorder);
+                Ok(())
+            },
+            &reads,
+        )?;
+        Self::new(judge, read)
+    }
+}

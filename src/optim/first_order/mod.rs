@@ -1,0 +1,302 @@
+//! Baselines: SGD with momentum, Adam and AdamW.
+
+mod moments;
+mod options;
+
+use std::sync::Arc;
+
+pub(super) use moments::{Moments, remembered};
+pub use options::{AdamOptions, SgdOptions};
+
+use super::course::Course;
+use super::engine::Clock;
+use super::optimizer::{Optimizer, OptimizerState};
+use super::report::StepReport;
+use super::saved;
+use super::state::{StateTensor, Stateful};
+use super::work::Work;
+use crate::error::{Error, Result};
+use crate::gpu::Recording;
+use crate::kernels::vector::FirstOrderMethod;
+use crate::objective::{Gradient, Objective, Slot};
+use crate::recent::Recent;
+use crate::vector::Vector;
+
+/// Buffers of a first-order method, made at the first step.
+struct Memory {
+    moments: Moments,
+    /// Kernels of a whole step, for each gradient seen.
+    steps: Recent<Step>,
+}
+
+/// The kernels of a step: what is read before it is taken, and what takes it.
+struct Step {
+    gradient: Arc<Gradient>,
+    theta: Vector,
+    measure: Recording,
+    take: Recording,
+}
+
+/// What SGD and Adam have in common: moments, and a step without a wait in the middle.
+struct FirstOrder {
+    method: FirstOrderMethod,
+    memory: Option<Memory>,
+    steps: i32,
+    course: Course,
+}
+
+impl FirstOrder {
+    fn new(method: FirstOrderMethod) -> Self {
+        Self {
+            method,
+            memory: None,
+            steps: 0,
+            course: Course::default(),
+        }
+    }
+
+    fn step<O: Objective + ?Sized>(
+        &mut self,
+        objective: &mut O,
+        theta: &Vector,
+        batch: &O::Batch,
+        settings: [f32; 8],
+    ) -> Result<StepReport> {
+        let gpu = objective.gpu().clone();
+        let clock = Clock::start(&gpu);
+        let loaded = objective.load(Slot::default(), batch)?;
+        let gradient = objective.gradient(theta, &loaded)?;
+        let memory = memory(&mut self.memory, self.method, objective)?;
+        let course = &mut self.course;
+        let moments = &memory.moments;
+        let known = |s: &Step| Arc::ptr_eq(&s.gradient, &gradient) && s.theta.is_same(theta);
+        let step = memory.steps.find_or(known, 0, || {
+            let mut measure = gradient.run.clone();
+            moments.record_sums(&gpu, &mut measure, &gradient.gradient, &gradient.value)?;
+            let mut take = Recording::new();
+            moments.record_step(&gpu, &mut take, theta, &gradient.gradient)?;
+            Ok::<_, Error>(Step {
+                gradient: Arc::clone(&gradient),
+                theta: theta.clone(),
+                measure,
+                take,
+            })
+        })?;
+        moments.upload(&gpu, &settings)?;
+        let read = gpu.submit_and_read(
+            |recorder| {
+                recorder.replay(&step.measure);
+                Ok(())
+            },
+            &[moments.reads()],
+        )?;
+        let sums = Moments::sums(&read[0]);
+        let (loss, square) = (f64::from(Moments::loss(&read[0])), f64::from(sums[1]));
+        if !loss.is_finite() || !moments.moves(&settings, sums) {
+            return Err(Error::NotFinite {
+                what: if !loss.is_finite() {
+                    "the loss".into()
+                } else if !square.is_finite() {
+                    "the gradient".into()
+                } else {
+                    "the step".into()
+                },
+                advice: "Use a smaller learning rate, or check the data.",
+            });
+        }
+        let average = course.prepare(&gpu, theta)?;
+        // The last thing that may fail: where it does, nothing has moved.
+        gpu.submit(|recorder| {
+            recorder.replay(&step.take);
+            if let Some(average) = &average {
+                recorder.replay(average);
+            }
+        })?;
+        self.steps += 1;
+        self.course.advance(true);
+        let mut work = Work::default();
+        work.gradient(&gradient.cost, &loaded);
+        let report = StepReport {
+            loss_before: loss,
+            gradient_norm: square.sqrt(),
+            accepted: true,
+            ..StepReport::default()
+        };
+        Ok(clock.stop(&gpu, work.in_report(report)))
+    }
+
+    fn scalars(&self) -> Vec<(String, f64)> {
+        vec![("steps".into(), f64::from(self.steps))]
+    }
+
+    fn tensors(&self) -> Vec<StateTensor> {
+        let memory = self.memory.as_ref();
+        memory.map_or(Vec::new(), |memory| memory.moments.tensors())
+    }
+
+    fn restore<O: Objective + ?Sized>(
+        &mut self,
+        objective: &O,
+        state: &OptimizerState,
+    ) -> Result<()> {
+        saved::only(state, &["steps"], remembered(self.method))?;
+        let steps = saved::count(state, "steps")?;
+        let gpu = objective.gpu().clone();
+        let course = self.course.restored(&gpu, objective.layout(), state)?;
+        if steps > 0 {
+            memory(&mut self.memory, self.method, objective)?
+                .moments
+                .restore(&gpu, state)?;
+        } else {
+            // A beginning: moments are zero again.
+            self.memory = None;
+        }
+        (self.steps, self.course) = (steps as i32, course);
+        Ok(())
+    }
+}
+
+/// The buffers, which are made at the first step.
+fn memory<'m, O: Objective + ?Sized>(
+    memory: &'m mut Option<Memory>,
+    method: FirstOrderMethod,
+    objective: &O,
+) -> Result<&'m mut Memory> {
+    let known = match memory.take() {
+        Some(known) => known,
+        None => Memory {
+            moments: Moments::new(objective.gpu(), objective.layout(), method)?,
+            steps: Recent::default(),
+        },
+    };
+    Ok(memory.insert(known))
+}
+
+pub(super) fn missing(name: &str) -> Error {
+    Error::Data {
+        what: "optimizer state".into(),
+        message: format!("it has no '{name}'; it was saved by another optimizer"),
+    }
+}
+
+/// Stochastic gradient descent with momentum (Polyak 1964, Nesterov 1983):
+/// `m <- momentum m + g`, `theta <- theta - learning_rate m`.
+pub struct Sgd {
+    options: SgdOptions,
+    inner: FirstOrder,
+}
+
+impl Sgd {
+    /// With these options.
+    ///
+    /// # Errors
+    /// [`Error::Option`] naming the option and its range.
+    pub fn new(options: SgdOptions) -> Result<Self> {
+        options.validate()?;
+        Ok(Self {
+            options,
+            inner: FirstOrder::new(FirstOrderMethod::Sgd),
+        })
+    }
+}
+
+impl Stateful for Sgd {
+    fn course(&self) -> &Course {
+        &self.inner.course
+    }
+
+    fn course_mut(&mut self) -> &mut Course {
+        &mut self.inner.course
+    }
+
+    fn scalars(&self) -> Vec<(String, f64)> {
+        self.inner.scalars()
+    }
+
+    fn tensors(&self) -> Vec<StateTensor> {
+        self.inner.tensors()
+    }
+}
+
+impl<O: Objective + ?Sized> Optimizer<O> for Sgd {
+    fn name(&self) -> &'static str {
+        "sgd"
+    }
+
+    fn attempt(
+        &mut self,
+        objective: &mut O,
+        theta: &Vector,
+        batch: &O::Batch,
+    ) -> Result<StepReport> {
+        let settings = self.options.settings(self.inner.course.factor());
+        self.inner.step(objective, theta, batch, settings)
+    }
+
+    fn restore(&mut self, objective: &O, state: &OptimizerState) -> Result<()> {
+        self.inner.restore(objective, state)
+    }
+}
+
+/// Adam (Kingma and Ba 2015); AdamW when there is weight decay.
+pub struct Adam {
+    options: AdamOptions,
+    inner: FirstOrder,
+}
+
+impl Adam {
+    /// With these options.
+    ///
+    /// # Errors
+    /// [`Error::Option`] naming the option and its range.
+    pub fn new(options: AdamOptions) -> Result<Self> {
+        options.validate()?;
+        Ok(Self {
+            options,
+            inner: FirstOrder::new(FirstOrderMethod::Adam),
+        })
+    }
+}
+
+impl Stateful for Adam {
+    fn course(&self) -> &Course {
+        &self.inner.course
+    }
+
+    fn course_mut(&mut self) -> &mut Course {
+        &mut self.inner.course
+    }
+
+    fn scalars(&self) -> Vec<(String, f64)> {
+        self.inner.scalars()
+    }
+
+    fn tensors(&self) -> Vec<StateTensor> {
+        self.inner.tensors()
+    }
+}
+
+impl<O: Objective + ?Sized> Optimizer<O> for Adam {
+    fn name(&self) -> &'static str {
+        if self.options.weight_decay > 0.0 {
+            "adamw"
+        } else {
+            "adam"
+        }
+    }
+
+    fn attempt(
+        &mut self,
+        objective: &mut O,
+        theta: &Vector,
+        batch: &O::Batch,
+    ) -> Result<StepReport> {
+        let factor = self.inner.course.factor();
+        let settings = self.options.settings(self.inner.steps + 1, factor);
+        self.inner.step(objective, theta, batch, settings)
+    }
+
+    fn restore(&mut self, objective: &O, state: &OptimizerState) -> Result<()> {
+        self.inner.restore(objective, state)
+    }
+}

@@ -1,0 +1,153 @@
+//! What an optimizer carries from step to step.
+
+use super::course::Course;
+use super::optimizer::OptimizerState;
+use super::saved;
+use super::schedule::Schedule;
+use crate::error::Result;
+use crate::gpu::Gpu;
+use crate::linalg::Basis;
+use crate::vector::Vector;
+
+/// Vectors of an optimizer's state where they are, on the device.
+#[derive(Clone, Debug)]
+pub enum StateTensor {
+    /// A vector in parameter space.
+    Vector {
+        /// Its name in a state.
+        name: String,
+        /// The vector itself, not a copy.
+        vector: Vector,
+    },
+    /// The first vectors of a basis, which are `name 0`, `name 1` and so on in a state.
+    Basis {
+        /// What their names begin with.
+        name: String,
+        /// The basis itself, not a copy.
+        basis: Basis,
+        /// How many of its vectors.
+        count: usize,
+    },
+}
+
+impl StateTensor {
+    pub(super) fn vector(name: &str, vector: &Vector) -> Self {
+        Self::Vector {
+            name: name.into(),
+            vector: vector.clone(),
+        }
+    }
+
+    pub(super) fn basis(name: String, basis: &Basis, count: usize) -> Self {
+        Self::Basis {
+            name,
+            basis: basis.clone(),
+            count,
+        }
+    }
+
+    /// Copies to the host, with names.
+    ///
+    /// # Errors
+    /// Loss of the device.
+    pub fn read(&self, gpu: &Gpu) -> Result<Vec<(String, Vec<Vec<f32>>)>> {
+        Ok(match self {
+            Self::Vector { name, vector } => vec![(name.clone(), vector.read(gpu)?)],
+            Self::Basis { name, basis, count } => {
+                let vectors = basis.read(gpu)?.into_iter().take(*count).enumerate();
+                vectors.map(|(i, v)| (format!("{name} {i}"), v)).collect()
+            }
+        })
+    }
+
+    /// Writes what a state has under these names, once all of it is there and fits.
+    pub(super) fn restore(&self, gpu: &Gpu, state: &OptimizerState) -> Result<()> {
+        match self {
+            Self::Vector { name, vector } => {
+                vector.write(gpu, saved::vector(state, name, vector.layout())?)
+            }
+            Self::Basis { name, basis, count } => {
+                let vectors = (0..*count)
+                    .map(|i| saved::vector(state, &format!("{name} {i}"), basis.layout()))
+                    .collect::<Result<Vec<_>>>()?;
+                basis.write(gpu, &vectors)
+            }
+        }
+    }
+}
+
+/// What every optimizer carries from step to step, whatever it optimizes: numbers, vectors, and the [`Course`] of its run.
+///
+/// ```
+/// use osculant::optim::{Adam, AdamOptions, Schedule, Stateful};
+/// # fn main() -> osculant::Result<()> {
+/// let adam = Adam::new(AdamOptions::default())?
+///     .with_schedule(Schedule::Cosine { last: 0.0 }, 1000)?
+///     .with_averaging(0.99)?;
+/// assert_eq!(adam.course().factor(), 1.0);
+/// # Ok(())
+/// # }
+/// ```
+pub trait Stateful {
+    /// Where the run stands.
+    fn course(&self) -> &Course;
+
+    /// The same, to set a schedule or an average.
+    fn course_mut(&mut self) -> &mut Course;
+
+    /// The numbers of the method's state, by name, without those of the course.
+    fn scalars(&self) -> Vec<(String, f64)>;
+
+    /// The vectors of the method's state, where they are, without those of the course.
+    fn tensors(&self) -> Vec<StateTensor>;
+
+    /// Multiplies the length of steps by a [`Schedule`] over a run of so many steps.
+    ///
+    /// # Errors
+    /// [`Error::Option`](crate::Error::Option) for a last factor outside of 0..=1, or a run of no steps.
+    fn with_schedule(mut self, schedule: Schedule, total_steps: u64) -> Result<Self>
+    where
+        Self: Sized,
+    {
+        self.course_mut().set_schedule(schedule, total_steps)?;
+        Ok(self)
+    }
+
+    /// Keeps an average of the iterates `theta_1 .. theta_k` after the steps that were taken,
+    ///
+    /// ```text
+    /// sum_j decay^(k - j) theta_j / sum_j decay^(k - j)
+    /// ```
+    ///
+    /// with a decay in 0..=1: 1 is the mean of all (Polyak and Juditsky 1992), 0 is none. The update is part of the submission that moves
+    /// the parameters; a step that is refused or fails leaves the average as it is. In f32 the rounding errors of `k` updates add up to at
+    /// most `2 k` ulps of the largest iterate where the decay is 1, and `3 / (1 - decay)` where it is less.
+    ///
+    /// # Errors
+    /// [`Error::Option`](crate::Error::Option) for a decay outside of 0..=1.
+    fn with_averaging(mut self, decay: f64) -> Result<Self>
+    where
+        Self: Sized,
+    {
+        self.course_mut().set_averaging(decay)?;
+        Ok(self)
+    }
+
+    /// The parameters to evaluate a model with: the average of the iterates where one is kept and a step was taken, or `theta`.
+    fn evaluation_parameters<'a>(&'a self, theta: &'a Vector) -> &'a Vector {
+        self.course().average().unwrap_or(theta)
+    }
+}
+
+/// The state of an optimizer: all its numbers, and copies of all its vectors.
+pub(super) fn capture(optimizer: &(impl Stateful + ?Sized), gpu: &Gpu) -> Result<OptimizerState> {
+    let course = optimizer.course();
+    let mut state = OptimizerState {
+        scalars: [optimizer.scalars(), course.scalars()].concat(),
+        vectors: Vec::new(),
+    };
+    for tensor in optimizer.tensors().iter().chain(&course.tensors()) {
+        state.vectors.extend(tensor.read(gpu)?);
+    }
+    Ok(state)
+}
