@@ -270,7 +270,10 @@ impl Lanczos {
         let read = self.gpu.read(&reads)?;
         self.pace.measured(clock.elapsed(), self.steps.len());
         check_products(&read[2])?;
-        check_products(&read[3])?;
+        // Of a vector of length 1, whose elements are smaller than 1 by the root of their number.
+        let elements = self.vectors.layout().len() as f32;
+        let product: Vec<f32> = read[3].iter().map(|x| x * elements.sqrt()).collect();
+        check_products(&product)?;
         let start_norm = f64::from(read[1][0]).sqrt();
         let mut found = Tridiagonal {
             diagonal: Vec::new(),

@@ -164,6 +164,9 @@ fn eigenpairs(
     if yy.trace() <= 0.0 || trace <= 0.0 {
         return Ok((vec![0.0; n], DMatrix::zeros(n, 2 * n)));
     }
+    // In units of a power of two near the size of a product, so that nothing but exponents depends on the unit of the operator.
+    let unit = (yy.trace() / trace).sqrt().log2().round().exp2();
+    let (wy, yy) = (&(wy / unit), &(yy / (unit * unit)));
     let symmetric = |m: DMatrix<f64>| 0.5 * (&m + m.transpose());
     let mut shift = FIRST_SHIFT * (yy.trace() / n as f64).sqrt() / (trace / n as f64);
     for _ in 0..TRIES {
@@ -177,7 +180,7 @@ fn eigenpairs(
             let combination = eigen.eigenvectors.transpose() * inverse;
             let values: Vec<f64> = order
                 .iter()
-                .map(|&i| (eigen.eigenvalues[i] - shift).max(0.0))
+                .map(|&i| unit * (eigen.eigenvalues[i] - shift).max(0.0))
                 .collect();
             let rows = DMatrix::from_fn(n, 2 * n, |i, j| {
                 let from = order[i];
@@ -188,7 +191,7 @@ fn eigenpairs(
                 } else if j < n {
                     shift * combination[(from, j)] / length
                 } else {
-                    combination[(from, j - n)] / length
+                    combination[(from, j - n)] / (length * unit)
                 }
             });
             return Ok((values, rows));

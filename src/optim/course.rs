@@ -15,8 +15,8 @@ use crate::vector::{Layout, Vector};
 const STEPS: &str = "course_steps";
 const AVERAGED: &str = "course_averaged";
 const AVERAGE: &str = "average";
-/// The numbers among them.
-pub(super) const NAMES: [&str; 2] = [STEPS, AVERAGED];
+/// All of them.
+pub(super) const NAMES: [&str; 3] = [STEPS, AVERAGED, AVERAGE];
 
 /// How far a run has come, what that means for the length of steps, and the average of its iterates.
 ///

@@ -459,7 +459,7 @@ impl<O: Parts + ?Sized> Optimizer<O> for DebiasedSgd {
     }
 
     fn restore(&mut self, objective: &O, state: &OptimizerState) -> Result<()> {
-        saved::only(state, &[STEPS])?;
+        saved::only(state, &[STEPS], &[])?;
         let steps = saved::count(state, STEPS)?;
         let (gpu, layout) = (objective.gpu(), objective.layout());
         self.course = self.course.restored(gpu, layout, state)?;

@@ -78,20 +78,23 @@ pub(super) fn count(state: &OptimizerState, name: &str) -> Result<usize> {
     Ok(number(state, name, 0.0..=f64::from(i32::MAX))? as usize)
 }
 
-/// Checks that a state has no numbers but those of a course and those that an optimizer knows: names, or beginnings of names that end with a space. Other methods' states have
-/// others.
+/// Checks that a state has no numbers and no vectors but those of a course and those that an optimizer knows: names, or beginnings of names
+/// that end with a space. Other methods' states have others.
 ///
 /// # Errors
 /// [`Error::Data`] with the first unknown name.
-pub(super) fn only(state: &OptimizerState, known: &[&str]) -> Result<()> {
-    let knows = |name: &str| {
+pub(super) fn only(state: &OptimizerState, scalars: &[&str], vectors: &[&str]) -> Result<()> {
+    let knows = |known: &[&str], name: &str| {
         let all = known.iter().chain(&course::NAMES);
         all.into_iter()
             .any(|k| *k == name || (k.ends_with(' ') && name.starts_with(k)))
     };
-    match state.scalars.iter().find(|(name, _)| !knows(name)) {
+    let mut numbers = state.scalars.iter().map(|(name, _)| name);
+    let mut tensors = state.vectors.iter().map(|(name, _)| name);
+    let strange = numbers.find(|name| !knows(scalars, name));
+    match strange.or_else(|| tensors.find(|name| !knows(vectors, name))) {
         None => Ok(()),
-        Some((name, _)) => Err(Error::Data {
+        Some(name) => Err(Error::Data {
             what: "optimizer state".into(),
             message: format!(
                 "it has a '{name}', which this method does not know; it was saved by another optimizer"
@@ -113,8 +116,8 @@ mod tests {
         assert!(number(&state, "damping", 0.0..=2.0).is_ok_and(|d| d == 1.0));
         assert!(number(&state, "damping", 2.0..=3.0).is_err());
         assert!(number(&state, "radius", 0.0..=2.0).is_err());
-        assert!(only(&state, &["damping", "eigenvalue "]).is_ok());
-        assert!(only(&state, &["damping"]).is_err());
+        assert!(only(&state, &["damping", "eigenvalue "], &[]).is_ok());
+        assert!(only(&state, &["damping"], &[]).is_err());
         state.scalars[0].1 = f64::NAN;
         assert!(number(&state, "damping", 0.0..=2.0).is_err());
     }

@@ -17,6 +17,7 @@ use rand::RngExt;
 pub(crate) fn tests() -> Vec<GpuTest> {
     gpu_tests![
         iterates_are_those_of_f64,
+        the_progress_test_is_that_of_martens,
         preconditioned_iterates_are_those_of_f64,
         warm_iterates_are_those_of_f64,
         the_boundary_is_met_where_f64_meets_it,
@@ -203,6 +204,50 @@ fn same(
     let error = relative_error(&solve.solution()?, &expected.x);
     if error.is_nan() || error > 1e-4 {
         return Err(format!("{what}: the iterate is off by {error:.2e}").into());
+    }
+    Ok(())
+}
+
+/// `(phi(i) - phi(i - k)) / phi(i)`, the relative progress over the window `k = max(least, i / 10)`, as multiples of `k`; nothing before the window is full.
+fn progress(model: &[f64], i: usize, least: usize) -> Option<f64> {
+    let k = least.max(i / 10);
+    (i > k && model[i] < 0.0).then(|| (model[i] - model[i - k]) / model[i] / k as f64)
+}
+
+/// Solves stop at the first iteration with too little progress over Martens' window (2010, section 4.4), short and long windows alike.
+fn the_progress_test_is_that_of_martens(gpu: &Gpu) -> Outcome {
+    let mut stops = Vec::new();
+    for (n, least) in [(37, 2), (300, 3), (300, 10)] {
+        // Eigenvalues from 5e-4 to 5: hundreds of iterations would be of use.
+        let mut problem = Problem::random(n, 2);
+        for (i, d) in problem.d.iter_mut().enumerate() {
+            *d = 5.0 * 10f32.powf(-4.0 * i as f32 / n as f32);
+        }
+        let all = Solve::new(gpu, &problem, &only(70), None)?.run(0.0, None, false)?;
+        let of = |i: usize| progress(&all.model, i, least);
+        for target in [least + 2, 24, 37, 52] {
+            if target >= all.model.len() {
+                continue;
+            }
+            // A tolerance that the progress at the target falls below, and no progress before comes near.
+            let before = (0..target).filter_map(of).fold(f64::INFINITY, f64::min);
+            let Some(at) = of(target).filter(|&at| at < 0.97 * before && at > 1e-5) else {
+                continue;
+            };
+            let mut options =
+                only(70).with_progress_tolerance((at * before.min(4.0 * at)).sqrt() as f32);
+            options.min_window = least;
+            let report = Solve::new(gpu, &problem, &options, None)?.run(0.0, None, false)?;
+            if (report.stop, report.iterations) != (Stop::RelativeProgress, target) {
+                let found = (report.stop, report.iterations);
+                return Err(format!("{n}, window {least}: {found:?} instead of {target}").into());
+            }
+            stops.push(target);
+        }
+    }
+    // Windows longer than the least have been tried, too.
+    if stops.len() < 4 || !stops.iter().any(|&i| i >= 37) {
+        return Err(format!("only stops at {stops:?}").into());
     }
     Ok(())
 }

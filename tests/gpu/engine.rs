@@ -38,6 +38,10 @@ pub(crate) fn tests() -> Vec<GpuTest> {
             a_batch_that_overflows_is_refused,
         ),
         GpuTest::new(
+            "damaged_and_foreign_states_are_refused",
+            damaged_and_foreign_states_are_refused,
+        ),
+        GpuTest::new(
             "changes_of_the_loss_keep_their_digits",
             changes_of_the_loss_keep_their_digits,
         ),
@@ -343,6 +347,85 @@ fn a_refused_step_changes_the_damping(gpu: &Gpu) -> Outcome {
                 }
             }
         }
+    }
+    Ok(())
+}
+
+/// What of a state can be damaged: each number and each vector, in turn.
+fn damaged(state: &OptimizerState) -> Vec<(String, OptimizerState)> {
+    let mut all = Vec::new();
+    for at in 0..state.scalars.len() {
+        let name = state.scalars[at].0.clone();
+        let mut numbers = vec![f64::NAN, f64::INFINITY];
+        if !name.contains("eigenvalue") {
+            numbers.push(-1.0);
+        }
+        for number in numbers {
+            let mut other = state.clone();
+            other.scalars[at].1 = number;
+            all.push((format!("{name} {number}"), other));
+        }
+        if !name.contains("eigenvalue") && !name.contains("noise") {
+            let mut other = state.clone();
+            other.scalars.remove(at);
+            all.push((format!("no {name}"), other));
+        }
+    }
+    for at in 0..state.vectors.len() {
+        let name = state.vectors[at].0.clone();
+        let mut other = state.clone();
+        other.vectors[at].1[0][0] = f32::NAN;
+        all.push((format!("NaN in {name}"), other));
+        let mut other = state.clone();
+        other.vectors[at].1[0].pop();
+        all.push((format!("short {name}"), other));
+        let mut other = state.clone();
+        other.vectors[at].1.pop();
+        all.push((format!("fewer tensors of {name}"), other));
+        let mut other = state.clone();
+        other.vectors.remove(at);
+        all.push((format!("no {name}"), other));
+    }
+    all
+}
+
+fn damaged_and_foreign_states_are_refused(gpu: &Gpu) -> Outcome {
+    let model = classifier();
+    let mut objective = GraphObjective::new(gpu, model.clone())?;
+    let theta = objective.initial_parameters(1)?;
+    let batch = batch_for(&model, 24, 1);
+    let mut all = methods()?;
+    let mut states = Vec::new();
+    for (name, method) in &mut all {
+        // A method whose steps were all refused remembers as little as one that has made none.
+        let mut steps = 0;
+        while steps < 2 {
+            steps += usize::from(method.step(&mut objective, &theta, &batch)?.accepted);
+        }
+        states.push((*name, method.state(&objective)?));
+    }
+    // Those whose states say the same things.
+    let family = |name: &str| match name {
+        "newton-cg" | "hessian" | "fisher" => "newton-cg",
+        "decoupled" | "cross-fit, judged apart" => "decoupled",
+        _ if name.contains("lrsfn") && !name.contains("Adam") && !name.contains("cross") => "lrsfn",
+        _ => "",
+    };
+    for ((name, method), (_, own)) in all.iter_mut().zip(states.clone()) {
+        let mut bad = damaged(&own);
+        for (other, state) in &states {
+            if other != name && (family(name).is_empty() || family(name) != family(other)) {
+                bad.push((format!("state of {other}"), state.clone()));
+            }
+        }
+        for (what, state) in bad {
+            if method.restore(&objective, &state).is_ok() {
+                return Err(format!("{name}: {what} was taken").into());
+            }
+            assert_eq!(method.state(&objective)?, own, "{name}: {what}");
+        }
+        method.restore(&objective, &own)?;
+        assert_eq!(method.state(&objective)?, own, "{name}");
     }
     Ok(())
 }

@@ -26,6 +26,7 @@ mod models;
 mod optimizers;
 mod primitives;
 mod saddle_free_newton;
+mod units;
 mod weights;
 
 use std::process::ExitCode;
@@ -107,6 +108,7 @@ fn main() -> ExitCode {
             ("optimizers", optimizers::tests()),
             ("primitives", primitives::tests()),
             ("saddle_free_newton", saddle_free_newton::tests()),
+            ("units", units::tests()),
             ("weights", weights::tests()),
         ],
         &ON_SMALL_ADAPTERS,

@@ -450,7 +450,7 @@ impl<O: Parts + ?Sized> Optimizer<O> for DecoupledNewtonCg {
     }
 
     fn restore(&mut self, objective: &O, state: &OptimizerState) -> Result<()> {
-        saved::only(state, &["damping", "has_previous"])?;
+        saved::only(state, &["damping", "has_previous"], &["previous"])?;
         let damping = saved::number(state, "damping", 0.0..=LARGEST)?;
         let has_previous = saved::number(state, "has_previous", 0.0..=1.0)? > 0.0;
         let (gpu, layout) = (objective.gpu(), objective.layout());

@@ -5,7 +5,7 @@ mod options;
 
 use std::sync::Arc;
 
-pub(super) use moments::Moments;
+pub(super) use moments::{Moments, remembered};
 pub use options::{AdamOptions, SgdOptions};
 
 use super::course::Course;
@@ -139,7 +139,7 @@ impl FirstOrder {
         objective: &O,
         state: &OptimizerState,
     ) -> Result<()> {
-        saved::only(state, &["steps"])?;
+        saved::only(state, &["steps"], remembered(self.method))?;
         let steps = saved::count(state, "steps")?;
         let gpu = objective.gpu().clone();
         let course = self.course.restored(&gpu, objective.layout(), state)?;

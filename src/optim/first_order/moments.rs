@@ -25,6 +25,14 @@ fn reach(method: FirstOrderMethod, settings: &[f32; 8], sums: &[f32]) -> f32 {
     }
 }
 
+/// Names of what a method remembers, which no other method uses.
+pub(in crate::optim) fn remembered(method: FirstOrderMethod) -> &'static [&'static str] {
+    match method {
+        FirstOrderMethod::Sgd => &["momentum"],
+        FirstOrderMethod::Adam => &["first_moment", "second_moment"],
+    }
+}
+
 /// Moments of a first-order method, and its kernels.
 pub(in crate::optim) struct Moments {
     method: FirstOrderMethod,
@@ -110,15 +118,10 @@ impl Moments {
         sums[1].is_finite() && reach < LONGEST_STEP
     }
 
-    /// What must be remembered, under names that no other method uses.
+    /// What must be remembered.
     pub(in crate::optim) fn remembered(&self) -> Vec<(&'static str, &Vector)> {
-        match self.method {
-            FirstOrderMethod::Sgd => vec![("momentum", &self.first)],
-            FirstOrderMethod::Adam => vec![
-                ("first_moment", &self.first),
-                ("second_moment", &self.second),
-            ],
-        }
+        let names = remembered(self.method).iter().copied();
+        names.zip([&self.first, &self.second]).collect()
     }
 
     /// The same, for a state.

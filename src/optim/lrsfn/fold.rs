@@ -52,6 +52,15 @@ pub(super) struct BaseMemory {
     direction: Vector,
 }
 
+/// The method of a base optimizer.
+pub(super) fn method(base: &Base) -> Option<FirstOrderMethod> {
+    match base {
+        Base::Gradient => None,
+        Base::Sgd(_) => Some(FirstOrderMethod::Sgd),
+        Base::Adam(_) => Some(FirstOrderMethod::Adam),
+    }
+}
+
 impl Fold {
     fn new(gpu: &Gpu, layout: &Arc<Layout>, options: &LrsfnOptions) -> Result<Self> {
         let rank = options.eigen.rank;
@@ -89,12 +98,7 @@ impl Memory {
         let (gpu, layout) = (objective.gpu(), objective.layout());
         let rank = options.eigen.rank;
         let new = |label: &str| Vector::new(gpu, label, layout);
-        let method = match options.base {
-            Base::Gradient => None,
-            Base::Sgd(_) => Some(FirstOrderMethod::Sgd),
-            Base::Adam(_) => Some(FirstOrderMethod::Adam),
-        };
-        let base = match method {
+        let base = match method(&options.base) {
             None => None,
             Some(method) => {
                 let moments = Moments::new(gpu, layout, method)?;

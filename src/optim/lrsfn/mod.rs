@@ -17,6 +17,7 @@ use super::course::Course;
 use super::damping::LARGEST;
 use super::decision::falls_enough;
 use super::engine::{self, Method, Outcome, Proposal};
+use super::first_order::remembered;
 use super::optimizer::{Optimizer, OptimizerState};
 use super::origin::with_origin;
 use super::report::StepReport;
@@ -343,15 +344,17 @@ impl<O: Parts + ?Sized> Optimizer<O> for LowRankSaddleFreeNewton {
 
     fn restore(&mut self, objective: &O, state: &OptimizerState) -> Result<()> {
         let known = ["steps", "damping", "step_length", "step_length_beyond"];
-        let of_folds = [
-            "refreshes",
-            "drawn",
-            "least",
-            "eigenvalue ",
-            "noise ",
-            "fold ",
-        ];
-        saved::only(state, &[&known[..], &of_folds].concat())?;
+        let mut scalars = known.to_vec();
+        scalars.extend(["refreshes", "drawn", "least", "eigenvalue ", "noise "]);
+        let mut vectors = vec!["eigenvector "];
+        if self.options.folds() > 1 {
+            scalars.push("fold ");
+            vectors.push("fold ");
+        }
+        if let Some(method) = fold::method(&self.options.base) {
+            vectors.extend(remembered(method));
+        }
+        saved::only(state, &scalars, &vectors)?;
         let steps = saved::count(state, "steps")?;
         let damping = saved::number(state, "damping", 0.0..=LARGEST)?;
         let length = |name: &str| saved::number(state, name, 0.0..=f64::MAX);

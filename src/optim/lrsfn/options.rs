@@ -285,10 +285,10 @@ impl LrsfnOptions {
                 return bad(name, format!("{value} is not in 0..=1e6"));
             }
         }
-        if !(1e-12..=1e12).contains(&self.damping) {
+        if !(1e-20..=1e20).contains(&self.damping) {
             return bad(
                 "damping",
-                format!("{} is not in 1e-12..=1e12", self.damping),
+                format!("{} is not in 1e-20..=1e20", self.damping),
             );
         }
         if self.refresh == 0 {

@@ -387,9 +387,10 @@ impl<O: Curved + ?Sized> Optimizer<O> for NewtonCg {
         let nystrom = ["drawn", "eigenvalue "];
         match self.options.preconditioner {
             Preconditioner::Nystrom { .. } => {
-                saved::only(state, &[&known[..], &nystrom].concat())?;
+                let vectors = ["previous", "eigenvector "];
+                saved::only(state, &[&known[..], &nystrom].concat(), &vectors)?;
             }
-            _ => saved::only(state, &known)?,
+            _ => saved::only(state, &known, &["previous"])?,
         }
         let damping = saved::number(state, "damping", 0.0..=LARGEST)?;
         let radius = saved::number(state, "radius", RADII)?;
@@ -402,7 +403,7 @@ impl<O: Curved + ?Sized> Optimizer<O> for NewtonCg {
         }
         let mut memory = memory;
         if let Some(nystrom) = &mut memory.nystrom {
-            nystrom.restore(objective.gpu(), state)?;
+            nystrom.restore(objective.gpu(), state, steps)?;
         }
         let course = self
             .course

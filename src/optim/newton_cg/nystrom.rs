@@ -8,6 +8,7 @@ use crate::linalg::{Basis, BlockOperator, LowRank, Nystrom, Operator, Sandwich, 
 use crate::objective::Quadratic;
 use crate::optim::first_order::missing;
 use crate::optim::optimizer::OptimizerState;
+use crate::optim::saved;
 use crate::optim::state::StateTensor;
 use crate::optim::undo::Undo;
 use crate::vector::{Layout, Vector};
@@ -83,15 +84,21 @@ impl NystromMemory {
         StateTensor::basis("eigenvector".into(), &self.basis, count)
     }
 
-    pub(super) fn restore(&mut self, gpu: &Gpu, state: &OptimizerState) -> Result<()> {
-        // A beginning has none.
-        let Some(drawn) = state.scalar("drawn") else {
+    pub(super) fn restore(
+        &mut self,
+        gpu: &Gpu,
+        state: &OptimizerState,
+        steps: usize,
+    ) -> Result<()> {
+        if steps == 0 && state.scalar("drawn").is_none() {
+            // Before the first step there is none.
             (self.values, self.drawn) = (Vec::new(), 0);
             return Ok(());
-        };
-        let values: Vec<f64> = (0..self.basis.rank())
-            .map_while(|i| state.scalar(&format!("eigenvalue {i}")))
-            .collect();
+        }
+        let drawn = saved::number(state, "drawn", 0.0..=f64::from(u32::MAX))?;
+        let values = (0..self.basis.rank())
+            .map(|i| saved::number(state, &format!("eigenvalue {i}"), 0.0..=f64::MAX))
+            .collect::<Result<Vec<f64>>>()?;
         self.tensor_of(values.len()).restore(gpu, state)?;
         (self.values, self.drawn) = (values, drawn as u32);
         Ok(())
