@@ -41,7 +41,7 @@ pub struct StepReport {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub eigenvalue_noise: Vec<f64>,
     /// Work in examples: a gradient on n examples is n, a curvature product 2n, the empirical Fisher diagonal n, a loss n/3 (of the three
-    /// matrix products per layer of a gradient, a loss has one), its change along a step 2n/3. Everything computed counts, needed or not.
+    /// matrix products per layer of a gradient, a loss has one), its change at a candidate 2n/3. Everything computed counts, needed or not.
     pub work: f64,
     /// Work in gradients of an example: the floating-point operations of everything that is computed, two for each multiply-add, over those
     /// of a gradient of one row of the batch. Products, losses, padding, conjugate gradients, inner products of blocks, low-rank operators
