@@ -16,6 +16,10 @@ impl Ratio {
 
     /// From a change, the bound on its error, and the change that was promised.
     pub(super) fn new(change: f64, error: f64, promised: f64) -> Self {
+        if promised >= 0.0 {
+            // A model that promises no fall has nothing to be right about.
+            return Self::REFUSED;
+        }
         let (a, b) = ((change - error) / promised, (change + error) / promised);
         if a.is_nan() || b.is_nan() {
             // Infinite changes over infinite promises: nothing that is good.
@@ -66,6 +70,7 @@ mod tests {
             Some(false)
         );
         assert_eq!(Ratio::new(0.0, 0.0, 0.0).decides(good), Some(false));
+        assert_eq!(Ratio::new(0.1, 0.0, 0.1).decides(good), Some(false));
         assert!((Ratio::new(-0.9, 0.01, -1.0).value() - 0.9).abs() < 1e-12);
     }
 
