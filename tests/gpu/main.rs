@@ -24,6 +24,7 @@ mod models;
 mod optimizers;
 mod primitives;
 mod saddle_free_newton;
+mod second_objective;
 mod weights;
 
 use std::process::ExitCode;
@@ -103,6 +104,7 @@ fn main() -> ExitCode {
             ("optimizers", optimizers::tests()),
             ("primitives", primitives::tests()),
             ("saddle_free_newton", saddle_free_newton::tests()),
+            ("second_objective", second_objective::tests()),
             ("weights", weights::tests()),
         ],
         &ON_SMALL_ADAPTERS,
