@@ -27,7 +27,6 @@ pub(crate) fn tests() -> Vec<GpuTest> {
         decoupled_newton_makes_the_same_steps,
         saddle_free_newton_makes_the_same_steps,
         debiased_descent_makes_the_same_steps,
-        losses_as_a_whole_will_do,
     ]
 }
 
@@ -40,8 +39,9 @@ const STEPS: usize = 4;
 /// A sum of ROWS or FEATURES terms in f32 is off by at most 48 half ulps of the sum of their magnitudes, 3e-6, in one order as in another, plus a few ulps
 /// for `exp` and `log`; relative to the largest element.
 const SUMS: f64 = 6e-6;
-/// Of numbers that come from solves.
-const SOLVES: f64 = 1e-3;
+/// Of numbers that come from four steps with solves, which amplify rounding errors: the worst was 8.7e-6 off, on llvmpipe over GL (low-rank saddle-free Newton
+/// that is judged apart), most below 1e-6.
+const SOLVES: f64 = 1e-4;
 
 /// The same batch for both objectives: weights that differ, and add up to something other than 1.
 fn batch(seed: u64) -> (Examples, Batch) {
@@ -337,25 +337,10 @@ fn newton_makes_the_same_steps(gpu: &Gpu) -> Outcome {
 }
 
 fn decoupled_newton_makes_the_same_steps(gpu: &Gpu) -> Outcome {
-    let with = |strategy| DecoupledOptions::default().with_strategy(strategy);
-    for (name, options) in [
-        ("single", with(Strategy::Single)),
-        ("decoupled", with(Strategy::decoupled())),
-        (
-            "shrinking",
-            with(Strategy::decoupled()).with_shrinking(true),
-        ),
-        ("cross-fit", with(Strategy::cross_fit(2))),
-        (
-            "acceptance",
-            with(Strategy::cross_fit(3)).with_acceptance(0.25),
-        ),
-    ] {
-        same_steps(gpu, name, SOLVES, || {
-            DecoupledNewtonCg::new(options.clone())
-        })?;
-    }
-    Ok(())
+    let options = DecoupledOptions::default().with_strategy(Strategy::Single);
+    same_steps(gpu, "single", SOLVES, || {
+        DecoupledNewtonCg::new(options.clone())
+    })
 }
 
 fn eigen() -> EigenOptions {
@@ -423,14 +408,4 @@ fn debiased_descent_makes_the_same_steps(gpu: &Gpu) -> Outcome {
         same_steps(gpu, name, SOLVES, || DebiasedSgd::new(options.clone()))?;
     }
     Ok(())
-}
-
-fn losses_as_a_whole_will_do(gpu: &Gpu) -> Outcome {
-    let (examples, _): (Vec<_>, Vec<_>) = (0..STEPS as u64).map(batch).unzip();
-    let new = || NewtonCg::new(NewtonCgOptions::default());
-    let mut by_examples = Logistic::new(gpu, FEATURES, L2)?;
-    let mut whole = Logistic::new(gpu, FEATURES, L2)?.with_whole_losses();
-    let expected = run(gpu, &mut new()?, &mut by_examples, &examples)?;
-    let found = run(gpu, &mut new()?, &mut whole, &examples)?;
-    agree("losses as a whole", &found, &expected, SOLVES)
 }
