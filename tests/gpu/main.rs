@@ -26,6 +26,7 @@ mod models;
 mod optimizers;
 mod primitives;
 mod saddle_free_newton;
+mod second_objective;
 mod units;
 mod weights;
 
@@ -109,6 +110,7 @@ fn main() -> ExitCode {
             ("primitives", primitives::tests()),
             ("saddle_free_newton", saddle_free_newton::tests()),
             ("units", units::tests()),
+            ("second_objective", second_objective::tests()),
             ("weights", weights::tests()),
         ],
         &ON_SMALL_ADAPTERS,

@@ -12,6 +12,7 @@
 pub(crate) mod cases;
 pub(crate) mod compare;
 pub(crate) mod least_squares;
+pub(crate) mod logistic;
 pub(crate) mod random_graph;
 pub(crate) mod rotated;
 pub(crate) mod small;
