@@ -12,9 +12,7 @@ use osculant::linalg::{
     Basis, BlockOperator, CgOptions, ConjugateGradients, EigenOptions, Lanczos, Nystrom, Operator,
     Product, Property, RandomizedEigensolver, RangeFinder, RangeOptions, Start, Storage,
 };
-use osculant::objective::{
-    Curvature, Curved, GraphObjective, Objective, Quadratic, QuadraticRequest, Slot,
-};
+use osculant::objective::{Curvature, Curved, GraphObjective, Quadratic, QuadraticRequest, Slot};
 
 pub(crate) fn tests() -> Vec<GpuTest> {
     gpu_tests![
