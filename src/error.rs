@@ -124,6 +124,19 @@ pub enum Error {
         /// Why, and what to use instead.
         message: String,
     },
+    /// A caller's product is not what solvers rely on.
+    #[error(
+        "the operator is not {property}: off by {found:.3e}, and rounding explains {allowed:.3e}. Look for randomness in the product, state that changes \
+         between products, an input that is overwritten, or terms that are not derivatives of one function"
+    )]
+    Operator {
+        /// What it is not.
+        property: crate::linalg::Property,
+        /// How far off; for repeatability, the number of different elements.
+        found: f64,
+        /// What is allowed.
+        allowed: f64,
+    },
     /// A file could not be read or written.
     #[error("{path}: {source}")]
     Io {

@@ -1,6 +1,6 @@
 //! Another quadratic that walks along the directions of conjugate gradients.
 
-use super::conjugate_gradients::CgOptions;
+use super::cg_options::CgOptions;
 use crate::error::Result;
 use crate::gpu::{Gpu, Recording, Slice};
 use crate::kernels::cg;

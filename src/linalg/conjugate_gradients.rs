@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::companion::{Beside, Companion, LineStep, read_log};
+use super::cg_options::CgOptions;
+use super::cg_report::{CgReport, report};
+use super::companion::{Beside, Companion};
+use super::operator::{self, Operator, Product};
 use super::submissions::{Pace, Submissions};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, PendingRead, Recorder, Recording, Slice};
 use crate::kernels::cg::{self, STATE_ELEMENTS, State};
-use crate::objective::Quadratic;
 use crate::vector::Vector;
 
 /// Iterations before the host's first look: Martens' test needs more than ten.
@@ -19,179 +21,6 @@ const LATER: usize = 2;
 
 /// Radii of a trust region whose squares are well inside f32.
 const RADII: std::ops::RangeInclusive<f32> = 1e-15..=1e15;
-/// Most iterations, and the longest window over which progress is measured.
-const MOST_ITERATIONS: usize = 100_000;
-
-/// A symmetric linear operator `C` on parameter space: replaying `multiply` writes `C input` to `output`.
-#[derive(Clone, Debug)]
-pub struct Operator {
-    /// `v`; the solver writes its directions here.
-    pub input: Vector,
-    /// `C v`.
-    pub output: Vector,
-    /// The product.
-    pub multiply: Recording,
-}
-
-impl From<&Quadratic> for Operator {
-    fn from(quadratic: &Quadratic) -> Self {
-        Self {
-            input: quadratic.direction.clone(),
-            output: quadratic.product.clone(),
-            multiply: quadratic.multiply.clone(),
-        }
-    }
-}
-
-/// Why a solve ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Stop {
-    /// The model fell by too little over the last iterations (Martens 2010, section 4.4).
-    RelativeProgress,
-    /// The residual is small enough.
-    Residual,
-    /// A direction of curvature zero or below. Without a trust region the last iterate before it is the result; with one, the point where that
-    /// direction meets the boundary.
-    NegativeCurvature,
-    /// The boundary of the trust region.
-    Boundary,
-    /// The cap on iterations.
-    MaxIterations,
-    /// A number overflowed; the result is the last iterate whose numbers were finite.
-    NotFinite,
-}
-
-/// Settings of a solve.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct CgOptions {
-    /// Cap on iterations. Default 250.
-    pub max_iterations: usize,
-    /// Stop when `|r| <= residual_tolerance |g|`. Default 1e-5, about what f32 can reach.
-    pub residual_tolerance: f32,
-    /// Martens' epsilon: stop when the model fell by less than `k epsilon` of its value over the last `k = max(min_window, i/10)` iterations.
-    /// 0 switches the test off. Default 5e-4.
-    pub progress_tolerance: f32,
-    /// Smallest `k` of that test. Default 10.
-    pub min_window: usize,
-    /// How many iterations go into one submission. It changes no number and no decision. Default [`Submissions::default`].
-    pub submissions: Submissions,
-}
-
-impl Default for CgOptions {
-    fn default() -> Self {
-        Self {
-            max_iterations: 250,
-            residual_tolerance: 1e-5,
-            progress_tolerance: 5e-4,
-            min_window: 10,
-            submissions: Submissions::default(),
-        }
-    }
-}
-
-impl CgOptions {
-    /// Sets how many iterations go into one submission.
-    #[must_use]
-    pub fn with_submissions(mut self, value: Submissions) -> Self {
-        self.submissions = value;
-        self
-    }
-
-    /// Sets the cap on iterations.
-    #[must_use]
-    pub fn with_max_iterations(mut self, value: usize) -> Self {
-        self.max_iterations = value;
-        self
-    }
-
-    /// Sets the residual tolerance.
-    #[must_use]
-    pub fn with_residual_tolerance(mut self, value: f32) -> Self {
-        self.residual_tolerance = value;
-        self
-    }
-
-    /// Sets Martens' epsilon; 0 switches the test off.
-    #[must_use]
-    pub fn with_progress_tolerance(mut self, value: f32) -> Self {
-        self.progress_tolerance = value;
-        self
-    }
-
-    /// Checks the ranges.
-    ///
-    /// # Errors
-    /// [`Error::Option`] naming the option and its range.
-    pub fn validate(&self) -> Result<()> {
-        let bad = |option: &str, message: String| {
-            Err(Error::Option {
-                option: option.into(),
-                message,
-            })
-        };
-        if self.max_iterations == 0 || self.max_iterations > MOST_ITERATIONS {
-            return bad(
-                "cg max_iterations",
-                format!("{} is not in 1..=100000", self.max_iterations),
-            );
-        }
-        if self.min_window == 0 || self.min_window > MOST_ITERATIONS {
-            return bad(
-                "cg min_window",
-                format!("{} is not in 1..=100000", self.min_window),
-            );
-        }
-        for (name, value) in [
-            ("cg residual_tolerance", self.residual_tolerance),
-            ("cg progress_tolerance", self.progress_tolerance),
-        ] {
-            if !(0.0..1.0).contains(&value) {
-                return bad(name, format!("{value} is not in 0..1"));
-            }
-        }
-        self.submissions.validate()
-    }
-}
-
-/// How a solve went.
-#[derive(Clone, Debug, PartialEq)]
-pub struct CgReport {
-    /// Why it ended.
-    pub stop: Stop,
-    /// Iterations that counted: products with `C` whose result was used.
-    pub iterations: usize,
-    /// Products computed, also those after the stop that nobody needed and the one for a warm start.
-    pub products: usize,
-    /// Value of the damped model `g.x + x.(C + shift) x / 2` at the start and after each iteration.
-    pub model: Vec<f64>,
-    /// `|g|`; not a number where the gradient is not finite.
-    pub gradient_norm: f64,
-    /// `|r| / |g|` at the end.
-    pub relative_residual: f32,
-    /// Curvature of the last direction as it is in [`ConjugateGradients::last_direction`], `p.(C + shift) p`.
-    pub curvature: f32,
-    /// The companion's model at the start: zero unless that is warm.
-    pub companion_start: f64,
-    /// What a companion found along each direction, that at which the solve stopped included; empty without one.
-    pub companion: Vec<LineStep>,
-}
-
-impl CgReport {
-    /// The companion's model `g'.x + x.(C' + shift) x / 2` at the start and after each of its steps.
-    pub fn companion_model(&self) -> Vec<f64> {
-        let mut value = self.companion_start;
-        let mut model = vec![value];
-        for step in &self.companion {
-            value += step.length * (step.slope + 0.5 * step.length * step.curvature);
-            model.push(value);
-        }
-        model
-    }
-}
-
 /// What a solve is about.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct System {
@@ -226,59 +55,6 @@ impl Afterword for Nothing {
     }
 }
 
-/// The report in a state, if the solve has stopped; `read` begins with the state.
-fn report(read: &[Vec<f32>], products: usize) -> Option<CgReport> {
-    let (fixed, model) = read.first()?.split_at_checked(STATE_ELEMENTS)?;
-    let state: State = bytemuck::pod_read_unaligned(bytemuck::cast_slice(fixed));
-    let last = state.next;
-    let stop = match last.stop {
-        1 => Stop::RelativeProgress,
-        2 => Stop::Residual,
-        3 => Stop::NegativeCurvature,
-        4 => Stop::Boundary,
-        5 => Stop::MaxIterations,
-        6 => Stop::NotFinite,
-        _ => return None,
-    };
-    let iterations = last.iterations as usize;
-    let unit = cg::unit(state.largest);
-    let finite = f32::from_bits(state.largest).is_finite();
-    let (companion_start, companion) = read
-        .get(1)
-        .map_or((0.0, Vec::new()), |log| read_log(log, iterations));
-    // Along directions that start as -M^-1 g, not in units of it.
-    let companion = companion
-        .into_iter()
-        .map(|step| LineStep {
-            slope: step.slope * unit,
-            curvature: step.curvature * unit * unit,
-            length: step.length / unit,
-        })
-        .collect();
-    Some(CgReport {
-        stop,
-        iterations,
-        products,
-        model: model[..=iterations.min(model.len() - 1)]
-            .iter()
-            .map(|&phi| f64::from(phi) * unit * unit)
-            .collect(),
-        gradient_norm: if finite {
-            unit * f64::from(last.gg).sqrt()
-        } else {
-            f64::NAN
-        },
-        relative_residual: if last.gg > 0.0 {
-            (last.rr / last.gg).sqrt()
-        } else {
-            0.0
-        },
-        curvature: last.curvature,
-        companion_start,
-        companion,
-    })
-}
-
 /// A solver of `(C + shift) x = -g` with buffers and recordings for one operator; made once, run often.
 #[derive(Debug)]
 pub struct ConjugateGradients {
@@ -291,8 +67,8 @@ pub struct ConjugateGradients {
     pub solution: Vector,
     input: Vector,
     cold_start: Recording,
-    warm_start: Recording,
-    iteration: Recording,
+    warm_start: Product,
+    iteration: Product,
     close: Recording,
     /// Iterates kept, with the number of the iteration after which each was copied.
     stored: Vec<(usize, Vector)>,
@@ -378,23 +154,27 @@ impl ConjugateGradients {
             None => None,
             Some(companion) => Some(Beside::new(gpu, companion, options)?),
         };
-        let mut warm_start = Recording::new();
+        let mut warm_start = Product::default();
         if let Some(beside) = &beside {
             // The start has just made the solution zero.
             beside.record_cold_start(&mut cold_start, &solution)?;
-            warm_start.copy(beside.solution.slice(), solution.slice())?;
+            warm_start
+                .tail()
+                .copy(beside.solution.slice(), solution.slice())?;
         }
-        warm_start.copy(solution.slice(), operator.input.slice())?;
+        warm_start
+            .tail()
+            .copy(solution.slice(), operator.input.slice())?;
         warm_start.append(operator.multiply.clone());
         if let Some(beside) = &beside {
-            beside.record_warm_start(gpu, &mut warm_start, &state)?;
+            beside.record_warm_start(gpu, warm_start.tail(), &state)?;
         }
-        cg::start(gpu, &mut warm_start, &on, true)?;
+        cg::start(gpu, warm_start.tail(), &on, true)?;
         let mut iteration = operator.multiply.clone();
         if let Some(beside) = &beside {
-            beside.record_step(gpu, &mut iteration, &on)?;
+            beside.record_step(gpu, iteration.tail(), &on)?;
         }
-        cg::iteration(gpu, &mut iteration, &on)?;
+        cg::iteration(gpu, iteration.tail(), &on)?;
         let (log, solution) = match beside {
             None => (None, solution.clone()),
             Some(beside) => (Some(beside.log), beside.solution),
@@ -487,6 +267,7 @@ impl ConjugateGradients {
         let mut submitted = 0usize;
         let mut older: Option<PendingRead> = None;
         let (start, mut before_look) = (Instant::now(), 0);
+        let nothing = Recording::new();
         loop {
             let round = match (self.options.submissions, submitted) {
                 (Submissions::Fixed(count), _) => count,
@@ -505,14 +286,21 @@ impl ConjugateGradients {
             if let Some(afterword) = joined {
                 reads.extend(afterword.reads());
             }
+            let iteration = match self.iteration.recording() {
+                Some(iteration) => iteration,
+                None => {
+                    self.run_hosted(&system, &mut before, submitted..until)?;
+                    submitted = until;
+                    &nothing
+                }
+            };
             let mut begin = |recorder: &mut Recorder<'_>, first: usize| {
                 if first == 0 {
                     before(recorder);
-                    recorder.replay(if system.warm {
-                        &self.warm_start
-                    } else {
-                        &self.cold_start
-                    });
+                    match self.warm_start.recording() {
+                        Some(warm_start) if system.warm => recorder.replay(warm_start),
+                        _ => recorder.replay(&self.cold_start),
+                    }
                 }
             };
             // All submissions of a round but the last one, which is looked at.
@@ -520,14 +308,14 @@ impl ConjugateGradients {
             while until - submitted > each {
                 self.gpu.submit(|recorder| {
                     begin(recorder, submitted);
-                    self.iterate(recorder, submitted + 1..=submitted + each);
+                    self.iterate(recorder, iteration, submitted + 1..=submitted + each);
                 })?;
                 submitted += each;
             }
             let pending = self.gpu.submit_and_read_later(
                 |recorder| {
                     begin(recorder, submitted);
-                    self.iterate(recorder, submitted + 1..=until);
+                    self.iterate(recorder, iteration, submitted + 1..=until);
                     recorder.replay(&self.close);
                     if let Some(afterword) = joined {
                         afterword.record(recorder);
@@ -616,10 +404,40 @@ impl ConjugateGradients {
         self.gpu.upload(&self.state, 0, bytemuck::bytes_of(&state))
     }
 
+    /// Iterations whose products need the host, after the start where they are the first: submissions end at each product.
+    fn run_hosted(
+        &self,
+        system: &System,
+        before: &mut impl FnMut(&mut Recorder<'_>),
+        done: std::ops::Range<usize>,
+    ) -> Result<()> {
+        let gpu = &self.gpu;
+        if done.start == 0 {
+            gpu.submit(|recorder| before(recorder))?;
+            if system.warm {
+                self.warm_start.run(gpu)?;
+            } else {
+                gpu.submit(|recorder| recorder.replay(&self.cold_start))?;
+            }
+        }
+        for number in done.map(|number| number + 1) {
+            let mut parts = vec![(&self.iteration).into()];
+            let stored = self.stored.iter().position(|(after, _)| *after == number);
+            parts.extend(stored.map(|at| operator::Part::from(&self.stores[at])));
+            operator::run(gpu, &parts)?;
+        }
+        Ok(())
+    }
+
     /// Iterations of one submission, with copies of the iterates to keep.
-    fn iterate(&self, recorder: &mut Recorder<'_>, numbers: std::ops::RangeInclusive<usize>) {
+    fn iterate(
+        &self,
+        recorder: &mut Recorder<'_>,
+        iteration: &Recording,
+        numbers: std::ops::RangeInclusive<usize>,
+    ) {
         for number in numbers {
-            recorder.replay(&self.iteration);
+            recorder.replay(iteration);
             if let Some(at) = self.stored.iter().position(|(after, _)| *after == number) {
                 recorder.replay(&self.stores[at]);
             }
@@ -628,8 +446,9 @@ impl ConjugateGradients {
 
     /// One iteration, its product included: what a submission repeats. After the product come one kernel for vectors that one workgroup manages, two
     /// for longer ones.
-    pub fn iteration(&self) -> &Recording {
-        &self.iteration
+    /// None where the product needs the host.
+    pub fn iteration(&self) -> Option<&Recording> {
+        self.iteration.recording()
     }
 
     /// The kept iterates of the last solve: number of the iteration and vector, ascending; only those before its end.
@@ -652,24 +471,5 @@ impl ConjugateGradients {
     /// meaning: directions are kept in units of the power of two at or below the gradient's largest element, in which their squares are finite.
     pub fn last_direction(&self) -> &Vector {
         &self.input
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::CgOptions;
-
-    #[test]
-    fn options_out_of_range_are_named() {
-        let refused = CgOptions::default().with_max_iterations(0).validate();
-        let error = refused.err().map(|e| e.to_string()).unwrap_or_default();
-        assert!(error.contains("max_iterations"), "{error}");
-        assert!(
-            CgOptions::default()
-                .with_residual_tolerance(f32::NAN)
-                .validate()
-                .is_err()
-        );
-        assert!(CgOptions::default().validate().is_ok());
     }
 }

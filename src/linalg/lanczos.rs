@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use nalgebra::{DMatrix, SymmetricEigen};
 
-use super::conjugate_gradients::Operator;
+use super::operator::{self, Operator, Part, Product};
 use super::scale::{check_products, not_finite_product};
 use super::submissions::{Pace, Submissions};
 use crate::error::{Error, Result};
@@ -110,7 +110,7 @@ pub struct Lanczos {
     draw: Recording,
     /// Clears the vectors and puts the start's direction into the first place.
     begin: Recording,
-    steps: Vec<Recording>,
+    steps: Vec<Product>,
     log: Slice,
     start_sums: Slice,
     /// Bits of the largest elements of the start and of its product.
@@ -192,17 +192,18 @@ impl Lanczos {
         let log = gpu.buffer("log of Lanczos", 3 * steps)?;
         let recordings = (0..steps)
             .map(|j| {
-                let mut step = Recording::new();
-                step.copy(next.slice(), vectors.vectors()[j].slice())?;
-                step.copy(next.slice(), operator.input.slice())?;
+                let mut step = Product::default();
+                step.tail()
+                    .copy(next.slice(), vectors.vectors()[j].slice())?;
+                step.tail().copy(next.slice(), operator.input.slice())?;
                 step.append(operator.multiply.clone());
                 if j == 0 {
-                    cg::largest(gpu, &mut step, (&largest[1], 0), output)?;
+                    cg::largest(gpu, step.tail(), (&largest[1], 0), output)?;
                 }
-                step.append(orthogonalize.clone());
-                step.copy_part(&products[0], j, &log, 3 * j, 1)?;
-                step.copy_part(&products[1], j, &log, 3 * j + 1, 1)?;
-                step.copy_part(&sums, 0, &log, 3 * j + 2, 1)?;
+                step.append(orthogonalize.clone().into());
+                step.tail().copy_part(&products[0], j, &log, 3 * j, 1)?;
+                step.tail().copy_part(&products[1], j, &log, 3 * j + 1, 1)?;
+                step.tail().copy_part(&sums, 0, &log, 3 * j + 2, 1)?;
                 Ok(step)
             })
             .collect::<Result<_>>()?;
@@ -259,11 +260,8 @@ impl Lanczos {
             recorder.replay(&self.begin);
         })?;
         for steps in self.steps.chunks(self.pace.at_once(self.steps.len())) {
-            self.gpu.submit(|recorder| {
-                for step in steps {
-                    recorder.replay(step);
-                }
-            })?;
+            let parts: Vec<Part<'_>> = steps.iter().map(Part::from).collect();
+            operator::run(&self.gpu, &parts)?;
         }
         let [start_word, product_word] = &self.largest;
         let reads = [&self.log, &self.start_sums, start_word, product_word];

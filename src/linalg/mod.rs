@@ -1,11 +1,14 @@
 //! Solvers over a linear operator on the device.
 
 mod basis;
+mod cg_options;
+mod cg_report;
 mod companion;
 mod conjugate_gradients;
 mod lanczos;
 mod low_rank;
 mod nystrom;
+mod operator;
 mod randomized;
 mod range_finder;
 mod sandwich;
@@ -14,12 +17,15 @@ mod submissions;
 
 pub use crate::kernels::blocks::Sketch;
 pub use basis::{Basis, Storage};
+pub use cg_options::CgOptions;
+pub use cg_report::{CgReport, Stop};
 pub use companion::{Companion, LineStep};
+pub use conjugate_gradients::ConjugateGradients;
 pub(crate) use conjugate_gradients::{Afterword, System};
-pub use conjugate_gradients::{CgOptions, CgReport, ConjugateGradients, Operator, Stop};
 pub use lanczos::{Lanczos, Start, Tridiagonal};
 pub(crate) use low_rank::LowRank;
 pub use nystrom::Nystrom;
+pub use operator::{Operator, Product, Property, Scalars};
 pub use randomized::{BlockOperator, EigenOptions, Eigenvalues, RandomizedEigensolver};
 pub use range_finder::{RangeFinder, RangeOptions};
 pub(crate) use sandwich::Sandwich;

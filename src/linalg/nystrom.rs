@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recording, Slice};
 use crate::kernels::blocks::{Coefficients, InnerProducts, Rows, Sketch, combine_rows, sketch};
 use crate::kernels::cg;
+use crate::linalg::operator::{Product, until_last_call};
 use crate::linalg::scale::{check_products, not_finite_product};
 
 /// First shift, in units of `|y| / |w|^2`. Rounding errors `e |y|^2` in `Y^T Y` become eigenvalues of about `e |y|^2 / (shift |w|^2)`, and the shift of a
@@ -30,7 +31,7 @@ pub struct Nystrom {
     settings: Slice,
     coefficients: Slice,
     sketch: Recording,
-    multiply: Recording,
+    multiply: Product,
     gram: Recording,
     inner: [InnerProducts; 3],
     to_basis: Recording,
@@ -125,9 +126,18 @@ impl Nystrom {
         let reads = self.inner.iter().flat_map(InnerProducts::reads);
         let mut reads = reads.collect::<Vec<_>>();
         reads.push(&self.largest);
+        let recordings = until_last_call(
+            &self.gpu,
+            &[
+                before.into(),
+                (&self.sketch).into(),
+                (&self.multiply).into(),
+                (&self.gram).into(),
+            ],
+        )?;
         let mut read = self.gpu.submit_and_read(
             |recorder| {
-                for recording in [before, &self.sketch, &self.multiply, &self.gram] {
+                for &recording in &recordings {
                     recorder.replay(recording);
                 }
                 Ok(())

@@ -9,6 +9,7 @@ use crate::kernels::blocks::{
 };
 use crate::kernels::cg;
 use crate::linalg::Basis;
+use crate::linalg::operator::{Part, Product, until_last_call};
 use crate::linalg::scale::{check_products, not_finite_product};
 use crate::objective::BlockProduct;
 use crate::vector::Block;
@@ -21,7 +22,7 @@ pub struct BlockOperator {
     /// Their products.
     pub products: Block,
     /// The products' program.
-    pub multiply: Recording,
+    pub multiply: Product,
 }
 
 impl From<&BlockProduct> for BlockOperator {
@@ -29,7 +30,7 @@ impl From<&BlockProduct> for BlockOperator {
         Self {
             directions: block.directions.clone(),
             products: block.products.clone(),
-            multiply: block.multiply.clone(),
+            multiply: block.multiply.clone().into(),
         }
     }
 }
@@ -181,9 +182,9 @@ pub struct RandomizedEigensolver {
     coefficients: Slice,
     draw: Recording,
     recall: Recording,
-    multiply: Recording,
+    multiply: Product,
     /// products = C^2 directions, directions = C directions
-    twice: Recording,
+    twice: Product,
     products_products: (Recording, InnerProducts),
     directions_directions: (Recording, InnerProducts),
     directions_products: (Recording, InnerProducts),
@@ -261,7 +262,7 @@ impl RandomizedEigensolver {
         let mut to_basis = turned(products, directions)?;
         basis.record_store(gpu, &mut to_basis, products, 0)?;
         let mut twice = operator.multiply.clone();
-        twice.copy(products.slice(), directions.slice())?;
+        twice.tail().copy(products.slice(), directions.slice())?;
         twice.append(operator.multiply.clone());
         let largest = gpu.buffer("largest element of a product", 1)?;
         let mut measure_scale = Recording::new();
@@ -333,7 +334,12 @@ impl RandomizedEigensolver {
         let (mut gram, mut turn);
         if recall && self.options.power_iterations == 0 {
             found.products += 2 * width;
-            let (own, projected) = self.two(&[before, start, &self.twice, scale])?;
+            let (own, projected) = self.two(&[
+                before.into(),
+                start.into(),
+                (&self.twice).into(),
+                scale.into(),
+            ])?;
             if let Some((values, vectors)) =
                 small_problem(&own, &projected, self.options.rank, WELL_CONDITIONED)?
             {
@@ -344,7 +350,12 @@ impl RandomizedEigensolver {
         } else {
             found.products += width;
             gram = self.inner(
-                &[before, start, &self.multiply, scale],
+                &[
+                    before.into(),
+                    start.into(),
+                    (&self.multiply).into(),
+                    scale.into(),
+                ],
                 &self.products_products,
             )?;
             turn = &self.products_to_directions;
@@ -356,7 +367,7 @@ impl RandomizedEigensolver {
             let mut passes = 1;
             while !done {
                 self.put(&coefficients)?;
-                gram = self.inner(&[turn], &self.directions_directions)?;
+                gram = self.inner(&[turn.into()], &self.directions_directions)?;
                 passes += 1;
                 found.passes += 1;
                 (coefficients, done) = orthonormal(&gram, passes >= MOST_PASSES)?;
@@ -368,10 +379,13 @@ impl RandomizedEigensolver {
                 break;
             }
             power_iterations -= 1;
-            gram = self.inner(&[turn, &self.multiply], &self.products_products)?;
+            gram = self.inner(
+                &[turn.into(), (&self.multiply).into()],
+                &self.products_products,
+            )?;
             turn = &self.products_to_directions;
         }
-        let (own, projected) = self.two(&[turn, &self.multiply])?;
+        let (own, projected) = self.two(&[turn.into(), (&self.multiply).into()])?;
         let (values, vectors) = small_problem(&own, &projected, self.options.rank, 0.0)?
             .unwrap_or((vec![0.0; self.options.rank], DMatrix::zeros(0, width)));
         self.finish(found, values, &vectors)
@@ -399,14 +413,15 @@ impl RandomizedEigensolver {
 
     fn inner(
         &self,
-        recordings: &[&Recording],
+        parts: &[Part<'_>],
         (last, inner): &(Recording, InnerProducts),
     ) -> Result<DMatrix<f64>> {
+        let recordings = until_last_call(&self.gpu, parts)?;
         let mut reads = inner.reads();
         reads.push(&self.largest);
         let mut read = self.gpu.submit_and_read(
             |recorder| {
-                for recording in recordings {
+                for &recording in &recordings {
                     recorder.replay(recording);
                 }
                 recorder.replay(last);
@@ -419,13 +434,14 @@ impl RandomizedEigensolver {
     }
 
     /// Inner products of directions with themselves and with their products.
-    fn two(&self, recordings: &[&Recording]) -> Result<(DMatrix<f64>, DMatrix<f64>)> {
+    fn two(&self, parts: &[Part<'_>]) -> Result<(DMatrix<f64>, DMatrix<f64>)> {
+        let recordings = until_last_call(&self.gpu, parts)?;
         let (own, projected) = (&self.directions_directions, &self.directions_products);
         let mut reads = [own.1.reads(), projected.1.reads()].concat();
         reads.push(&self.largest);
         let mut read = self.gpu.submit_and_read(
             |recorder| {
-                for recording in recordings {
+                for &recording in &recordings {
                     recorder.replay(recording);
                 }
                 recorder.replay(&own.0);

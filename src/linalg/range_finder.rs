@@ -2,6 +2,7 @@
 
 use nalgebra::DMatrix;
 
+use super::operator::{self, Part, Product, until_last_call};
 use super::randomized::{MOST_PASSES, orthonormal, small_problem, subtract_projection};
 use super::{Basis, BlockOperator, Eigenvalues};
 use crate::error::{Error, Result};
@@ -42,7 +43,7 @@ pub struct RangeFinder {
     largest: Slice,
     clear: Recording,
     /// Products of random vectors, and what is left of them outside of the span of `Q`.
-    look: Recording,
+    look: Product,
     before: InnerProducts,
     after: InnerProducts,
     /// directions = A products
@@ -52,7 +53,7 @@ pub struct RangeFinder {
     /// Takes the span of `Q` out of the directions again: what was small before is made of rounding errors, which know nothing of it.
     clean: (Recording, InnerProducts),
     /// Puts a block into its place, and multiplies it.
-    groups: Vec<(Recording, InnerProducts)>,
+    groups: Vec<(Product, InnerProducts)>,
     own: (Recording, InnerProducts),
     to_basis: Recording,
 }
@@ -91,18 +92,18 @@ impl RangeFinder {
             clear.copy(zeros.slice(), &place(group)?)?;
         }
         let rows = Rows::all(products);
-        let mut look = Recording::new();
-        sketch(gpu, &mut look, directions, 0, &settings, Sketch::Gaussian)?;
+        let mut look = Product::default();
+        sketch(gpu, look.tail(), directions, 0, &settings, Sketch::Gaussian)?;
         look.append(operator.multiply.clone());
         let largest = gpu.buffer("largest element of a product", 1)?;
         let product = products.vectors()[0].slice();
-        cg::largest(gpu, &mut look, (&largest, 0), product)?;
-        let before = InnerProducts::record(gpu, &mut look, &rows, &rows)?;
+        cg::largest(gpu, look.tail(), (&largest, 0), product)?;
+        let before = InnerProducts::record(gpu, look.tail(), &rows, &rows)?;
         let found = Basis::of(&range);
         for _ in 0..2 {
-            subtract_projection(gpu, &mut look, &rows, &found, width)?;
+            subtract_projection(gpu, look.tail(), &rows, &found, width)?;
         }
-        let after = InnerProducts::record(gpu, &mut look, &rows, &rows)?;
+        let after = InnerProducts::record(gpu, look.tail(), &rows, &rows)?;
 
         let turned = |out: &Block, input: &Block| -> Result<Recording> {
             let mut recording = Recording::new();
@@ -123,12 +124,14 @@ impl RangeFinder {
         again.copy(products.slice(), directions.slice())?;
         let groups = (0..count)
             .map(|group| {
-                let mut recording = Recording::new();
-                recording.copy(directions.slice(), &place(group)?)?;
-                recording.append(operator.multiply.clone());
+                let mut group_product = Product::default();
+                group_product
+                    .tail()
+                    .copy(directions.slice(), &place(group)?)?;
+                group_product.append(operator.multiply.clone());
                 let range = Rows::all(&range);
-                let inner = InnerProducts::record(gpu, &mut recording, &range, &rows)?;
-                Ok((recording, inner))
+                let inner = InnerProducts::record(gpu, group_product.tail(), &range, &rows)?;
+                Ok((group_product, inner))
             })
             .collect::<Result<_>>()?;
         let mut own = Recording::new();
@@ -203,7 +206,7 @@ impl RangeFinder {
             gpu.upload(&self.largest, 0, &[0u32])?;
             found.products += width;
             let reads = [self.before.reads(), self.after.reads(), vec![&self.largest]].concat();
-            let mut read = self.read(&[&self.look], &reads)?;
+            let mut read = self.read(&[(&self.look).into()], &reads)?;
             check_products(&read.next_back().unwrap_or_default())?;
             let (all, mut gram) = (self.before.sum(&mut read), self.after.sum(&mut read));
             let share = |i: usize| gram[(i, i)] / all[(i, i)].max(f64::MIN_POSITIVE);
@@ -216,7 +219,10 @@ impl RangeFinder {
             let (mut passes, mut done) = (1, false);
             while !done {
                 self.put(&self.coefficients, &coefficients)?;
-                let mut read = self.read(&[turn, &self.clean.0], &self.clean.1.reads())?;
+                let mut read = self.read(
+                    &[turn.into(), (&self.clean.0).into()],
+                    &self.clean.1.reads(),
+                )?;
                 gram = self.clean.1.sum(&mut read);
                 passes += 1;
                 (coefficients, done) = orthonormal(&gram, passes >= MOST_PASSES)?;
@@ -224,10 +230,7 @@ impl RangeFinder {
             }
             found.passes += passes;
             self.put(&self.coefficients, &coefficients)?;
-            gpu.submit(|recorder| {
-                recorder.replay(turn);
-                recorder.replay(group);
-            })?;
+            operator::run(gpu, &[turn.into(), group.into()])?;
             found.products += width;
             used += 1;
         }
@@ -239,7 +242,7 @@ impl RangeFinder {
             .iter()
             .flat_map(|(_, inner)| inner.reads());
         let reads: Vec<&Slice> = self.own.1.reads().into_iter().chain(parts).collect();
-        let mut read = self.read(&[&self.own.0], &reads)?;
+        let mut read = self.read(&[(&self.own.0).into()], &reads)?;
         let own = self.own.1.sum(&mut read);
         let mut projected = DMatrix::zeros(own.nrows(), own.ncols());
         for (group, (_, inner)) in self.groups[..used].iter().enumerate() {
@@ -274,14 +277,11 @@ impl RangeFinder {
         self.gpu.upload(slice, 0, &rows)
     }
 
-    fn read(
-        &self,
-        recordings: &[&Recording],
-        reads: &[&Slice],
-    ) -> Result<std::vec::IntoIter<Vec<f32>>> {
+    fn read(&self, parts: &[Part<'_>], reads: &[&Slice]) -> Result<std::vec::IntoIter<Vec<f32>>> {
+        let recordings = until_last_call(&self.gpu, parts)?;
         let read = self.gpu.submit_and_read(
             |recorder| {
-                for recording in recordings {
+                for &recording in &recordings {
                     recorder.replay(recording);
                 }
                 Ok(())

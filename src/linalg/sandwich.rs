@@ -1,9 +1,9 @@
 //! An operator between two copies of a low-rank one: what a change of variables makes of it.
 
 use super::LowRank;
-use super::conjugate_gradients::Operator;
+use super::operator::{Operator, Product};
 use crate::error::Result;
-use crate::gpu::{Gpu, Recording, Slice};
+use crate::gpu::{Gpu, Slice};
 use crate::kernels::vector::combine;
 use crate::vector::Vector;
 
@@ -22,12 +22,12 @@ impl Sandwich {
         let (input, output) = (new("direction before F")?, new("product after F")?);
         let shifted = new("shifted product")?;
         let shift = gpu.buffer("shift", 2)?;
-        let mut multiply = Recording::new();
-        filter.record(gpu, &mut multiply, &input, &inner.input)?;
+        let mut multiply = Product::default();
+        filter.record(gpu, multiply.tail(), &input, &inner.input)?;
         multiply.append(inner.multiply.clone());
         let (sum, product, x) = (shifted.slice(), inner.output.slice(), inner.input.slice());
-        combine(gpu, &mut multiply, sum, product, x, (&shift, 0))?;
-        filter.record(gpu, &mut multiply, &shifted, &output)?;
+        combine(gpu, multiply.tail(), sum, product, x, (&shift, 0))?;
+        filter.record(gpu, multiply.tail(), &shifted, &output)?;
         Ok(Self {
             operator: Operator {
                 input,

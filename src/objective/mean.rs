@@ -90,7 +90,7 @@ impl MeanQuadratic {
             operator: Operator {
                 input: direction,
                 output: product,
-                multiply,
+                multiply: multiply.into(),
             },
             linearize,
             parts,

@@ -407,9 +407,10 @@ fn an_iteration_adds_one_kernel_or_two_to_its_product(gpu: &Gpu) -> Outcome {
         let ones = vec![1.0; n];
         for inverse in [None, Some(&ones[..])] {
             let solve = Solve::new(gpu, &Problem::random(n, 7), &only(3), inverse)?;
-            let iteration = solve.cg.iteration();
-            let more = iteration.dispatches() - solve.operator.multiply.dispatches();
-            let commands = iteration.commands().len() - solve.operator.multiply.commands().len();
+            let iteration = solve.cg.iteration().ok_or("not recorded")?;
+            let product = solve.operator.multiply.recording().ok_or("not recorded")?;
+            let more = iteration.dispatches() - product.dispatches();
+            let commands = iteration.commands().len() - product.commands().len();
             if (more, commands) != (expected, expected) {
                 return Err(format!("n = {n}: {more} kernels in {commands} commands").into());
             }

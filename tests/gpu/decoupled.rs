@@ -117,7 +117,7 @@ fn operator(quadratic: &GroupedQuadratic, directions: usize) -> Operator {
     Operator {
         input: quadratic.direction.clone(),
         output: quadratic.groups[directions].product.clone(),
-        multiply: quadratic.multiply.clone(),
+        multiply: quadratic.multiply.clone().into(),
     }
 }
 

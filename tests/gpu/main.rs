@@ -23,6 +23,7 @@ mod losses;
 mod lowering;
 mod matrix_products;
 mod models;
+mod operators;
 mod optimizers;
 mod primitives;
 mod saddle_free_newton;
@@ -106,6 +107,7 @@ fn main() -> ExitCode {
             ("lowering", lowering::tests()),
             ("matrix_products", matrix_products::tests()),
             ("models", models::tests()),
+            ("operators", operators::tests()),
             ("optimizers", optimizers::tests()),
             ("primitives", primitives::tests()),
             ("saddle_free_newton", saddle_free_newton::tests()),

@@ -140,7 +140,7 @@ impl Solve {
         let operator = Operator {
             input: quadratic.direction.clone(),
             output: directions.product,
-            multiply,
+            multiply: multiply.into(),
         };
         let companion = Companion {
             gradient: steps.gradient,

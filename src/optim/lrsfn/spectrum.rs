@@ -329,7 +329,7 @@ fn averaged(gpu: &Gpu, operator: &mut BlockOperator, basis: &Basis, weights: &Sl
     let elements = weights.len() / 2;
     let products = gpu.buffer("projections", elements)?;
     let coefficients = gpu.buffer("coefficients of a basis", elements)?;
-    let multiply = &mut operator.multiply;
+    let multiply = operator.multiply.tail();
     let directions = Rows::all(&operator.directions);
     basis.record_products(gpu, multiply, &directions, &products)?;
     let (c, p) = (&coefficients, &products);

@@ -187,7 +187,7 @@ fn along(
         .iter()
         .map(|direction| {
             put(gpu, &operator.input, direction)?;
-            gpu.submit(|recorder| recorder.replay(&operator.multiply))?;
+            operator.multiply.run(gpu)?;
             let product = flat(&operator.output.read(gpu)?);
             Ok([dot(direction, &gradient), dot(direction, &product)])
         })
@@ -245,7 +245,7 @@ impl Place<'_> {
             let operator = Operator {
                 input: quadratic.direction.clone(),
                 output: directions.product.clone(),
-                multiply: quadratic.multiply.clone(),
+                multiply: quadratic.multiply.clone().into(),
             };
             let companion = Companion {
                 gradient: steps.gradient.clone(),

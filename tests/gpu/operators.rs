@@ -1,0 +1,208 @@
+//! Operators made of others, products that need the host, and what a probe catches.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::harness::rotated::Rotated;
+use crate::harness::{GpuTest, Outcome};
+use osculant::Error;
+use osculant::data::Batch;
+use osculant::gpu::{Gpu, Recording};
+use osculant::linalg::{
+    Basis, BlockOperator, CgOptions, ConjugateGradients, EigenOptions, Lanczos, Nystrom, Operator,
+    Product, Property, RandomizedEigensolver, RangeFinder, RangeOptions, Start, Storage,
+};
+use osculant::objective::{Curvature, Curved, GraphObjective, Quadratic, QuadraticRequest, Slot};
+
+pub(crate) fn tests() -> Vec<GpuTest> {
+    gpu_tests![
+        combinators_are_those_of_the_products,
+        hosted_products_change_no_bit,
+        a_probe_names_what_is_missing,
+    ]
+}
+
+type Any = Box<dyn std::error::Error>;
+
+const N: usize = 37;
+
+fn quadratic(gpu: &Gpu, block: usize) -> Result<(GraphObjective, Arc<Quadratic>), Any> {
+    let problem = Rotated::new(N, |i| 3.0 / (1.0 + i as f64), N);
+    let mut objective = GraphObjective::new(gpu, problem.model())?;
+    let theta = objective.initial_parameters(1)?;
+    let request = QuadraticRequest {
+        curvature: Curvature::Hessian,
+        block,
+        ..QuadraticRequest::default()
+    };
+    let quadratic =
+        objective.load_quadratic(Slot::default(), &theta, &Batch::without_data(), request)?;
+    Ok((objective, quadratic))
+}
+
+/// The same product, computed by the host in a submission of its own.
+fn hosted(product: &Product) -> Product {
+    let product = product.clone();
+    Product::hosted(move |gpu| product.run(gpu))
+}
+
+fn direction() -> Vec<f32> {
+    (0..N).map(|i| (i as f32 * 0.7).sin()).collect()
+}
+
+fn apply(gpu: &Gpu, operator: &Operator) -> Result<Vec<f64>, Any> {
+    operator.input.write(gpu, &[direction()])?;
+    operator.multiply.run(gpu)?;
+    let found = operator.output.read(gpu)?.concat();
+    Ok(found.into_iter().map(f64::from).collect())
+}
+
+fn combinators_are_those_of_the_products(gpu: &Gpu) -> Outcome {
+    let (_objective, quadratic) = quadratic(gpu, 0)?;
+    gpu.submit(|recorder| recorder.replay(&quadratic.linearize))?;
+    let c = Operator::from(quadratic.as_ref());
+    let v: Vec<f64> = direction().into_iter().map(f64::from).collect();
+    // The matrix, column by column.
+    let mut columns = Vec::new();
+    for i in 0..N {
+        let mut unit = vec![0.0f32; N];
+        unit[i] = 1.0;
+        c.input.write(gpu, &[unit])?;
+        c.multiply.run(gpu)?;
+        columns.push(c.output.read(gpu)?.concat());
+    }
+    let times = |x: &[f64]| -> Vec<f64> {
+        let row = |j: usize| (0..N).map(|i| f64::from(columns[i][j]) * x[i]).sum();
+        (0..N).map(row).collect()
+    };
+    let near = |what: &str, found: Vec<f64>, expected: Vec<f64>| -> Outcome {
+        for (found, expected) in found.iter().zip(&expected) {
+            // Sums of 37 products with a norm of 3, twice over: 2 * 37 * 6e-8 * 9 * |v|.
+            if (found - expected).abs() > 2e-4 {
+                return Err(format!("{what}: {found} instead of {expected}").into());
+            }
+        }
+        Ok(())
+    };
+    let (cv, ccv) = (times(&v), times(&times(&v)));
+    let (shifted, scalars) = c.shifted(gpu)?;
+    scalars.set(gpu, &[0.5, -2.0])?;
+    let expected = |a: f64, b: f64| (0..N).map(|i| a * cv[i] + b * v[i]).collect();
+    near("shifted", apply(gpu, &shifted)?, expected(0.5, -2.0))?;
+    for count in 1..=3 {
+        // A shifted operator shares the input of what it shifts.
+        let terms = [c.clone(), shifted.clone(), c.clone()];
+        let (sum, weights) = Operator::sum(gpu, &terms[..count])?;
+        let c = [2.0, 3.0, -0.25];
+        weights.set(gpu, &c[..count])?;
+        let (mut a, mut b) = (2.0, 0.0);
+        if count > 1 {
+            (a, b) = (a + 1.5, -6.0);
+        }
+        if count > 2 {
+            a -= 0.25;
+        }
+        near("sum", apply(gpu, &sum)?, expected(a, b))?;
+        assert!(weights.set(gpu, &[1.0; 4]).is_err());
+    }
+    let chain = Operator::chain(gpu, &[c.clone(), c.clone()])?;
+    near("chain", apply(gpu, &chain)?, ccv)?;
+    assert!(Operator::chain(gpu, &[]).is_err() && Operator::sum(gpu, &[]).is_err());
+    Ok(())
+}
+
+fn hosted_products_change_no_bit(gpu: &Gpu) -> Outcome {
+    let (rank, width) = (5, 5);
+    let (_objective, quadratic) = quadratic(gpu, width)?;
+    let before = &quadratic.linearize;
+    let block = BlockOperator::from(quadratic.block.as_ref().ok_or("no block")?);
+    let operator = Operator::from(quadratic.as_ref());
+    let mut results = Vec::new();
+    for host in [false, true] {
+        let (mut operator, mut block) = (operator.clone(), block.clone());
+        if host {
+            operator.multiply = hosted(&operator.multiply);
+            block.multiply = hosted(&block.multiply);
+        }
+        let options = CgOptions::default()
+            .with_max_iterations(30)
+            .with_progress_tolerance(0.0);
+        let cg = ConjugateGradients::new(
+            gpu,
+            &operator,
+            &quadratic.gradient,
+            None,
+            &options,
+            &[3, 12],
+        )?;
+        let mut found = Vec::new();
+        for warm in [false, true] {
+            let report = cg.solve(before, 0.1, None, warm)?;
+            found.push(format!("{report:?} {:?}", cg.solution.read(gpu)?));
+            for (at, kept) in cg.kept(&report) {
+                found.push(format!("{at} {:?}", kept.read(gpu)?));
+            }
+        }
+        let start = Start::Random { seed: 7, number: 0 };
+        found.push(format!(
+            "{:?}",
+            Lanczos::new(gpu, &operator, 12)?.run(before, start)?
+        ));
+        let layout = quadratic.gradient.layout();
+        let basis = Basis::new(gpu, layout, rank, Storage::Full)?;
+        for power_iterations in [0, 2] {
+            let options = EigenOptions::default()
+                .with_rank(rank)
+                .with_oversampling(0)
+                .with_power_iterations(power_iterations);
+            let mut solver = RandomizedEigensolver::new(gpu, &block, &basis, &options)?;
+            for recall in [false, true] {
+                let values = solver.solve(before, recall)?;
+                found.push(format!("{values:?} {:?}", basis.read(gpu)?));
+            }
+        }
+        let values = Nystrom::new(gpu, &block, &basis, 3)?.solve(before)?;
+        found.push(format!("{values:?} {:?}", basis.read(gpu)?));
+        let range = RangeOptions {
+            tolerance: 0.01,
+            seed: 5,
+        };
+        let values = RangeFinder::new(gpu, &block, &basis, &range)?.solve(before)?;
+        found.push(format!("{values:?} {:?}", basis.read(gpu)?));
+        results.push(found);
+    }
+    assert_eq!(results[0], results[1]);
+    Ok(())
+}
+
+fn a_probe_names_what_is_missing(gpu: &Gpu) -> Outcome {
+    let (_objective, quadratic) = quadratic(gpu, 0)?;
+    let before = &quadratic.linearize;
+    let c = Operator::from(quadratic.as_ref());
+    c.probe(gpu, before)?;
+    let missing = |change: fn(&mut [f32], u32)| -> Result<Option<Property>, Any> {
+        let (count, inner) = (AtomicU32::new(0), c.clone());
+        let broken = Operator {
+            multiply: Product::hosted(move |gpu| {
+                inner.multiply.run(gpu)?;
+                let mut product = inner.output.read(gpu)?;
+                change(&mut product[0], count.fetch_add(1, Ordering::Relaxed));
+                inner.output.write(gpu, &product)
+            }),
+            ..c.clone()
+        };
+        match broken.probe(gpu, &Recording::new()) {
+            Ok(()) => Ok(None),
+            Err(Error::Operator { property, .. }) => Ok(Some(property)),
+            Err(other) => Err(other.into()),
+        }
+    };
+    assert_eq!(missing(|_, _| ())?, None);
+    let random = missing(|product, count| product[3] += 1e-3 * count as f32)?;
+    assert_eq!(random, Some(Property::Repeatable));
+    let constant = missing(|product, _| product[0] += 1.0)?;
+    assert_eq!(constant, Some(Property::Linear));
+    let turned = missing(|product, _| product.rotate_left(1))?;
+    assert_eq!(turned, Some(Property::Symmetric));
+    Ok(())
+}
