@@ -69,8 +69,7 @@ impl Losses {
         let now = graph.input("loss", &[1], DType::F32)?;
         let then = graph.input("loss at the base", &[1], DType::F32)?;
         let change = graph.binary(Binary::Sub, now, then)?;
-        let square = graph.binary(Binary::Mul, now, now)?;
-        let size = graph.unary(Unary::Sqrt, square)?;
+        let size = absolute(&mut graph, now)?;
         let factor = graph.constant(ERROR_OF_LOSS, &[1]);
         let error = graph.binary(Binary::Mul, factor, size)?;
         let all = stack(&mut graph, [now, change, error])?;
@@ -99,9 +98,8 @@ impl Losses {
         let weights = graph.input("weights", &[rows], DType::F32)?;
         let mut inputs = vec![of.value.clone(), of.gains, of.weights];
         let weighted = graph.binary(Binary::Mul, weights, gains)?;
-        let square = graph.binary(Binary::Mul, weighted, weighted)?;
+        let size = norm(&mut graph, weighted)?;
         let mut change = graph.sum(weighted, &[0])?;
-        let square = graph.sum(square, &[0])?;
         if of.l2 > 0.0 {
             for (to, from) in point.parts().iter().zip(base.parts()) {
                 let term = penalty(&mut graph, to.len(), of.l2)?;
@@ -110,7 +108,6 @@ impl Losses {
             }
         }
         let now = graph.binary(Binary::Add, before, change)?;
-        let size = graph.unary(Unary::Sqrt, square)?;
         let factor = graph.constant(ERROR_OF_GAIN, &[1]);
         let error = graph.binary(Binary::Mul, factor, size)?;
         let all = stack(&mut graph, [now, change, error])?;
@@ -155,6 +152,27 @@ fn penalty(graph: &mut Graph, elements: usize, l2: f32) -> Result<NodeId> {
     let sum = graph.sum(product, &[0])?;
     let half = graph.constant(0.5 * l2, &[1]);
     graph.binary(Binary::Mul, half, sum)
+}
+
+/// `|x|` for each element.
+fn absolute(graph: &mut Graph, x: NodeId) -> Result<NodeId> {
+    let negative = graph.unary(Unary::Neg, x)?;
+    graph.binary(Binary::Max, x, negative)
+}
+
+/// The norm of a vector, `[1]`, in units of its largest element, so that no square overflows.
+fn norm(graph: &mut Graph, x: NodeId) -> Result<NodeId> {
+    let shape = graph.shape(x).clone();
+    let sizes = absolute(graph, x)?;
+    let largest = graph.max(sizes, &[0])?;
+    let unit = graph.broadcast(largest, &shape)?;
+    let zero = graph.constant(0.0, &shape);
+    let ratio = graph.binary(Binary::Div, x, unit)?;
+    let ratio = graph.select(unit, ratio, zero)?;
+    let square = graph.binary(Binary::Mul, ratio, ratio)?;
+    let sum = graph.sum(square, &[0])?;
+    let root = graph.unary(Unary::Sqrt, sum)?;
+    graph.binary(Binary::Mul, largest, root)
 }
 
 /// Numbers one after another.

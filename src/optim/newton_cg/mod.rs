@@ -258,7 +258,9 @@ impl<O: Curved + ?Sized> Method<O> for NewtonCg {
             found.0
         };
         work.changes(losses, &of_losses, &loaded);
-        let (factor, at) = chosen.unwrap_or((begin.factor, first));
+        let (factor, mut at) = chosen.unwrap_or((begin.factor, first));
+        // That of conjugate gradients, which work in a unit of their own, does not overflow where the square of the gradient does.
+        at.gradient_square = cg.gradient_norm * cg.gradient_norm;
         // q(a d) without damping: the damped model value gives d.(C + damping) d = 2 (model - g.d).
         let shift = if trusts { 0.0 } else { self.damping };
         let curvature = 2.0 * (model - at.slope) - shift * at.square;
