@@ -467,7 +467,7 @@ impl ConjugateGradients {
             .map(|(after, vector)| (*after, vector))
     }
 
-    /// The direction of negative curvature after [`Stop::NegativeCurvature`]; after other stops, one that was or would have been next. Its length has no
+    /// The direction of negative curvature after [`Stop::NegativeCurvature`](crate::linalg::Stop::NegativeCurvature); after other stops, one that was or would have been next. Its length has no
     /// meaning: directions are kept in units of the power of two at or below the gradient's largest element, in which their squares are finite.
     pub fn last_direction(&self) -> &Vector {
         &self.input

@@ -37,7 +37,7 @@ const BLOCK_MEMORY: u64 = 512 << 20;
 /// gradients and curvatures are estimates of the batch's, each with the whole `l2` term.
 ///
 /// Programs are compiled on first use for each vector, slot and number of rows, and kept as long as there is memory set aside for them. Batches may have weights; rows of weight 0 do not count, so a short last
-/// batch can be padded ([`Batch::pad_to`]) instead of compiling again.
+/// batch can be padded ([`Batch::pad_to`](crate::data::Batch::pad_to)) instead of compiling again.
 pub struct GraphObjective {
     gpu: Gpu,
     model: Model,

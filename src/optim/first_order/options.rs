@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 
-/// Settings of [`Sgd`].
+/// Settings of [`Sgd`](crate::optim::Sgd).
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct SgdOptions {
@@ -88,7 +88,7 @@ impl SgdOptions {
     }
 }
 
-/// Settings of [`Adam`].
+/// Settings of [`Adam`](crate::optim::Adam).
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct AdamOptions {
