@@ -872,11 +872,11 @@ fn preconditioned_newton_trains(gpu: &Gpu) -> Outcome {
         .with_preconditioner(Preconditioner::EmpiricalFisher { exponent: 0.75 });
     let mut newton = NewtonCg::new(options)?;
     let mut losses = Vec::new();
-    for _ in 0..15 {
+    for _ in 0..20 {
         let report = newton.step(&mut objective, &theta, &batch)?;
         losses.push(report.loss_before);
     }
-    if losses[14] > 0.5 * losses[0] {
+    if losses[19] > 0.5 * losses[0] {
         return Err(format!("{losses:?}").into());
     }
     Ok(())
