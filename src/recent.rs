@@ -1,7 +1,7 @@
 //! What is kept as long as there is memory for it.
 
 /// Bytes that what is kept may take, by default.
-const BUDGET: u64 = 1 << 30;
+pub(crate) const BUDGET: u64 = 1 << 30;
 /// Host memory that is counted for each item beside its buffers: recordings with their bind groups.
 const RECORDINGS: u64 = 1 << 16;
 

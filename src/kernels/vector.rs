@@ -152,8 +152,10 @@ pub(crate) fn preconditioner(
 
 /// The update rules of `shaders/first_order.wgsl`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum FirstOrderMethod {
+pub enum FirstOrderMethod {
+    /// With momentum.
     Sgd,
+    /// With two moments.
     Adam,
 }
 

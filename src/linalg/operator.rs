@@ -213,6 +213,37 @@ impl Scalars {
     }
 }
 
+impl Scalars {
+    /// Records the sum of vectors with the coefficients of a sum of as many operators, into the first of two places between which it changes.
+    pub(crate) fn record_sum(
+        &self,
+        gpu: &Gpu,
+        recording: &mut Recording,
+        vectors: &[&Slice],
+        places: [&Slice; 2],
+    ) -> Result<()> {
+        (0..vectors.len())
+            .try_for_each(|number| self.record_term(gpu, recording, vectors, places, number))
+    }
+
+    /// Records its term of this number, after those before.
+    fn record_term(
+        &self,
+        gpu: &Gpu,
+        recording: &mut Recording,
+        vectors: &[&Slice],
+        places: [&Slice; 2],
+        number: usize,
+    ) -> Result<()> {
+        // The last term ends in the first place.
+        let place = |number: usize| places[(vectors.len() - 1 - number) % 2];
+        let term = vectors[number];
+        let from = number.checked_sub(1).map_or(term, place);
+        let factors = (&self.slice, 2 * number);
+        combine(gpu, recording, place(number), from, term, factors)
+    }
+}
+
 /// What [`Operator::probe`] asks of a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -276,25 +307,12 @@ impl Operator {
         let places = (0..terms.len()).map(|i| 2 * i + usize::from(i > 0));
         let scalars = Scalars::new(gpu, "coefficients of a sum", template, places.collect())?;
         let mut multiply = Product::default();
-        let mut from = None;
+        let outputs: Vec<&Slice> = terms.iter().map(|term| term.output.slice()).collect();
         for (number, term) in terms.iter().enumerate() {
-            let to = if (terms.len() - number) % 2 == 1 {
-                &output
-            } else {
-                &other
-            };
             multiply.tail().copy(input.slice(), term.input.slice())?;
             multiply.append(term.multiply.clone());
-            let product = term.output.slice();
-            combine(
-                gpu,
-                multiply.tail(),
-                to.slice(),
-                from.unwrap_or(product),
-                product,
-                (&scalars.slice, 2 * number),
-            )?;
-            from = Some(to.slice());
+            let places = [output.slice(), other.slice()];
+            scalars.record_term(gpu, multiply.tail(), &outputs, places, number)?;
         }
         let operator = Self {
             input,

@@ -2,7 +2,7 @@
 
 use crate::graph::listing::Listing;
 
-/// Floating-point operations of an objective's programs, two for each multiply-add, for all rows of what they compute with. Zeros, the default, where an objective
+/// What an objective's programs take: floating-point operations, two for each multiply-add, for all rows of what they compute with. Zeros, the default, where an objective
 /// does not count them: optimizers then report work in examples alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
@@ -14,17 +14,20 @@ pub struct Cost {
     pub product: u64,
     /// Of one block of products, all of its directions together.
     pub block: u64,
+    /// Bytes of the buffers that it keeps: what whoever keeps the program keeps with it. Not operations, and worth telling where nothing else is counted.
+    pub bytes: u64,
 }
 
 impl Cost {
-    /// Of a program, of whose results the first ones are the loss and its gradient.
-    pub(crate) fn of(listing: &Listing, first: usize) -> Self {
+    /// Of a program, of whose results the first ones are the loss and its gradient, and of `elements` that it keeps beside its planned buffers.
+    pub(crate) fn of(listing: &Listing, first: usize, elements: usize) -> Self {
         let of_gradient = listing.phase(0).filter(|kernel| kernel.serves < first);
         Self {
             gradient: of_gradient.map(|kernel| kernel.flops).sum(),
             run: listing.flops(0),
             product: listing.flops(1),
             block: listing.flops(2),
+            bytes: listing.planned_bytes() + 4 * elements as u64,
         }
     }
 }

@@ -72,7 +72,7 @@ impl Losses {
         let size = absolute(&mut graph, now)?;
         let factor = graph.constant(ERROR_OF_LOSS, &[1]);
         let error = graph.binary(Binary::Mul, factor, size)?;
-        let all = stack(&mut graph, [now, change, error])?;
+        let all = graph.concat(&[now, change, error], 0)?;
         let inputs = vec![value.clone(), before.clone()];
         let (results, finish) = finish(gpu, &graph, inputs, all)?;
         let mut at_base = Recording::new();
@@ -110,7 +110,7 @@ impl Losses {
         let now = graph.binary(Binary::Add, before, change)?;
         let factor = graph.constant(ERROR_OF_GAIN, &[1]);
         let error = graph.binary(Binary::Mul, factor, size)?;
-        let all = stack(&mut graph, [now, change, error])?;
+        let all = graph.concat(&[now, change, error], 0)?;
         let (results, finish) = finish(gpu, &graph, inputs, all)?;
         let zeros = gpu.buffer("no change", RESULTS)?;
         let mut at_base = Recording::new();
@@ -173,14 +173,4 @@ fn norm(graph: &mut Graph, x: NodeId) -> Result<NodeId> {
     let sum = graph.sum(square, &[0])?;
     let root = graph.unary(Unary::Sqrt, sum)?;
     graph.binary(Binary::Mul, largest, root)
-}
-
-/// Numbers one after another.
-fn stack(graph: &mut Graph, numbers: [NodeId; RESULTS]) -> Result<NodeId> {
-    let mut all = graph.pad(numbers[0], &[0], &[RESULTS])?;
-    for (place, &number) in numbers.iter().enumerate().skip(1) {
-        let padded = graph.pad(number, &[place], &[RESULTS])?;
-        all = graph.binary(Binary::Add, all, padded)?;
-    }
-    Ok(all)
 }

@@ -6,7 +6,6 @@ use super::{Curved, GraphObjective, Objective, Quadratic, QuadraticRequest, Slot
 use crate::data::{Dataset, Role};
 use crate::error::Result;
 use crate::gpu::{Gpu, Recording, Slice};
-use crate::kernels::vector::combine;
 use crate::linalg::Operator;
 use crate::vector::Vector;
 
@@ -50,48 +49,23 @@ impl MeanQuadratic {
         }
         let layout = objective.layout();
         let new = |label: &str| Vector::new(&gpu, label, layout);
-        let (gradient, direction, product) = (
-            new("mean gradient")?,
-            new("direction")?,
-            new("mean product")?,
-        );
-        let other = new("sum of parts")?;
-        let shares: Vec<f32> = parts
-            .iter()
-            .flat_map(|(_, share)| [1.0, *share as f32])
-            .collect();
-        let coefficients = gpu.buffer("shares of parts", shares.len())?;
-        gpu.upload(&coefficients, 0, &shares)?;
-        // A sum of no parts yet, so that the first is like the others.
-        let zeros = new("zeros")?;
-        let sum = |recording: &mut Recording, each: &dyn Fn(&Quadratic) -> Vector, to: &Vector| {
-            add(
-                &gpu,
-                recording,
-                &parts,
-                each,
-                [to, &other, &zeros],
-                &coefficients,
-            )
-        };
+        let (gradient, other) = (new("mean gradient")?, new("sum of parts")?);
+        let terms: Vec<Operator> = parts.iter().map(|(q, _)| q.as_ref().into()).collect();
+        let (operator, shares) = Operator::sum(&gpu, &terms)?;
+        shares.set(
+            &gpu,
+            &parts.iter().map(|(_, share)| *share).collect::<Vec<_>>(),
+        )?;
         let mut linearize = Recording::new();
-        let mut multiply = Recording::new();
         for (quadratic, _) in &parts {
             linearize.append(quadratic.linearize.clone());
         }
-        sum(&mut linearize, &|q| q.gradient.clone(), &gradient)?;
-        for (quadratic, _) in &parts {
-            multiply.copy(direction.slice(), quadratic.direction.slice())?;
-            multiply.append(quadratic.multiply.clone());
-        }
-        sum(&mut multiply, &|q| q.product.clone(), &product)?;
+        let gradients: Vec<&Slice> = parts.iter().map(|(q, _)| q.gradient.slice()).collect();
+        let places = [gradient.slice(), other.slice()];
+        shares.record_sum(&gpu, &mut linearize, &gradients, places)?;
         Ok(Self {
             gradient,
-            operator: Operator {
-                input: direction,
-                output: product,
-                multiply: multiply.into(),
-            },
+            operator,
             linearize,
             parts,
         })
@@ -111,31 +85,4 @@ impl MeanQuadratic {
             .map(|(v, share)| share * f64::from(v[0]))
             .sum())
     }
-}
-
-/// Records the weighted sum of a vector of each part; sums change between two places and end in the first.
-fn add(
-    gpu: &Gpu,
-    recording: &mut Recording,
-    parts: &[(Arc<Quadratic>, f64)],
-    each: &dyn Fn(&Quadratic) -> Vector,
-    [to, other, zeros]: [&Vector; 3],
-    coefficients: &Slice,
-) -> Result<()> {
-    let mut from = zeros;
-    for (number, (quadratic, _)) in parts.iter().enumerate() {
-        let left = parts.len() - 1 - number;
-        let out = if left.is_multiple_of(2) { to } else { other };
-        let (x, y) = (from.slice(), each(quadratic));
-        combine(
-            gpu,
-            recording,
-            out.slice(),
-            x,
-            y.slice(),
-            (coefficients, 2 * number),
-        )?;
-        from = out;
-    }
-    Ok(())
 }

@@ -258,11 +258,12 @@ impl DebiasedSgd {
             part(cut..rows, Role::Steps, Curvature::GaussNewton)?,
         ];
         let examples = parts.each_ref().map(|part| part.loaded.examples);
+        let bytes = parts.iter().map(|part| part.cost.bytes).sum();
         let known = |w: &Workspace| {
             let same = w.parts.iter().zip(&parts).all(|(a, b)| Arc::ptr_eq(a, b));
             same && w.theta.is_same(theta)
         };
-        let workspace = self.workspaces.find_or(known, 0, || {
+        let workspace = self.workspaces.find_or(known, bytes, || {
             Ok::<_, Error>(Workspace {
                 measure: memory.record(&gpu, &parts, options.cross_fit)?,
                 take: memory.record_move(&gpu, theta, &parts)?,

@@ -34,17 +34,14 @@ pub(super) struct Proposal {
 }
 
 impl Proposal {
-    /// Of a batch on which the step cannot even be computed, though loss and gradient are finite: to be refused.
-    pub(super) fn overflow(base: f64, gradient_square: f64, report: StepReport) -> Self {
+    /// Of a batch on which the step cannot even be computed, with what is known of a step of no length: to be refused, where loss and gradient are finite.
+    pub(super) fn overflow(still: Candidate, report: StepReport) -> Self {
         Self {
-            base,
+            base: still.loss,
             at: Candidate {
                 loss: f64::INFINITY,
                 change: f64::INFINITY,
-                error: 0.0,
-                slope: 0.0,
-                square: 0.0,
-                gradient_square,
+                ..still
             },
             factor: 0.0,
             step: None,

@@ -103,7 +103,7 @@ impl Judges {
     ) -> Result<&mut Apart> {
         let gradient = objective.gradient(theta, loaded)?;
         let known = |j: &Apart| Arc::ptr_eq(&j.gradient, &gradient) && j.theta.is_same(theta);
-        let bytes = 4 * theta.slice().len() as u64;
+        let bytes = gradient.cost.bytes;
         self.0.find_or(known, bytes, || {
             Ok(Apart {
                 judge: Judge::new(objective, [theta, trial, &gradient.gradient], loaded)?,

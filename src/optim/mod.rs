@@ -29,7 +29,7 @@ pub use course::Course;
 pub use damping::LevenbergMarquardt;
 pub use debiased_sgd::{DebiasedSgd, DebiasedSgdOptions};
 pub use decoupled::{DecoupledNewtonCg, DecoupledOptions};
-pub use first_order::{Adam, AdamOptions, Sgd, SgdOptions};
+pub use first_order::{Adam, AdamOptions, FirstOrder, Sgd, SgdOptions};
 pub use lrsfn::{
     Base, CurvatureBatch, DampingRule, LowRankSaddleFreeNewton, LrsfnOptions, RankRule,
 };

@@ -222,6 +222,7 @@ mod tests {
             run: 7000,
             product: 10_000,
             block: 24_000,
+            bytes: 0,
         };
         let mut work = Work::default();
         work.gradient_and_fisher_diagonal(&cost, &LOADED);

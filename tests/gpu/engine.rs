@@ -1,20 +1,17 @@
-//! What a step that fails or is refused leaves behind, and what judges measure.
+//! What a step leaves behind that fails or is refused, and what optimizers keep.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use crate::harness::cases;
-use crate::harness::compare::OnDevice;
 use crate::harness::{GpuTest, Outcome};
-use crate::reference::{Reference, batch_for, draw, narrow, wide_all};
+use crate::reference::batch_for;
 use osculant::Result;
-use osculant::data::{Batch, Role, digits};
+use osculant::data::Batch;
 use osculant::gpu::{Gpu, Slice};
-use osculant::graph::difference::{Move, difference};
 use osculant::linalg::EigenOptions;
 use osculant::nn::{Activation, DataShape, Init, Loss, Model, Output, Sequential, TargetShape};
 use osculant::objective::{
-    Curvature, Curved, Gradient, GraphObjective, GroupRequest, GroupedQuadratic, Loaded, Losses,
-    Objective, Parts, Quadratic, QuadraticRequest, Slot,
+    Cost, Curvature, Curved, Gradient, GraphObjective, GroupRequest, GroupedQuadratic, Loaded,
+    Losses, Objective, Parts, Quadratic, QuadraticRequest, Slot,
 };
 use osculant::optim::{
     Adam, AdamOptions, Base, CurvatureBatch, DebiasedSgd, DebiasedSgdOptions, DecoupledNewtonCg,
@@ -24,35 +21,13 @@ use osculant::optim::{
 use osculant::vector::{Layout, Vector};
 
 pub(crate) fn tests() -> Vec<GpuTest> {
-    vec![
-        GpuTest::new(
-            "a_failed_step_changes_nothing",
-            a_failed_step_changes_nothing,
-        ),
-        GpuTest::new(
-            "a_refused_step_changes_the_damping",
-            a_refused_step_changes_the_damping,
-        ),
-        GpuTest::new(
-            "a_batch_that_overflows_is_refused",
-            a_batch_that_overflows_is_refused,
-        ),
-        GpuTest::new(
-            "damaged_and_foreign_states_are_refused",
-            damaged_and_foreign_states_are_refused,
-        ),
-        GpuTest::new(
-            "changes_of_the_loss_keep_their_digits",
-            changes_of_the_loss_keep_their_digits,
-        ),
-        GpuTest::new(
-            "differences_keep_their_digits",
-            differences_keep_their_digits,
-        ),
-        GpuTest::new(
-            "a_step_of_no_length_changes_no_bit",
-            a_step_of_no_length_changes_no_bit,
-        ),
+    gpu_tests![
+        a_failed_step_changes_nothing,
+        a_refused_step_changes_the_damping,
+        a_batch_that_overflows_is_refused,
+        a_gradient_that_is_no_number_is_named,
+        damaged_and_foreign_states_are_refused,
+        programs_of_sizes_long_gone_are_forgotten,
     ]
 }
 
@@ -469,10 +444,15 @@ fn a_batch_that_overflows_is_refused(gpu: &Gpu) -> Outcome {
         let mut objective = GraphObjective::new(gpu, model.clone())?;
         let theta = objective.initial_parameters(0)?;
         let before = theta.read(gpu)?;
+        let state = method.state(&objective)?;
         let outcome = method.step(&mut objective, &theta, &batch(1.0));
         let same = theta.read(gpu)? == before;
+        let now = method.state(&objective)?;
+        let of = |state: &OptimizerState, name: &str| state.scalar(name).unwrap_or(f64::NAN);
+        let smaller = of(&now, "radius") < of(&state, "radius");
+        let trusts_less = smaller || of(&now, "damping") > of(&state, "damping");
         match outcome {
-            Ok(report) if !report.accepted && same => {}
+            Ok(report) if !report.accepted && same && trusts_less => {}
             // Its preconditioner divides by the squares of the slopes.
             Ok(report) if name == "fisher" && report.loss_after < Some(report.loss_before) => {}
             Err(osculant::Error::NotFinite { .. }) if same => {
@@ -486,163 +466,105 @@ fn a_batch_that_overflows_is_refused(gpu: &Gpu) -> Outcome {
     Ok(())
 }
 
-/// A network on a thousand digits, somewhat trained, and a direction downhill.
-fn trained(gpu: &Gpu) -> Result<(GraphObjective, Model, Vector, Batch)> {
-    let data = digits()?;
-    let model = Sequential::new()
-        .dense(24)
-        .activation(Activation::Tanh)
-        .dense(10)
-        .model(&data, Loss::SoftmaxCrossEntropy);
-    let mut objective = GraphObjective::new(gpu, model.clone())?.with_l2(1e-4)?;
-    let theta = objective.initial_parameters(3)?;
-    let batch = data.batch(&(0..1024).collect::<Vec<_>>())?;
-    let mut method = NewtonCg::new(NewtonCgOptions::default())?;
-    for _ in 0..6 {
-        method.step(&mut objective, &theta, &batch)?;
-    }
-    Ok((objective, model, theta, batch))
-}
-
-/// What the losses of all cases gain along steps down to a millionth, beside the twin.
-fn differences_keep_their_digits(gpu: &Gpu) -> Outcome {
-    for case in cases::ALL {
-        let mut problem = (case.problem)()?;
-        let moves: Vec<Move> = problem
-            .graph
-            .parameters()
-            .iter()
-            .zip(&problem.directions)
-            .map(|(leaf, &to)| Move {
-                node: leaf.node,
-                to,
-            })
-            .collect();
-        let Some(gain) = difference(&mut problem.graph, &[problem.loss], &moves)?[0] else {
+/// Where the gradient is no number, the advice is about data and parameters, not about scale or damping, also where the node cannot be found.
+fn a_gradient_that_is_no_number_is_named(gpu: &Gpu) -> Outcome {
+    let shape = DataShape {
+        features: 1,
+        targets: TargetShape::Inputs,
+    };
+    // sqrt(|x|)^2 at 0: the loss is 0, its slope 0 / 0.
+    let model = Model::new(shape, |scope| {
+        let x = scope.parameter("x", &[1, 1], Init::Constant(0.0));
+        let z = (scope.features() * x.square()).sqrt();
+        Output {
+            losses: z.sum(&[1]).reshape(&[scope.rows()]),
+            outputs: z,
+            metric: None,
+        }
+    });
+    let batch = batch_for(&model, 8, 1);
+    let batch = Batch {
+        features: batch.features.iter().map(|x| x.abs() + 1.0).collect(),
+        ..batch
+    };
+    for (name, mut method) in methods()? {
+        // The first three have no judge; the model has no Fisher diagonal, which wants sums over the batch.
+        if ["sgd", "adam", "debiased sgd", "fisher"].contains(&name) {
             continue;
-        };
-        let slopes = problem.gradient.clone();
-        let device = OnDevice::new(gpu, &problem, &[gain])?;
-        let v = problem.direction(1);
-        let gradient = problem.evaluate(&v, &slopes)?.concat();
-        let norm = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt();
-        for size in [3.0f32, 0.5, 1e-2, 1e-4, 1e-6] {
-            let to: Vec<Vec<f32>> = problem
-                .parameters
-                .iter()
-                .zip(&v)
-                .map(|(x, v)| x.iter().zip(v).map(|(x, v)| x + size * v).collect())
-                .collect();
-            let found = f64::from(device.run(gpu, &to, true)?[0][0]);
-            let expected = problem.evaluate(&to, &[gain])?[0][0];
-            let moved: Vec<f64> = problem
-                .parameters
-                .concat()
-                .iter()
-                .zip(to.concat())
-                .map(|(x, y)| f64::from(y) - f64::from(*x))
-                .collect();
-            // Logarithms and roots of negative numbers.
-            if expected.is_nan() && found.is_nan() {
-                continue;
-            }
-            let scale = expected.abs().max(0.1 * norm(&gradient) * norm(&moved));
-            let error = (found - expected).abs() / scale;
-            if error.is_nan() || error > 1e-5 {
-                let name = case.name;
-                return Err(
-                    format!("{name}, {size}: {found:e}, not {expected:e}, {error:.1e}").into(),
-                );
-            }
+        }
+        let mut objective = Pessimist::new(gpu, model.clone(), 1.0)?;
+        let theta = objective.inner.initial_parameters(0)?;
+        match method.step(&mut objective, &theta, &batch) {
+            Err(error) if error.to_string().contains("gradient is") => {}
+            other => return Err(format!("{name}: {other:?}").into()),
         }
     }
     Ok(())
 }
 
-/// Changes of the loss along a step, from a tenth of the loss to a billionth, beside those of the f64 twin at the same rounded points.
-fn changes_of_the_loss_keep_their_digits(gpu: &Gpu) -> Outcome {
-    let (mut objective, model, theta, batch) = trained(gpu)?;
-    let layout = Arc::clone(objective.layout());
-    let trial = Vector::new(gpu, "trial", &layout)?;
-    let from = theta.read(gpu)?;
-    let reference = Reference::new(&model, &batch, 1e-4)?;
-    let base = reference.value(&wide_all(&from))?;
-    let direction = narrow(&draw(&model, 5)?);
-    let groups = objective.load_groups(Slot::new(Role::Steps, 0), &batch, 4)?;
-    let whole = objective.load(Slot::default(), &batch)?;
-    let figures = std::env::var_os("OSCULANT_TEST_FIGURES").is_some();
-    let mut seen = 0;
-    let mut worst = 0.0f64;
-    for loaded in [whole, groups] {
-        let losses = objective.losses(&theta, &trial, &loaded)?;
-        gpu.submit(|recorder| recorder.replay(&losses.at_base))?;
-        let at_base = gpu.read(&[&losses.results])?;
-        if at_base[0][1] != 0.0 {
-            return Err(format!("a change of {} at the base", at_base[0][1]).into());
-        }
-        for power in 1..=9 {
-            for sign in [1.0f32, -1.0] {
-                let length = sign * 10f32.powi(-power);
-                let point: Vec<Vec<f32>> = from
-                    .iter()
-                    .zip(&direction)
-                    .map(|(x, v)| x.iter().zip(v).map(|(x, v)| x + length * v).collect())
-                    .collect();
-                trial.write(gpu, &point)?;
-                gpu.submit(|recorder| recorder.replay(&losses.at_point))?;
-                let found = f64::from(gpu.read(&[&losses.results])?[0][1]);
-                let expected = reference.value(&wide_all(&point))? - base;
-                let error = (found - expected).abs() / base;
-                if figures {
-                    let of_change = (found - expected).abs() / expected.abs();
-                    eprintln!("{:.2e} {error:.2e} {of_change:.2e}", expected / base);
-                }
-                // The bar, and far below it: some ulps of the change.
-                let allowed = 3e-8_f64.min(1e-5 * expected.abs() / base + 1e-12);
-                worst = worst.max(error);
-                if error.is_nan() || error > allowed {
-                    return Err(format!("{found} beside {expected} of {base}: {error:.1e}").into());
-                }
-                if expected.abs() > 1e-7 * base {
-                    seen += 1;
-                    if found.signum() != expected.signum() {
-                        return Err(format!("{found} beside {expected}: the sign").into());
-                    }
-                }
-            }
-        }
-    }
-    if seen < 16 {
-        return Err(format!("only {seen} changes above 1e-7").into());
-    }
-    if figures {
-        eprintln!("changes: worst error {worst:.2e} of the loss");
-    }
-    Ok(())
+/// An objective whose programs are said to be large, and which itself keeps none.
+struct Heavy {
+    inner: GraphObjective,
+    made: Vec<Weak<Gradient>>,
 }
 
-/// `f(theta + 0 d)` has the bits of `f(theta)`: for whole batches, groups and parts.
-fn a_step_of_no_length_changes_no_bit(gpu: &Gpu) -> Outcome {
-    let (mut objective, _, theta, batch) = trained(gpu)?;
-    let trial = Vector::new(gpu, "trial", &Arc::clone(objective.layout()))?;
-    let part = objective.part(&batch, &[3..300, 500..611])?;
-    let padded = part.clone().pad_to(512)?;
-    let loaded = [
-        objective.load(Slot::default(), &batch)?,
-        objective.load(Slot::new(Role::Steps, 0), &part)?,
-        objective.load(Slot::new(Role::Steps, 1), &padded)?,
-        objective.load_groups(Slot::new(Role::Acceptance, 0), &batch, 8)?,
-    ];
-    for loaded in loaded {
-        let losses = objective.losses(&theta, &trial, &loaded)?;
-        gpu.submit(|recorder| recorder.replay(&losses.at_base))?;
-        let base = gpu.read(&[&losses.results])?;
-        trial.write(gpu, &theta.read(gpu)?)?;
-        gpu.submit(|recorder| recorder.replay(&losses.at_point))?;
-        let point = gpu.read(&[&losses.results])?;
-        if base != point || base[0][1] != 0.0 {
-            return Err(format!("{base:?} and {point:?}").into());
-        }
+impl Objective for Heavy {
+    type Batch = Batch;
+
+    fn gpu(&self) -> &Gpu {
+        self.inner.gpu()
     }
+
+    fn layout(&self) -> &Arc<Layout> {
+        self.inner.layout()
+    }
+
+    fn load(&mut self, slot: Slot, batch: &Batch) -> Result<Loaded> {
+        self.inner.load(slot, batch)
+    }
+
+    fn gradient(&mut self, at: &Vector, loaded: &Loaded) -> Result<Arc<Gradient>> {
+        let known = self.made.iter().filter_map(Weak::upgrade);
+        if let Some(known) = known.into_iter().find(|g| g.loaded == *loaded) {
+            return Ok(known);
+        }
+        let inner = self.inner.gradient(at, loaded)?;
+        let made = Arc::new(Gradient {
+            value: inner.value.clone(),
+            gradient: inner.gradient.clone(),
+            run: inner.run.clone(),
+            cost: Cost {
+                bytes: 400 << 20,
+                ..inner.cost
+            },
+            loaded: *loaded,
+        });
+        self.made.push(Arc::downgrade(&made));
+        Ok(made)
+    }
+
+    fn losses(&mut self, base: &Vector, point: &Vector, loaded: &Loaded) -> Result<Arc<Losses>> {
+        self.inner.losses(base, point, loaded)
+    }
+}
+
+/// An optimizer does not hold on to programs that take more than its budget of a GiB.
+fn programs_of_sizes_long_gone_are_forgotten(gpu: &Gpu) -> Outcome {
+    let model = classifier();
+    let mut objective = Heavy {
+        inner: GraphObjective::new(gpu, model.clone())?,
+        made: Vec::new(),
+    };
+    let theta = objective.inner.initial_parameters(1)?;
+    let mut adam = Adam::new(AdamOptions::default())?;
+    for rows in 8..13 {
+        adam.step(&mut objective, &theta, &batch_for(&model, rows, 1))?;
+    }
+    let alive: Vec<bool> = objective
+        .made
+        .iter()
+        .map(|g| g.strong_count() > 0)
+        .collect();
+    assert_eq!(alive, [false, false, false, true, true]);
     Ok(())
 }

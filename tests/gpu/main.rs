@@ -12,6 +12,7 @@ mod conjugate_gradients;
 mod course;
 mod debiased_sgd;
 mod decoupled;
+mod differences;
 mod eigensolver;
 mod engine;
 mod fixtures;
@@ -96,6 +97,7 @@ fn main() -> ExitCode {
             ("course", course::tests()),
             ("debiased_sgd", debiased_sgd::tests()),
             ("decoupled", decoupled::tests()),
+            ("differences", differences::tests()),
             ("eigensolver", eigensolver::tests()),
             ("engine", engine::tests()),
             ("fixtures", fixtures::tests()),

@@ -893,9 +893,9 @@ fn it_trains_by_every_strategy(gpu: &Gpu) -> Outcome {
         for _ in 0..30 {
             let report = run.step(&batch)?;
             let after = report.loss_after.unwrap_or(f64::NAN);
-            // A change that may be none, given its error, is no reason to refuse a step.
-            let error = 5e-7 * report.loss_before;
-            if after > report.loss_before + error || report.loss_before > last + 1e-6 {
+            // The change has more digits than the loss.
+            let change = report.loss_change.unwrap_or(f64::NAN);
+            if change > 0.0 || change.is_nan() || report.loss_before > last + 1e-6 {
                 return Err(format!("strategy {index}: the loss rose, {report:?}").into());
             }
             last = after;

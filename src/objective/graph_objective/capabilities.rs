@@ -35,10 +35,10 @@ impl Objective for GraphObjective {
             return Ok(kept);
         }
         let inputs = self.places.loaded(loaded)?;
-        let (gradient, bytes) = self.build_gradient(at, &inputs, loaded)?;
-        let program = Arc::new(gradient);
+        let program = Arc::new(self.build_gradient(at, &inputs, loaded)?);
         let kept = (inputs, Arc::clone(&program));
-        self.gradients.keep(at, loaded, (), bytes, kept);
+        self.gradients
+            .keep(at, loaded, (), program.cost.bytes, kept);
         Ok(program)
     }
 
@@ -48,10 +48,10 @@ impl Objective for GraphObjective {
             return Ok(kept);
         }
         let inputs = self.places.loaded(loaded)?;
-        let (losses, bytes) = self.build_losses([base, point], &inputs, loaded)?;
-        let program = Arc::new(losses);
+        let program = Arc::new(self.build_losses([base, point], &inputs, loaded)?);
         let kept = (inputs, Arc::clone(&program));
-        self.losses.keep(point, loaded, from, bytes, kept);
+        self.losses
+            .keep(point, loaded, from, program.cost.bytes, kept);
         Ok(program)
     }
 
@@ -72,10 +72,9 @@ impl Curved for GraphObjective {
         }
         let inputs = self.places.loaded(loaded)?;
         let program = Arc::new(self.build_quadratic(at, &inputs, loaded, request)?);
-        let vectors = 4 + 2 * request.block as u64;
-        let bytes = program.listing.planned_bytes() + 4 * vectors * self.layout.len() as u64;
         let kept = (inputs, Arc::clone(&program));
-        self.quadratics.keep(at, loaded, request, bytes, kept);
+        self.quadratics
+            .keep(at, loaded, request, program.cost.bytes, kept);
         Ok(program)
     }
 }
@@ -105,10 +104,9 @@ impl Parts for GraphObjective {
         }
         let inputs = self.places.loaded(loaded)?;
         let program = Arc::new(self.build_grouped(at, &inputs, loaded, request)?);
-        let vectors = 2 + 2 * loaded.groups as u64;
-        let bytes = program.listing.planned_bytes() + 4 * vectors * self.layout.len() as u64;
         let kept = (inputs, Arc::clone(&program));
-        self.grouped.keep(at, loaded, request, bytes, kept);
+        self.grouped
+            .keep(at, loaded, request, program.cost.bytes, kept);
         Ok(program)
     }
 }

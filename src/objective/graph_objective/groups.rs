@@ -157,7 +157,11 @@ impl GraphObjective {
             direction,
             linearize: executable.linearize,
             multiply: executable.product,
-            cost: Cost::of(&executable.listing, 2 + gradients.len()),
+            cost: Cost::of(
+                &executable.listing,
+                2 + gradients.len(),
+                (2 + 2 * count) * self.layout.len(),
+            ),
             listing: executable.listing,
             loaded: *loaded,
         })

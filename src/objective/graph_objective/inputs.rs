@@ -29,10 +29,10 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// The batch of a slot.
+    /// The last batch of so many rows in a slot.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] where another one was loaded since.
+    /// [`Error::Unsupported`] where there was none, or nothing has needed it since others were loaded.
     pub(super) fn loaded(&self, loaded: &Loaded) -> Result<Arc<Inputs>> {
         let of =
             |known: &&(Slot, usize, Weak<Inputs>)| (known.0, known.1) == (loaded.slot, loaded.rows);

@@ -21,6 +21,7 @@ use super::quadratic::{Gradient, GroupRequest, GroupedQuadratic, Quadratic, Quad
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::nn::Model;
+use crate::recent::BUDGET;
 use crate::vector::{Layout, Vector};
 
 /// Bytes that intermediate values may take before a block of products is computed in parts; see [`GraphObjective::with_block_memory`].
@@ -44,6 +45,7 @@ pub struct GraphObjective {
     layout: Arc<Layout>,
     l2: f32,
     block_memory: u64,
+    program_memory: u64,
     places: Places,
     gradients: Programs<(), On<Gradient>>,
     quadratics: Programs<QuadraticRequest, On<Quadratic>>,
@@ -94,6 +96,7 @@ impl GraphObjective {
             layout,
             l2: 0.0,
             block_memory: BLOCK_MEMORY,
+            program_memory: BUDGET,
             places: Places::default(),
             gradients: Programs::default(),
             quadratics: Programs::default(),
@@ -131,6 +134,7 @@ impl GraphObjective {
     /// asked for the longest is forgotten, and compiled again when it is. Default 1 GiB.
     #[must_use]
     pub fn with_program_memory(mut self, bytes: u64) -> Self {
+        self.program_memory = bytes;
         self.gradients = Programs::with_budget(bytes);
         self.quadratics = Programs::with_budget(bytes);
         self.grouped = Programs::with_budget(bytes);
@@ -145,7 +149,10 @@ impl GraphObjective {
     /// As [`new`](Self::new).
     pub fn sibling(&self) -> Result<Self> {
         let own = Self::new(&self.gpu, self.model.clone())?;
-        Ok(own.with_l2(self.l2)?.with_block_memory(self.block_memory))
+        Ok(own
+            .with_l2(self.l2)?
+            .with_block_memory(self.block_memory)
+            .with_program_memory(self.program_memory))
     }
 
     /// The model.

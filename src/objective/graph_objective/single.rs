@@ -16,13 +16,13 @@ use crate::objective::{Cost, Curvature, Gradient, Loaded, Quadratic, QuadraticRe
 use crate::vector::Vector;
 
 impl GraphObjective {
-    /// Loss and gradient. Also the bytes of its buffers.
+    /// Loss and gradient.
     pub(super) fn build_gradient(
         &self,
         theta: &Vector,
         inputs: &Inputs,
         loaded: &Loaded,
-    ) -> Result<(Gradient, u64)> {
+    ) -> Result<Gradient> {
         let mut program = self.trace(loaded.rows)?;
         let leaves = self.leaves(&program, theta, inputs)?;
         let value = self.gpu.buffer("loss", 1)?;
@@ -31,15 +31,13 @@ impl GraphObjective {
         let mut targets = vec![(program.loss, value.clone())];
         targets.extend(pairs(&derivatives.gradients, vector.parts()));
         let executable = Executable::new(&self.gpu, &program.traced.graph, &leaves, &targets)?;
-        let bytes = executable.listing.planned_bytes() + 4 * self.layout.len() as u64;
-        let gradient = Gradient {
+        Ok(Gradient {
             value,
             gradient: vector,
             run: executable.linearize,
-            cost: Cost::of(&executable.listing, targets.len()),
+            cost: Cost::of(&executable.listing, targets.len(), self.layout.len()),
             loaded: *loaded,
-        };
-        Ok((gradient, bytes))
+        })
     }
 
     /// Losses at `point`, and how they change from those at `base`: the loss at the base in the first phase, what its examples gain in the second.
@@ -48,7 +46,7 @@ impl GraphObjective {
         [base, point]: [&Vector; 2],
         inputs: &Inputs,
         loaded: &Loaded,
-    ) -> Result<(Losses, u64)> {
+    ) -> Result<Losses> {
         let mut program = self.trace(loaded.rows)?;
         let mut leaves = self.leaves(&program, base, inputs)?;
         self.leaves(&program, point, inputs)?;
@@ -75,9 +73,8 @@ impl GraphObjective {
         let slice = self.gpu.buffer("what losses gain", loaded.rows)?;
         let targets = [(program.loss, value.clone()), (gains, slice.clone())];
         let executable = Executable::new(&self.gpu, &program.traced.graph, &leaves, &targets)?;
-        let bytes = executable.listing.planned_bytes() + 4 * loaded.rows as u64;
         let gains = Gains {
-            cost: Cost::of(&executable.listing, 0),
+            cost: Cost::of(&executable.listing, 0, loaded.rows),
             value,
             at_base: executable.linearize,
             gains: slice,
@@ -85,8 +82,7 @@ impl GraphObjective {
             at_point: executable.product,
             l2: self.l2,
         };
-        let losses = Losses::of_gains(&self.gpu, [base, point], gains)?;
-        Ok((losses, bytes))
+        Losses::of_gains(&self.gpu, [base, point], gains)
     }
 
     pub(super) fn build_quadratic(
@@ -152,7 +148,9 @@ impl GraphObjective {
         };
         quadratic.linearize = executable.linearize;
         quadratic.multiply = executable.product;
-        quadratic.cost = Cost::of(&executable.listing, of_gradient);
+        let vectors = 3 + usize::from(request.fisher_diagonal) + 2 * request.block;
+        let elements = vectors * self.layout.len();
+        quadratic.cost = Cost::of(&executable.listing, of_gradient, elements);
         if let Some(block) = &quadratic.block {
             // The program runs once for each part of a block.
             quadratic.cost.block *= request.block.div_ceil(block.width) as u64;

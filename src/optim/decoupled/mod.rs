@@ -243,14 +243,13 @@ impl Workspace {
         })
     }
 
-    /// The loss and the gradient's square at theta, where no step could be computed.
-    fn at_theta(&mut self, gpu: &Gpu, memory: &Memory) -> Result<(f64, f64)> {
+    /// What is known at theta, where no step could be computed.
+    fn at_theta(&mut self, gpu: &Gpu, memory: &Memory) -> Result<Candidate> {
         let Self {
             judge, quadratic, ..
         } = self;
         let (before, still) = (&quadratic.linearize, (&memory.previous, 0.0));
-        let found = Verdict::of(judge, gpu, before, still, &memory.products)?;
-        Ok((found.base, found.step.gradient_square))
+        Ok(Verdict::of(judge, gpu, before, still, &memory.products)?.step)
     }
 }
 
@@ -323,7 +322,8 @@ impl DecoupledNewtonCg {
             objective.load_groups(Slot::default(), folds, self.options.strategy.folds())?;
         let quadratic = objective.grouped(theta, &loaded, request)?;
         let known = |w: &Workspace| Arc::ptr_eq(&w.quadratic, &quadratic) && w.theta.is_same(theta);
-        let bytes = 4 * 8 * (self.turns.len() * objective.layout().len()) as u64;
+        let own = 8 * self.turns.len() * objective.layout().len();
+        let bytes = quadratic.cost.bytes + 4 * own as u64;
         let workspace = workspaces.find_or(known, bytes, || {
             let (options, turns) = (&self.options, &self.turns);
             Workspace::new(objective, theta, &quadratic, memory, options, turns)
@@ -342,8 +342,8 @@ impl DecoupledNewtonCg {
                 let of_losses = workspace.judge.cost();
                 work.losses(1, &of_losses, &loaded);
                 work.changes(1, &of_losses, &loaded);
-                let (base, square) = workspace.at_theta(&gpu, memory)?;
-                return Ok(Proposal::overflow(base, square, work.in_report(report)));
+                let still = workspace.at_theta(&gpu, memory)?;
+                return Ok(Proposal::overflow(still, work.in_report(report)));
             }
             other => other?,
         };

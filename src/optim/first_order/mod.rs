@@ -6,6 +6,7 @@ mod options;
 use std::sync::Arc;
 
 pub(super) use moments::{Moments, remembered};
+use options::Rule;
 pub use options::{AdamOptions, SgdOptions};
 
 use super::course::Course;
@@ -37,40 +38,77 @@ struct Step {
     take: Recording,
 }
 
-/// What SGD and Adam have in common: moments, and a step without a wait in the middle.
-struct FirstOrder {
-    method: FirstOrderMethod,
+/// A first-order method: [`Sgd`] or [`Adam`], by its options. A step has one readback, of what decides whether it is taken.
+pub struct FirstOrder<S> {
+    options: S,
     memory: Option<Memory>,
     steps: i32,
     course: Course,
 }
 
-impl FirstOrder {
-    fn new(method: FirstOrderMethod) -> Self {
-        Self {
-            method,
+/// Stochastic gradient descent with momentum (Polyak 1964, Nesterov 1983):
+/// `m <- momentum m + g`, `theta <- theta - learning_rate m`.
+pub type Sgd = FirstOrder<SgdOptions>;
+
+/// Adam (Kingma and Ba 2015); AdamW when there is weight decay.
+pub type Adam = FirstOrder<AdamOptions>;
+
+impl<S: Rule> FirstOrder<S> {
+    /// With these options.
+    ///
+    /// # Errors
+    /// [`Error::Option`] naming the option and its range.
+    pub fn new(options: S) -> Result<Self> {
+        options.check()?;
+        Ok(Self {
+            options,
             memory: None,
             steps: 0,
             course: Course::default(),
-        }
+        })
+    }
+}
+
+impl<S: Rule> Stateful for FirstOrder<S> {
+    fn course(&self) -> &Course {
+        &self.course
     }
 
-    fn step<O: Objective + ?Sized>(
+    fn course_mut(&mut self) -> &mut Course {
+        &mut self.course
+    }
+
+    fn scalars(&self) -> Vec<(String, f64)> {
+        vec![("steps".into(), f64::from(self.steps))]
+    }
+
+    fn tensors(&self) -> Vec<StateTensor> {
+        let memory = self.memory.as_ref();
+        memory.map_or(Vec::new(), |memory| memory.moments.tensors())
+    }
+}
+
+impl<O: Objective + ?Sized, S: Rule> Optimizer<O> for FirstOrder<S> {
+    fn name(&self) -> &'static str {
+        self.options.name()
+    }
+
+    fn attempt(
         &mut self,
         objective: &mut O,
         theta: &Vector,
         batch: &O::Batch,
-        settings: [f32; 8],
     ) -> Result<StepReport> {
+        let settings = self.options.at(self.steps + 1, self.course.factor());
         let gpu = objective.gpu().clone();
         let clock = Clock::start(&gpu);
         let loaded = objective.load(Slot::default(), batch)?;
         let gradient = objective.gradient(theta, &loaded)?;
-        let memory = memory(&mut self.memory, self.method, objective)?;
+        let memory = memory(&mut self.memory, S::METHOD, objective)?;
         let course = &mut self.course;
         let moments = &memory.moments;
         let known = |s: &Step| Arc::ptr_eq(&s.gradient, &gradient) && s.theta.is_same(theta);
-        let step = memory.steps.find_or(known, 0, || {
+        let step = memory.steps.find_or(known, gradient.cost.bytes, || {
             let mut measure = gradient.run.clone();
             moments.record_sums(&gpu, &mut measure, &gradient.gradient, &gradient.value)?;
             let mut take = Recording::new();
@@ -125,26 +163,13 @@ impl FirstOrder {
         Ok(clock.stop(&gpu, work.in_report(report)))
     }
 
-    fn scalars(&self) -> Vec<(String, f64)> {
-        vec![("steps".into(), f64::from(self.steps))]
-    }
-
-    fn tensors(&self) -> Vec<StateTensor> {
-        let memory = self.memory.as_ref();
-        memory.map_or(Vec::new(), |memory| memory.moments.tensors())
-    }
-
-    fn restore<O: Objective + ?Sized>(
-        &mut self,
-        objective: &O,
-        state: &OptimizerState,
-    ) -> Result<()> {
-        saved::only(state, &["steps"], remembered(self.method))?;
+    fn restore(&mut self, objective: &O, state: &OptimizerState) -> Result<()> {
+        saved::only(state, &["steps"], remembered(S::METHOD))?;
         let steps = saved::count(state, "steps")?;
         let gpu = objective.gpu().clone();
         let course = self.course.restored(&gpu, objective.layout(), state)?;
         if steps > 0 {
-            memory(&mut self.memory, self.method, objective)?
+            memory(&mut self.memory, S::METHOD, objective)?
                 .moments
                 .restore(&gpu, state)?;
         } else {
@@ -176,127 +201,5 @@ pub(super) fn missing(name: &str) -> Error {
     Error::Data {
         what: "optimizer state".into(),
         message: format!("it has no '{name}'; it was saved by another optimizer"),
-    }
-}
-
-/// Stochastic gradient descent with momentum (Polyak 1964, Nesterov 1983):
-/// `m <- momentum m + g`, `theta <- theta - learning_rate m`.
-pub struct Sgd {
-    options: SgdOptions,
-    inner: FirstOrder,
-}
-
-impl Sgd {
-    /// With these options.
-    ///
-    /// # Errors
-    /// [`Error::Option`] naming the option and its range.
-    pub fn new(options: SgdOptions) -> Result<Self> {
-        options.validate()?;
-        Ok(Self {
-            options,
-            inner: FirstOrder::new(FirstOrderMethod::Sgd),
-        })
-    }
-}
-
-impl Stateful for Sgd {
-    fn course(&self) -> &Course {
-        &self.inner.course
-    }
-
-    fn course_mut(&mut self) -> &mut Course {
-        &mut self.inner.course
-    }
-
-    fn scalars(&self) -> Vec<(String, f64)> {
-        self.inner.scalars()
-    }
-
-    fn tensors(&self) -> Vec<StateTensor> {
-        self.inner.tensors()
-    }
-}
-
-impl<O: Objective + ?Sized> Optimizer<O> for Sgd {
-    fn name(&self) -> &'static str {
-        "sgd"
-    }
-
-    fn attempt(
-        &mut self,
-        objective: &mut O,
-        theta: &Vector,
-        batch: &O::Batch,
-    ) -> Result<StepReport> {
-        let settings = self.options.settings(self.inner.course.factor());
-        self.inner.step(objective, theta, batch, settings)
-    }
-
-    fn restore(&mut self, objective: &O, state: &OptimizerState) -> Result<()> {
-        self.inner.restore(objective, state)
-    }
-}
-
-/// Adam (Kingma and Ba 2015); AdamW when there is weight decay.
-pub struct Adam {
-    options: AdamOptions,
-    inner: FirstOrder,
-}
-
-impl Adam {
-    /// With these options.
-    ///
-    /// # Errors
-    /// [`Error::Option`] naming the option and its range.
-    pub fn new(options: AdamOptions) -> Result<Self> {
-        options.validate()?;
-        Ok(Self {
-            options,
-            inner: FirstOrder::new(FirstOrderMethod::Adam),
-        })
-    }
-}
-
-impl Stateful for Adam {
-    fn course(&self) -> &Course {
-        &self.inner.course
-    }
-
-    fn course_mut(&mut self) -> &mut Course {
-        &mut self.inner.course
-    }
-
-    fn scalars(&self) -> Vec<(String, f64)> {
-        self.inner.scalars()
-    }
-
-    fn tensors(&self) -> Vec<StateTensor> {
-        self.inner.tensors()
-    }
-}
-
-impl<O: Objective + ?Sized> Optimizer<O> for Adam {
-    fn name(&self) -> &'static str {
-        if self.options.weight_decay > 0.0 {
-            "adamw"
-        } else {
-            "adam"
-        }
-    }
-
-    fn attempt(
-        &mut self,
-        objective: &mut O,
-        theta: &Vector,
-        batch: &O::Batch,
-    ) -> Result<StepReport> {
-        let factor = self.inner.course.factor();
-        let settings = self.options.settings(self.inner.steps + 1, factor);
-        self.inner.step(objective, theta, batch, settings)
-    }
-
-    fn restore(&mut self, objective: &O, state: &OptimizerState) -> Result<()> {
-        self.inner.restore(objective, state)
     }
 }

@@ -1,6 +1,61 @@
 //! Settings of SGD and Adam.
 
 use crate::error::{Error, Result};
+use crate::kernels::vector::FirstOrderMethod;
+
+/// What tells the first-order methods from each other.
+pub trait Rule {
+    /// The kernel.
+    const METHOD: FirstOrderMethod;
+
+    /// Its name in reports.
+    fn name(&self) -> &'static str;
+
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// [`Error::Option`].
+    fn check(&self) -> Result<()>;
+
+    /// What the kernel needs to know for step `step`, counted from 1, with a factor on its length.
+    fn at(&self, step: i32, factor: f64) -> [f32; 8];
+}
+
+impl Rule for SgdOptions {
+    const METHOD: FirstOrderMethod = FirstOrderMethod::Sgd;
+
+    fn name(&self) -> &'static str {
+        "sgd"
+    }
+
+    fn check(&self) -> Result<()> {
+        self.validate()
+    }
+
+    fn at(&self, _: i32, factor: f64) -> [f32; 8] {
+        self.settings(factor)
+    }
+}
+
+impl Rule for AdamOptions {
+    const METHOD: FirstOrderMethod = FirstOrderMethod::Adam;
+
+    fn name(&self) -> &'static str {
+        if self.weight_decay > 0.0 {
+            "adamw"
+        } else {
+            "adam"
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        self.validate()
+    }
+
+    fn at(&self, step: i32, factor: f64) -> [f32; 8] {
+        self.settings(step, factor)
+    }
+}
 
 /// Settings of [`Sgd`](crate::optim::Sgd).
 #[derive(Clone, Debug, PartialEq)]

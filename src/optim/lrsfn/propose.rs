@@ -87,8 +87,8 @@ impl LowRankSaddleFreeNewton {
             ..StepReport::default()
         };
         if let (Err(Error::NotFinite { .. }), true) = (&prepared, self.adapts()) {
-            let (base, square) = self.at_theta(memory, objective, theta, cast, &mut work)?;
-            return Ok(Proposal::overflow(base, square, work.in_report(report)));
+            let still = self.at_theta(memory, objective, theta, cast, &mut work)?;
+            return Ok(Proposal::overflow(still, work.in_report(report)));
         }
         prepared?;
         if let Some(base) = &mut memory.base {
@@ -200,7 +200,7 @@ impl LowRankSaddleFreeNewton {
         let gpu = objective.gpu();
         let damping = self.current_damping(std::slice::from_ref(fold));
         let known = |probe: &StepProbe| Arc::ptr_eq(&probe.quadratic, &quadratic);
-        let bytes = 4 * (steps * objective.layout().len()) as u64;
+        let bytes = quadratic.cost.bytes + 4 * (steps * objective.layout().len()) as u64;
         let probe = self.caches.probes.find_or(known, bytes, || {
             StepProbe::new(gpu, &quadratic, &fold.spectrum.basis, steps)
         })?;
@@ -216,7 +216,7 @@ impl LowRankSaddleFreeNewton {
         fold: usize,
     ) -> Result<&'c mut Maker> {
         let known = |m: &Maker| Arc::ptr_eq(&m.gradient, gradient) && m.fold == fold;
-        makers.find_or(known, 0, || {
+        makers.find_or(known, gradient.cost.bytes, || {
             let mut make = gradient.run.clone();
             memory.record(gpu, &mut make, gradient, fold)?;
             Ok(Maker {
@@ -309,7 +309,7 @@ impl LowRankSaddleFreeNewton {
         })
     }
 
-    /// The loss and the gradient's square at theta for those who judge, where no step could be computed.
+    /// What is known at theta by those who judge, where no step could be computed.
     fn at_theta<O: Curved + ?Sized>(
         &mut self,
         memory: &Memory,
@@ -317,7 +317,7 @@ impl LowRankSaddleFreeNewton {
         theta: &Vector,
         cast: &Cast<'_, O>,
         work: &mut Work,
-    ) -> Result<(f64, f64)> {
+    ) -> Result<Candidate> {
         let gpu = objective.gpu().clone();
         let (slot, batch) = match cast.judge {
             Some(judge) => (Slot::new(Role::Acceptance, 0), Some(judge)),
@@ -333,8 +333,7 @@ impl LowRankSaddleFreeNewton {
         gpu.submit(|recorder| recorder.replay(&apart.gradient.run))?;
         apart.judge.begin();
         let still = apart.judge.evaluate(&gpu, &[(memory.still(), 0.0)])?;
-        let still = still.first().ok_or_else(|| missing("candidate"))?;
-        Ok((still.loss, still.gradient_square))
+        still.first().copied().ok_or_else(|| missing("candidate"))
     }
 }
 

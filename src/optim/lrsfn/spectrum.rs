@@ -129,7 +129,8 @@ impl Spectrum {
         let quadratic = objective.quadratic(theta, &loaded, request)?;
         let (basis, solvers, known) = (&self.basis, &mut self.solvers, &mut self.known);
         let is = |s: &Solver| Arc::ptr_eq(&s.quadratic, &quadratic);
-        let bytes = 4 * (options.eigen.width() * objective.layout().len()) as u64;
+        let own = options.eigen.width() * objective.layout().len();
+        let bytes = quadratic.cost.bytes + 4 * own as u64;
         let solver =
             solvers.find_or(is, bytes, || Solver::new(options, &gpu, basis, &quadratic))?;
         let decay = options.average;

@@ -169,7 +169,8 @@ impl<O: Curved + ?Sized> Method<O> for NewtonCg {
             return Err(missing("memory"));
         };
         let known = |w: &Workspace| Arc::ptr_eq(&w.quadratic, &quadratic) && w.theta.is_same(theta);
-        let bytes = Workspace::bytes(objective.layout().len(), options);
+        let own = Workspace::bytes(objective.layout().len(), options);
+        let bytes = quadratic.cost.bytes + own;
         let workspace = self.workspaces.find_or(known, bytes, || {
             Workspace::new(objective, theta, &quadratic, memory, options)
         })?;
@@ -198,12 +199,12 @@ impl<O: Curved + ?Sized> Method<O> for NewtonCg {
                 nystrom.begin(&gpu)?;
                 match variables.approximate(&quadratic.linearize, nystrom) {
                     Err(Error::NotFinite { .. }) => {
-                        let (base, square) = workspace.at_theta(&gpu, memory)?;
+                        let still = workspace.at_theta(&gpu, memory)?;
                         work.gradient(&cost, &loaded);
                         let of_losses = workspace.judge.cost();
                         work.losses(1, &of_losses, &loaded);
                         work.changes(1, &of_losses, &loaded);
-                        return Ok(Proposal::overflow(base, square, work.in_report(report)));
+                        return Ok(Proposal::overflow(still, work.in_report(report)));
                     }
                     other => other?,
                 }
@@ -231,8 +232,16 @@ impl<O: Curved + ?Sized> Method<O> for NewtonCg {
             return Err(not_finite::gradient());
         }
         if cg.stop == Stop::NotFinite && cg.iterations == 0 {
-            let square = cg.gradient_norm * cg.gradient_norm;
-            return Ok(Proposal::overflow(base, square, work.in_report(report)));
+            let first = known
+                .candidates
+                .first()
+                .ok_or_else(|| missing("candidate"))?;
+            let still = Candidate {
+                loss: base,
+                gradient_square: cg.gradient_norm * cg.gradient_norm,
+                ..first.1
+            };
+            return Ok(Proposal::overflow(still, work.in_report(report)));
         }
         let (choice, more) = workspace.backtrack(&gpu, &cg, &known, begin.factor)?;
         let mut losses = more;

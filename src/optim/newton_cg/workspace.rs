@@ -300,13 +300,12 @@ impl Workspace {
         work
     }
 
-    /// The loss and the gradient's square at theta, where a solve could not even begin.
-    pub(super) fn at_theta(&mut self, gpu: &Gpu, memory: &Memory) -> Result<(f64, f64)> {
+    /// What is known at theta, where a solve could not even begin.
+    pub(super) fn at_theta(&mut self, gpu: &Gpu, memory: &Memory) -> Result<Candidate> {
         gpu.submit(|recorder| recorder.replay(&self.quadratic.linearize))?;
         self.judge.begin();
         let still = self.judge.evaluate(gpu, &[(&memory.previous, 0.0)])?;
-        let still = still.first().ok_or_else(|| missing("candidate"))?;
-        Ok((still.loss, still.gradient_square))
+        still.first().copied().ok_or_else(|| missing("candidate"))
     }
 }
 
