@@ -22,6 +22,8 @@ pub struct DeviceLeaves {
     pub inputs: Vec<Slice>,
     /// Slices of the directions that are given anew for each product.
     pub directions: Vec<(NodeId, Slice)>,
+    /// Slices of the points that are given anew for each change of the loss.
+    pub points: Vec<(NodeId, Slice)>,
 }
 
 /// A node whose value is wanted.
@@ -81,7 +83,8 @@ pub struct BlockPart {
     pub targets: Vec<Slice>,
 }
 
-/// A recorded program in phases: `linearize` runs once per parameters and inputs, `product` once per direction, `block` once per block of directions.
+/// A recorded program in phases: `linearize` runs once per parameters and inputs, `product` once per direction, `block` once per block of directions, `change` once per
+/// point.
 #[derive(Debug)]
 pub struct Executable {
     /// Everything that depends on parameters and inputs alone.
@@ -90,6 +93,8 @@ pub struct Executable {
     pub product: Recording,
     /// Everything that depends on a block of directions, for all of its parts.
     pub block: Recording,
+    /// Everything that depends on a point.
+    pub change: Recording,
     /// The kernels, their costs, and the memory.
     pub listing: Listing,
 }
@@ -99,6 +104,13 @@ struct Slot {
     size: usize,
     busy_until: usize,
 }
+
+/// What a program does at different times: see [`Executable`].
+pub(crate) const LINEARIZE: usize = 0;
+pub(crate) const PRODUCT: usize = 1;
+pub(crate) const BLOCK: usize = 2;
+pub(crate) const CHANGE: usize = 3;
+const PHASES: usize = 4;
 
 const FOREVER: usize = usize::MAX;
 
@@ -127,13 +139,12 @@ impl<'g> Planned<'g> {
     pub fn new(
         gpu: &Gpu,
         graph: &'g Graph,
-        directions: &[NodeId],
+        [directions, points]: [&[NodeId]; 2],
         targets: &[Wanted],
         block: Option<&BlockTargets>,
     ) -> Result<Self> {
-        for &node in directions {
-            graph.check_ids(&[node])?;
-        }
+        graph.check_ids(directions)?;
+        graph.check_ids(points)?;
         for wanted in targets {
             wanted.check(graph)?;
         }
@@ -144,7 +155,7 @@ impl<'g> Planned<'g> {
         }
         let limit = operand_limit(gpu.limits().max_storage_buffers_per_shader_stage);
         let mut all: Vec<NodeId> = targets.iter().map(|wanted| wanted.node).collect();
-        let mut groups = vec![directions.to_vec()];
+        let mut groups = [directions.to_vec(), Vec::new(), points.to_vec()];
         let mut pitches = HashMap::new();
         let mut rows = HashMap::new();
         for wanted in targets {
@@ -154,7 +165,7 @@ impl<'g> Planned<'g> {
         }
         if let Some(block) = block {
             all.extend(&block.targets);
-            groups.push(block.directions.clone());
+            groups[BLOCK - 1].clone_from(&block.directions);
             pitches.extend(block.directions.iter().map(|&node| (node, block.pitch)));
             for &target in &block.targets {
                 let result = Rows {
@@ -268,19 +279,16 @@ impl<'g> Planned<'g> {
             elements => Some(gpu.buffer("parts of sums", elements)?),
         };
         let scratch = scratch.as_ref();
-        let mut linearize = Recording::new();
-        self.phase(gpu, 0, &places, scratch, &mut linearize)?;
-        let mut product = Recording::new();
-        self.phase(gpu, 1, &places, scratch, &mut product)?;
+        let mut phases = [(); PHASES].map(|()| Recording::new());
+        for phase in [LINEARIZE, PRODUCT, CHANGE] {
+            self.phase(gpu, phase, &places, scratch, &mut phases[phase])?;
+        }
         for (((&result, _), destination), wanted) in single
             .zip(&self.targets)
             .filter(|(((_, direct), _), _)| !**direct)
         {
             let source = place(&places, graph, result)?;
-            let recording = match self.plan.phase[result.0] {
-                0 => &mut linearize,
-                _ => &mut product,
-            };
+            let recording = &mut phases[self.plan.phase[result.0]];
             match wanted.rows(graph) {
                 None => recording.copy(&source.slice(0..destination.len())?, destination)?,
                 Some(rows) => {
@@ -291,7 +299,6 @@ impl<'g> Planned<'g> {
                 }
             }
         }
-        let mut wide = Recording::new();
         if let Some(block) = block {
             for part in &block.parts {
                 self.block_part(
@@ -300,10 +307,11 @@ impl<'g> Planned<'g> {
                     part,
                     targets.len(),
                     (&mut places, scratch),
-                    &mut wide,
+                    &mut phases[BLOCK],
                 )?;
             }
         }
+        let [linearize, product, block, change] = phases;
         Ok(Executable {
             listing: list(
                 graph,
@@ -313,7 +321,8 @@ impl<'g> Planned<'g> {
             ),
             linearize,
             product,
-            block: wide,
+            block,
+            change,
         })
     }
 
@@ -368,7 +377,7 @@ impl<'g> Planned<'g> {
         {
             places.insert(result, slice.clone());
         }
-        self.phase(gpu, 2, places, scratch, recording)?;
+        self.phase(gpu, BLOCK, places, scratch, recording)?;
         for (((&result, _), destination), &target) in wanted
             .zip(&part.targets)
             .zip(&block.targets)
@@ -417,8 +426,10 @@ impl Executable {
         wanted: &[Wanted],
         slices: &[Slice],
     ) -> Result<Self> {
-        let directions: Vec<NodeId> = leaves.directions.iter().map(|&(node, _)| node).collect();
-        Planned::new(gpu, graph, &directions, wanted, None)?.record(gpu, leaves, slices, None)
+        let of = |list: &[(NodeId, Slice)]| list.iter().map(|&(node, _)| node).collect();
+        let [directions, points]: [Vec<NodeId>; 2] = [of(&leaves.directions), of(&leaves.points)];
+        Planned::new(gpu, graph, [&directions, &points], wanted, None)?
+            .record(gpu, leaves, slices, None)
     }
 }
 
@@ -435,7 +446,7 @@ fn place_leaves(
     for (leaf, slice) in graph.inputs().iter().zip(&leaves.inputs) {
         places.insert(leaf.node, slice.clone());
     }
-    places.extend(leaves.directions.iter().cloned());
+    places.extend(leaves.directions.iter().chain(&leaves.points).cloned());
     let needed = graph.ancestors(results);
     for (index, node) in graph.nodes().iter().enumerate() {
         if let (true, Op::Data(data)) = (needed[index], &node.op) {

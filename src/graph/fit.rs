@@ -99,7 +99,7 @@ pub(super) fn check_leaves(graph: &Graph, leaves: &DeviceLeaves) -> Result<()> {
     for (i, leaf) in graph.inputs().iter().enumerate() {
         check(leaf.node, leaves.inputs.get(i))?;
     }
-    for (node, slice) in &leaves.directions {
+    for (node, slice) in leaves.directions.iter().chain(&leaves.points) {
         graph.check_ids(&[*node])?;
         check(*node, Some(slice))?;
     }

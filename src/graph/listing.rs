@@ -10,7 +10,7 @@ use super::node::{Graph, NodeId, elements};
 /// One kernel of a program.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ListedKernel {
-    /// 0: once per quadratic; 1: once per product; 2: once per block of products.
+    /// 0: once per quadratic; 1: once per product; 2: once per block of products; 3: once per change of the loss.
     pub phase: usize,
     /// Kind of kernel; `product+` is a matrix product with what is elementwise in it.
     pub kind: &'static str,

@@ -1,7 +1,7 @@
 //! Which nodes get a buffer, which are computed inside another node's kernel, and in which phase each kernel runs.
 //!
 //! A *phase* is how often work is done. Phase 0 depends on parameters and inputs alone and runs once per quadratic; each later phase depends on its
-//! own group of directions (phase 1: one direction, phase 2: a block of them) and runs once per product. Whatever they need from phase 0 is
+//! own group of leaves that are given anew (phase 1: one direction, phase 2: a block of them, phase 3: a point to which parameters move) and runs once for each. Whatever they need from phase 0 is
 //! kept in a buffer, so no product recomputes it.
 //!
 //! A node gets a buffer if it is a result, if it is not elementwise, if a kernel needs it as a buffer (operands of `dot`), if it crosses the

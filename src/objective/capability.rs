@@ -3,8 +3,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::losses::Losses;
-use super::quadratic::{Gradient, GroupRequest, GroupedQuadratic, Quadratic, QuadraticRequest};
+use super::quadratic::{
+    Gradient, GradientRequest, GroupRequest, GroupedQuadratic, Quadratic, QuadraticRequest,
+};
 use super::slot::{Loaded, Slot};
 use crate::error::Result;
 use crate::gpu::Gpu;
@@ -17,7 +18,7 @@ use crate::vector::{Layout, Vector};
 /// what they record around it ([`Programs`](super::Programs) does that, and forgets what was not asked for in a long time).
 ///
 /// ```
-/// use osculant::objective::{GraphObjective, Objective, Slot};
+/// use osculant::objective::{GradientRequest, GraphObjective, Objective, Slot};
 /// # use osculant::{gpu::Gpu, nn::{Loss, Sequential}, data::digits};
 /// # fn losses(gpu: &Gpu) -> osculant::Result<()> {
 /// let data = digits()?;
@@ -25,7 +26,7 @@ use crate::vector::{Layout, Vector};
 /// let mut objective = GraphObjective::new(gpu, model)?;
 /// let theta = objective.initial_parameters(0)?;
 /// let loaded = objective.load(Slot::default(), &data.batch(&[0, 1, 2])?)?;
-/// let gradient = objective.gradient(&theta, &loaded)?;
+/// let gradient = objective.gradient(&theta, &loaded, GradientRequest::default())?;
 /// gpu.submit(|recorder| recorder.replay(&gradient.run))?;
 /// let (loss, slopes) = (gpu.read(&[&gradient.value])?, gradient.gradient.read(gpu)?);
 /// # Ok(())
@@ -47,17 +48,16 @@ pub trait Objective {
     /// Data that do not fit the model. The slot is as it was then.
     fn load(&mut self, slot: Slot, batch: &Self::Batch) -> Result<Loaded>;
 
-    /// Loss and gradient at a vector.
+    /// Loss and gradient at a vector, and, if asked for, losses at other points.
     ///
     /// # Errors
     /// A vector of another model, limits of the device.
-    fn gradient(&mut self, at: &Vector, loaded: &Loaded) -> Result<Arc<Gradient>>;
-
-    /// Losses at `point`, and their changes from the loss at `base`.
-    ///
-    /// # Errors
-    /// As [`gradient`](Self::gradient).
-    fn losses(&mut self, base: &Vector, point: &Vector, loaded: &Loaded) -> Result<Arc<Losses>>;
+    fn gradient(
+        &mut self,
+        at: &Vector,
+        loaded: &Loaded,
+        request: GradientRequest,
+    ) -> Result<Arc<Gradient>>;
 
     /// Looks for the first number that is not finite in the loss, its gradient and the curvature products along it, at `theta` on `batch`, by computing them on
     /// the CPU; for errors. `budget` is the number of operations that this may take; where it does not do for all examples, some are looked at.
@@ -121,7 +121,7 @@ pub trait Curved: Objective {
 /// # use osculant::{gpu::Gpu, data::Batch, vector::Vector};
 /// # fn halves(gpu: &Gpu, objective: &mut GraphObjective, theta: &Vector, batch: &Batch) -> osculant::Result<Vec<Vec<Vec<f32>>>> {
 /// let loaded = objective.load_groups(Slot::default(), batch, 2)?;
-/// let request = GroupRequest { curvature: Curvature::GaussNewton, slope_variance: false };
+/// let request = GroupRequest { curvature: Curvature::GaussNewton, slope_variance: false, losses: false };
 /// let halves = objective.grouped(theta, &loaded, request)?;
 /// gpu.submit(|recorder| recorder.replay(&halves.linearize))?;
 /// halves.groups.iter().map(|half| half.gradient.read(gpu)).collect()

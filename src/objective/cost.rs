@@ -1,5 +1,6 @@
 //! What programs of an objective cost.
 
+use crate::graph::executable::{BLOCK, LINEARIZE, PRODUCT};
 use crate::graph::listing::Listing;
 
 /// What an objective's programs take: floating-point operations, two for each multiply-add, for all rows of what they compute with. Zeros, the default, where an objective
@@ -8,7 +9,7 @@ use crate::graph::listing::Listing;
 pub struct Cost {
     /// Of the loss and its gradient: the unit in which work is counted.
     pub gradient: u64,
-    /// Of what runs once: `run`, `linearize` with all that products need, or the losses at a point.
+    /// Of what runs once: `run`, or `linearize` with all that products need.
     pub run: u64,
     /// Of one product.
     pub product: u64,
@@ -21,13 +22,42 @@ pub struct Cost {
 impl Cost {
     /// Of a program, of whose results the first ones are the loss and its gradient, and of `elements` that it keeps beside its planned buffers.
     pub(crate) fn of(listing: &Listing, first: usize, elements: usize) -> Self {
-        let of_gradient = listing.phase(0).filter(|kernel| kernel.serves < first);
+        let of_gradient = listing
+            .phase(LINEARIZE)
+            .filter(|kernel| kernel.serves < first);
         Self {
             gradient: of_gradient.map(|kernel| kernel.flops).sum(),
-            run: listing.flops(0),
-            product: listing.flops(1),
-            block: listing.flops(2),
+            run: listing.flops(LINEARIZE),
+            product: listing.flops(PRODUCT),
+            block: listing.flops(BLOCK),
             bytes: listing.planned_bytes() + 4 * elements as u64,
         }
     }
+}
+
+/// What one loss, or one change of it, costs, for all rows of a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LossCost {
+    /// In gradients of the batch, as papers count: by matrix products, of which a gradient has three for each layer.
+    pub gradients: f64,
+    /// Floating-point operations; 0 where they are not counted.
+    pub flops: u64,
+}
+
+impl LossCost {
+    /// Of a loss at a point: one matrix product per layer.
+    pub const LOSS: Self = Self {
+        gradients: 1.0 / 3.0,
+        flops: 0,
+    };
+    /// Of a change of the loss from a point whose forward pass is there: two matrix products per layer.
+    pub const CHANGE: Self = Self {
+        gradients: 2.0 / 3.0,
+        flops: 0,
+    };
+    /// Of what is there already.
+    pub const NOTHING: Self = Self {
+        gradients: 0.0,
+        flops: 0,
+    };
 }

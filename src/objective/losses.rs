@@ -1,14 +1,17 @@
 //! Losses at points, and their changes from the loss at a base.
 
-use super::Cost;
+use super::LossCost;
 use crate::error::Result;
 use crate::gpu::{Gpu, Recording, Slice};
+use crate::graph::difference::Move;
 use crate::graph::executable::DeviceLeaves;
 use crate::graph::{Binary, DType, Executable, Graph, NodeId, Unary};
 use crate::vector::Vector;
 
 /// Numbers in [`Losses::results`].
 pub(crate) const RESULTS: usize = 3;
+/// Label of their buffer.
+pub(crate) const LABEL: &str = "loss, its change and its error";
 /// Error of what an example's loss gains, relative to that: the roundings on the way of a difference through a network, some tens of half ulps.
 const ERROR_OF_GAIN: f32 = 64.0 * f32::EPSILON / 2.0;
 /// Error of a loss that is computed as a whole, relative to that; its change is a difference of two.
@@ -22,34 +25,23 @@ const ERROR_OF_LOSS: f32 = 8.0 * f32::EPSILON / 2.0;
 /// error   a bound on the error of the change
 /// ```
 ///
-/// At equal points the change is 0, and the value has the bits of that at the base. The objective of a model computes changes by
+/// At equal points the change is 0, and the value has the bits of that at the base. The base is where the program that they belong to was run, or linearized, last:
+/// they work with what that left. The objective of a model computes changes by
 /// [`difference`](crate::graph::difference): they are right to some ulps of the change, so that steps can be judged whose changes are a billionth of the loss.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Losses {
+    /// The point; to be written before `at_point`.
+    pub point: Vector,
     /// `[value, change, error]`.
     pub results: Slice,
-    /// Copies base to point, and computes the loss from which changes are measured. The results are those of the base: its loss, and no change.
+    /// Copies base to point, and gets ready to measure changes. The results are those of the base: its loss, and no change.
     pub at_base: Recording,
     /// Computes the results.
     pub at_point: Recording,
-    /// What the loss at the base (`run`) and its change at a point (`product`) cost.
-    pub cost: Cost,
-}
-
-/// What examples contribute to changes.
-pub(crate) struct Gains {
-    /// The loss at the base, one element, after `at_base`.
-    pub(crate) value: Slice,
-    pub(crate) at_base: Recording,
-    /// What each example's loss gains, after `at_point`.
-    pub(crate) gains: Slice,
-    /// As many.
-    pub(crate) weights: Slice,
-    pub(crate) at_point: Recording,
-    /// Of both.
-    pub(crate) cost: Cost,
-    /// `l2` in `l2/2 |theta|^2`.
-    pub(crate) l2: f32,
+    /// What `at_base` costs.
+    pub cost_at_base: LossCost,
+    /// What `at_point` costs.
+    pub cost_at_point: LossCost,
 }
 
 impl Losses {
@@ -73,8 +65,13 @@ impl Losses {
         let factor = graph.constant(ERROR_OF_LOSS, &[1]);
         let error = graph.binary(Binary::Mul, factor, size)?;
         let all = graph.concat(&[now, change, error], 0)?;
-        let inputs = vec![value.clone(), before.clone()];
-        let (results, finish) = finish(gpu, &graph, inputs, all)?;
+        let results = gpu.buffer(LABEL, RESULTS)?;
+        let leaves = DeviceLeaves {
+            inputs: vec![value.clone(), before.clone()],
+            ..DeviceLeaves::default()
+        };
+        let targets = [(all, results.clone())];
+        let finish = Executable::new(gpu, &graph, &leaves, &targets)?.linearize;
         let mut at_base = Recording::new();
         at_base.copy(base.slice(), point.slice())?;
         at_base.append(run.clone());
@@ -83,73 +80,74 @@ impl Losses {
         let mut at_point = run.clone();
         at_point.append(finish);
         Ok(Self {
+            point: point.clone(),
             results,
             at_base,
             at_point,
-            cost: Cost::default(),
+            cost_at_base: LossCost::LOSS,
+            cost_at_point: LossCost::LOSS,
         })
     }
 
-    pub(crate) fn of_gains(gpu: &Gpu, [base, point]: [&Vector; 2], of: Gains) -> Result<Self> {
-        let mut graph = Graph::default();
-        let rows = of.gains.len();
-        let before = graph.input("loss at the base", &[1], DType::F32)?;
-        let gains = graph.input("gains", &[rows], DType::F32)?;
-        let weights = graph.input("weights", &[rows], DType::F32)?;
-        let mut inputs = vec![of.value.clone(), of.gains, of.weights];
-        let weighted = graph.binary(Binary::Mul, weights, gains)?;
-        let size = norm(&mut graph, weighted)?;
-        let mut change = graph.sum(weighted, &[0])?;
-        if of.l2 > 0.0 {
-            for (to, from) in point.parts().iter().zip(base.parts()) {
-                let term = penalty(&mut graph, to.len(), of.l2)?;
-                change = graph.binary(Binary::Add, change, term)?;
-                inputs.extend([to.clone(), from.clone()]);
-            }
-        }
-        let now = graph.binary(Binary::Add, before, change)?;
-        let factor = graph.constant(ERROR_OF_GAIN, &[1]);
-        let error = graph.binary(Binary::Mul, factor, size)?;
-        let all = graph.concat(&[now, change, error], 0)?;
-        let (results, finish) = finish(gpu, &graph, inputs, all)?;
+    /// Around a base with its loss, by a program for the results at the point.
+    pub(crate) fn around(
+        gpu: &Gpu,
+        (base, value): (&Vector, &Slice),
+        (point, results): (Vector, Slice),
+        at_point: Recording,
+        flops: u64,
+    ) -> Result<Self> {
         let zeros = gpu.buffer("no change", RESULTS)?;
         let mut at_base = Recording::new();
         at_base.copy(base.slice(), point.slice())?;
-        at_base.append(of.at_base);
         at_base.copy(&zeros, &results)?;
-        at_base.copy_part(&of.value, 0, &results, 0, 1)?;
-        let mut at_point = of.at_point;
-        at_point.append(finish);
+        at_base.copy_part(value, 0, &results, 0, 1)?;
         Ok(Self {
+            point,
             results,
             at_base,
             at_point,
-            cost: of.cost,
+            cost_at_base: LossCost::NOTHING,
+            cost_at_point: LossCost {
+                flops,
+                ..LossCost::CHANGE
+            },
         })
     }
 }
 
-/// Buffer of the results, and what computes them.
-fn finish(gpu: &Gpu, graph: &Graph, inputs: Vec<Slice>, all: NodeId) -> Result<(Slice, Recording)> {
-    let results = gpu.buffer("loss, its change and its error", RESULTS)?;
-    let leaves = DeviceLeaves {
-        inputs,
-        ..DeviceLeaves::default()
-    };
-    let targets = [(all, results.clone())];
-    let run = Executable::new(gpu, graph, &leaves, &targets)?.linearize;
-    Ok((results, run))
+/// The results, `[3]`: from the loss at the base, `[1]`, what each example's loss gains and its weight, and the moves of parameters, on which there is a term
+/// `l2/2 |x|^2`.
+pub(crate) fn results(
+    graph: &mut Graph,
+    before: NodeId,
+    [gains, weights]: [NodeId; 2],
+    moves: &[Move],
+    l2: f32,
+) -> Result<NodeId> {
+    let weighted = graph.binary(Binary::Mul, weights, gains)?;
+    let size = norm(graph, weighted)?;
+    let mut change = graph.sum(weighted, &[0])?;
+    if l2 > 0.0 {
+        for &moved in moves {
+            let term = penalty(graph, moved, l2)?;
+            change = graph.binary(Binary::Add, change, term)?;
+        }
+    }
+    let now = graph.binary(Binary::Add, before, change)?;
+    let factor = graph.constant(ERROR_OF_GAIN, &[1]);
+    let error = graph.binary(Binary::Mul, factor, size)?;
+    graph.concat(&[now, change, error], 0)
 }
 
 /// The change of `l2/2 |x|^2` for one tensor, `[1]`: `l2/2 (x' - x).(x' + x)`.
-fn penalty(graph: &mut Graph, elements: usize, l2: f32) -> Result<NodeId> {
-    let number = graph.inputs().len();
-    let to = graph.input(&format!("point {number}"), &[elements], DType::F32)?;
-    let from = graph.input(&format!("base {number}"), &[elements], DType::F32)?;
-    let moved = graph.binary(Binary::Sub, to, from)?;
-    let twice = graph.binary(Binary::Add, to, from)?;
+fn penalty(graph: &mut Graph, Move { node, to }: Move, l2: f32) -> Result<NodeId> {
+    let moved = graph.binary(Binary::Sub, to, node)?;
+    let twice = graph.binary(Binary::Add, to, node)?;
     let product = graph.binary(Binary::Mul, moved, twice)?;
-    let sum = graph.sum(product, &[0])?;
+    let axes: Vec<usize> = (0..graph.shape(product).len()).collect();
+    let sum = graph.sum(product, &axes)?;
+    let sum = graph.reshape(sum, &[1])?;
     let half = graph.constant(0.5 * l2, &[1]);
     graph.binary(Binary::Mul, half, sum)
 }

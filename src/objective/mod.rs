@@ -18,13 +18,13 @@ mod slot;
 
 pub use crate::graph::locate::{Located, Origin};
 pub use capability::{Curved, Objective, Parts};
-pub use cost::Cost;
+pub use cost::{Cost, LossCost};
 pub use graph_objective::{Evaluation, GraphObjective};
 pub use losses::Losses;
 pub use mean::MeanQuadratic;
 pub use programs::Programs;
 pub use quadratic::{
-    BlockProduct, Curvature, Gradient, Group, GroupRequest, GroupedQuadratic, Quadratic,
-    QuadraticRequest,
+    BlockProduct, Curvature, Gradient, GradientRequest, Group, GroupRequest, GroupedQuadratic,
+    Quadratic, QuadraticRequest,
 };
 pub use slot::{Loaded, Slot};

@@ -1,6 +1,6 @@
 //! Gradients and local quadratic models, as plain data.
 
-use super::{Cost, Loaded};
+use super::{Cost, Loaded, Losses};
 use crate::gpu::{Recording, Slice};
 use crate::graph::listing::Listing;
 use crate::vector::{Block, Vector};
@@ -26,6 +26,15 @@ pub struct QuadraticRequest {
     pub fisher_diagonal: bool,
     /// Directions in a block of products; 0: no blocks.
     pub block: usize,
+    /// Also losses at other points, and their changes.
+    pub losses: bool,
+}
+
+/// What a gradient must be able to answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct GradientRequest {
+    /// Also losses at other points, and their changes.
+    pub losses: bool,
 }
 
 /// Products with several directions at once: `C [v_1 .. v_K]`.
@@ -33,7 +42,7 @@ pub struct QuadraticRequest {
 /// Everything that does not depend on a direction, such as activations, is shared with single products and is there after
 /// [`Quadratic::linearize`]. Where the intermediate values of `K` directions are larger than the device's bindings or than the memory set aside for
 /// them, the recording goes through the directions in parts.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct BlockProduct {
     /// `v_1 .. v_K`; write them before a product.
     pub directions: Block,
@@ -46,7 +55,7 @@ pub struct BlockProduct {
 }
 
 /// The loss and its gradient at one vector, on the batch of a slot.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Gradient {
     /// `c`, one element, after `run`.
     pub value: Slice,
@@ -54,6 +63,8 @@ pub struct Gradient {
     pub gradient: Vector,
     /// Computes both.
     pub run: Recording,
+    /// Losses at other points, if asked for; they need `run` to have run before.
+    pub losses: Option<Losses>,
     /// What that costs.
     pub cost: Cost,
     /// What it computes with.
@@ -65,7 +76,7 @@ pub struct Gradient {
 /// Replaying [`linearize`](Self::linearize) fills value, gradient and everything that products need; then each replay of
 /// [`multiply`](Self::multiply) writes `C direction` to `product`. The buffers stay the same, so a solver records its own kernels around them once.
 /// It is that of the batch which is in its slot when it is linearized.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Quadratic {
     /// `c`, one element.
     pub value: Slice,
@@ -83,6 +94,8 @@ pub struct Quadratic {
     pub multiply: Recording,
     /// Products with several directions at once, if asked for.
     pub block: Option<BlockProduct>,
+    /// Losses at other points, if asked for; they need `linearize` to have run before.
+    pub losses: Option<Losses>,
     /// The kernels of the program, their costs, and its memory.
     pub listing: Listing,
     /// What the recordings cost.
@@ -98,6 +111,8 @@ pub struct GroupRequest {
     pub curvature: Curvature,
     /// Also, with each product, the variances of the groups' slopes along its direction.
     pub slope_variance: bool,
+    /// Also losses of the whole batch at other points, and their changes.
+    pub losses: bool,
 }
 
 /// The quadratic of one group of examples, among those of a [`GroupedQuadratic`].
@@ -118,7 +133,7 @@ pub struct Group {
 /// Each group stands for the batch: its weights are scaled to the sum of the batch's. The loss and gradient of the batch are the means of the groups', weighted by
 /// what the groups' own weights add up to. Network and kernels see the batch as a whole; only where examples are added up are groups kept apart, so this costs
 /// what one quadratic of the batch costs, and its vectors once for each group. It is that of the batch which is in its slot when it is linearized.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct GroupedQuadratic {
     /// The quadratics.
     pub groups: Vec<Group>,
@@ -136,6 +151,8 @@ pub struct GroupedQuadratic {
     pub linearize: Recording,
     /// Computes the products of all groups from `direction`.
     pub multiply: Recording,
+    /// Losses at other points, if asked for; they need `linearize` to have run before.
+    pub losses: Option<Losses>,
     /// The kernels of the program, their costs, and its memory.
     pub listing: Listing,
     /// What the recordings cost.

@@ -7,7 +7,7 @@ use super::first_order::missing;
 use crate::error::Result;
 use crate::gpu::{Gpu, Recorder, Recording, Slice};
 use crate::kernels::vector::{combine, inner_products, partial_elements};
-use crate::objective::{Cost, Gradient, Loaded, Losses, Objective};
+use crate::objective::{Gradient, GradientRequest, Loaded, LossCost, Losses, Objective};
 use crate::recent::Recent;
 use crate::vector::Vector;
 
@@ -62,9 +62,8 @@ impl Move {
 #[derive(Debug)]
 pub(super) struct Judge {
     theta: Vector,
-    trial: Vector,
     gradient: Vector,
-    losses: Arc<Losses>,
+    losses: Losses,
     /// The results at theta itself.
     base: Slice,
     coefficients: Slice,
@@ -94,19 +93,23 @@ pub(super) struct Apart {
 }
 
 impl Judges {
-    /// The judge at `theta` on the batch of a slot, by way of `trial`.
+    /// The judge at `theta` on the batch of a slot.
     pub(super) fn of<O: Objective + ?Sized>(
         &mut self,
         objective: &mut O,
-        [theta, trial]: [&Vector; 2],
+        theta: &Vector,
         loaded: &Loaded,
     ) -> Result<&mut Apart> {
-        let gradient = objective.gradient(theta, loaded)?;
+        let gradient = objective.gradient(theta, loaded, GradientRequest { losses: true })?;
         let known = |j: &Apart| Arc::ptr_eq(&j.gradient, &gradient) && j.theta.is_same(theta);
         let bytes = gradient.cost.bytes;
         self.0.find_or(known, bytes, || {
             Ok(Apart {
-                judge: Judge::new(objective, [theta, trial, &gradient.gradient], loaded)?,
+                judge: Judge::new(
+                    objective.gpu(),
+                    [theta, &gradient.gradient],
+                    gradient.losses.as_ref(),
+                )?,
                 theta: theta.clone(),
                 gradient: Arc::clone(&gradient),
             })
@@ -136,22 +139,20 @@ struct Recorded {
 }
 
 impl Judge {
-    /// At `theta`, by way of `trial`, on the batch of a slot, with its gradient there.
-    pub(super) fn new<O: Objective + ?Sized>(
-        objective: &mut O,
-        [theta, trial, gradient]: [&Vector; 3],
-        loaded: &Loaded,
+    /// At `theta`, with the gradient there and the losses that were asked for with it.
+    pub(super) fn new(
+        gpu: &Gpu,
+        [theta, gradient]: [&Vector; 2],
+        losses: Option<&Losses>,
     ) -> Result<Self> {
-        let losses = objective.losses(theta, trial, loaded)?;
-        let gpu = objective.gpu();
+        let losses = losses.cloned().ok_or_else(|| missing("losses"))?;
         let mut take = Recording::new();
-        take.copy(trial.slice(), theta.slice())?;
+        take.copy(losses.point.slice(), theta.slice())?;
         let base = gpu.buffer("loss at theta", losses.results.len())?;
         let mut at_base = losses.at_base.clone();
         at_base.copy(&losses.results, &base)?;
         Ok(Self {
             theta: theta.clone(),
-            trial: trial.clone(),
             gradient: gradient.clone(),
             losses,
             base,
@@ -167,12 +168,12 @@ impl Judge {
         })
     }
 
-    /// What the losses at a point cost.
-    pub(super) fn cost(&self) -> Cost {
-        self.losses.cost
+    /// What the loss at theta costs, and that at a candidate.
+    pub(super) fn costs(&self) -> [LossCost; 2] {
+        [self.losses.cost_at_base, self.losses.cost_at_point]
     }
 
-    /// Begins with a batch: what is recorded next computes the loss at theta first.
+    /// Begins with a batch: what is recorded next takes up the loss at theta first, once its gradient has been computed.
     pub(super) fn begin(&mut self) {
         self.begins = true;
     }
@@ -304,7 +305,7 @@ impl Judge {
         combine(
             gpu,
             &mut trial,
-            self.trial.slice(),
+            self.losses.point.slice(),
             self.theta.slice(),
             vector.slice(),
             coefficients,

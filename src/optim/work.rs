@@ -1,12 +1,12 @@
 //! How work is counted.
 
 use super::report::StepReport;
-use crate::objective::{Cost, Loaded};
+use crate::objective::{Cost, Loaded, LossCost};
 
 /// Work of a step, in two measures.
 ///
 /// In *examples*, as papers count: a gradient on n examples is n, a curvature product 2n, the empirical Fisher diagonal n, a loss n/3 (of
-/// the three matrix products per layer of a gradient, a loss has one), its change along a step 2n/3. Everything computed
+/// the three matrix products per layer of a gradient, a loss has one), its change from a point whose forward pass is there 2n/3. Everything computed
 /// counts, needed or not.
 ///
 /// In *gradients of an example*: the floating-point operations of the objective's programs, padding included, and of the vector work of
@@ -76,27 +76,18 @@ impl Work {
         );
     }
 
-    /// Losses.
-    pub(super) fn losses(&mut self, count: usize, cost: &Cost, loaded: &Loaded) {
+    /// Losses, or changes of them.
+    pub(super) fn losses(&mut self, count: usize, cost: &LossCost, loaded: &Loaded) {
         let count = count as f64;
         self.add(
-            count * loaded.examples as f64 / 3.0,
-            count * cost.run as f64,
+            count * cost.gradients * loaded.examples as f64,
+            count * cost.flops as f64,
         );
     }
 
     /// Work with vectors and small matrices.
     pub(super) fn vectors(&mut self, flops: f64) {
         self.flops += flops;
-    }
-
-    /// Changes of the loss at candidate points: of the three matrix products per layer of a gradient, one has two.
-    pub(super) fn changes(&mut self, count: usize, cost: &Cost, loaded: &Loaded) {
-        let count = count as f64;
-        self.add(
-            2.0 * count * loaded.examples as f64 / 3.0,
-            count * cost.product as f64,
-        );
     }
 
     /// A report with both measures.
@@ -208,8 +199,9 @@ mod tests {
         work.gradient_and_fisher_diagonal(&cost, &LOADED);
         work.products(2, &cost, &LOADED);
         work.block_products(3, 3, &cost, &LOADED);
-        work.losses(4, &cost, &LOADED);
-        work.changes(2, &cost, &LOADED);
+        work.losses(4, &LossCost::LOSS, &LOADED);
+        work.losses(2, &LossCost::CHANGE, &LOADED);
+        work.losses(1, &LossCost::NOTHING, &LOADED);
         work.vectors(1e9);
         let expected = 60.0 + 120.0 + 180.0 + 40.0 + 40.0;
         assert_eq!(both(work), (expected, expected));
@@ -229,13 +221,13 @@ mod tests {
         work.products(2, &cost, &LOADED);
         work.block_products(6, 3, &cost, &LOADED);
         // Its program is not counted.
-        work.losses(1, &Cost::default(), &LOADED);
+        work.losses(1, &LossCost::LOSS, &LOADED);
         work.vectors(1000.0);
-        let of_changes = Cost {
-            product: 500,
-            ..Cost::default()
+        let of_changes = LossCost {
+            flops: 500,
+            ..LossCost::CHANGE
         };
-        work.changes(3, &of_changes, &LOADED);
+        work.losses(3, &of_changes, &LOADED);
         let flops = 7000.0 + 20_000.0 + 48_000.0 + 1000.0 + 1500.0;
         let (examples, gradients) = both(work);
         assert_eq!(examples, 60.0 + 120.0 + 360.0 + 10.0 + 60.0);

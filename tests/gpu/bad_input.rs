@@ -8,7 +8,9 @@ use osculant::gpu::Gpu;
 use osculant::graph::{DType, Graph};
 use osculant::linalg::{CgOptions, ConjugateGradients, Operator};
 use osculant::nn::{DataShape, Init, Loss, Model, Output, Sequential, TargetShape};
-use osculant::objective::{Curvature, Curved, GraphObjective, Objective, QuadraticRequest, Slot};
+use osculant::objective::{
+    Curvature, Curved, GradientRequest, GraphObjective, Objective, QuadraticRequest, Slot,
+};
 use osculant::optim::{
     Adam, AdamOptions, LevenbergMarquardt, NewtonCg, NewtonCgOptions, Optimizer, Preconditioner,
     Sgd, SgdOptions,
@@ -819,7 +821,7 @@ fn solves_with_bad_arguments_are_refused(gpu: &Gpu) -> Outcome {
     refused("layout", outcome, is_length, "")?;
     // What was loaded elsewhere.
     let mut elsewhere = GraphObjective::new(gpu, classifier())?;
-    let outcome = elsewhere.gradient(&theta, &quadratic.loaded);
+    let outcome = elsewhere.gradient(&theta, &quadratic.loaded, GradientRequest::default());
     refused("loss", outcome.map(|_| ()), is_unsupported, "load it first")
 }
 

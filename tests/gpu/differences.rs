@@ -1,7 +1,5 @@
 //! Changes of a loss by differences of its graph, beside the f64 twin.
 
-use std::sync::Arc;
-
 use crate::harness::cases;
 use crate::harness::compare::OnDevice;
 use crate::harness::{GpuTest, Outcome};
@@ -11,7 +9,10 @@ use osculant::data::{Batch, Role, digits};
 use osculant::gpu::Gpu;
 use osculant::graph::difference::{Move, difference};
 use osculant::nn::{Activation, Loss, Model, Sequential};
-use osculant::objective::{GraphObjective, Objective, Parts, Slot};
+use osculant::objective::{
+    Curvature, GradientRequest, GraphObjective, GroupRequest, Loaded, Losses, Objective, Parts,
+    Slot,
+};
 use osculant::optim::{NewtonCg, NewtonCgOptions, Optimizer};
 use osculant::vector::Vector;
 
@@ -96,11 +97,32 @@ fn differences_keep_their_digits(gpu: &Gpu) -> Outcome {
     Ok(())
 }
 
+/// Losses around `theta`, from where they have begun: of a batch as a whole by its gradient, of groups by their quadratics.
+fn begin(objective: &mut GraphObjective, theta: &Vector, loaded: &Loaded) -> Result<Losses> {
+    let (run, losses) = if loaded.groups > 1 {
+        let request = GroupRequest {
+            curvature: Curvature::GaussNewton,
+            slope_variance: false,
+            losses: true,
+        };
+        let program = objective.grouped(theta, loaded, request)?;
+        (program.linearize.clone(), program.losses.clone())
+    } else {
+        let request = GradientRequest { losses: true };
+        let program = objective.gradient(theta, loaded, request)?;
+        (program.run.clone(), program.losses.clone())
+    };
+    let losses = losses.expect("asked for");
+    objective.gpu().submit(|recorder| {
+        recorder.replay(&run);
+        recorder.replay(&losses.at_base);
+    })?;
+    Ok(losses)
+}
+
 /// Changes of the loss along a step, from a tenth of the loss to a billionth, beside those of the f64 twin at the same rounded points.
 fn changes_of_the_loss_keep_their_digits(gpu: &Gpu) -> Outcome {
     let (mut objective, model, theta, batch) = trained(gpu)?;
-    let layout = Arc::clone(objective.layout());
-    let trial = Vector::new(gpu, "trial", &layout)?;
     let from = theta.read(gpu)?;
     let reference = Reference::new(&model, &batch, 1e-4)?;
     let base = reference.value(&wide_all(&from))?;
@@ -111,8 +133,7 @@ fn changes_of_the_loss_keep_their_digits(gpu: &Gpu) -> Outcome {
     let mut seen = 0;
     let mut worst = 0.0f64;
     for loaded in [whole, groups] {
-        let losses = objective.losses(&theta, &trial, &loaded)?;
-        gpu.submit(|recorder| recorder.replay(&losses.at_base))?;
+        let losses = begin(&mut objective, &theta, &loaded)?;
         let at_base = gpu.read(&[&losses.results])?;
         if at_base[0][1] != 0.0 {
             return Err(format!("a change of {} at the base", at_base[0][1]).into());
@@ -125,7 +146,7 @@ fn changes_of_the_loss_keep_their_digits(gpu: &Gpu) -> Outcome {
                     .zip(&direction)
                     .map(|(x, v)| x.iter().zip(v).map(|(x, v)| x + length * v).collect())
                     .collect();
-                trial.write(gpu, &point)?;
+                losses.point.write(gpu, &point)?;
                 gpu.submit(|recorder| recorder.replay(&losses.at_point))?;
                 let found = f64::from(gpu.read(&[&losses.results])?[0][1]);
                 let expected = reference.value(&wide_all(&point))? - base;
@@ -161,7 +182,6 @@ fn changes_of_the_loss_keep_their_digits(gpu: &Gpu) -> Outcome {
 /// `f(theta + 0 d)` has the bits of `f(theta)`: for whole batches, groups and parts.
 fn a_step_of_no_length_changes_no_bit(gpu: &Gpu) -> Outcome {
     let (mut objective, _, theta, batch) = trained(gpu)?;
-    let trial = Vector::new(gpu, "trial", &Arc::clone(objective.layout()))?;
     let part = objective.part(&batch, &[3..300, 500..611])?;
     let padded = part.clone().pad_to(512)?;
     let loaded = [
@@ -171,10 +191,9 @@ fn a_step_of_no_length_changes_no_bit(gpu: &Gpu) -> Outcome {
         objective.load_groups(Slot::new(Role::Acceptance, 0), &batch, 8)?,
     ];
     for loaded in loaded {
-        let losses = objective.losses(&theta, &trial, &loaded)?;
-        gpu.submit(|recorder| recorder.replay(&losses.at_base))?;
+        let losses = begin(&mut objective, &theta, &loaded)?;
         let base = gpu.read(&[&losses.results])?;
-        trial.write(gpu, &theta.read(gpu)?)?;
+        losses.point.write(gpu, &theta.read(gpu)?)?;
         gpu.submit(|recorder| recorder.replay(&losses.at_point))?;
         let point = gpu.read(&[&losses.results])?;
         if base != point || base[0][1] != 0.0 {

@@ -10,8 +10,8 @@ use osculant::gpu::{Gpu, Slice};
 use osculant::linalg::EigenOptions;
 use osculant::nn::{Activation, DataShape, Init, Loss, Model, Output, Sequential, TargetShape};
 use osculant::objective::{
-    Cost, Curvature, Curved, Gradient, GraphObjective, GroupRequest, GroupedQuadratic, Loaded,
-    Losses, Objective, Parts, Quadratic, QuadraticRequest, Slot,
+    Curvature, Curved, Gradient, GradientRequest, GraphObjective, GroupRequest, GroupedQuadratic,
+    Loaded, Losses, Objective, Parts, Quadratic, QuadraticRequest, Slot,
 };
 use osculant::optim::{
     Adam, AdamOptions, Base, CurvatureBatch, DebiasedSgd, DebiasedSgdOptions, DecoupledNewtonCg,
@@ -198,7 +198,31 @@ struct Pessimist {
     inner: GraphObjective,
     /// What the results are at every point but the base.
     results: Slice,
-    known: Vec<(Arc<Losses>, Arc<Losses>)>,
+    gradients: Worsened<Gradient>,
+    quadratics: Worsened<Quadratic>,
+    grouped: Worsened<GroupedQuadratic>,
+}
+
+/// Programs, and what became of them.
+type Worsened<P> = Vec<(Arc<P>, Arc<P>)>;
+
+/// What became of a program.
+fn worsened<P: Clone>(
+    known: &mut Worsened<P>,
+    inner: Arc<P>,
+    results: &Slice,
+    losses: impl Fn(&mut P) -> Option<&mut Losses>,
+) -> Result<Arc<P>> {
+    if let Some((_, known)) = known.iter().find(|(i, _)| Arc::ptr_eq(i, &inner)) {
+        return Ok(Arc::clone(known));
+    }
+    let mut outer = P::clone(&inner);
+    if let Some(losses) = losses(&mut outer) {
+        losses.at_point.copy(results, &losses.results)?;
+    }
+    let outer = Arc::new(outer);
+    known.push((inner, Arc::clone(&outer)));
+    Ok(outer)
 }
 
 impl Pessimist {
@@ -208,7 +232,9 @@ impl Pessimist {
         Ok(Self {
             inner: GraphObjective::new(gpu, model)?,
             results,
-            known: Vec::new(),
+            gradients: Vec::new(),
+            quadratics: Vec::new(),
+            grouped: Vec::new(),
         })
     }
 }
@@ -228,25 +254,16 @@ impl Objective for Pessimist {
         self.inner.load(slot, batch)
     }
 
-    fn gradient(&mut self, at: &Vector, loaded: &Loaded) -> Result<Arc<Gradient>> {
-        self.inner.gradient(at, loaded)
-    }
-
-    fn losses(&mut self, base: &Vector, point: &Vector, loaded: &Loaded) -> Result<Arc<Losses>> {
-        let inner = self.inner.losses(base, point, loaded)?;
-        if let Some((_, known)) = self.known.iter().find(|(i, _)| Arc::ptr_eq(i, &inner)) {
-            return Ok(Arc::clone(known));
-        }
-        let mut at_point = inner.at_point.clone();
-        at_point.copy(&self.results, &inner.results)?;
-        let outer = Arc::new(Losses {
-            results: inner.results.clone(),
-            at_base: inner.at_base.clone(),
-            at_point,
-            cost: inner.cost,
-        });
-        self.known.push((inner, Arc::clone(&outer)));
-        Ok(outer)
+    fn gradient(
+        &mut self,
+        at: &Vector,
+        loaded: &Loaded,
+        request: GradientRequest,
+    ) -> Result<Arc<Gradient>> {
+        let inner = self.inner.gradient(at, loaded, request)?;
+        worsened(&mut self.gradients, inner, &self.results, |p| {
+            p.losses.as_mut()
+        })
     }
 }
 
@@ -257,7 +274,10 @@ impl Curved for Pessimist {
         loaded: &Loaded,
         request: QuadraticRequest,
     ) -> Result<Arc<Quadratic>> {
-        self.inner.quadratic(at, loaded, request)
+        let inner = self.inner.quadratic(at, loaded, request)?;
+        worsened(&mut self.quadratics, inner, &self.results, |p| {
+            p.losses.as_mut()
+        })
     }
 }
 
@@ -280,7 +300,10 @@ impl Parts for Pessimist {
         loaded: &Loaded,
         request: GroupRequest,
     ) -> Result<Arc<GroupedQuadratic>> {
-        self.inner.grouped(at, loaded, request)
+        let inner = self.inner.grouped(at, loaded, request)?;
+        worsened(&mut self.grouped, inner, &self.results, |p| {
+            p.losses.as_mut()
+        })
     }
 }
 
@@ -523,28 +546,21 @@ impl Objective for Heavy {
         self.inner.load(slot, batch)
     }
 
-    fn gradient(&mut self, at: &Vector, loaded: &Loaded) -> Result<Arc<Gradient>> {
+    fn gradient(
+        &mut self,
+        at: &Vector,
+        loaded: &Loaded,
+        request: GradientRequest,
+    ) -> Result<Arc<Gradient>> {
         let known = self.made.iter().filter_map(Weak::upgrade);
         if let Some(known) = known.into_iter().find(|g| g.loaded == *loaded) {
             return Ok(known);
         }
-        let inner = self.inner.gradient(at, loaded)?;
-        let made = Arc::new(Gradient {
-            value: inner.value.clone(),
-            gradient: inner.gradient.clone(),
-            run: inner.run.clone(),
-            cost: Cost {
-                bytes: 400 << 20,
-                ..inner.cost
-            },
-            loaded: *loaded,
-        });
+        let mut made = Gradient::clone(&*self.inner.gradient(at, loaded, request)?);
+        made.cost.bytes = 400 << 20;
+        let made = Arc::new(made);
         self.made.push(Arc::downgrade(&made));
         Ok(made)
-    }
-
-    fn losses(&mut self, base: &Vector, point: &Vector, loaded: &Loaded) -> Result<Arc<Losses>> {
-        self.inner.losses(base, point, loaded)
     }
 }
 

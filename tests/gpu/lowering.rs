@@ -251,7 +251,7 @@ fn missing_and_misfitting_slices_are_refused(gpu: &Gpu) -> Outcome {
         let leaves = DeviceLeaves {
             parameters: Vec::from(parameters),
             inputs: Vec::from(inputs),
-            directions: vec![],
+            ..DeviceLeaves::default()
         };
         Executable::new(gpu, &graph, &leaves, targets).map(|_| String::new())
     };

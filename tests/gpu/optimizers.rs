@@ -1162,11 +1162,11 @@ fn work_of_a_step(gpu: &Gpu) -> Outcome {
             let units = report.work / 15.0;
             let warm = index < 4 && step > 0;
             let fisher = f64::from(u8::from(index == 3));
-            // A gradient, the Fisher diagonal, the products, at least one loss (1/3) and at most three of a full step.
+            // A gradient, the Fisher diagonal, the products, at least one change of the loss (2/3) and at most three of a full step.
             let least = 1.0 + fisher + 2.0 * (iterations.min(11) as f64);
             let most = 1.0 + fisher + 2.0 * (iterations.max(11) + 4 + usize::from(warm)) as f64;
             let searched = report.step_length != Some(1.0) || report.backtracked_to.is_some();
-            if units < least + 1.0 / 3.0 || !searched && units > most + 1.0 + 1e-9 {
+            if units < least + 2.0 / 3.0 - 1e-9 || !searched && units > most + 2.0 + 1e-9 {
                 return Err(
                     format!("optimizer {index}, step {step}: {units} in {report:?}").into(),
                 );

@@ -967,8 +967,8 @@ fn readbacks_and_work_of_strategies_are_as_documented(gpu: &Gpu) -> Outcome {
             return Err(format!("options {index}: {found} readbacks, not {expected}").into());
         }
     }
-    // Who steps has a gradient, who judges a gradient, the loss before and its change after.
-    let losses = 1.0;
+    // Who steps has a gradient, who judges a gradient and the change of the loss.
+    let losses = 2.0 / 3.0;
     for (options, expected) in [
         (plain.clone(), 24.0 * (1.0 + losses)),
         (

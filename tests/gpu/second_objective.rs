@@ -8,7 +8,8 @@ use osculant::gpu::{Gpu, Slice};
 use osculant::linalg::EigenOptions;
 use osculant::nn::{DataShape, Init, Model, Output, TargetShape};
 use osculant::objective::{
-    Curvature, Curved, GraphObjective, GroupRequest, Objective, Parts, QuadraticRequest, Slot,
+    Curvature, Curved, GradientRequest, GraphObjective, GroupRequest, Losses, Objective, Parts,
+    QuadraticRequest, Slot,
 };
 use osculant::optim::{
     Adam, AdamOptions, Base, CurvatureBatch, DebiasedSgd, DebiasedSgdOptions, DecoupledNewtonCg,
@@ -116,7 +117,6 @@ fn numbers<O: Parts>(
     batch: &O::Batch,
 ) -> Result<Vec<(String, Vec<f32>)>, Any> {
     let theta = start(gpu, objective)?;
-    let point = Vector::new(gpu, "point", objective.layout())?;
     let values = |k: usize| {
         vec![
             (0..FEATURES)
@@ -130,16 +130,18 @@ fn numbers<O: Parts>(
         Ok(())
     };
     let loaded = objective.load(Slot::default(), batch)?;
-    let gradient = objective.gradient(&theta, &loaded)?;
-    gpu.submit(|recorder| recorder.replay(&gradient.run))?;
+    let request = GradientRequest { losses: true };
+    let gradient = objective.gradient(&theta, &loaded, request)?;
+    let losses = gradient.losses.as_ref().ok_or("no losses")?;
+    gpu.submit(|recorder| {
+        recorder.replay(&gradient.run);
+        recorder.replay(&losses.at_base);
+    })?;
     take("loss".into(), &gradient.value)?;
     take("gradient".into(), gradient.gradient.slice())?;
-
-    let losses = objective.losses(&theta, &point, &loaded)?;
-    gpu.submit(|recorder| recorder.replay(&losses.at_base))?;
     take("loss at the base".into(), &losses.results.slice(0..2)?)?;
-    take("point at the base".into(), point.slice())?;
-    point.write(gpu, &values(5))?;
+    take("point at the base".into(), losses.point.slice())?;
+    losses.point.write(gpu, &values(5))?;
     gpu.submit(|recorder| recorder.replay(&losses.at_point))?;
     take("loss at the point".into(), &losses.results.slice(0..2)?)?;
 
@@ -148,6 +150,7 @@ fn numbers<O: Parts>(
             curvature,
             fisher_diagonal: true,
             block: 3,
+            losses: true,
         };
         let quadratic = objective.quadratic(&theta, &loaded, request)?;
         let block = quadratic.block.as_ref().ok_or("no block")?;
@@ -162,6 +165,12 @@ fn numbers<O: Parts>(
         })?;
         let diagonal = quadratic.fisher_diagonal.as_ref().ok_or("no diagonal")?;
         take(format!("{curvature:?}: loss"), &quadratic.value)?;
+        let losses = quadratic.losses.as_ref().ok_or("no losses")?;
+        around(gpu, losses, &values(5))?;
+        take(
+            format!("{curvature:?}: loss at the point"),
+            &losses.results.slice(0..2)?,
+        )?;
         take(
             format!("{curvature:?}: gradient"),
             quadratic.gradient.slice(),
@@ -175,6 +184,7 @@ fn numbers<O: Parts>(
         let request = GroupRequest {
             curvature: Curvature::GaussNewton,
             slope_variance: true,
+            losses: true,
         };
         let grouped = objective.grouped(&theta, &loaded, request)?;
         grouped.direction.write(gpu, &values(2))?;
@@ -183,6 +193,12 @@ fn numbers<O: Parts>(
             recorder.replay(&grouped.multiply);
         })?;
         take(format!("{groups} groups: loss"), &grouped.value)?;
+        let losses = grouped.losses.as_ref().ok_or("no losses")?;
+        around(gpu, losses, &values(5))?;
+        take(
+            format!("{groups} groups: loss at the point"),
+            &losses.results.slice(0..2)?,
+        )?;
         take(
             format!("{groups} groups: gradient"),
             grouped.gradient.slice(),
@@ -203,10 +219,17 @@ fn numbers<O: Parts>(
     let part = objective.part(batch, &[4..9, 20..33])?;
     assert_eq!(objective.rows(&part), 18);
     let loaded = objective.load(Slot::default(), &part)?;
-    let gradient = objective.gradient(&theta, &loaded)?;
+    let gradient = objective.gradient(&theta, &loaded, GradientRequest::default())?;
     gpu.submit(|recorder| recorder.replay(&gradient.run))?;
     take("gradient of a part".into(), gradient.gradient.slice())?;
     Ok(found)
+}
+
+/// Results at a point, after what is at the base.
+fn around(gpu: &Gpu, losses: &Losses, point: &[Vec<f32>]) -> osculant::Result<()> {
+    gpu.submit(|recorder| recorder.replay(&losses.at_base))?;
+    losses.point.write(gpu, point)?;
+    gpu.submit(|recorder| recorder.replay(&losses.at_point))
 }
 
 fn its_numbers_are_those_of_the_graph(gpu: &Gpu) -> Outcome {

@@ -8,7 +8,7 @@ use osculant::data::{Batch, Targets};
 use osculant::gpu::Gpu;
 use osculant::nn::{Activation, DataShape, Loss, Model, Sequential, TargetShape};
 use osculant::objective::{
-    Curvature, Curved, GraphObjective, GroupRequest, Objective, Parts, QuadraticRequest, Slot,
+    Curvature, Curved, GraphObjective, GroupRequest, Parts, QuadraticRequest, Slot,
 };
 
 pub(crate) fn tests() -> Vec<GpuTest> {
@@ -102,7 +102,6 @@ fn groups_stand_for_the_batch(gpu: &Gpu) -> Outcome {
     let (theta, v) = (draw(&model(), 1)?, draw(&model(), 2)?);
     let mut objective = GraphObjective::new(gpu, model())?.with_l2(L2)?;
     let at = vector(gpu, &objective, &theta)?;
-    let trial = vector(gpu, &objective, &v)?;
     for batch in batches() {
         let whole = Reference::new(&model(), &batch, L2)?.answers(&theta, &v)?;
         for count in [1, 2, 3] {
@@ -110,6 +109,7 @@ fn groups_stand_for_the_batch(gpu: &Gpu) -> Outcome {
                 let request = GroupRequest {
                     curvature,
                     slope_variance: false,
+                    losses: true,
                 };
                 let loaded = objective.load_groups(Slot::default(), &batch, count)?;
                 let grouped = objective.grouped(&at, &loaded, request)?;
@@ -137,7 +137,7 @@ fn groups_stand_for_the_batch(gpu: &Gpu) -> Outcome {
                     &whole.gradient,
                 )?;
                 // The loss that judges steps is the same function.
-                let judge = objective.losses(&at, &trial, &loaded)?;
+                let judge = grouped.losses.as_ref().ok_or("no losses")?;
                 gpu.submit(|recorder| recorder.replay(&judge.at_base))?;
                 let judged = f64::from(gpu.read(&[&judge.results])?[0][0]);
                 check("loss", &[judged], &[whole.value])?;
@@ -169,6 +169,7 @@ fn slope_variances_are_those_of_weighted_sums(gpu: &Gpu) -> Outcome {
         let request = GroupRequest {
             curvature: Curvature::GaussNewton,
             slope_variance: true,
+            losses: false,
         };
         let loaded = objective.load_groups(Slot::default(), &batch, 2)?;
         let grouped = objective.grouped(&at, &loaded, request)?;

@@ -306,7 +306,7 @@ impl BlockOnDevice {
             parts,
         };
         let leaves = upload(gpu, problem)?;
-        let planned = Planned::new(gpu, &graph, &[], &[], Some(&block))?;
+        let planned = Planned::new(gpu, &graph, [&[], &[]], &[], Some(&block))?;
         let executable = planned.record(gpu, &leaves, &[], Some(&block))?;
         Ok(BlockOnDevice {
             executable,
@@ -364,7 +364,7 @@ fn upload(gpu: &Gpu, problem: &Problem) -> Result<DeviceLeaves> {
     Ok(DeviceLeaves {
         parameters,
         inputs,
-        directions: Vec::new(),
+        ..DeviceLeaves::default()
     })
 }
 

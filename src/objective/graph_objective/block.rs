@@ -33,6 +33,7 @@ impl GraphObjective {
         let directions = Block::new(gpu, "directions", &self.layout, width)?;
         let products = Block::new(gpu, "products", &self.layout, width)?;
         let binding = gpu.limits().max_storage_buffer_binding_size;
+        let points: Vec<NodeId> = leaves.points.iter().map(|&(node, _)| node).collect();
         let mut at_once = width;
         loop {
             let mut graph = program.graph.clone();
@@ -52,7 +53,8 @@ impl GraphObjective {
                 targets: wide_products,
                 parts: parts.collect::<Result<_>>()?,
             };
-            let planned = Planned::new(gpu, &graph, program.directions, &nodes, Some(&block))?;
+            let anew = [program.directions, &points];
+            let planned = Planned::new(gpu, &graph, anew, &nodes, Some(&block))?;
             let span = (at_once * self.layout.len()) as u64 * 4;
             let fits = planned.bytes() <= self.block_memory
                 && planned.largest_buffer() <= binding

@@ -3,15 +3,14 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{GraphObjective, SameVector};
+use super::GraphObjective;
 use crate::data::Batch;
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::graph::locate::Located;
-use crate::objective::losses::Losses;
 use crate::objective::{
-    Curved, Gradient, GroupRequest, GroupedQuadratic, Loaded, Objective, Parts, Quadratic,
-    QuadraticRequest, Slot,
+    Curved, Gradient, GradientRequest, GroupRequest, GroupedQuadratic, Loaded, Objective, Parts,
+    Quadratic, QuadraticRequest, Slot,
 };
 use crate::vector::{Layout, Vector};
 
@@ -30,28 +29,20 @@ impl Objective for GraphObjective {
         self.fill(slot, batch, 1)
     }
 
-    fn gradient(&mut self, at: &Vector, loaded: &Loaded) -> Result<Arc<Gradient>> {
-        if let Some((_, kept)) = self.gradients.get(at, loaded, &()) {
+    fn gradient(
+        &mut self,
+        at: &Vector,
+        loaded: &Loaded,
+        request: GradientRequest,
+    ) -> Result<Arc<Gradient>> {
+        if let Some((_, kept)) = self.gradients.get(at, loaded, &request) {
             return Ok(kept);
         }
         let inputs = self.places.loaded(loaded)?;
-        let program = Arc::new(self.build_gradient(at, &inputs, loaded)?);
+        let program = Arc::new(self.build_gradient(at, &inputs, loaded, request)?);
         let kept = (inputs, Arc::clone(&program));
         self.gradients
-            .keep(at, loaded, (), program.cost.bytes, kept);
-        Ok(program)
-    }
-
-    fn losses(&mut self, base: &Vector, point: &Vector, loaded: &Loaded) -> Result<Arc<Losses>> {
-        let from = SameVector(base.clone());
-        if let Some((_, kept)) = self.losses.get(point, loaded, &from) {
-            return Ok(kept);
-        }
-        let inputs = self.places.loaded(loaded)?;
-        let program = Arc::new(self.build_losses([base, point], &inputs, loaded)?);
-        let kept = (inputs, Arc::clone(&program));
-        self.losses
-            .keep(point, loaded, from, program.cost.bytes, kept);
+            .keep(at, loaded, request, program.cost.bytes, kept);
         Ok(program)
     }
 

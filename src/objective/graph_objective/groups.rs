@@ -2,7 +2,7 @@
 
 use super::GraphObjective;
 use super::inputs::Inputs;
-use super::program::{Derivatives, Program, TOTAL, pairs};
+use super::program::{Derivatives, Program, TOTAL, pairs, points};
 use crate::error::{Error, Result};
 use crate::gpu::Slice;
 use crate::graph::batch::batched;
@@ -10,6 +10,7 @@ use crate::graph::executable::Wanted;
 use crate::graph::jvp::linearize;
 use crate::graph::{Binary, DType, Executable, Graph, NodeId};
 use crate::kernels::blocks::{Coefficients, Rows, combine_rows};
+use crate::objective::losses::{LABEL, RESULTS, results};
 use crate::objective::{Cost, Curvature, Group, GroupRequest, GroupedQuadratic, Loaded};
 use crate::vector::{Block, Vector};
 
@@ -18,6 +19,8 @@ const STRIDE: usize = 64;
 
 /// Weights of a group of examples among those of a batch.
 struct GroupWeights {
+    /// As they are in the batch, `[rows]`.
+    own: NodeId,
     /// The sum of the batch's weights, `[1]`: an input that is the same for all groups.
     total: NodeId,
     /// The group's part of it, `[1]`.
@@ -40,6 +43,7 @@ impl GraphObjective {
         let totals = graph.broadcast(total, &[rows])?;
         let scaled = graph.binary(Binary::Mul, normalised, totals)?;
         let group = GroupWeights {
+            own: weights,
             total,
             share,
             normalised,
@@ -82,18 +86,40 @@ impl GraphObjective {
         } else {
             None
         };
+        let (gains, moves) = match request.losses {
+            true => self
+                .gains(&mut program)
+                .map(|(gains, moves)| (vec![gains, group.own], moves))?,
+            false => Default::default(),
+        };
         let graph = &mut program.traced.graph;
         let mut all = vec![program.loss, group.share];
-        all.extend(gradients.iter().chain(&products).chain(&variance));
+        all.extend(
+            gradients
+                .iter()
+                .chain(&products)
+                .chain(&variance)
+                .chain(&gains),
+        );
         let leaves = graph.inputs().iter().map(|leaf| leaf.node);
         let leaves: Vec<NodeId> = leaves.filter(|&leaf| leaf != group.total).collect();
         let (_, all) = batched(graph, &all, &leaves, count)?;
         let (losses, shares, rest) = (all[0], all[1], &all[2..]);
         let (gradients, rest) = rest.split_at(gradients.len());
-        let (products, variances) = rest.split_at(products.len());
+        let (products, rest) = rest.split_at(products.len());
+        let (variances, gains) = rest.split_at(variance.iter().len());
 
         let weighted = graph.binary(Binary::Mul, losses, shares)?;
         let whole = graph.sum(weighted, &[0])?;
+        let elsewhere = match *gains {
+            [gains, weights] => {
+                let flat = [gains, weights].map(|node| graph.reshape(node, &[rows]));
+                let [gains, weights] = flat;
+                let before = graph.reshape(whole, &[1])?;
+                Some(results(graph, before, [gains?, weights?], &moves, self.l2)?)
+            }
+            _ => None,
+        };
         let value = self.gpu.buffer("loss", 1)?;
         let factors = self.gpu.buffer("shares of groups", count)?;
         let block = |label: &str| Block::new(&self.gpu, label, &self.layout, count);
@@ -125,6 +151,16 @@ impl GraphObjective {
 
         let mut leaves = self.leaves(&program, theta, inputs)?;
         leaves.directions = pairs(&directions, direction.parts());
+        let elsewhere = match elsewhere {
+            None => None,
+            Some(all) => {
+                let (point, slice) = (new("point")?, self.gpu.buffer(LABEL, RESULTS)?);
+                leaves.points = points(&moves, point.parts());
+                wanted.push(Wanted::from(all));
+                slices.push(slice.clone());
+                Some((point, slice))
+            }
+        };
         let graph = &program.traced.graph;
         let mut executable = Executable::with_rows(&self.gpu, graph, &leaves, &wanted, &slices)?;
         let shares = Coefficients {
@@ -148,7 +184,11 @@ impl GraphObjective {
                 slope_variance: variance.clone().map(own).transpose()?,
             })
         };
+        let singles = 2 + usize::from(request.losses);
+        let elements = (singles + 2 * count) * self.layout.len();
+        let at = (theta, &value);
         Ok(GroupedQuadratic {
+            losses: self.losses(at, elsewhere, executable.change, &executable.listing)?,
             groups: (0..count).map(of).collect::<Result<_>>()?,
             gradients: gradient_block,
             products: product_block,
@@ -157,11 +197,7 @@ impl GraphObjective {
             direction,
             linearize: executable.linearize,
             multiply: executable.product,
-            cost: Cost::of(
-                &executable.listing,
-                2 + gradients.len(),
-                (2 + 2 * count) * self.layout.len(),
-            ),
+            cost: Cost::of(&executable.listing, 2 + gradients.len(), elements),
             listing: executable.listing,
             loaded: *loaded,
         })

@@ -15,9 +15,10 @@ pub use evaluation::Evaluation;
 use evaluation::Evaluator;
 use inputs::{Inputs, Places};
 
-use super::losses::Losses;
 use super::programs::Programs;
-use super::quadratic::{Gradient, GroupRequest, GroupedQuadratic, Quadratic, QuadraticRequest};
+use super::quadratic::{
+    Gradient, GradientRequest, GroupRequest, GroupedQuadratic, Quadratic, QuadraticRequest,
+};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::nn::Model;
@@ -47,25 +48,14 @@ pub struct GraphObjective {
     block_memory: u64,
     program_memory: u64,
     places: Places,
-    gradients: Programs<(), On<Gradient>>,
+    gradients: Programs<GradientRequest, On<Gradient>>,
     quadratics: Programs<QuadraticRequest, On<Quadratic>>,
     grouped: Programs<GroupRequest, On<GroupedQuadratic>>,
-    /// By the vector at which losses are computed; the request is the one from which changes are measured.
-    losses: Programs<SameVector, On<Losses>>,
     evaluations: Programs<(), On<Evaluator>>,
 }
 
 /// A program with the batch that it reads: where a program is kept, so is its batch's place.
 type On<P> = (Arc<Inputs>, Arc<P>);
-
-/// A vector as the key of a program.
-struct SameVector(Vector);
-
-impl PartialEq for SameVector {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.is_same(&other.0)
-    }
-}
 
 impl std::fmt::Debug for GraphObjective {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -101,7 +91,6 @@ impl GraphObjective {
             gradients: Programs::default(),
             quadratics: Programs::default(),
             grouped: Programs::default(),
-            losses: Programs::default(),
             evaluations: Programs::default(),
         })
     }
@@ -130,7 +119,7 @@ impl GraphObjective {
         self
     }
 
-    /// Sets how many bytes the buffers of kept programs may take, for each kind of program: gradients, quadratics, those of groups, losses. Beyond that the one that was not
+    /// Sets how many bytes the buffers of kept programs may take, for each kind of program: gradients, quadratics, those of groups. Beyond that the one that was not
     /// asked for the longest is forgotten, and compiled again when it is. Default 1 GiB.
     #[must_use]
     pub fn with_program_memory(mut self, bytes: u64) -> Self {
@@ -138,7 +127,6 @@ impl GraphObjective {
         self.gradients = Programs::with_budget(bytes);
         self.quadratics = Programs::with_budget(bytes);
         self.grouped = Programs::with_budget(bytes);
-        self.losses = Programs::with_budget(bytes);
         self.evaluations = Programs::with_budget(bytes);
         self
     }

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::gpu::Slice;
 use crate::graph::batch::WIDE;
 use crate::graph::derivatives::{cut, gauss_newton_product, gradient, hessian_product};
+use crate::graph::difference::{Move, difference};
 use crate::graph::executable::DeviceLeaves;
 use crate::graph::node::{Leaf, elements};
 use crate::graph::{Binary, DType, Graph, NodeId};
@@ -122,8 +123,31 @@ impl GraphObjective {
         Ok(DeviceLeaves {
             parameters: theta.parts().to_vec(),
             inputs: slices,
-            directions: Vec::new(),
+            ..DeviceLeaves::default()
         })
+    }
+
+    /// Extends a program by what each example's loss gains, `[rows]`, where the parameters move.
+    pub(super) fn gains(&self, program: &mut Program) -> Result<(NodeId, Vec<Move>)> {
+        let losses = program.traced.losses;
+        let graph = &mut program.traced.graph;
+        let moves: Vec<Move> = program
+            .parameters
+            .iter()
+            .map(|&node| {
+                let shape = graph.shape(node).clone();
+                let to = graph.direction(&shape);
+                Move { node, to }
+            })
+            .collect();
+        let gains = difference(graph, &[losses], &moves)?;
+        let rows = graph.shape(losses).clone();
+        let gains = match gains[0] {
+            Some(gains) => gains,
+            // A loss that depends on no parameter.
+            None => graph.constant(0.0, &rows),
+        };
+        Ok((gains, moves))
     }
 
     /// Extends a program by its derivatives.
@@ -213,5 +237,14 @@ fn with_l2(
             let term = graph.binary(Binary::Mul, factor, direction)?;
             graph.binary(Binary::Add, product, term)
         })
+        .collect()
+}
+
+/// Nodes and slices of points.
+pub(super) fn points(moves: &[Move], slices: &[Slice]) -> Vec<(NodeId, Slice)> {
+    moves
+        .iter()
+        .map(|m| m.to)
+        .zip(slices.iter().cloned())
         .collect()
 }

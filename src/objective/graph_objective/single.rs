@@ -3,16 +3,18 @@
 use super::GraphObjective;
 use super::block::Products;
 use super::inputs::Inputs;
-use super::program::{Derivatives, pairs};
+use super::program::{Derivatives, Program, pairs, points};
 use crate::error::Result;
-use crate::gpu::Recording;
+use crate::gpu::{Recording, Slice};
 use crate::graph::derivatives::gradient;
-use crate::graph::difference::{Move, difference};
+use crate::graph::executable::{CHANGE, DeviceLeaves};
 use crate::graph::listing::Listing;
 use crate::graph::per_example::square_sums;
 use crate::graph::{Executable, NodeId};
-use crate::objective::losses::{Gains, Losses};
-use crate::objective::{Cost, Curvature, Gradient, Loaded, Quadratic, QuadraticRequest};
+use crate::objective::losses::{LABEL, Losses, RESULTS, results};
+use crate::objective::{
+    Cost, Curvature, Gradient, GradientRequest, Loaded, Quadratic, QuadraticRequest,
+};
 use crate::vector::Vector;
 
 impl GraphObjective {
@@ -22,67 +24,68 @@ impl GraphObjective {
         theta: &Vector,
         inputs: &Inputs,
         loaded: &Loaded,
+        request: GradientRequest,
     ) -> Result<Gradient> {
         let mut program = self.trace(loaded.rows)?;
-        let leaves = self.leaves(&program, theta, inputs)?;
+        let mut leaves = self.leaves(&program, theta, inputs)?;
         let value = self.gpu.buffer("loss", 1)?;
         let vector = Vector::new(&self.gpu, "gradient", &self.layout)?;
         let derivatives = self.differentiate(&mut program, Curvature::None)?;
         let mut targets = vec![(program.loss, value.clone())];
         targets.extend(pairs(&derivatives.gradients, vector.parts()));
+        let of_gradient = targets.len();
+        let elsewhere = match request.losses {
+            true => Some(self.elsewhere(&mut program, &mut leaves, &mut targets)?),
+            false => None,
+        };
         let executable = Executable::new(&self.gpu, &program.traced.graph, &leaves, &targets)?;
+        let vectors = 1 + usize::from(request.losses);
+        let elements = of_gradient + vectors * self.layout.len();
         Ok(Gradient {
+            cost: Cost::of(&executable.listing, of_gradient, elements),
+            losses: self.losses(
+                (theta, &value),
+                elsewhere,
+                executable.change,
+                &executable.listing,
+            )?,
             value,
             gradient: vector,
             run: executable.linearize,
-            cost: Cost::of(&executable.listing, targets.len(), self.layout.len()),
             loaded: *loaded,
         })
     }
 
-    /// Losses at `point`, and how they change from those at `base`: the loss at the base in the first phase, what its examples gain in the second.
-    pub(super) fn build_losses(
+    /// Extends a program by the losses at a point.
+    fn elsewhere(
         &self,
-        [base, point]: [&Vector; 2],
-        inputs: &Inputs,
-        loaded: &Loaded,
-    ) -> Result<Losses> {
-        let mut program = self.trace(loaded.rows)?;
-        let mut leaves = self.leaves(&program, base, inputs)?;
-        self.leaves(&program, point, inputs)?;
+        program: &mut Program,
+        leaves: &mut DeviceLeaves,
+        targets: &mut Vec<(NodeId, Slice)>,
+    ) -> Result<(Vector, Slice)> {
+        let point = Vector::new(&self.gpu, "point", &self.layout)?;
+        let slice = self.gpu.buffer(LABEL, RESULTS)?;
+        let (gains, moves) = self.gains(program)?;
+        let (before, weights) = (program.loss, program.weights);
         let graph = &mut program.traced.graph;
-        let moves: Vec<Move> = program
-            .parameters
-            .iter()
-            .map(|&node| {
-                let shape = graph.shape(node).clone();
-                let to = graph.direction(&shape);
-                Move { node, to }
-            })
-            .collect();
-        let gains = difference(graph, &[program.traced.losses], &moves)?;
-        let rows = graph.shape(program.traced.losses).clone();
-        let gains = match gains[0] {
-            Some(gains) => gains,
-            // A loss that depends on no parameter.
-            None => graph.constant(0.0, &rows),
-        };
-        let ends: Vec<NodeId> = moves.iter().map(|m| m.to).collect();
-        leaves.directions = pairs(&ends, point.parts());
-        let value = self.gpu.buffer("loss at the base", 1)?;
-        let slice = self.gpu.buffer("what losses gain", loaded.rows)?;
-        let targets = [(program.loss, value.clone()), (gains, slice.clone())];
-        let executable = Executable::new(&self.gpu, &program.traced.graph, &leaves, &targets)?;
-        let gains = Gains {
-            cost: Cost::of(&executable.listing, 0, loaded.rows),
-            value,
-            at_base: executable.linearize,
-            gains: slice,
-            weights: inputs.weights.clone(),
-            at_point: executable.product,
-            l2: self.l2,
-        };
-        Losses::of_gains(&self.gpu, [base, point], gains)
+        let all = results(graph, before, [gains, weights], &moves, self.l2)?;
+        leaves.points = points(&moves, point.parts());
+        targets.push((all, slice.clone()));
+        Ok((point, slice))
+    }
+
+    /// What was asked for so, around `theta` with its loss.
+    pub(super) fn losses(
+        &self,
+        base: (&Vector, &Slice),
+        elsewhere: Option<(Vector, Slice)>,
+        at_point: Recording,
+        listing: &Listing,
+    ) -> Result<Option<Losses>> {
+        let flops = listing.flops(CHANGE);
+        elsewhere
+            .map(|place| Losses::around(&self.gpu, base, place, at_point, flops))
+            .transpose()
     }
 
     pub(super) fn build_quadratic(
@@ -119,6 +122,10 @@ impl GraphObjective {
         };
         leaves.directions = pairs(&directions, direction.parts());
         targets.extend(pairs(&products, product.parts()));
+        let elsewhere = match request.losses {
+            true => Some(self.elsewhere(&mut program, &mut leaves, &mut targets)?),
+            false => None,
+        };
         let base = &program.traced.graph;
         let mut quadratic = Quadratic {
             value,
@@ -129,6 +136,7 @@ impl GraphObjective {
             linearize: Recording::new(),
             multiply: Recording::new(),
             block: None,
+            losses: None,
             listing: Listing::default(),
             cost: Cost::default(),
             loaded: *loaded,
@@ -148,7 +156,10 @@ impl GraphObjective {
         };
         quadratic.linearize = executable.linearize;
         quadratic.multiply = executable.product;
-        let vectors = 3 + usize::from(request.fisher_diagonal) + 2 * request.block;
+        let at = (theta, &quadratic.value);
+        quadratic.losses = self.losses(at, elsewhere, executable.change, &executable.listing)?;
+        let singles = 3 + usize::from(request.fisher_diagonal) + usize::from(request.losses);
+        let vectors = singles + 2 * request.block;
         let elements = vectors * self.layout.len();
         quadratic.cost = Cost::of(&executable.listing, of_gradient, elements);
         if let Some(block) = &quadratic.block {

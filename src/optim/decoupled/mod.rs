@@ -211,17 +211,17 @@ impl DecoupledNewtonCg {
 }
 
 impl Workspace {
-    fn new<O: Parts + ?Sized>(
-        objective: &mut O,
+    fn new(
+        gpu: &Gpu,
         theta: &Vector,
         quadratic: &Arc<GroupedQuadratic>,
         memory: &Memory,
         options: &DecoupledOptions,
         turns: &[Turn],
     ) -> Result<Self> {
-        let vectors = [theta, &memory.trial, &quadratic.gradient];
-        let judge = Judge::new(objective, vectors, &quadratic.loaded)?;
-        let (gpu, cg) = (objective.gpu(), &options.newton.cg);
+        let losses = quadratic.losses.as_ref();
+        let judge = Judge::new(gpu, [theta, &quadratic.gradient], losses)?;
+        let cg = &options.newton.cg;
         let solves = turns
             .iter()
             .enumerate()
@@ -317,6 +317,7 @@ impl DecoupledNewtonCg {
         let request = GroupRequest {
             curvature: self.options.newton.curvature,
             slope_variance: self.options.shrinks,
+            losses: true,
         };
         let loaded =
             objective.load_groups(Slot::default(), folds, self.options.strategy.folds())?;
@@ -326,7 +327,7 @@ impl DecoupledNewtonCg {
         let bytes = quadratic.cost.bytes + 4 * own as u64;
         let workspace = workspaces.find_or(known, bytes, || {
             let (options, turns) = (&self.options, &self.turns);
-            Workspace::new(objective, theta, &quadratic, memory, options, turns)
+            Workspace::new(&gpu, theta, &quadratic, memory, options, turns)
         })?;
         let cost = quadratic.cost;
         let mut solved = Solved::default();
@@ -339,9 +340,9 @@ impl DecoupledNewtonCg {
             Err(Error::NotFinite { .. }) => {
                 let mut work = solved.work;
                 work.gradient(&cost, &loaded);
-                let of_losses = workspace.judge.cost();
-                work.losses(1, &of_losses, &loaded);
-                work.changes(1, &of_losses, &loaded);
+                for cost in workspace.judge.costs() {
+                    work.losses(1, &cost, &loaded);
+                }
                 let still = workspace.at_theta(&gpu, memory)?;
                 return Ok(Proposal::overflow(still, work.in_report(report)));
             }
@@ -361,7 +362,7 @@ impl DecoupledNewtonCg {
             (Some(apart), _) => {
                 let apart = objective.part(batch, &[apart])?;
                 let loaded = objective.load(Slot::new(Role::Acceptance, 0), &apart)?;
-                let apart = judges.of(objective, [theta, &memory.trial], &loaded)?;
+                let apart = judges.of(objective, theta, &loaded)?;
                 work.gradient(&apart.gradient.cost, &loaded);
                 let (run, judge) = (&apart.gradient.run, &mut apart.judge);
                 let verdict = Verdict::of(judge, &gpu, run, (step, start), &memory.products)?;
@@ -376,8 +377,9 @@ impl DecoupledNewtonCg {
         } else {
             judge.search(&gpu, (step, start, first), self.options.newton.search())?
         };
-        work.losses(1, &judge.cost(), &judging);
-        work.changes(1 + losses, &judge.cost(), &judging);
+        let [at_base, at_point] = judge.costs();
+        work.losses(1, &at_base, &judging);
+        work.losses(1 + losses, &at_point, &judging);
         let (factor, at) = chosen.unwrap_or((start, first));
         Ok(Proposal {
             base: verdict.base,

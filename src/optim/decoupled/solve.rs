@@ -15,7 +15,6 @@ use crate::vector::{Block, Layout, Vector};
 pub(super) struct Memory {
     /// The step of the last time.
     pub(super) previous: Vector,
-    pub(super) trial: Vector,
     /// Two places between which the sum of solutions changes.
     pub(super) sums: [Vector; 2],
     /// `[share, 0, 1, share]` of a solve, then `[warm start, 0]`.
@@ -42,7 +41,6 @@ impl Memory {
             partials: gpu.buffer("partial sums", partial_elements(previous.slice()))?,
             averages: turns > 1,
             previous,
-            trial: new("trial point")?,
             sums: [new("sum of steps")?, new("sum of steps")?],
             factors: gpu.buffer("factors of steps", 6)?,
         };

@@ -19,7 +19,7 @@ use super::work::Work;
 use crate::error::{Error, Result};
 use crate::gpu::Recording;
 use crate::kernels::vector::FirstOrderMethod;
-use crate::objective::{Gradient, Objective, Slot};
+use crate::objective::{Gradient, GradientRequest, Objective, Slot};
 use crate::recent::Recent;
 use crate::vector::Vector;
 
@@ -103,7 +103,7 @@ impl<O: Objective + ?Sized, S: Rule> Optimizer<O> for FirstOrder<S> {
         let gpu = objective.gpu().clone();
         let clock = Clock::start(&gpu);
         let loaded = objective.load(Slot::default(), batch)?;
-        let gradient = objective.gradient(theta, &loaded)?;
+        let gradient = objective.gradient(theta, &loaded, GradientRequest::default())?;
         let memory = memory(&mut self.memory, S::METHOD, objective)?;
         let course = &mut self.course;
         let moments = &memory.moments;

@@ -22,7 +22,6 @@ pub(super) struct Memory {
     /// The part of a step in the captured space.
     captured: Vector,
     zeros: Vector,
-    pub(super) trial: Vector,
     /// The gradient beyond the captured space, up to rounding errors.
     beyond: Vector,
     pub(super) base: Option<BaseMemory>,
@@ -121,7 +120,6 @@ impl Memory {
             steps: steps.collect::<Result<Vec<_>>>()?,
             captured: new("step in the captured space")?,
             zeros: new("zeros")?,
-            trial: new("trial point")?,
             beyond: new("gradient beyond the captured space")?,
             base,
             corrections: gpu.buffer("corrections of projections", rank)?,

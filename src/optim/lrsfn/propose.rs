@@ -9,7 +9,7 @@ use super::{LowRankSaddleFreeNewton, all_values};
 use crate::data::Role;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recording};
-use crate::objective::{Curved, Gradient, QuadraticRequest, Slot};
+use crate::objective::{Curved, Gradient, GradientRequest, QuadraticRequest, Slot};
 use crate::optim::engine::Proposal;
 use crate::optim::first_order::{Moments, missing};
 use crate::optim::judge::{Candidate, Judges};
@@ -246,10 +246,15 @@ impl LowRankSaddleFreeNewton {
         let share = 1.0 / cast.folds.len() as f64;
         let slot = cast.slot_of_steps();
         let Caches { makers, judges, .. } = &mut self.caches;
+        let judged = GradientRequest { losses: true };
+        let request = match cast.judge {
+            Some(_) => GradientRequest::default(),
+            None => judged,
+        };
         let mut judging = None;
         for (number, [_, steps]) in cast.folds.iter().enumerate() {
             let loaded = objective.load(slot, steps)?;
-            let gradient = objective.gradient(theta, &loaded)?;
+            let gradient = objective.gradient(theta, &loaded, request)?;
             memory.upload_weights(&gpu, number, lengths, damping, share)?;
             work.gradient(&gradient.cost, &loaded);
             // Into the captured space and out of it, twice.
@@ -264,14 +269,15 @@ impl LowRankSaddleFreeNewton {
         }
         if let Some(judge) = cast.judge {
             let loaded = objective.load(Slot::new(Role::Acceptance, 0), judge)?;
-            let gradient = objective.gradient(theta, &loaded)?;
+            let gradient = objective.gradient(theta, &loaded, judged)?;
             work.gradient(&gradient.cost, &loaded);
             judging = Some((loaded, gradient, 0));
         }
         let (loaded, gradient, number) = judging.ok_or_else(|| missing("batch"))?;
-        let apart = judges.of(objective, [theta, &memory.trial], &loaded)?;
-        work.losses(1, &apart.judge.cost(), &loaded);
-        work.changes(1, &apart.judge.cost(), &loaded);
+        let apart = judges.of(objective, theta, &loaded)?;
+        for cost in apart.judge.costs() {
+            work.losses(1, &cost, &loaded);
+        }
         let judge = &mut apart.judge;
         judge.begin();
         judge.prepare(&gpu, &[(memory.step(cast.folds.len()), 1.0)])?;
@@ -325,11 +331,11 @@ impl LowRankSaddleFreeNewton {
         };
         let batch = batch.ok_or_else(|| missing("batch"))?;
         let loaded = objective.load(slot, batch)?;
-        let vectors = [theta, &memory.trial];
-        let apart = self.caches.judges.of(objective, vectors, &loaded)?;
+        let apart = self.caches.judges.of(objective, theta, &loaded)?;
         work.gradient(&apart.gradient.cost, &loaded);
-        work.losses(1, &apart.judge.cost(), &loaded);
-        work.changes(1, &apart.judge.cost(), &loaded);
+        for cost in apart.judge.costs() {
+            work.losses(1, &cost, &loaded);
+        }
         gpu.submit(|recorder| recorder.replay(&apart.gradient.run))?;
         apart.judge.begin();
         let still = apart.judge.evaluate(&gpu, &[(memory.still(), 0.0)])?;

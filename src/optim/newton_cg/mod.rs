@@ -159,6 +159,7 @@ impl<O: Curved + ?Sized> Method<O> for NewtonCg {
                 Preconditioner::Nystrom { rank, .. } => rank,
                 _ => 0,
             },
+            losses: true,
         };
         let loaded = objective.load(Slot::default(), batch)?;
         let quadratic = objective.quadratic(theta, &loaded, request)?;
@@ -201,9 +202,9 @@ impl<O: Curved + ?Sized> Method<O> for NewtonCg {
                     Err(Error::NotFinite { .. }) => {
                         let still = workspace.at_theta(&gpu, memory)?;
                         work.gradient(&cost, &loaded);
-                        let of_losses = workspace.judge.cost();
-                        work.losses(1, &of_losses, &loaded);
-                        work.changes(1, &of_losses, &loaded);
+                        for cost in workspace.judge.costs() {
+                            work.losses(1, &cost, &loaded);
+                        }
                         return Ok(Proposal::overflow(still, work.in_report(report)));
                     }
                     other => other?,
@@ -217,11 +218,11 @@ impl<O: Curved + ?Sized> Method<O> for NewtonCg {
             factor: self.course.factor(),
         };
         let (cg, known) = workspace.solve(&gpu, memory, options, &begin)?;
-        let of_losses = workspace.judge.cost();
+        let [at_base, at_point] = workspace.judge.costs();
         work.products(cg.products, &cost, &loaded);
         work.vectors(workspace.vector_work(&cg, options, elements));
-        work.losses(1, &of_losses, &loaded);
-        work.changes(known.candidates.len(), &of_losses, &loaded);
+        work.losses(1, &at_base, &loaded);
+        work.losses(known.candidates.len(), &at_point, &loaded);
         report.cg_iterations = Some(cg.iterations);
         report.cg_stop = Some(cg.stop);
         let base = known.base;
@@ -266,7 +267,7 @@ impl<O: Curved + ?Sized> Method<O> for NewtonCg {
             losses += found.1;
             found.0
         };
-        work.changes(losses, &of_losses, &loaded);
+        work.losses(losses, &at_point, &loaded);
         let (factor, mut at) = chosen.unwrap_or((begin.factor, first));
         // That of conjugate gradients, which work in a unit of their own, does not overflow where the square of the gradient does.
         at.gradient_square = cg.gradient_norm * cg.gradient_norm;

@@ -34,7 +34,6 @@ fn kept_iterations(max_iterations: usize) -> Vec<usize> {
 /// Vectors that outlive a quadratic.
 pub(super) struct Memory {
     pub(super) previous: Vector,
-    pub(super) trial: Vector,
     /// `[damping, exponent]` of the preconditioner.
     settings: Slice,
     /// `[warm_start, 0]`
@@ -56,7 +55,6 @@ impl Memory {
         };
         Ok(Self {
             previous: Vector::new(gpu, "last solution", layout)?,
-            trial: Vector::new(gpu, "trial point", layout)?,
             settings: gpu.buffer("preconditioner settings", 2)?,
             recall: gpu.buffer("warm start factor", 2)?,
             nystrom,
@@ -126,15 +124,15 @@ impl Workspace {
     }
 
     pub(super) fn new<O: Objective + ?Sized>(
-        objective: &mut O,
+        objective: &O,
         theta: &Vector,
         quadratic: &Arc<Quadratic>,
         memory: &Memory,
         options: &NewtonCgOptions,
     ) -> Result<Self> {
-        let vectors = [theta, &memory.trial, &quadratic.gradient];
-        let judge = Judge::new(objective, vectors, &quadratic.loaded)?;
         let gpu = objective.gpu();
+        let losses = quadratic.losses.as_ref();
+        let judge = Judge::new(gpu, [theta, &quadratic.gradient], losses)?;
         let mut before = quadratic.linearize.clone();
         let mut inverse = None;
         if let Some(diagonal) = &quadratic.fisher_diagonal {

@@ -13,11 +13,12 @@ mod kernels;
 use std::ops::Range;
 use std::sync::Arc;
 
-use osculant::gpu::{Gpu, Recording};
+use osculant::gpu::{Gpu, Recording, Slice};
 use osculant::graph::listing::Listing;
 use osculant::objective::{
-    BlockProduct, Cost, Curvature, Curved, Gradient, Group, GroupRequest, GroupedQuadratic, Loaded,
-    Losses, Objective, Parts, Programs, Quadratic, QuadraticRequest, Slot,
+    BlockProduct, Cost, Curvature, Curved, Gradient, GradientRequest, Group, GroupRequest,
+    GroupedQuadratic, Loaded, LossCost, Losses, Objective, Parts, Programs, Quadratic,
+    QuadraticRequest, Slot,
 };
 use osculant::vector::{Block, Layout, Vector};
 use osculant::{Error, Result};
@@ -50,19 +51,9 @@ pub(crate) struct Logistic {
     whole_losses: bool,
     /// Batches on the device. What was once loaded stays.
     batches: Vec<(Loaded, Arc<Kernels>)>,
-    gradients: Programs<(), Arc<Gradient>>,
-    losses: Programs<From, Arc<Losses>>,
+    gradients: Programs<GradientRequest, Arc<Gradient>>,
     quadratics: Programs<QuadraticRequest, Arc<Quadratic>>,
     grouped: Programs<GroupRequest, Arc<GroupedQuadratic>>,
-}
-
-/// The base of losses.
-struct From(Vector);
-
-impl PartialEq for From {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.is_same(&other.0)
-    }
 }
 
 impl Logistic {
@@ -76,7 +67,6 @@ impl Logistic {
             whole_losses: false,
             batches: Vec::new(),
             gradients: Programs::default(),
-            losses: Programs::default(),
             quadratics: Programs::default(),
             grouped: Programs::default(),
         })
@@ -111,6 +101,44 @@ impl Logistic {
                 what: format!("a program for {loaded:?}"),
                 message: "no such batch is loaded; load it first".into(),
             })
+    }
+
+    /// Losses around a base, if wanted, whose rows are in `before`.
+    fn losses(
+        &self,
+        kernels: &Kernels,
+        base: &Vector,
+        before: &Slice,
+        wanted: bool,
+    ) -> Result<Option<Losses>> {
+        if !wanted {
+            return Ok(None);
+        }
+        let (gpu, point) = (&self.gpu, self.vector("point")?);
+        let (state, results) = (kernels.state(gpu)?, gpu.buffer("losses", 3)?);
+        let mut rows = Recording::new();
+        kernels.rows(gpu, &mut rows, &point, &state)?;
+        let mut sums = Recording::new();
+        let (states, vectors) = ([&state, before], [&point, base]);
+        kernels.losses(gpu, &mut sums, states, vectors, &results)?;
+        if self.whole_losses {
+            rows.append(sums);
+            return Losses::of_value(gpu, base, &point, &results.slice(0..1)?, &rows).map(Some);
+        }
+        let mut at_base = Recording::new();
+        at_base.copy(base.slice(), point.slice())?;
+        at_base.copy(before, &state)?;
+        at_base.append(sums.clone());
+        let mut at_point = rows;
+        at_point.append(sums);
+        Ok(Some(Losses {
+            point,
+            results,
+            at_base,
+            at_point,
+            cost_at_base: LossCost::NOTHING,
+            cost_at_point: LossCost::CHANGE,
+        }))
     }
 
     fn fill(&mut self, slot: Slot, batch: &Examples, groups: usize) -> Result<Loaded> {
@@ -172,8 +200,13 @@ impl Objective for Logistic {
         self.fill(slot, batch, 1)
     }
 
-    fn gradient(&mut self, at: &Vector, loaded: &Loaded) -> Result<Arc<Gradient>> {
-        if let Some(known) = self.gradients.get(at, loaded, &()) {
+    fn gradient(
+        &mut self,
+        at: &Vector,
+        loaded: &Loaded,
+        request: GradientRequest,
+    ) -> Result<Arc<Gradient>> {
+        if let Some(known) = self.gradients.get(at, loaded, &request) {
             return Ok(known);
         }
         let (gpu, kernels) = (&self.gpu, self.kernels(at, loaded)?);
@@ -187,50 +220,13 @@ impl Objective for Logistic {
             value: losses.slice(0..1)?,
             gradient,
             run,
+            losses: self.losses(&kernels, at, &state, request.losses)?,
             loaded: *loaded,
             cost: Cost::default(),
         });
         let bytes = state.bytes() + 4 * self.layout.len() as u64;
         let kept = Arc::clone(&program);
-        self.gradients.keep(at, loaded, (), bytes, kept);
-        Ok(program)
-    }
-
-    fn losses(&mut self, base: &Vector, point: &Vector, loaded: &Loaded) -> Result<Arc<Losses>> {
-        let from = From(base.clone());
-        if let Some(known) = self.losses.get(point, loaded, &from) {
-            return Ok(known);
-        }
-        let (gpu, kernels) = (&self.gpu, self.kernels(point, loaded)?);
-        let (state, before) = (kernels.state(gpu)?, kernels.state(gpu)?);
-        let results = gpu.buffer("losses", 3)?;
-        let mut rows = Recording::new();
-        kernels.rows(gpu, &mut rows, point, &state)?;
-        let mut sums = Recording::new();
-        let (states, vectors) = ([&state, &before], [point, base]);
-        kernels.losses(gpu, &mut sums, states, vectors, &results)?;
-        let program = if self.whole_losses {
-            rows.append(sums);
-            Losses::of_value(gpu, base, point, &results.slice(0..1)?, &rows)?
-        } else {
-            let mut at_base = Recording::new();
-            at_base.copy(base.slice(), point.slice())?;
-            at_base.append(rows.clone());
-            at_base.copy(&state, &before)?;
-            at_base.append(sums.clone());
-            let mut at_point = rows;
-            at_point.append(sums);
-            Losses {
-                results,
-                at_base,
-                at_point,
-                cost: Cost::default(),
-            }
-        };
-        let program = Arc::new(program);
-        let kept = Arc::clone(&program);
-        let bytes = 2 * state.bytes();
-        self.losses.keep(point, loaded, from, bytes, kept);
+        self.gradients.keep(at, loaded, request, bytes, kept);
         Ok(program)
     }
 }
@@ -307,6 +303,7 @@ impl Curved for Logistic {
             linearize,
             multiply,
             block,
+            losses: self.losses(&kernels, at, &state, request.losses)?,
             listing: Listing::default(),
             loaded: *loaded,
             cost: Cost::default(),
@@ -408,6 +405,7 @@ impl Parts for Logistic {
             direction,
             linearize,
             multiply,
+            losses: self.losses(&kernels, at, &state, request.losses)?,
             listing: Listing::default(),
             loaded: *loaded,
             cost: Cost::default(),

@@ -238,6 +238,7 @@ impl Place<'_> {
         let request = GroupRequest {
             curvature: Curvature::GaussNewton,
             slope_variance: shrinks,
+            losses: false,
         };
         let loaded = self.objective.load_groups(Slot::default(), halves, 2)?;
         let quadratic = self.objective.grouped(self.theta, &loaded, request)?;
