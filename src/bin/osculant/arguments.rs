@@ -471,7 +471,7 @@ pub(crate) struct Strategies {
         default_value = "0.003,0.01,0.03,0.1,0.3,1,3"
     )]
     pub(crate) dampings: Vec<f64>,
-    /// Epochs of work of a trial; without it half of that of a run, or a quarter where an epoch takes seconds
+    /// Epochs of work of a trial; without it that of a run, or a quarter of it where an epoch takes seconds
     #[arg(long, value_name = "EPOCHS")]
     pub(crate) trial_work: Option<f64>,
     /// Keep the damping fixed instead of adapting it by the reduction ratio
