@@ -272,29 +272,7 @@ impl Lanczos {
         let elements = self.vectors.layout().len() as f32;
         let product: Vec<f32> = read[3].iter().map(|x| x * elements.sqrt()).collect();
         check_products(&product)?;
-        let start_norm = f64::from(read[1][0]).sqrt();
-        let mut found = Tridiagonal {
-            diagonal: Vec::new(),
-            off_diagonal: Vec::new(),
-            start_norm,
-            remainder: 0.0,
-        };
-        let mut largest = 0.0f64;
-        for (j, entry) in read[0].chunks_exact(3).enumerate() {
-            let diagonal = f64::from(entry[0]) + f64::from(entry[1]);
-            let next = f64::from(entry[2]).sqrt();
-            if !diagonal.is_finite() || !next.is_finite() || !start_norm.is_finite() {
-                return Err(not_finite_product());
-            }
-            found.diagonal.push(diagonal);
-            largest = largest.max(diagonal.abs()).max(next);
-            if next <= BREAKDOWN * largest || j + 1 == self.steps.len() {
-                found.remainder = next;
-                break;
-            }
-            found.off_diagonal.push(next);
-        }
-        Ok(found)
+        tridiagonal(&read[0], f64::from(read[1][0]).sqrt())
     }
 
     /// Writes the combination of the vectors of the last run with these coefficients to `out`.
@@ -349,5 +327,54 @@ impl Lanczos {
         let coefficients = found.function(|value| -(value.abs() + damping).recip());
         self.combine(&coefficients, out)?;
         Ok(found)
+    }
+}
+
+/// The matrix that a log tells of, which has three numbers for each step: the entry on the diagonal in two parts, and the square of what is next to it. It ends
+/// where the Krylov space does.
+fn tridiagonal(log: &[f32], start_norm: f64) -> Result<Tridiagonal> {
+    let mut found = Tridiagonal {
+        diagonal: Vec::new(),
+        off_diagonal: Vec::new(),
+        start_norm,
+        remainder: 0.0,
+    };
+    let mut largest = 0.0f64;
+    let steps = log.len() / 3;
+    for (j, entry) in log.chunks_exact(3).enumerate() {
+        let diagonal = f64::from(entry[0]) + f64::from(entry[1]);
+        let next = f64::from(entry[2]).sqrt();
+        if !diagonal.is_finite() || !next.is_finite() || !start_norm.is_finite() {
+            return Err(not_finite_product());
+        }
+        found.diagonal.push(diagonal);
+        largest = largest.max(diagonal.abs()).max(next);
+        if next <= BREAKDOWN * largest || j + 1 == steps {
+            found.remainder = next;
+            break;
+        }
+        found.off_diagonal.push(next);
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tridiagonal;
+    use crate::error::Result;
+
+    /// Remainders beside a diagonal of 4, of which 3e-6 are 1.2e-5: the larger one is a vector of the space, the smaller one is rounding.
+    #[test]
+    fn a_remainder_of_three_millionths_ends_the_krylov_space() -> Result<()> {
+        for (next, steps) in [(1.3e-5f32, 3), (1.1e-5, 2)] {
+            let log = [3.0, 1.0, 1.0, 0.5, 0.0, next * next, 0.25, 0.0, 1.0];
+            let found = tridiagonal(&log, 1.0)?;
+            assert_eq!(found.diagonal, [4.0, 0.5, 0.25][..steps]);
+            assert_eq!(found.off_diagonal.len(), steps - 1);
+        }
+        // The largest entry may be one off the diagonal.
+        let log = [0.0, 0.0, 16.0, 0.0, 0.0, 1.1e-5 * 1.1e-5, 0.25, 0.0, 1.0];
+        assert_eq!(tridiagonal(&log, 1.0)?.diagonal.len(), 2);
+        Ok(())
     }
 }

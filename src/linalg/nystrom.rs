@@ -213,3 +213,37 @@ fn eigenpairs(
         message: "it is not positive semi-definite; use Curvature::GaussNewton".into(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use nalgebra::DMatrix;
+
+    use super::eigenpairs;
+    use crate::error::Result;
+
+    /// The largest eigenvalue from one random vector, of which these are the inner products.
+    fn value(ww: f64, wy: f64, yy: f64) -> Result<f64> {
+        let one = |x: f64| DMatrix::from_element(1, 1, x);
+        Ok(eigenpairs(&one(ww), &one(wy), &one(yy))?.0[0])
+    }
+
+    /// The projection onto the first axis, seen by `w = (1, 1)`: `y = (1, 0)`, and with the shift `s` the eigenvalue is `(y.y + s w.y) / (w.y + s w.w)`.
+    #[test]
+    fn the_first_shift_is_a_thousandth() -> Result<()> {
+        let shift = 1e-3 * 1.0 / 2.0;
+        let expected = (1.0 + shift) / (1.0 + 2.0 * shift);
+        assert!((value(2.0, 1.0, 1.0)? - expected).abs() < 1e-12);
+        Ok(())
+    }
+
+    /// With `|w| = |y| = 1` the shifts are 0.001, 0.01 and 0.1: the last one makes up for a curvature of -0.05 along `w`, and none for one of -0.2, for
+    /// which a fourth would.
+    #[test]
+    fn three_shifts_are_tried() -> Result<()> {
+        let shift = 0.1;
+        let expected = (1.0 - 0.05 * shift) / (shift - 0.05);
+        assert!((value(1.0, -0.05, 1.0)? - expected).abs() < 1e-9);
+        assert!(value(1.0, -0.2, 1.0).is_err());
+        Ok(())
+    }
+}

@@ -593,3 +593,7 @@ fn check_finite(matrix: &DMatrix<f64>) -> Result<()> {
         Err(not_finite_product())
     }
 }
+
+#[cfg(test)]
+#[path = "randomized_tests.rs"]
+mod tests;

@@ -60,11 +60,7 @@ impl Losses {
         let mut graph = Graph::default();
         let now = graph.input("loss", &[1], DType::F32)?;
         let then = graph.input("loss at the base", &[1], DType::F32)?;
-        let change = graph.binary(Binary::Sub, now, then)?;
-        let size = absolute(&mut graph, now)?;
-        let factor = graph.constant(ERROR_OF_LOSS, &[1]);
-        let error = graph.binary(Binary::Mul, factor, size)?;
-        let all = graph.concat(&[now, change, error], 0)?;
+        let all = results_of_values(&mut graph, [now, then])?;
         let results = gpu.buffer(LABEL, RESULTS)?;
         let leaves = DeviceLeaves {
             inputs: vec![value.clone(), before.clone()],
@@ -114,6 +110,15 @@ impl Losses {
             },
         })
     }
+}
+
+/// The results, `[3]`, from the losses at the point and the base, `[1]` each.
+fn results_of_values(graph: &mut Graph, [now, then]: [NodeId; 2]) -> Result<NodeId> {
+    let change = graph.binary(Binary::Sub, now, then)?;
+    let size = absolute(graph, now)?;
+    let factor = graph.constant(ERROR_OF_LOSS, &[1]);
+    let error = graph.binary(Binary::Mul, factor, size)?;
+    graph.concat(&[now, change, error], 0)
 }
 
 /// The results, `[3]`: from the loss at the base, `[1]`, what each example's loss gains and its weight, and the moves of parameters, on which there is a term
@@ -171,4 +176,54 @@ fn norm(graph: &mut Graph, x: NodeId) -> Result<NodeId> {
     let sum = graph.sum(square, &[0])?;
     let root = graph.unary(Unary::Sqrt, sum)?;
     graph.binary(Binary::Mul, largest, root)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{results, results_of_values};
+    use crate::error::Result;
+    use crate::graph::twin::{Leaves, evaluate};
+    use crate::graph::{DType, Graph};
+
+    /// Half an ulp of 1.
+    const ROUNDING: f64 = 1.0 / 16_777_216.0;
+
+    /// `[value, change, error]` by a program of three inputs or two, in f64.
+    fn value(
+        graph: &Graph,
+        results: crate::graph::NodeId,
+        inputs: Vec<Vec<f64>>,
+    ) -> Result<Vec<f64>> {
+        let leaves = Leaves {
+            inputs,
+            ..Leaves::default()
+        };
+        Ok(evaluate(graph, &leaves, &[results])?.concat())
+    }
+
+    /// Two examples gain 6 and -2 with the weights 1/2 and 2: of the norm 5 of (3, -4) the error is 64 roundings.
+    #[test]
+    fn a_change_may_be_off_by_64_roundings() -> Result<()> {
+        let mut graph = Graph::default();
+        let before = graph.input("before", &[1], DType::F32)?;
+        let gains = graph.input("gains", &[2], DType::F32)?;
+        let weights = graph.input("weights", &[2], DType::F32)?;
+        let all = results(&mut graph, before, [gains, weights], &[], 0.0)?;
+        let inputs = vec![vec![10.0], vec![6.0, -2.0], vec![0.5, 2.0]];
+        let found = value(&graph, all, inputs)?;
+        assert_eq!(found, [9.0, -1.0, 64.0 * ROUNDING * 5.0]);
+        Ok(())
+    }
+
+    /// A difference of two losses has the error of one, 8 roundings, whatever the sign of the loss.
+    #[test]
+    fn a_difference_of_losses_may_be_off_by_8_roundings() -> Result<()> {
+        let mut graph = Graph::default();
+        let now = graph.input("now", &[1], DType::F32)?;
+        let then = graph.input("then", &[1], DType::F32)?;
+        let all = results_of_values(&mut graph, [now, then])?;
+        let found = value(&graph, all, vec![vec![-3.0], vec![2.0]])?;
+        assert_eq!(found, [-3.0, -5.0, 8.0 * ROUNDING * 3.0]);
+        Ok(())
+    }
 }
