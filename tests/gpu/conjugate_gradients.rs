@@ -23,6 +23,7 @@ pub(crate) fn tests() -> Vec<GpuTest> {
         the_boundary_is_met_where_f64_meets_it,
         negative_curvature_is_met_where_f64_meets_it,
         a_great_first_step_is_not_the_last,
+        a_prediction_below_a_millionth_of_its_terms_is_noise,
         an_iteration_adds_one_kernel_or_two_to_its_product,
         equal_solves_give_equal_bits,
         few_iterations_come_after_the_stop,
@@ -397,6 +398,42 @@ fn a_great_first_step_is_not_the_last(gpu: &Gpu) -> Outcome {
         // x in f32 leaves up to 6e-8 in the true residual.
         if report.stop != Stop::Residual || !(2..=4).contains(&report.iterations) || left > 2.7e-7 {
             return Err(format!("n = {n}: {left:e} left, {report:?}").into());
+        }
+    }
+    Ok(())
+}
+
+/// Long vectors with 32 slopes of 1 and no others, and curvatures of 1, but for `steep` of the 32, which have 1 + 2^-9 and 1 - 2^-9. The first step is -1
+/// along each slope, and of `r.z` it leaves `left = steep 2^-18`, which is predicted from terms that are 64 together, all of them exact in f32. Where `left` is noise
+/// beside those terms the second direction is the residual, which is zero where the curvature is 1; else `left / 32` of the first direction is in it.
+fn a_prediction_below_a_millionth_of_its_terms_is_noise(gpu: &Gpu) -> Outcome {
+    for n in [20_001, 70_016] {
+        for (steep, noise) in [(14, true), (20, false)] {
+            let mut problem = Problem::random(n, 6);
+            problem.u = [vec![0.0; n], vec![0.0; n]];
+            for i in 0..n {
+                let tilt = [1.0, -1.0][i % 2] * f32::exp2(-9.0);
+                problem.d[i] = if i < steep { 1.0 + tilt } else { 1.0 };
+                problem.g[i] = if i < 32 { 1.0 } else { 0.0 };
+            }
+            let left = steep as f64 * f64::exp2(-18.0);
+            let part = left / 64.0;
+            if !(0.67e-6..1.33e-6).contains(&part) || noise != (part < 1e-6) {
+                return Err(format!("{part:e} is left; the test shows nothing").into());
+            }
+            let solve = Solve::new(gpu, &problem, &only(2), None)?;
+            let report = solve.run(0.0, None, false)?;
+            // The second step is as long as its direction to 2^-9 of it, and rounded to 2^-23.
+            let (moved, beta) = (-1.0 - solve.solution()?[31], left / 32.0);
+            let right = if noise {
+                moved == 0.0
+            } else {
+                (moved - beta).abs() < f64::exp2(-23.0)
+            };
+            if report.iterations != 2 || !right {
+                let what = format!("n = {n}, {part:e} left");
+                return Err(format!("{what}: {moved:e}, beta {beta:e}, {report:?}").into());
+            }
         }
     }
     Ok(())

@@ -43,6 +43,7 @@ pub(crate) fn tests() -> Vec<GpuTest> {
         newton_step_is_measured_and_never_goes_up,
         trust_region_leaves_a_saddle,
         preconditioned_newton_trains,
+        preconditioned_newton_without_damping_has_a_floor,
         nystrom_newton_solves_the_same_system_in_fewer_iterations,
         equal_seeds_give_equal_bits,
         a_restored_state_continues_with_equal_bits,
@@ -880,6 +881,47 @@ fn preconditioned_newton_trains(gpu: &Gpu) -> Outcome {
         return Err(format!("{losses:?}").into());
     }
     Ok(())
+}
+
+/// Two examples with a parameter each, targets of 1e-5 and 3e-5 and weights of a half: slopes `g` of half the targets, whose squares, weighted, are near the
+/// least damping of the preconditioner. Undamped, one iteration from zero goes along `g / (squares + 1e-10)^(3/4)`.
+fn preconditioned_newton_without_damping_has_a_floor(gpu: &Gpu) -> Outcome {
+    let shape = DataShape {
+        features: 2,
+        targets: TargetShape::Values(1),
+    };
+    let model = Model::new(shape, |scope| {
+        let theta = scope.parameter("theta", &[2, 1], Init::Constant(0.0));
+        let z = scope.features().dot(theta);
+        Output {
+            losses: ((z - scope.targets()).square() * 0.5).reshape(&[scope.rows()]),
+            outputs: z,
+            metric: None,
+        }
+    });
+    let batch = Batch {
+        features: vec![1.0, 0.0, 0.0, 1.0],
+        targets: Targets::Values {
+            values: vec![1e-5, 3e-5],
+            width: 1,
+        },
+        weights: vec![0.5; 2],
+    };
+    let mut damping = LevenbergMarquardt::default().with_initial(0.0);
+    damping.minimum = 0.0;
+    let cg = CgOptions::default().with_max_iterations(1);
+    let options = NewtonCgOptions::default()
+        .with_cg(cg)
+        .with_damping(damping)
+        .with_preconditioner(Preconditioner::EmpiricalFisher { exponent: 0.75 });
+    let mut newton = NewtonCg::new(options)?;
+    let mut objective = GraphObjective::new(gpu, model)?;
+    let theta = objective.initial_parameters(0)?;
+    newton.step(&mut objective, &theta, &batch)?;
+    let step = flat(&theta.read(gpu)?);
+    let along = |t: f64| 0.5 * t / (0.5 * t * t + 1e-10).powf(0.75);
+    let expected = along(3e-5) / along(1e-5);
+    close("ratio of steps", step[1] / step[0], expected, 1e-4)
 }
 
 /// Three outputs from two features, in f64: theta, gradient at theta.
