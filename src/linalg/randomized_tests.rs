@@ -38,7 +38,7 @@ fn one_pass_is_enough_from_a_thousandth_on() -> Result<()> {
 }
 
 #[test]
-fn the_last_pass_gives_up_what_a_tenth_of_that_is_above() -> Result<()> {
+fn the_last_pass_gives_up_below_a_tenth_of_that() -> Result<()> {
     for (ratio, length) in [(1.1e-4, 1.0), (0.9e-4, 0.0)] {
         let (turn, done) = orthonormal(&gram(ratio), true)?;
         let [shorter, longer] = lengths(&gram(ratio), &turn);

@@ -183,17 +183,13 @@ mod tests {
     use super::{results, results_of_values};
     use crate::error::Result;
     use crate::graph::twin::{Leaves, evaluate};
-    use crate::graph::{DType, Graph};
+    use crate::graph::{DType, Graph, NodeId};
 
     /// Half an ulp of 1.
     const ROUNDING: f64 = 1.0 / 16_777_216.0;
 
     /// `[value, change, error]` by a program of three inputs or two, in f64.
-    fn value(
-        graph: &Graph,
-        results: crate::graph::NodeId,
-        inputs: Vec<Vec<f64>>,
-    ) -> Result<Vec<f64>> {
+    fn value(graph: &Graph, results: NodeId, inputs: Vec<Vec<f64>>) -> Result<Vec<f64>> {
         let leaves = Leaves {
             inputs,
             ..Leaves::default()
