@@ -6,15 +6,16 @@
 // terms of a second reduction.
 // OUTPUTS results of TERMS terms each; reads each operand once per term.
 //
-// binding 0: the result, contiguous or in rows at a pitch (`place`). bindings 1..: operands.
+// binding 0: the result, contiguous or in rows at a pitch (`place`). bindings 1..: operands, and then a uniform with OUTPUTS, TERMS, PARTS and EACH, which batches of any size share.
 //#include functions.wgsl
 
 //<bindings
 @group(0) @binding(0) var<storage, read_write> result: array<T>;
-const OUTPUTS: u32 = 1u;
-const TERMS: u32 = 1u;
-const PARTS: u32 = 1u;
-const EACH: u32 = 1u;
+fn OUTPUTS() -> u32 { return 1u; }
+fn TERMS() -> u32 { return 1u; }
+fn PARTS() -> u32 { return 1u; }
+fn EACH() -> u32 { return 1u; }
+const PARTED: bool = false;
 const LANES: u32 = 64u;
 alias R = T;
 fn place(i: u32) -> u32 { return i; }
@@ -39,9 +40,9 @@ fn term(o: u32, r: u32) -> T {
 // Every `stride`-th term of a part from its term `first` on, in chunks of 64, so that rounding errors grow with 64 + EACH / (64 stride) and not with
 // EACH.
 fn chunks(o: u32, part: u32, first: u32, stride: u32) -> T {
-    let end = min(TERMS, (part + 1u) * EACH);
+    let end = min(TERMS(), (part + 1u) * EACH());
     var total = start();
-    for (var chunk = part * EACH + first; chunk < end; chunk += 64u * stride) {
+    for (var chunk = part * EACH() + first; chunk < end; chunk += 64u * stride) {
         var few = start();
         for (var r = chunk; r < min(end, chunk + 64u * stride); r += stride) {
             few = combine(few, term(o, r));
@@ -53,10 +54,10 @@ fn chunks(o: u32, part: u32, first: u32, stride: u32) -> T {
 
 // The part that result i is of; its output is i - part OUTPUTS.
 fn part_of(i: u32) -> u32 {
-    if (PARTS == 1u) {
+    if (!PARTED) {
         return 0u;
     }
-    return i / OUTPUTS;
+    return i / OUTPUTS();
 }
 
 @compute @workgroup_size(64)
@@ -68,16 +69,16 @@ fn main(
     let group_index = group.x + group.y * groups.x;
     if (LANES == 1u) {
         let i = group_index * 64u + local.x;
-        if (i < OUTPUTS * PARTS) {
+        if (i < OUTPUTS() * PARTS()) {
             let part = part_of(i);
-            let o = i - part * OUTPUTS;
+            let o = i - part * OUTPUTS();
             store(place(i), finish(o, chunks(o, part, 0u, 1u)));
         }
     } else {
         // The same for the whole workgroup, so that the barriers below are uniform.
-        let i = min(group_index, OUTPUTS * PARTS - 1u);
+        let i = min(group_index, OUTPUTS() * PARTS() - 1u);
         let part = part_of(i);
-        let o = i - part * OUTPUTS;
+        let o = i - part * OUTPUTS();
         partial[local.x] = chunks(o, part, local.x, 64u);
         workgroupBarrier();
         // Two levels of eight: fewer barriers than halving six times.
@@ -89,7 +90,7 @@ fn main(
             partial[8u * local.x] = total;
         }
         workgroupBarrier();
-        if (local.x == 0u && group_index < OUTPUTS * PARTS) {
+        if (local.x == 0u && group_index < OUTPUTS() * PARTS()) {
             var total = partial[0];
             for (var lane = 8u; lane < 64u; lane += 8u) {
                 total = combine(total, partial[lane]);

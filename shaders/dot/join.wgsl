@@ -8,7 +8,7 @@
 // binding 0: C [B, M, N]; 1: partial [PARTS, B, M, N]; 2: rest [B, M, N], or anything without one.
 
 //<constants
-const M: u32 = 4u;
+fn M() -> u32 { return 4u; }
 const N: u32 = 4u;
 const BATCH: u32 = 1u;
 const PARTS: u32 = 2u;
@@ -29,7 +29,7 @@ fn load_rest(at: u32) -> vec4<f32> {
 
 //<store
 fn store(batch: u32, row: u32, column: u32, inner: vec4<f32>) {
-    result[(batch * M + row) * N + column] = inner.x;
+    result[(batch * M() + row) * N + column] = inner.x;
 }
 //>
 
@@ -39,7 +39,7 @@ const TOGETHER: u32 = 32u;
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     let i = id.x + id.y * groups.x * 64u;
     let across = (N + 3u) / 4u;
-    if (i >= BATCH * M * across) {
+    if (i >= BATCH * M() * across) {
         return;
     }
     // Of all matrices of the batch.
@@ -49,12 +49,12 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     for (var first = 0u; first < PARTS; first += TOGETHER) {
         var few = vec4<f32>();
         for (var s = first; s < min(PARTS, first + TOGETHER); s++) {
-            few += load((s * BATCH * M + row) * N + column);
+            few += load((s * BATCH * M() + row) * N + column);
         }
         sum += few;
     }
     if (HAS_REST) {
         sum += load_rest(row * N + column);
     }
-    store(row / M, row % M, column, sum);
+    store(row / M(), row % M(), column, sum);
 }

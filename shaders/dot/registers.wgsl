@@ -9,9 +9,9 @@
 // binding 0: C [B, M, N]; binding 1: A; binding 2: B. 64 invocations: neighbours share the rows and take neighbouring columns.
 
 //<constants
-const M: u32 = 4u;
+fn M() -> u32 { return 4u; }
 const N: u32 = 4u;
-const K: u32 = 4u;
+fn K() -> u32 { return 4u; }
 const BATCH: u32 = 1u;
 const BLOCKS: u32 = 2u;
 @group(0) @binding(0) var<storage, read_write> result: array<f32>;
@@ -31,14 +31,14 @@ fn right(batch: u32, i: u32, j: u32) -> mat4x4<f32> {
 
 //<store
 fn store(batch: u32, row: u32, column: u32, inner: vec4<f32>) {
-    result[(batch * M + row) * N + column] = inner.x;
+    result[(batch * M() + row) * N + column] = inner.x;
 }
 //>
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     let columns = (N + 3u) / 4u;
-    let rows = (M + 4u * BLOCKS - 1u) / (4u * BLOCKS);
+    let rows = (M() + 4u * BLOCKS - 1u) / (4u * BLOCKS);
     let i = id.x + id.y * groups.x * 64u;
     if (i >= columns * rows * BATCH) {
         return;
@@ -47,7 +47,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     let row = 4u * BLOCKS * ((i / columns) % rows);
     let batch = i / (columns * rows);
     // A second block beyond the last row is the last block again; it is not stored.
-    let second = min(row + 4u, (M - 1u) / 4u * 4u);
+    let second = min(row + 4u, (M() - 1u) / 4u * 4u);
     var c0 = mat4x4<f32>();
     var c1 = mat4x4<f32>();
     // The loop over k, in several levels where K is long (src/kernels/dot/levels.rs).
@@ -62,7 +62,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
         }
     //<close
         k += 4u;
-        if (k >= K) {
+        if (k >= K()) {
             break;
         }
     }

@@ -15,9 +15,9 @@
 // binding 0: C [B, M, N]; binding 1: A; binding 2: B. 256 invocations, 16 x 16 blocks of 4 x 4.
 
 //<constants
-const M: u32 = 4u;
+fn M() -> u32 { return 4u; }
 const N: u32 = 4u;
-const K: u32 = 4u;
+fn K() -> u32 { return 4u; }
 const BATCH: u32 = 1u;
 const LEFT_ALONG_K: bool = true;
 const RIGHT_ALONG_K: bool = false;
@@ -43,7 +43,7 @@ fn right(batch: u32, i: u32, j: u32) -> vec4<f32> {
 
 //<store
 fn store(batch: u32, row: u32, column: u32, inner: vec4<f32>) {
-    result[(batch * M + row) * N + column] = inner.x;
+    result[(batch * M() + row) * N + column] = inner.x;
 }
 //>
 
@@ -59,7 +59,7 @@ fn main(
     @builtin(local_invocation_index) index: u32,
 ) {
     let across = (N + 63u) / 64u;
-    let down = (M + 63u) / 64u;
+    let down = (M() + 63u) / 64u;
     let tile = group.x + group.y * groups.x;
     if (tile >= across * down * BATCH) {
         return;
@@ -86,8 +86,8 @@ fn main(
     loop {
     //>
         if (LEFT_ALONG_K) {
-            var a = left(batch, min(row + slow, M - 1u), min(k + fast, last(K)));
-            if (k + fast >= K) {
+            var a = left(batch, min(row + slow, M() - 1u), min(k + fast, last(K())));
+            if (k + fast >= K()) {
                 a = vec4<f32>();
             }
             left_tile[fast * LEFT_STRIDE + slow] = a.x;
@@ -95,8 +95,8 @@ fn main(
             left_tile[(fast + 2u) * LEFT_STRIDE + slow] = a.z;
             left_tile[(fast + 3u) * LEFT_STRIDE + slow] = a.w;
         } else {
-            var a = left(batch, min(k + wide_slow, K - 1u), min(row + wide_fast, last(M)));
-            if (k + wide_slow >= K) {
+            var a = left(batch, min(k + wide_slow, K() - 1u), min(row + wide_fast, last(M())));
+            if (k + wide_slow >= K()) {
                 a = vec4<f32>();
             }
             left_tile[wide_slow * LEFT_STRIDE + wide_fast] = a.x;
@@ -105,13 +105,13 @@ fn main(
             left_tile[wide_slow * LEFT_STRIDE + wide_fast + 3u] = a.w;
         }
         if (RIGHT_ALONG_K) {
-            let b = right(batch, min(column + slow, N - 1u), min(k + fast, last(K)));
+            let b = right(batch, min(column + slow, N - 1u), min(k + fast, last(K())));
             right_tile[fast * RIGHT_STRIDE + slow] = b.x;
             right_tile[(fast + 1u) * RIGHT_STRIDE + slow] = b.y;
             right_tile[(fast + 2u) * RIGHT_STRIDE + slow] = b.z;
             right_tile[(fast + 3u) * RIGHT_STRIDE + slow] = b.w;
         } else {
-            let b = right(batch, min(k + wide_slow, K - 1u), min(column + wide_fast, last(N)));
+            let b = right(batch, min(k + wide_slow, K() - 1u), min(column + wide_fast, last(N)));
             right_tile[wide_slow * RIGHT_STRIDE + wide_fast] = b.x;
             right_tile[wide_slow * RIGHT_STRIDE + wide_fast + 1u] = b.y;
             right_tile[wide_slow * RIGHT_STRIDE + wide_fast + 2u] = b.z;
@@ -130,7 +130,7 @@ fn main(
         workgroupBarrier();
     //<close
         k += 16u;
-        if (k >= K * groups.z) {
+        if (k >= K() * groups.z) {
             break;
         }
     }

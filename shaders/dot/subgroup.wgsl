@@ -19,16 +19,16 @@
 // (software spreads workgroups over cores), else as many as make 128 invocations.
 
 //<constants
-const M: u32 = 4u;
+fn M() -> u32 { return 4u; }
 const N: u32 = 4u;
-const K: u32 = 4u;
+const BATCH: u32 = 1u;
+fn K() -> u32 { return 4u; }
 const SUBGROUP: u32 = 8u;
 const SUBGROUPS: u32 = 1u;
 const TILE_ROWS: u32 = 4u;
 const TILE_COLUMNS: u32 = 32u;
-const TILES_DOWN: u32 = 1u;
-const TILES_ACROSS: u32 = 1u;
-const TILES: u32 = 1u;
+fn TILES_DOWN() -> u32 { return 1u; }
+fn TILES_ACROSS() -> u32 { return 1u; }
 @group(0) @binding(0) var<storage, read_write> result: array<f32>;
 @group(0) @binding(1) var<storage, read> lhs: array<f32>;
 @group(0) @binding(2) var<storage, read> rhs: array<f32>;
@@ -46,7 +46,7 @@ fn right(batch: u32, i: u32, j: u32) -> mat4x4<f32> {
 
 //<store
 fn store(batch: u32, row: u32, column: u32, inner: vec4<f32>) {
-    result[(batch * M + row) * N + column] = inner.x;
+    result[(batch * M() + row) * N + column] = inner.x;
 }
 //>
 
@@ -59,12 +59,12 @@ fn main(
 ) {
     let tile = (group.x + group.y * groups.x) * SUBGROUPS + subgroup;
     // Whole subgroups leave here.
-    if (tile >= TILES) {
+    if (tile >= TILES_DOWN() * TILES_ACROSS() * BATCH) {
         return;
     }
-    let column = (tile % TILES_ACROSS) * TILE_COLUMNS;
-    let row = ((tile / TILES_ACROSS) % TILES_DOWN) * TILE_ROWS;
-    let batch = tile / (TILES_ACROSS * TILES_DOWN);
+    let column = (tile % TILES_ACROSS()) * TILE_COLUMNS;
+    let row = ((tile / TILES_ACROSS()) % TILES_DOWN()) * TILE_ROWS;
+    let batch = tile / (TILES_ACROSS() * TILES_DOWN());
     //<accumulators
     var c0_0 = vec4<f32>();
     //>
@@ -80,7 +80,7 @@ fn main(
         //>
     //<close
         k += 4u;
-        if (k >= K) {
+        if (k >= K()) {
             break;
         }
     }

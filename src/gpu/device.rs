@@ -40,6 +40,7 @@ pub(super) struct Shared {
     health: Arc<Health>,
     pub(super) pipelines: Mutex<HashMap<String, Arc<Pipeline>>>,
     pub(super) staging: StagingPool,
+    pub(super) sizes: Mutex<super::sizes::Known>,
     /// Textures by place among the operands of a kernel and by number of rows.
     pub(super) texels: Mutex<HashMap<(usize, u32), wgpu::Texture>>,
     pub(super) readbacks: AtomicU64,
@@ -162,6 +163,7 @@ impl Gpu {
                 health,
                 pipelines: Mutex::default(),
                 staging: StagingPool::default(),
+                sizes: Mutex::default(),
                 texels: Mutex::default(),
                 readbacks: AtomicU64::new(0),
                 looks: AtomicU64::new(0),

@@ -48,6 +48,7 @@ mod pipeline;
 mod readback;
 mod recording;
 mod requirements;
+mod sizes;
 #[cfg(test)]
 mod tests;
 mod texels;
@@ -60,5 +61,6 @@ pub use readback::PendingRead;
 pub(crate) use recording::Binding;
 pub use recording::{Command, Recorder, Recording, grid};
 pub use requirements::Requirements;
+pub(crate) use sizes::Sizes;
 pub use texels::Texels;
 pub(crate) use texels::{TEXELS_PER_ROW, TEXTURE_ELEMENTS};

@@ -65,6 +65,12 @@ impl Gpu {
         ))
     }
 
+    /// Number of kernels compiled so far.
+    #[must_use]
+    pub fn pipelines(&self) -> usize {
+        lock(&self.shared.pipelines).len()
+    }
+
     /// As [`pipeline`](Self::pipeline), once it is clear that the device grants what the kernel requires.
     ///
     /// # Errors

@@ -50,6 +50,7 @@ pub(crate) fn kernel(scatter: bool, sizes: Sizes, software: bool) -> Result<Kern
         label: if scatter { "scatter_add" } else { "gather" },
         textures: Vec::new(),
         longest_loop: if scatter { in_chunks(each) } else { 0 },
+        sizes: None,
         before: None,
         text: fill(GATHER, &[("constants", &constants)])?,
         workgroups: invocations.div_ceil(64),

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::expression::{Expression, Step};
 use super::function::Binary;
 use super::loops::{CHUNK, TWO_LEVELS, in_chunks};
-use super::template::{Before, Kernel, Rows, Workgroup, fill};
+use super::template::{Before, Kernel, Rows, Workgroup, declare_sizes, fill, size};
 use crate::error::Result;
 
 const FUNCTIONS: &str = include_str!("../../shaders/functions.wgsl");
@@ -91,7 +91,8 @@ pub(crate) fn pointwise(expression: &Expression, rows: Option<Rows>) -> Result<K
     bindings += &expression.declarations(1, scalar.as_deref());
     bindings +=
         &expression.also_declarations(1 + expression.integer.len(), element(vector.is_some()));
-    let _ = write!(bindings, "const COUNT: u32 = {count}u;");
+    let last = 1 + expression.integer.len() + expression.also.len();
+    bindings += &declare_sizes(last, &["COUNT"]);
     bindings += &place(rows, if vector.is_some() { 4 } else { 1 });
     let body = expression.unravel(0..expression.axes.len(), "i", vector)
         + &expression.body(vector, 1, "T")
@@ -106,6 +107,7 @@ pub(crate) fn pointwise(expression: &Expression, rows: Option<Rows>) -> Result<K
         label: "pointwise",
         textures: Vec::new(),
         longest_loop: 0,
+        sizes: Some([size(count)?, 0, 0, 0]),
         before: None,
         text: functions(vector.is_some())? + &kernel,
         workgroups: count.div_ceil(64),
@@ -315,11 +317,16 @@ impl Reduce {
             bindings += &finish.declarations(first, finish_scalar);
         }
         let result = if folds { "f32" } else { "T" };
+        let last = first
+            + self
+                .finish
+                .as_ref()
+                .map_or(0, |finish| finish.integer.len());
+        bindings += &declare_sizes(last, &["OUTPUTS", "TERMS", "PARTS", "EACH"]);
         let _ = write!(
             bindings,
-            "const OUTPUTS: u32 = {outputs}u;\nconst TERMS: u32 = {count}u;\nconst PARTS: u32 = {parts}u;\nconst EACH: u32 = {each}u;\n\
-             const LANES: u32 = {lanes}u;\n\
-             alias R = {result};"
+            "const PARTED: bool = {};\nconst LANES: u32 = {lanes}u;\nalias R = {result};",
+            parts > 1
         );
         bindings += &place(rows, unit);
         let inner = if folds { fold.as_str() } else { "a" };
@@ -359,6 +366,7 @@ impl Reduce {
             },
             textures: Vec::new(),
             longest_loop: division.longest_loop(),
+            sizes: Some([size(outputs)?, size(count)?, size(parts)?, size(each)?]),
             before: None,
             label: match self.kind {
                 Reduction::Sum => "sum",

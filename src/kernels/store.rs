@@ -11,10 +11,12 @@ pub(crate) struct Store {
     pub(crate) functions: String,
     /// Element type of the result's binding.
     pub(crate) element: &'static str,
-    /// The operands of the elementwise part, from binding 3 on.
+    /// The operands of the elementwise part and its other results, from binding 3 on.
     pub(crate) operands: String,
+    /// How many they are.
+    pub(crate) bindings: usize,
     /// The function `store(batch, row, column, inner: vec4<f32>)` for four neighbouring columns of a row, `column` a multiple of four. Rows and
-    /// columns beyond the edge are left out.
+    /// columns beyond the edge are left out, of which the number of rows is `M()` in WGSL.
     pub(crate) text: String,
     /// Whether `store` is too long to be in a kernel many times.
     pub(crate) expensive: bool,
@@ -72,9 +74,13 @@ impl Store {
             None => "    let value = inner;".to_string(),
             Some(finish) => indices.clone() + &finish.body(axis, 3, "T"),
         };
-        let at = format!("batch * {pitch}u + row * {n}u + column");
+        let matrix = |pitch: usize| match batch {
+            1 => String::new(),
+            _ => format!("batch * {pitch}u + "),
+        };
+        let at = format!("{}row * {n}u + column", matrix(pitch));
         let others = |four: bool| {
-            let at = format!("batch * {}u + row * {n}u + column", m * n);
+            let at = format!("{}row * {n}u + column", matrix(m * n));
             let at = if four { format!("({at}) / 4u") } else { at };
             finish.map_or(String::new(), |f| f.also_stores(&at, four))
         };
@@ -88,14 +94,16 @@ impl Store {
         };
         let expensive =
             finish.is_some_and(|f| f.calls_functions() || f.operations() > MANY_OPERATIONS);
+        let bindings = finish.map_or(0, |f| f.integer.len() + f.also.len());
         let signature = "fn store(batch: u32, row: u32, column: u32, inner: vec4<f32>)";
         Ok(match vector {
             Some(scalar) => Self {
                 functions: functions(true)?,
                 element: "Four",
                 operands: declarations(Some(&scalar), "Four"),
+                bindings,
                 text: format!(
-                    "{signature} {{\n    if (row < {m}u && column < {n}u) {{\n{}{}\n    result[({at}) / 4u] = stored({four});\n    }}\n}}",
+                    "{signature} {{\n    if (row < M() && column < {n}u) {{\n{}{}\n    result[({at}) / 4u] = stored({four});\n    }}\n}}",
                     body(columns_axis),
                     others(true)
                 ),
@@ -105,8 +113,9 @@ impl Store {
                 functions: functions(false)?,
                 element: "f32",
                 operands: declarations(None, "f32"),
+                bindings,
                 text: format!(
-                    "fn store_one(batch: u32, row: u32, column: u32, inner: f32) {{\n    if (row < {m}u && column < {n}u) {{\n{}{}\n    \
+                    "fn store_one(batch: u32, row: u32, column: u32, inner: f32) {{\n    if (row < M() && column < {n}u) {{\n{}{}\n    \
                      result[{at}] = {one};\n    }}\n}}\n\
                      {signature} {{\n    store_one(batch, row, column, inner.x);\n    \
                      store_one(batch, row, column + 1u, inner.y);\n    store_one(batch, row, column + 2u, inner.z);\n    \

@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::four::four;
 use super::loops;
 use crate::error::{Error, Result};
-use crate::gpu::{Binding, Gpu, Recording, Requirements, Slice, grid};
+use crate::gpu::{Binding, Gpu, Recording, Requirements, Sizes, Slice, grid};
 
 /// A generated kernel: entry point `main`, binding 0 the result, bindings 1.. the operands.
 #[derive(Clone, Debug)]
@@ -25,6 +25,9 @@ pub(crate) struct Kernel {
     pub(crate) workgroup: Workgroup,
     /// Iterations of its longest invocation, of all loops together.
     pub(crate) longest_loop: usize,
+    /// Sizes that the text reads from its last binding instead of holding them: how many invocations there are, terms, rows. Kernels that differ in nothing else
+    /// are one.
+    pub(crate) sizes: Option<Sizes>,
     /// What runs before it. The first operands are read there alone; in their place this kernel reads the results.
     pub(crate) before: Option<Before>,
 }
@@ -127,6 +130,8 @@ impl Kernel {
                 None => Binding::Slice(slice),
             });
         }
+        let sizes = self.sizes.map(|sizes| gpu.sizes(sizes)).transpose()?;
+        resources.extend(sizes.as_ref().map(Binding::Slice));
         recording.dispatch_bindings(
             gpu,
             &pipeline,
@@ -134,6 +139,29 @@ impl Kernel {
             grid(gpu.limits(), self.workgroups)?,
         )
     }
+}
+
+/// The declaration of the sizes of a kernel, with functions of these names for them.
+pub(crate) fn declare_sizes(binding: usize, names: &[&str]) -> String {
+    let mut text = format!("@group(0) @binding({binding}) var<uniform> sizes: vec4<u32>;\n");
+    for (name, component) in names.iter().zip(["x", "y", "z", "w"]) {
+        text += &format!("fn {name}() -> u32 {{ return sizes.{component}; }}\n");
+    }
+    text
+}
+
+/// A size in u32.
+///
+/// # Errors
+/// [`Error::OverLimit`] for one that is beyond it.
+pub(crate) fn size(number: usize) -> Result<u32> {
+    u32::try_from(number).map_err(|_| Error::OverLimit {
+        what: "a size of a kernel".into(),
+        needed: number as u64,
+        limit_name: "the range of u32",
+        limit: u32::MAX.into(),
+        advice: "use a smaller batch or network",
+    })
 }
 
 /// Replaces each named region of `text`.

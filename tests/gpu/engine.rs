@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
-use crate::harness::{GpuTest, Outcome};
+use crate::harness::{GpuTest, Outcome, small};
 use crate::reference::batch_for;
 use osculant::Result;
 use osculant::data::Batch;
@@ -28,6 +28,7 @@ pub(crate) fn tests() -> Vec<GpuTest> {
         a_gradient_that_is_no_number_is_named,
         damaged_and_foreign_states_are_refused,
         programs_of_sizes_long_gone_are_forgotten,
+        batches_of_other_sizes_share_kernels,
     ]
 }
 
@@ -582,5 +583,24 @@ fn programs_of_sizes_long_gone_are_forgotten(gpu: &Gpu) -> Outcome {
         .map(|g| g.strong_count() > 0)
         .collect();
     assert_eq!(alive, [false, false, false, true, true]);
+    Ok(())
+}
+
+/// Kernels read how many rows there are: the first step with a batch of another size compiles nothing, where the size asks for no other family of products.
+fn batches_of_other_sizes_share_kernels(gpu: &Gpu) -> Outcome {
+    // A device without kernels yet.
+    let gpu = &small::device(gpu, gpu.device().features(), gpu.limits().clone())?;
+    let model = classifier();
+    let mut objective = GraphObjective::new(gpu, model.clone())?;
+    let theta = objective.initial_parameters(1)?;
+    let mut newton = NewtonCg::new(NewtonCgOptions::default())?;
+    newton.step(&mut objective, &theta, &batch_for(&model, 96, 1))?;
+    let before = gpu.pipelines();
+    for rows in [100, 112, 128] {
+        let mut newton = NewtonCg::new(NewtonCgOptions::default())?;
+        newton.step(&mut objective, &theta, &batch_for(&model, rows, 1))?;
+    }
+    assert!(before > 10);
+    assert_eq!(gpu.pipelines() - before, 0);
     Ok(())
 }

@@ -49,10 +49,10 @@ fn a_sum_of_twelve_inputs_is_split(gpu: &Gpu) -> Outcome {
         let problem = twelve_inputs(&shape)?;
         let targets: Vec<NodeId> = problem.results().iter().map(|&(_, node)| node).collect();
         for (node, text) in sources(&problem.graph, &targets, &problem.directions)? {
-            let bindings = text.matches("@binding(").count();
+            let bindings = text.matches("var<storage").count();
             if bindings > 8 {
                 let what = problem.graph.describe(node);
-                return Err(format!("the kernel of {what} has {bindings} bindings").into());
+                return Err(format!("the kernel of {what} has {bindings} storage buffers").into());
             }
         }
         problem.check(gpu, cases::TOLERANCE)?;

@@ -19,6 +19,7 @@ pub(crate) mod small;
 
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use osculant::gpu::{AdapterDescription, AdapterOptions, Gpu, adapters};
@@ -79,13 +80,14 @@ macro_rules! gpu_tests {
     };
 }
 
-/// Runs every test on every adapter as the command line asks, like the standard test runner.
+/// Runs every test on every adapter as the command line asks, like the standard test runner. With `OSCULANT_TEST_TIMES` in the environment each says how long it took.
 pub(crate) fn main(
     modules: Vec<(&str, Vec<GpuTest>)>,
     small: &OnSmallAdapters,
     expected_failures: &'static [ExpectedFailure],
 ) -> ExitCode {
     let adapters = chosen_adapters();
+    let times = std::env::var_os("OSCULANT_TEST_TIMES").is_some();
     let mut trials = Vec::new();
     // Neighbouring trials on different adapters, so that they run side by side.
     let tests = modules
@@ -100,8 +102,14 @@ pub(crate) fn main(
                 .iter()
                 .find(|e| e.test == test.name && adapter.label.contains(e.adapter));
             let name = format!("{module}::{} [{}]", test.name, adapter.label);
+            let shown = name.clone();
             trials.push(Trial::test(name, move || {
-                judge(adapter.gpu().and_then(|gpu| run(gpu)), expected)
+                let start = Instant::now();
+                let outcome = judge(adapter.gpu().and_then(|gpu| run(gpu)), expected);
+                if times {
+                    eprintln!("{:8.2} s {shown}", start.elapsed().as_secs_f64());
+                }
+                outcome
             }));
         }
     }

@@ -50,13 +50,14 @@ pub(super) struct Levels {
 }
 
 impl Levels {
-    /// `once` is an expression for 1 that compilers do not know to be 1, in kernels whose steps they must not write out; else empty.
+    /// The number of terms is `K()` in WGSL. `once` is an expression for 1 that compilers do not know to be 1, in kernels whose steps they must not write out; else empty.
     pub(super) fn new(terms: Terms, accumulators: &[String], kind: &str, once: &str) -> Self {
-        let Terms { k, step, .. } = terms;
+        let step = terms.step;
         let spans = terms.spans();
-        let (mut open, mut close) = (String::new(), String::new());
+        let mut close = String::new();
         let mut start = "0u".to_string();
-        let mut end = format!("{k}u");
+        let mut end = "terms".to_string();
+        let mut open = "    let terms = K();\n".to_string();
         for (depth, &span) in spans.iter().enumerate() {
             for name in accumulators {
                 open += &format!("    var {name}_{depth} = {kind}();\n");
@@ -75,12 +76,7 @@ impl Levels {
             level +=
                 &format!("    {first} += {span}u;\n    if {first} >= {end} {{ break; }}\n    }}\n");
             close.insert_str(0, &level);
-            // Without a rest all spans end where they should.
-            end = if k.is_multiple_of(span) {
-                format!("{first} + {span}u")
-            } else {
-                format!("min({first} + {span}u, {k}u)")
-            };
+            end = format!("min({first} + {span}u, terms)");
             start = first;
         }
         if !spans.is_empty() {

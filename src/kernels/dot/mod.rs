@@ -16,7 +16,7 @@ pub(crate) use view::View;
 
 use self::split::Parts;
 use super::store::Store;
-use super::template::Kernel;
+use super::template::{Kernel, declare_sizes, size};
 use crate::error::Result;
 
 /// Sizes of `[B, M, K] x [B, K, N]`.
@@ -93,12 +93,45 @@ fn operand(binding: usize, name: &str, element: &str) -> String {
     }
 }
 
-/// The sizes as WGSL constants.
-fn constants(sizes: Sizes) -> String {
+/// The size that a kernel reads instead of holding it: rows of the product, or terms where the left operand is transposed. In networks both are the rows of a batch, so
+/// that batches of any size share kernels; what else there is are widths of layers, which compilers may know.
+fn outer(sizes: Sizes, lhs: &View) -> (Outer, usize) {
+    if lhs.strides[1] == 1 && lhs.strides[2] != 1 {
+        (Outer::Terms, sizes.k)
+    } else {
+        (Outer::Rows, sizes.m)
+    }
+}
+
+/// Whether tiles of this many rows may end beyond the last row. Where the number of rows is read it may be any, and is looked at; that of terms would be in the
+/// innermost loop, so kernels for multiples of four and for others are two.
+fn overruns(sizes: Sizes, lhs: &View, rows: usize) -> bool {
+    outer(sizes, lhs).0 == Outer::Rows || !sizes.m.is_multiple_of(rows)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outer {
+    Rows,
+    Terms,
+}
+
+/// The sizes in WGSL: `N` and `BATCH`, and functions `M()` and `K()`, of which one reads what [`outer`] says from the last binding.
+fn constants(sizes: Sizes, lhs: &View, store: &Store) -> String {
     let Sizes { batch, m, n, k } = sizes;
+    let (read, held) = match outer(sizes, lhs).0 {
+        Outer::Rows => ("M", ("K", k)),
+        Outer::Terms => ("K", ("M", m)),
+    };
+    let (name, value) = held;
     format!(
-        "const M: u32 = {m}u;\nconst N: u32 = {n}u;\nconst K: u32 = {k}u;\nconst BATCH: u32 = {batch}u;\n"
+        "const N: u32 = {n}u;\nconst BATCH: u32 = {batch}u;\nfn {name}() -> u32 {{ return {value}u; }}\n{}",
+        declare_sizes(3 + store.bindings, &[read])
     )
+}
+
+/// What the last binding holds.
+fn read_sizes(sizes: Sizes, lhs: &View) -> Result<Option<crate::gpu::Sizes>> {
+    Ok(Some([size(outer(sizes, lhs).1)?, 0, 0, 0]))
 }
 
 /// The WGSL of every family and variant that a device can run, for sizes that stand for what networks need, each with a name: for reading, and for

@@ -3,7 +3,7 @@
 use super::family::Loads;
 use super::levels::{Levels, Terms};
 use super::view::{Access, Load, View};
-use super::{Sizes, bindings, constants};
+use super::{Sizes, bindings, constants, overruns, read_sizes};
 use crate::error::Result;
 use crate::kernels::store::Store;
 use crate::kernels::template::{Kernel, Workgroup, fill};
@@ -25,6 +25,8 @@ pub(super) fn kernel(
         binding: "lhs",
         view: lhs,
         sizes: sizes.left(),
+        names: ["M()", "K()"],
+        overruns: [overruns(sizes, lhs, 4), !sizes.k.is_multiple_of(4)],
         access: Access::Block,
         // Terms beyond K must be zero on one side; clamped loads would add the last one again.
         zero_beyond: true,
@@ -36,12 +38,14 @@ pub(super) fn kernel(
         binding: "rhs",
         view: rhs,
         sizes: sizes.right(),
+        names: ["K()", "N"],
+        overruns: [sizes.k, sizes.n].map(|size| !size.is_multiple_of(4)),
         access: Access::Block,
         zero_beyond: false,
         loads,
     }
     .text();
-    let constants = constants(sizes)
+    let constants = constants(sizes, lhs, store)
         + &format!("const BLOCKS: u32 = {blocks}u;\n")
         + &bindings([store.element, lhs_type, rhs_type], store);
     let accumulators = &["c0".to_string(), "c1".to_string()][..blocks as usize];
@@ -67,6 +71,7 @@ pub(super) fn kernel(
         label: "dot, registers",
         textures: Vec::new(),
         longest_loop: terms.iterations(0),
+        sizes: read_sizes(sizes, lhs)?,
         before: None,
         text: store.functions.clone() + &text,
         workgroups: invocations.div_ceil(64),

@@ -3,7 +3,7 @@
 use super::family::Loads;
 use super::levels::{Levels, Terms};
 use super::view::{Access, Load, View};
-use super::{Sizes, bindings, constants};
+use super::{Sizes, bindings, constants, read_sizes};
 use crate::error::Result;
 use crate::kernels::store::Store;
 use crate::kernels::template::{Kernel, Workgroup, fill};
@@ -18,18 +18,26 @@ const STEP: usize = 16;
 pub(super) fn kernel(sizes: Sizes, lhs: &View, rhs: &View, store: &Store) -> Result<Kernel> {
     let left_along_k = lhs.strides[2] == 1 || lhs.strides[1] != 1;
     let right_along_k = rhs.strides[1] == 1 && rhs.strides[2] != 1;
-    let load = |name, binding, view: &View, sizes: [usize; 3], transpose: bool, zero_beyond| {
-        let [b, i, j] = sizes;
-        let (view, sizes) = if transpose {
-            (view.transposed(), [b, j, i])
+    type Names = [&'static str; 2];
+    let load = |name,
+                binding,
+                view: &View,
+                (sizes, names): ([usize; 3], Names),
+                transpose,
+                zero_beyond| {
+        let ([b, i, j], [name_i, name_j]) = (sizes, names);
+        let (view, sizes, names) = if transpose {
+            (view.transposed(), [b, j, i], [name_j, name_i])
         } else {
-            (view.clone(), sizes)
+            (view.clone(), sizes, names)
         };
         Load {
             name,
             binding,
             view: &view,
             sizes,
+            names,
+            overruns: [sizes[1], sizes[2]].map(|size| !size.is_multiple_of(4)),
             access: Access::Row,
             zero_beyond,
             loads: Loads::Plain,
@@ -41,12 +49,13 @@ pub(super) fn kernel(sizes: Sizes, lhs: &View, rhs: &View, store: &Store) -> Res
         "left",
         "lhs",
         lhs,
-        sizes.left(),
+        (sizes.left(), ["M()", "K()"]),
         !left_along_k,
         left_along_k,
     );
-    let (right, rhs_type) = load("right", "rhs", rhs, sizes.right(), right_along_k, false);
-    let constants = constants(sizes)
+    let of_right = (sizes.right(), ["K()", "N"]);
+    let (right, rhs_type) = load("right", "rhs", rhs, of_right, right_along_k, false);
+    let constants = constants(sizes, lhs, store)
         + &format!(
             "const LEFT_ALONG_K: bool = {left_along_k};\nconst RIGHT_ALONG_K: bool = {right_along_k};\n"
         )
@@ -76,6 +85,7 @@ pub(super) fn kernel(sizes: Sizes, lhs: &View, rhs: &View, store: &Store) -> Res
         label: "dot, shared",
         textures: Vec::new(),
         longest_loop: terms.iterations(STEP),
+        sizes: read_sizes(sizes, lhs)?,
         before: None,
         text: store.functions.clone() + &text,
         workgroups: sizes.batch * sizes.m.div_ceil(TILE) * sizes.n.div_ceil(TILE),

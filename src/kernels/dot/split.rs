@@ -7,7 +7,7 @@ use super::view::PartsOfView;
 use super::{Family, Sizes, View, whole};
 use crate::error::Result;
 use crate::kernels::store::Store;
-use crate::kernels::template::{Before, Kernel, Workgroup, fill};
+use crate::kernels::template::{Before, Kernel, Workgroup, declare_sizes, fill, size};
 
 const JOIN: &str = include_str!("../../../shaders/dot/join.wgsl");
 /// Parts that are added before their sums are; the same number is in the shader.
@@ -86,7 +86,8 @@ pub(super) fn kernel(
     let in_parts = |view: &View, along_k: usize| View {
         parts: Some(PartsOfView {
             batch,
-            stride: terms * along_k,
+            terms,
+            along_k,
         }),
         ..view.clone()
     };
@@ -110,25 +111,28 @@ pub(super) fn kernel(
     let four = n.is_multiple_of(4);
     let element = if four { "Four" } else { "f32" };
     let constants = format!(
-        "const M: u32 = {m}u;\nconst N: u32 = {n}u;\nconst BATCH: u32 = {batch}u;\nconst PARTS: u32 = {count}u;\nconst HAS_REST: bool = {};\n\
+        "const N: u32 = {n}u;\nconst BATCH: u32 = {batch}u;\nconst PARTS: u32 = {count}u;\nconst HAS_REST: bool = {};\n{}\
          @group(0) @binding(0) var<storage, read_write> result: array<{}>;\n\
          @group(0) @binding(1) var<storage, read> partial: array<{element}>;\n\
          @group(0) @binding(2) var<storage, read> rest: array<{element}>;\n{}",
         rest > 0,
+        declare_sizes(3 + store.bindings, &["M"]),
         store.element,
         store.operands
     );
-    let load = |name: &str, array: &str, elements: usize| {
+    let load = |name: &str, array: &str, elements: &str| {
         let value = if four {
             format!("floats({array}[at / 4u])")
         } else {
-            let after = |q| format!("{array}[min(at + {q}u, {}u)]", elements - 1);
+            let after = |q| format!("{array}[min(at + {q}u, {elements} - 1u)]");
             let [y, z, w] = [1, 2, 3].map(after);
             format!("vec4<f32>({array}[at], {y}, {z}, {w})")
         };
         format!("fn {name}(at: u32) -> vec4<f32> {{\n    return {value};\n}}\n")
     };
-    let load = load("load", "partial", equal.len()) + &load("load_rest", "rest", last.len());
+    let each = "BATCH * M() * N";
+    let load =
+        load("load", "partial", &format!("PARTS * {each}")) + &load("load_rest", "rest", each);
     let text = fill(
         JOIN,
         &[
@@ -144,6 +148,7 @@ pub(super) fn kernel(
         workgroups: (batch * m * n.div_ceil(4)).div_ceil(64),
         textures: Vec::new(),
         longest_loop: count + count.div_ceil(TOGETHER),
+        sizes: Some([size(m)?, 0, 0, 0]),
         before: Some(Before {
             kernels,
             operands: 2,

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::family::{Loads, SubgroupTile};
 use super::levels::{Levels, Terms};
 use super::view::{Access, Load, TEXTURE, View};
-use super::{Sizes, bindings, constants};
+use super::{Sizes, bindings, constants, overruns, read_sizes};
 use crate::error::Result;
 use crate::gpu::TEXTURE_ELEMENTS;
 use crate::kernels::store::Store;
@@ -28,6 +28,27 @@ pub(super) fn kernel(
     let vectors = tile.vectors as usize;
     // The product that the tiles see: rows are unrolled, columns are spread over the lanes.
     let (row_count, column_count) = if tile.exchanged { (n, m) } else { (m, n) };
+    let (row_name, column_name) = if tile.exchanged {
+        ("N", "M()")
+    } else {
+        ("M()", "N")
+    };
+    let of_rows = |tile: usize| overruns(sizes, lhs, tile);
+    let of_columns = |tile: usize| !n.is_multiple_of(tile);
+    let row_overruns = |rows: usize| {
+        if tile.exchanged {
+            of_columns(rows)
+        } else {
+            of_rows(rows)
+        }
+    };
+    let column_overruns = |columns: usize| {
+        if tile.exchanged {
+            of_rows(columns)
+        } else {
+            of_columns(columns)
+        }
+    };
     let rows = (tile.rows as usize).min(row_count.next_multiple_of(4));
     let columns = 4 * lanes * vectors;
     let exchange = |view: &View| {
@@ -58,6 +79,8 @@ pub(super) fn kernel(
         binding: row_binding,
         view: &row_operand,
         sizes: row_sizes,
+        names: [row_name, "K()"],
+        overruns: [row_overruns(4), !k.is_multiple_of(4)],
         access: if by_blocks {
             Access::Block
         } else {
@@ -72,6 +95,8 @@ pub(super) fn kernel(
         binding: column_binding,
         view: &column_operand,
         sizes: column_sizes,
+        names: ["K()", column_name],
+        overruns: [!k.is_multiple_of(4), column_overruns(4)],
         access: Access::Block,
         zero_beyond: false,
         loads: loads(&column_operand, column_sizes),
@@ -98,11 +123,12 @@ pub(super) fn kernel(
     } else {
         (WORKGROUP / lanes).max(1)
     };
-    let constants = constants(sizes)
+    let constants = constants(sizes, lhs, store)
         + &format!(
             "const SUBGROUP: u32 = {lanes}u;\nconst SUBGROUPS: u32 = {subgroups}u;\n\
              const TILE_ROWS: u32 = {rows}u;\nconst TILE_COLUMNS: u32 = {columns}u;\n\
-             const TILES_DOWN: u32 = {down}u;\nconst TILES_ACROSS: u32 = {across}u;\nconst TILES: u32 = {tiles}u;\n"
+             fn TILES_DOWN() -> u32 {{ return ({row_name} + {rows}u - 1u) / {rows}u; }}\n\
+             fn TILES_ACROSS() -> u32 {{ return ({column_name} + {columns}u - 1u) / {columns}u; }}\n"
         )
         + &bindings(types, store);
     let terms = Terms {
@@ -122,7 +148,12 @@ pub(super) fn kernel(
             ("accumulators", &accumulators(rows, vectors)),
             (
                 "step",
-                &step(rows, lanes, vectors, by_blocks, row_count, column_count),
+                &step(
+                    [rows, lanes, vectors],
+                    by_blocks,
+                    (row_overruns(rows), row_name),
+                    (column_overruns(columns), column_name),
+                ),
             ),
             (
                 "results",
@@ -139,6 +170,7 @@ pub(super) fn kernel(
         textures,
         // An expensive store is a loop over the rows, for each vector.
         longest_loop: terms.iterations(0) + rows * vectors,
+        sizes: read_sizes(sizes, lhs)?,
         before: None,
         text: store.functions.clone() + &text,
         workgroups: tiles.div_ceil(subgroups),
@@ -156,25 +188,28 @@ fn accumulators(rows: usize, vectors: usize) -> String {
     names(rows, vectors).into_iter().map(declare).collect()
 }
 
+/// Where the last four of an axis begin.
+fn last_four(size: &str) -> String {
+    format!("({size} - 1u) / 4u * 4u")
+}
+
 /// Loads and multiply-adds of four k.
 fn step(
-    rows: usize,
-    lanes: usize,
-    vectors: usize,
+    [rows, lanes, vectors]: [usize; 3],
     by_blocks: bool,
-    row_count: usize,
-    column_count: usize,
+    (row_overruns, row_name): (bool, &str),
+    (column_overruns, column_name): (bool, &str),
 ) -> String {
     let mut text = String::new();
     // Rows that one load of all lanes covers, and where a load may start at most.
     let (covered, per_lane, last) = if by_blocks {
-        (4 * lanes, 4, (row_count - 1) / 4 * 4)
+        (4 * lanes, 4, last_four(row_name))
     } else {
-        (lanes, 1, row_count - 1)
+        (lanes, 1, format!("{row_name} - 1u"))
     };
-    let clamped = |at: String, overrun: bool, last: usize| {
+    let clamped = |at: String, overrun: bool, last: &str| {
         if overrun {
-            format!("min({at}, {last}u)")
+            format!("min({at}, {last})")
         } else {
             at
         }
@@ -183,14 +218,13 @@ fn step(
     for load in 0..loads {
         let at = format!("row + {}u + lane * {per_lane}u", load * covered);
         // Tiles start at multiples of `rows`; the last may end beyond the last row, and so may the lanes of the last load.
-        let overrun = !row_count.is_multiple_of(rows) || !rows.is_multiple_of(covered);
-        let at = clamped(at, overrun, last);
+        let overrun = row_overruns || !rows.is_multiple_of(covered);
+        let at = clamped(at, overrun, &last);
         let _ = writeln!(text, "        let a{load} = left(batch, {at}, k);");
     }
     for vector in 0..vectors {
         let at = format!("column + {}u + lane * 4u", vector * 4 * lanes);
-        let overrun = !column_count.is_multiple_of(4 * lanes * vectors);
-        let at = clamped(at, overrun, (column_count - 1) / 4 * 4);
+        let at = clamped(at, column_overruns, &last_four(column_name));
         let _ = writeln!(text, "        let b{vector} = right(batch, k, {at});");
     }
     for row in 0..rows {

@@ -12,11 +12,18 @@ pub(crate) struct View {
     pub(super) parts: Option<PartsOfView>,
 }
 
-/// Matrix `b` of the batch is matrix `b % batch` of part `b / batch`, and parts begin `stride` elements apart.
+/// Matrix `b` of the batch is matrix `b % batch` of part `b / batch`, and parts are `terms` apart, which are themselves `along_k` elements apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PartsOfView {
     pub(super) batch: usize,
-    pub(super) stride: usize,
+    pub(super) terms: usize,
+    pub(super) along_k: usize,
+}
+
+impl PartsOfView {
+    fn stride(&self) -> usize {
+        self.terms * self.along_k
+    }
 }
 
 /// How much one call of a load function returns.
@@ -37,6 +44,10 @@ pub(super) struct Load<'a> {
     pub(super) view: &'a View,
     /// Sizes of the view: `[B, I, J]`.
     pub(super) sizes: [usize; 3],
+    /// The last two in WGSL.
+    pub(super) names: [&'static str; 2],
+    /// Whether a block may end beyond the last row, the end of axis `i`, or beyond that of `j`.
+    pub(super) overruns: [bool; 2],
     pub(super) access: Access,
     /// Elements beyond the end of axis `j` are zero; otherwise they repeat the last one.
     pub(super) zero_beyond: bool,
@@ -67,21 +78,26 @@ impl View {
     fn matrix(&self, b: usize) -> usize {
         match &self.parts {
             None => b * self.strides[0],
-            Some(parts) => b % parts.batch * self.strides[0] + b / parts.batch * parts.stride,
+            Some(parts) => b % parts.batch * self.strides[0] + b / parts.batch * parts.stride(),
         }
     }
 
-    /// The same in WGSL.
-    fn base(&self) -> String {
+    /// The same in WGSL, of one of `matrices`.
+    fn base(&self, matrices: usize) -> String {
         let View {
             offset,
             strides: [sb, _, _],
             parts,
         } = self;
         match parts {
+            None if matrices == 1 => format!("{offset}u"),
             None => format!("batch * {sb}u + {offset}u"),
-            Some(PartsOfView { batch, stride }) => {
-                format!("(batch % {batch}u) * {sb}u + (batch / {batch}u) * {stride}u + {offset}u")
+            Some(PartsOfView { batch, along_k, .. }) => {
+                let own = match batch {
+                    1 => String::new(),
+                    _ => format!("(batch % {batch}u) * {sb}u + "),
+                };
+                format!("{own}(batch / {batch}u) * (K() * {along_k}u) + {offset}u")
             }
         }
     }
@@ -103,7 +119,7 @@ impl View {
             && self
                 .parts
                 .as_ref()
-                .is_none_or(|parts| parts.stride.is_multiple_of(4))
+                .is_none_or(|parts| parts.stride().is_multiple_of(4))
             && (sizes[other] == 1 || self.strides[other].is_multiple_of(4))
     }
 }
@@ -112,18 +128,19 @@ impl Load<'_> {
     /// The function, and the element type of the binding.
     pub(super) fn text(&self) -> (String, &'static str) {
         let [_, si, sj] = self.view.strides;
-        let base = self.view.base();
+        let base = self.view.base(self.sizes[0]);
         let rows = if self.access == Access::Block { 4 } else { 1 };
         // Where an edge cannot occur nothing is clamped. A row is never beyond its edge, a block can be.
-        let clamp = |variable: &str, delta: usize, size: usize| match (delta, size % 4) {
-            (0, _) => variable.to_string(),
-            (_, 0) => format!("{variable} + {delta}u"),
-            _ => format!("min({variable} + {delta}u, {}u)", size - 1),
-        };
-        let [_, size_i, size_j] = self.sizes;
+        let clamp =
+            |variable: &str, delta: usize, overruns: bool, name: &str| match (delta, overruns) {
+                (0, _) => variable.to_string(),
+                (_, false) => format!("{variable} + {delta}u"),
+                _ => format!("min({variable} + {delta}u, {name} - 1u)"),
+            };
+        let ([overruns_i, overruns_j], [name_i, name_j]) = (self.overruns, self.names);
         let (i, j) = (
-            |delta| clamp("i", delta, size_i),
-            |delta| clamp("j", delta, size_j),
+            |delta| clamp("i", delta, overruns_i, name_i),
+            |delta| clamp("j", delta, overruns_j, name_j),
         );
         let vector = |at: String| {
             let element = format!("{}[({at}) / 4u]", self.binding);
@@ -174,7 +191,7 @@ impl Load<'_> {
                 )
             }
         };
-        let body = if self.zero_beyond && !size_j.is_multiple_of(4) {
+        let body = if self.zero_beyond && overruns_j {
             let masked = match self.access {
                 Access::Row => "values * inside",
                 Access::Block => {
@@ -183,7 +200,7 @@ impl Load<'_> {
             };
             format!(
                 "let values = {value};\n    \
-                 let inside = vec4<f32>(select(vec4(0.0), vec4(1.0), vec4(j, j + 1u, j + 2u, j + 3u) < vec4({size_j}u)));\n    \
+                 let inside = vec4<f32>(select(vec4(0.0), vec4(1.0), vec4(j, j + 1u, j + 2u, j + 3u) < vec4({name_j})));\n    \
                  return {masked};"
             )
         } else {
