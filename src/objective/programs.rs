@@ -5,7 +5,7 @@ use crate::recent::Recent;
 use crate::vector::Vector;
 
 /// Programs by the vector, the slot and rows, and the request that they were made for. What was not asked for the longest goes first, once all take more
-/// than a budget of bytes, 1 GiB unless another one is set.
+/// than a budget of bytes, 1 GiB unless another one is set; and programs go with the vector, once the last handle of it is dropped.
 #[derive(Debug)]
 pub struct Programs<R, P>(Recent<Program<R, P>>);
 
@@ -38,14 +38,19 @@ impl<R: PartialEq, P: Clone> Programs<R, P> {
         self.0.find(made_for).map(|p| p.program.clone())
     }
 
+    /// Forgets programs whose vectors are gone.
+    pub fn sweep(&mut self) {
+        self.0.sweep();
+    }
+
     /// Keeps a program whose buffers take so many bytes.
     pub fn keep(&mut self, at: &Vector, loaded: &Loaded, request: R, bytes: u64, program: P) {
         let program = Program {
-            at: at.clone(),
+            at: at.uncounted(),
             loaded: *loaded,
             request,
             program,
         };
-        self.0.keep(program, bytes);
+        self.0.keep(program, (at.life(), bytes));
     }
 }

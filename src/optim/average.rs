@@ -68,7 +68,7 @@ impl Average {
         combine(gpu, &mut add, next, average, theta.slice(), factors)?;
         add.copy(next, average)?;
         let add = Arc::new(add);
-        self.add = Some((theta.clone(), Arc::clone(&add)));
+        self.add = Some((theta.uncounted(), Arc::clone(&add)));
         Ok(add)
     }
 }

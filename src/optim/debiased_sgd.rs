@@ -263,12 +263,12 @@ impl DebiasedSgd {
             let same = w.parts.iter().zip(&parts).all(|(a, b)| Arc::ptr_eq(a, b));
             same && w.theta.is_same(theta)
         };
-        let workspace = self.workspaces.find_or(known, bytes, || {
+        let workspace = self.workspaces.find_or(known, (theta.life(), bytes), || {
             Ok::<_, Error>(Workspace {
                 measure: memory.record(&gpu, &parts, options.cross_fit)?,
                 take: memory.record_move(&gpu, theta, &parts)?,
                 parts: parts.clone(),
-                theta: theta.clone(),
+                theta: theta.uncounted(),
             })
         })?;
         let read = gpu.submit_and_read(

@@ -103,14 +103,14 @@ impl Judges {
         let gradient = objective.gradient(theta, loaded, GradientRequest { losses: true })?;
         let known = |j: &Apart| Arc::ptr_eq(&j.gradient, &gradient) && j.theta.is_same(theta);
         let bytes = gradient.cost.bytes;
-        self.0.find_or(known, bytes, || {
+        self.0.find_or(known, (theta.life(), bytes), || {
             Ok(Apart {
                 judge: Judge::new(
                     objective.gpu(),
                     [theta, &gradient.gradient],
                     gradient.losses.as_ref(),
                 )?,
-                theta: theta.clone(),
+                theta: theta.uncounted(),
                 gradient: Arc::clone(&gradient),
             })
         })
@@ -152,7 +152,7 @@ impl Judge {
         let mut at_base = losses.at_base.clone();
         at_base.copy(&losses.results, &base)?;
         Ok(Self {
-            theta: theta.clone(),
+            theta: theta.uncounted(),
             gradient: gradient.clone(),
             losses,
             base,

@@ -1,6 +1,6 @@
 //! A vector on the device.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::layout::Layout;
 use crate::error::{Error, Result};
@@ -12,6 +12,8 @@ pub struct Vector {
     whole: Slice,
     parts: Vec<Slice>,
     layout: Arc<Layout>,
+    /// Shared by the handles that keep the vector in use.
+    life: Arc<()>,
 }
 
 impl Vector {
@@ -35,7 +37,22 @@ impl Vector {
             whole,
             parts,
             layout: Arc::clone(layout),
+            life: Arc::default(),
         })
+    }
+
+    /// A handle that does not count as one: what caches keep, so that they can tell when nobody else has the vector any more.
+    #[must_use]
+    pub(crate) fn uncounted(&self) -> Self {
+        Self {
+            life: Arc::default(),
+            ..self.clone()
+        }
+    }
+
+    /// Dead once the last handle is dropped that counts.
+    pub(crate) fn life(&self) -> Weak<()> {
+        Arc::downgrade(&self.life)
     }
 
     /// The whole vector, gaps included.

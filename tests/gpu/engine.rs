@@ -29,6 +29,7 @@ pub(crate) fn tests() -> Vec<GpuTest> {
         damaged_and_foreign_states_are_refused,
         programs_of_sizes_long_gone_are_forgotten,
         batches_of_other_sizes_share_kernels,
+        programs_go_with_their_vector,
     ]
 }
 
@@ -602,5 +603,36 @@ fn batches_of_other_sizes_share_kernels(gpu: &Gpu) -> Outcome {
     }
     assert!(before > 10);
     assert_eq!(gpu.pipelines() - before, 0);
+    Ok(())
+}
+
+/// Whoever starts anew with one objective and one optimizer does not pile up what was made for vectors that are gone.
+fn programs_go_with_their_vector(gpu: &Gpu) -> Outcome {
+    let model = classifier();
+    let batch = batch_for(&model, 16, 1);
+    let mut objective = GraphObjective::new(gpu, model)?;
+    for (name, mut method) in methods()? {
+        let theta = objective.initial_parameters(1)?;
+        method.step(&mut objective, &theta, &batch)?;
+        let loaded = objective.load(Slot::default(), &batch)?;
+        let request = GradientRequest::default();
+        let gradient = Arc::downgrade(&objective.gradient(&theta, &loaded, request)?);
+        let curved = QuadraticRequest {
+            curvature: Curvature::GaussNewton,
+            losses: true,
+            ..QuadraticRequest::default()
+        };
+        let quadratic = Arc::downgrade(&objective.quadratic(&theta, &loaded, curved)?);
+        let another = objective.initial_parameters(2)?;
+        method.step(&mut objective, &another, &batch)?;
+        if gradient.strong_count() == 0 || quadratic.strong_count() == 0 {
+            return Err(format!("{name}: forgotten while the vector is there").into());
+        }
+        drop(theta);
+        method.step(&mut objective, &another, &batch)?;
+        if gradient.strong_count() > 0 || quadratic.strong_count() > 0 {
+            return Err(format!("{name}: kept without the vector").into());
+        }
+    }
     Ok(())
 }

@@ -78,6 +78,10 @@ impl GraphObjective {
     pub(super) fn fill(&mut self, slot: Slot, batch: &Batch, groups: usize) -> Result<Loaded> {
         let rows = batch.len();
         self.check(batch)?;
+        self.gradients.sweep();
+        self.quadratics.sweep();
+        self.grouped.sweep();
+        self.evaluations.sweep();
         let (gpu, shape) = (&self.gpu, self.model.shape());
         let inputs = self.places.place(slot, rows, || {
             let features = (shape.features > 0)

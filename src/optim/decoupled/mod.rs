@@ -235,7 +235,7 @@ impl Workspace {
         remember.copy(step.slice(), memory.previous.slice())?;
         Ok(Self {
             quadratic: Arc::clone(quadratic),
-            theta: theta.clone(),
+            theta: theta.uncounted(),
             solves,
             step,
             remember: Arc::new(remember),
@@ -325,7 +325,7 @@ impl DecoupledNewtonCg {
         let known = |w: &Workspace| Arc::ptr_eq(&w.quadratic, &quadratic) && w.theta.is_same(theta);
         let own = 8 * self.turns.len() * objective.layout().len();
         let bytes = quadratic.cost.bytes + 4 * own as u64;
-        let workspace = workspaces.find_or(known, bytes, || {
+        let workspace = workspaces.find_or(known, (theta.life(), bytes), || {
             let (options, turns) = (&self.options, &self.turns);
             Workspace::new(&gpu, theta, &quadratic, memory, options, turns)
         })?;

@@ -108,18 +108,20 @@ impl<O: Objective + ?Sized, S: Rule> Optimizer<O> for FirstOrder<S> {
         let course = &mut self.course;
         let moments = &memory.moments;
         let known = |s: &Step| Arc::ptr_eq(&s.gradient, &gradient) && s.theta.is_same(theta);
-        let step = memory.steps.find_or(known, gradient.cost.bytes, || {
-            let mut measure = gradient.run.clone();
-            moments.record_sums(&gpu, &mut measure, &gradient.gradient, &gradient.value)?;
-            let mut take = Recording::new();
-            moments.record_step(&gpu, &mut take, theta, &gradient.gradient)?;
-            Ok::<_, Error>(Step {
-                gradient: Arc::clone(&gradient),
-                theta: theta.clone(),
-                measure,
-                take,
-            })
-        })?;
+        let step = memory
+            .steps
+            .find_or(known, (theta.life(), gradient.cost.bytes), || {
+                let mut measure = gradient.run.clone();
+                moments.record_sums(&gpu, &mut measure, &gradient.gradient, &gradient.value)?;
+                let mut take = Recording::new();
+                moments.record_step(&gpu, &mut take, theta, &gradient.gradient)?;
+                Ok::<_, Error>(Step {
+                    gradient: Arc::clone(&gradient),
+                    theta: theta.uncounted(),
+                    measure,
+                    take,
+                })
+            })?;
         moments.upload(&gpu, &settings)?;
         let read = gpu.submit_and_read(
             |recorder| {

@@ -201,9 +201,12 @@ impl LowRankSaddleFreeNewton {
         let damping = self.current_damping(std::slice::from_ref(fold));
         let known = |probe: &StepProbe| Arc::ptr_eq(&probe.quadratic, &quadratic);
         let bytes = quadratic.cost.bytes + 4 * (steps * objective.layout().len()) as u64;
-        let probe = self.caches.probes.find_or(known, bytes, || {
-            StepProbe::new(gpu, &quadratic, &fold.spectrum.basis, steps)
-        })?;
+        let probe = self
+            .caches
+            .probes
+            .find_or(known, (theta.life(), bytes), || {
+                StepProbe::new(gpu, &quadratic, &fold.spectrum.basis, steps)
+            })?;
         probe.measure(gpu, &fold.spectrum.known.values, damping)
     }
 
@@ -212,11 +215,11 @@ impl LowRankSaddleFreeNewton {
         makers: &'c mut Recent<Maker>,
         memory: &Memory,
         gpu: &Gpu,
-        gradient: &Arc<Gradient>,
+        (theta, gradient): (&Vector, &Arc<Gradient>),
         fold: usize,
     ) -> Result<&'c mut Maker> {
         let known = |m: &Maker| Arc::ptr_eq(&m.gradient, gradient) && m.fold == fold;
-        makers.find_or(known, gradient.cost.bytes, || {
+        makers.find_or(known, (theta.life(), gradient.cost.bytes), || {
             let mut make = gradient.run.clone();
             memory.record(gpu, &mut make, gradient, fold)?;
             Ok(Maker {
@@ -260,7 +263,7 @@ impl LowRankSaddleFreeNewton {
             // Into the captured space and out of it, twice.
             let rank = memory.folds[number].spectrum.basis.rank();
             work.vectors(2.0 * flops::low_rank(1, rank, objective.layout().len()));
-            let maker = Self::maker(makers, memory, &gpu, &gradient, number)?;
+            let maker = Self::maker(makers, memory, &gpu, (theta, &gradient), number)?;
             if cast.judge.is_some() {
                 // Submitted before the next examples are loaded into the same slot.
                 gpu.submit(|recorder| recorder.replay(&maker.make))?;
@@ -283,7 +286,7 @@ impl LowRankSaddleFreeNewton {
         judge.prepare(&gpu, &[(memory.step(cast.folds.len()), 1.0)])?;
         let before = match cast.judge {
             Some(_) => &gradient.run,
-            None => &Self::maker(makers, memory, &gpu, &gradient, number)?.make,
+            None => &Self::maker(makers, memory, &gpu, (theta, &gradient), number)?.make,
         };
         let mut reads = judge.reads().to_vec();
         let folds = &memory.folds[..cast.folds.len()];

@@ -70,9 +70,11 @@ impl Quotients {
             let loaded = objective.load(PLACE, batch)?;
             let quadratic = objective.quadratic(theta, &loaded, request)?;
             let known = |p: &Arc<Probe>| Arc::ptr_eq(&p.quadratic, &quadratic) && p.place == place;
-            let probe = self.probes.find_or(known, quadratic.cost.bytes, || {
-                Probe::new(&gpu, basis, &quadratic, place).map(Arc::new)
-            })?;
+            let probe = self
+                .probes
+                .find_or(known, (theta.life(), quadratic.cost.bytes), || {
+                    Probe::new(&gpu, basis, &quadratic, place).map(Arc::new)
+                })?;
             // Submitted before the next batch is loaded into the same slot.
             gpu.submit(|recorder| recorder.replay(&probe.run))?;
             let (cost, rank) = (quadratic.cost, basis.rank());

@@ -131,8 +131,9 @@ impl Spectrum {
         let is = |s: &Solver| Arc::ptr_eq(&s.quadratic, &quadratic);
         let own = options.eigen.width() * objective.layout().len();
         let bytes = quadratic.cost.bytes + 4 * own as u64;
-        let solver =
-            solvers.find_or(is, bytes, || Solver::new(options, &gpu, basis, &quadratic))?;
+        let solver = solvers.find_or(is, (theta.life(), bytes), || {
+            Solver::new(options, &gpu, basis, &quadratic)
+        })?;
         let decay = options.average;
         let old = decay * (1.0 - decay.powi(known.refreshes as i32));
         let new = 1.0 - decay;

@@ -172,7 +172,7 @@ impl<O: Curved + ?Sized> Method<O> for NewtonCg {
         let known = |w: &Workspace| Arc::ptr_eq(&w.quadratic, &quadratic) && w.theta.is_same(theta);
         let own = Workspace::bytes(objective.layout().len(), options);
         let bytes = quadratic.cost.bytes + own;
-        let workspace = self.workspaces.find_or(known, bytes, || {
+        let workspace = self.workspaces.find_or(known, (theta.life(), bytes), || {
             Workspace::new(objective, theta, &quadratic, memory, options)
         })?;
         let gpu = objective.gpu().clone();

@@ -192,7 +192,7 @@ impl Workspace {
         remember.copy(iterates.solution.slice(), previous)?;
         Ok(Self {
             quadratic: Arc::clone(quadratic),
-            theta: theta.clone(),
+            theta: theta.uncounted(),
             cg,
             judge,
             variables,
