@@ -1,5 +1,5 @@
-//! A loss written as a free-form function over graph primitives: an autoencoder with tied weights, `x -> tanh(x W + b) W^T + c`, and a penalty on the
-//! code. The weight matrix is used twice; its derivatives are right without a word about it.
+//! A loss written as a free-form function over graph primitives: an autoencoder with tied weights, `x -> tanh(x W + b) W^T + c`, and a
+//! penalty on the code. The weight matrix is used twice; its derivatives are right without a word about it.
 
 use osculant::data::digits;
 use osculant::gpu::Gpu;

@@ -1,4 +1,5 @@
-//! Times a step of low-rank saddle-free Newton with its computation of eigenpairs: network 784-128-10, rank 32, gradient on 256 examples, curvature on
+//! Times a step of low-rank saddle-free Newton with its computation of eigenpairs: network 784-128-10, rank 32, gradient on 256 examples,
+//! curvature on
 //! 64. `benches/peers/lrsfn.py` does the same with PyTorch and curvlinops.
 
 use std::time::Instant;

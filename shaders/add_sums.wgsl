@@ -1,8 +1,8 @@
 // result[(ROW + i) WIDTH + COLUMN + j] = sum over s of partial[s, i, j], or that added to what is there
 //
-// The last stage of the inner products of two blocks of vectors where a kernel needs them; SUMS partial matrices of ROWS x COLUMNS are added in an order
-// that depends on nothing else. LANES invocations share an element: 1, or 64, a workgroup, where the sums are more than one invocation adds up in two
-// levels. SUMS ROWS COLUMNS flops, 4 bytes each.
+// The last stage of the inner products of two blocks of vectors where a kernel needs them; SUMS partial matrices of ROWS x COLUMNS are
+// added in an order that depends on nothing else. LANES invocations share an element: 1, or 64, a workgroup, where the sums are more than
+// one invocation adds up in two levels. SUMS ROWS COLUMNS flops, 4 bytes each.
 //
 // binding 0: result; 1: partial [SUMS, ROWS, COLUMNS].
 

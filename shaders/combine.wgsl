@@ -1,8 +1,7 @@
 // out = a x + b y
 //
-// with a = coefficients[SLOT] and b = coefficients[SLOT + 1]. 3 flops and 12 bytes per element; every invocation makes PER vec4s, 64 apart, so that the
-// coefficients are read once for all of them. `out` must lie in
-// another buffer than x and y, which may be the same.
+// with a = coefficients[SLOT] and b = coefficients[SLOT + 1]. 3 flops and 12 bytes per element; every invocation makes PER vec4s, 64 apart,
+// so that the coefficients are read once for all of them. `out` must lie in another buffer than x and y, which may be the same.
 //
 // binding 0: out [4 COUNT]; 1: x; 2: y; 3: coefficients.
 //#include four.wgsl

@@ -5,13 +5,14 @@
 //        theta <- theta - rate (m / correction1) / (sqrt(v / correction2) + epsilon)
 // Before either: theta <- (1 - rate decay) theta  (decoupled weight decay, Loshchilov and Hutter 2019).
 //
-// Does nothing unless loss and |g|^2 are finite, tested by bit pattern, because WGSL lets a driver assume that no NaN exists; nor where the step
-// might be so long that a parameter overflows: |step| <= 2 rate (|g| + |m|) for SGD, and rate (|g| + |m|) / (correction1 epsilon) for Adam.
-// 28 bytes per element with Adam.
+// Does nothing unless loss and |g|^2 are finite, tested by bit pattern, because WGSL lets a driver assume that no NaN exists; nor where the
+// step might be so long that a parameter overflows: |step| <= 2 rate (|g| + |m|) for SGD, and rate (|g| + |m|) / (correction1 epsilon) for
+// Adam. 28 bytes per element with Adam.
 //
-// binding 0: theta [4 COUNT]; 1: m; 2: v (Adam; with SGD a vector that is not touched); 3: g; 4: scalars = [rate, beta1, beta2, epsilon | correction1,
-// correction2, decay, nesterov | loss, g.m, g.g, m.m], with m before the step. The scalars are uniform: so the kernel needs four storage buffers, which is
-// what every device with compute shaders has. 64 invocations, which suits any device: the kernel waits for memory alone.
+// binding 0: theta [4 COUNT]; 1: m; 2: v (Adam; with SGD a vector that is not touched); 3: g; 4: scalars = [rate, beta1, beta2, epsilon |
+// correction1, correction2, decay, nesterov | loss, g.m, g.g, m.m], with m before the step. The scalars are uniform: so the kernel needs
+// four storage buffers, which is what every device with compute shaders has. 64 invocations, which suits any device: the kernel waits for
+// memory alone.
 
 override COUNT: u32 = 1u;
 override METHOD: u32 = 0u;

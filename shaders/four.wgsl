@@ -1,5 +1,5 @@
-// Four neighbouring floats of a vector as they are stored, and as they are computed with. four_wide.wgsl is the same for drivers on which a storage load
-// is a loop over lanes; src/kernels/four.rs chooses.
+// Four neighbouring floats of a vector as they are stored, and as they are computed with. four_wide.wgsl is the same for drivers on which a
+// storage load is a loop over lanes; src/kernels/four.rs chooses.
 
 alias Four = vec4<f32>;
 

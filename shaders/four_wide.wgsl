@@ -1,5 +1,5 @@
-// Four neighbouring floats of a vector, loaded and stored as two 64-bit integers: half as many loads where a load is a loop over lanes. Little-endian, as
-// every GPU is.
+// Four neighbouring floats of a vector, loaded and stored as two 64-bit integers: half as many loads where a load is a loop over lanes.
+// Little-endian, as every GPU is.
 
 alias Four = vec2<u64>;
 

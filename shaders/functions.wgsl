@@ -1,5 +1,6 @@
 // Elementwise functions on T (f32 or vec4<f32>), appended to every generated kernel; U are its bits.
-// WGSL lets a driver assume that no infinity and no NaN occurs, so each keeps its intermediate values finite, recognizes a NaN by its bits and returns it.
+// WGSL lets a driver assume that no infinity and no NaN occurs, so each keeps its intermediate values finite, recognizes a NaN by its bits
+// and returns it.
 
 //<type
 alias T = f32;
@@ -35,8 +36,8 @@ fn logistic(x: T) -> T {
     return keep_nan(select(T(1.0), e, x < T(0.0)) / (T(1.0) + e), x);
 }
 
-// log(1 + x). Where the sum would round digits away, -0.29 < x < 0.42, the polynomial of Cephes (logf.c; 8e-8 relative), whose terms no reordering can
-// make cancel.
+// log(1 + x). Where the sum would round digits away, -0.29 < x < 0.42, the polynomial of Cephes (logf.c; 8e-8 relative), whose terms no
+// reordering can make cancel.
 fn log1p(x: T) -> T {
     let s = x * x;
     let p = T(0.33333331174) + x * (T(-0.24999993993) + x * (T(0.20000714765) + x * (T(-0.16668057665) + x * (T(0.14249322787)
@@ -77,8 +78,9 @@ fn erf(x: T) -> T {
     return keep_nan(select(far, near, a < T(0.5)), x);
 }
 
-// sin(x + quarters pi/2). WGSL asks of sin and cos no more than 2^-11 absolute, and some drivers give no more (2e-4), so: subtract the nearest
-// multiple of pi/2, in three parts that keep the digits up to |x| = 1e4 (beyond, the result is any number in +-1), then the polynomials of Cephes on +-pi/4 (1e-7).
+// sin(x + quarters pi/2). WGSL asks of sin and cos no more than 2^-11 absolute, and some drivers give no more (2e-4), so: subtract the
+// nearest multiple of pi/2, in three parts that keep the digits up to |x| = 1e4 (beyond, the result is any number in +-1), then the
+// polynomials of Cephes on +-pi/4 (1e-7).
 fn quarter_turns(x: T, quarters: T) -> T {
     let k = round(x * T(0.63661977));
     let remainder = ((x - k * T(1.5703125)) - k * T(4.8375129699707031e-4)) - k * T(7.549789954891882e-8);

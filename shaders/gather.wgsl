@@ -1,9 +1,10 @@
 // gather:      out[i, d] = table[index[i], d]             (0 where the index is out of range)
 // scatter_add: out[r, d] = sum over i with index[i] = r of values[i, d], in order of i
 //
-// One invocation makes one element of the result; 64 of them in a workgroup, where neighbours read neighbouring elements of a row. scatter_add walks all
-// indices for each row, COUNT * ROWS * WIDTH reads: no atomics, the same bits every time. It adds in chunks of 64 indices, so that rounding errors do not
-// grow with COUNT; more than 4,096 indices are divided into PARTS of EACH, whose results [PARTS, ROWS, WIDTH] a reduction adds up.
+// One invocation makes one element of the result; 64 of them in a workgroup, where neighbours read neighbouring elements of a row.
+// scatter_add walks all indices for each row, COUNT * ROWS * WIDTH reads: no atomics, the same bits every time. It adds in chunks of 64
+// indices, so that rounding errors do not grow with COUNT; more than 4,096 indices are divided into PARTS of EACH, whose results [PARTS,
+// ROWS, WIDTH] a reduction adds up.
 //
 // binding 0: the result; binding 1: table [ROWS, WIDTH] or values [COUNT, WIDTH]; binding 2: index [COUNT].
 

@@ -1,9 +1,9 @@
 // out[i] = f(in_1[..], in_2[..], ..)
 //
-// A fused chain of elementwise primitives and changes of index. One invocation makes one T: a vec4<f32> where every operand allows it, because
-// loads, not arithmetic, are the cost (on software adapters every scalar load is a gather). Shapes and strides are written into the text as
-// constants, so that divisions by sizes fold; how many there are in all is read (COUNT), so that batches of any size share the kernel.
-// Reads each operand once per use, writes COUNT elements of T.
+// A fused chain of elementwise primitives and changes of index. One invocation makes one T: a vec4<f32> where every operand allows it,
+// because loads, not arithmetic, are the cost (on software adapters every scalar load is a gather). Shapes and strides are written into the
+// text as constants, so that divisions by sizes fold; how many there are in all is read (COUNT), so that batches of any size share the
+// kernel. Reads each operand once per use, writes COUNT elements of T.
 //
 // binding 0: the result, contiguous or in rows at a pitch (`place`). bindings 1..: operands, and then a uniform with COUNT.
 //#include functions.wgsl

@@ -1,12 +1,12 @@
 // out[o] = sum or max over r of f(in_1[..o, r..], ..)
 //
-// A reduction with the elementwise chain before it fused into the loop. LANES invocations of a workgroup share one result: 1 where there are many
-// results or few terms, else 64. Each adds up every LANES-th term, in chunks; the lanes are added in fixed order, so that the bits repeat.
-// An invocation has at most 4,096 terms; where there are more, the terms are divided into PARTS of EACH terms, and the results [PARTS, OUTPUTS] are
-// terms of a second reduction.
-// OUTPUTS results of TERMS terms each; reads each operand once per term.
+// A reduction with the elementwise chain before it fused into the loop. LANES invocations of a workgroup share one result: 1 where there
+// are many results or few terms, else 64. Each adds up every LANES-th term, in chunks; the lanes are added in fixed order, so that the bits
+// repeat. An invocation has at most 4,096 terms; where there are more, the terms are divided into PARTS of EACH terms, and the results
+// [PARTS, OUTPUTS] are terms of a second reduction. OUTPUTS results of TERMS terms each; reads each operand once per term.
 //
-// binding 0: the result, contiguous or in rows at a pitch (`place`). bindings 1..: operands, and then a uniform with OUTPUTS, TERMS, PARTS and EACH, which batches of any size share.
+// binding 0: the result, contiguous or in rows at a pitch (`place`). bindings 1..: operands, and then a uniform with OUTPUTS, TERMS, PARTS
+// and EACH, which batches of any size share.
 //#include functions.wgsl
 
 //<bindings
@@ -37,8 +37,8 @@ fn term(o: u32, r: u32) -> T {
     return value;
 }
 
-// Every `stride`-th term of a part from its term `first` on, in chunks of 64, so that rounding errors grow with 64 + EACH / (64 stride) and not with
-// EACH.
+// Every `stride`-th term of a part from its term `first` on, in chunks of 64, so that rounding errors grow with 64 + EACH / (64 stride) and
+// not with EACH.
 fn chunks(o: u32, part: u32, first: u32, stride: u32) -> T {
     let end = min(TERMS(), (part + 1u) * EACH());
     var total = start();

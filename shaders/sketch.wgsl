@@ -1,8 +1,8 @@
 // result[row, i] = random, for ROWS rows of COUNT elements that lie PITCH apart: +-1 with equal odds, or standard normal numbers
 //
-// A test matrix for the randomized eigensolver. Numbers come from Philox 4x32-10 (src/random.rs): block b of stream s under a key, so that they depend on
-// seed, tensor and row alone. GAUSSIAN false: one invocation makes 128 signs of a row, from the 128 bits of a block. GAUSSIAN true: four numbers of a
-// row by Box and Muller. Writes 4 bytes per element.
+// A test matrix for the randomized eigensolver. Numbers come from Philox 4x32-10 (src/random.rs): block b of stream s under a key, so that
+// they depend on seed, tensor and row alone. GAUSSIAN false: one invocation makes 128 signs of a row, from the 128 bits of a block.
+// GAUSSIAN true: four numbers of a row by Box and Muller. Writes 4 bytes per element.
 //
 // binding 0: result; 1: [seed low, seed high, stream low, stream high].
 

@@ -27,7 +27,8 @@ pub enum Error {
     },
     /// The device is gone (driver reset, unplugged, watchdog); make a new `Gpu` and load the last checkpoint.
     #[error(
-        "the GPU device was lost: {message}. Create a new Gpu and continue from the last checkpoint; if it happens again, use smaller batches"
+        "the GPU device was lost: {message}. Create a new Gpu and continue from the last checkpoint; if it happens again, use smaller \
+            batches"
     )]
     DeviceLost {
         /// What the driver said.
@@ -41,8 +42,10 @@ pub enum Error {
     },
     /// The device did not finish in time. What was submitted goes on: the `Gpu` can be used again once it ends.
     #[error(
-        "{what} was not finished after {seconds} s. If the work is long, use smaller batches or fewer iterations per submission, or wait longer \
-         (AdapterOptions::with_timeout, Gpu::with_timeout, OSCULANT_TIMEOUT); if it should be short, the driver hangs: update it, or take another adapter"
+        "{what} was not finished after {seconds} s. If the work is long, use smaller batches or fewer iterations per submission, or wait \
+            longer \
+         (AdapterOptions::with_timeout, Gpu::with_timeout, OSCULANT_TIMEOUT); if it should be short, the driver hangs: update it, \
+         or take another adapter"
     )]
     Timeout {
         /// What was waited for.
@@ -126,7 +129,8 @@ pub enum Error {
     },
     /// A caller's product is not what solvers rely on.
     #[error(
-        "the operator is not {property}: off by {found:.3e}, and rounding explains {allowed:.3e}. Look for randomness in the product, state that changes \
+        "the operator is not {property}: off by {found:.3e}, and rounding explains {allowed:.3e}. Look for randomness in the product, \
+            state that changes \
          between products, an input that is overwritten, or terms that are not derivatives of one function"
     )]
     Operator {

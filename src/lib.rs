@@ -1,7 +1,8 @@
 //! Second-order optimization on any GPU that wgpu reaches.
 //!
-//! The loss of a model on a mini-batch has a local quadratic, `q(d) = c + g.d + d.C d / 2`, where `C` is the Hessian or the generalized Gauss-Newton
-//! matrix. This crate computes `c`, `g` and products `C v` in WGSL compute shaders, without forming `C`, and steps to the minimum of `q`.
+//! The loss of a model on a mini-batch has a local quadratic, `q(d) = c + g.d + d.C d / 2`, where `C` is the Hessian or the generalized
+//! Gauss-Newton matrix. This crate computes `c`, `g` and products `C v` in WGSL compute shaders, without forming `C`, and steps to the
+//! minimum of `q`.
 //!
 //! - [`nn`]: describe a network, or write a loss as a function of tensors;
 //! - [`objective`]: make quadratics of it on a [`gpu::Gpu`];

@@ -7,8 +7,8 @@ pub(crate) const BUDGET: u64 = 1 << 30;
 /// Host memory that is counted for each item beside its buffers: recordings with their bind groups.
 const RECORDINGS: u64 = 1 << 16;
 
-/// Items that were used recently, each made for a vector whose life is told by a weak reference: it goes with the vector, and what was not asked for the longest goes first, once all take more than a
-/// budget of bytes.
+/// Items that were used recently, each made for a vector whose life is told by a weak reference: it goes with the vector, and what was not
+/// asked for the longest goes first, once all take more than a budget of bytes.
 #[derive(Debug)]
 pub(crate) struct Recent<T> {
     /// The one asked for last comes last.

@@ -6,10 +6,10 @@
 //! RADV_DEBUG=shaderstats MESA_SHADER_CACHE_DISABLE=1 cargo run --example kernels
 //! ```
 //!
-//! Before each compilation a line `@@ kernel FAMILY | INVOCATIONS | NAME` goes to standard error, where drivers print as well. The kernels are those of `shaders/`
-//! with every choice that their `override` constants offer, those of the gradients and curvature products of four networks, and those that the device
-//! could use for matrix products of several sizes. With
-//! `--out FOLDER` nothing is compiled: the texts go to `FOLDER/N.wgsl` with an index `FOLDER/kernels.json`, for other compilers.
+//! Before each compilation a line `@@ kernel FAMILY | INVOCATIONS | NAME` goes to standard error, where drivers print as well. The kernels
+//! are those of `shaders/` with every choice that their `override` constants offer, those of the gradients and curvature products of four
+//! networks, and those that the device could use for matrix products of several sizes. With `--out FOLDER` nothing is compiled: the texts
+//! go to `FOLDER/N.wgsl` with an index `FOLDER/kernels.json`, for other compilers.
 
 mod hand_written;
 mod listed;
@@ -45,8 +45,8 @@ fn main() -> ExitCode {
 /// Every kernel once: the same text may come from several places.
 fn all(capabilities: &Capabilities, products: &Products) -> Result<Vec<Listed>, Box<dyn Error>> {
     let mut kernels = hand_written::all()?;
-    // Templates run only filled in, as the others here are; but what is open in those of conjugate gradients is two numbers, given for GPUs. Only software
-    // loads 64 bits.
+    // Templates run only filled in, as the others here are; but what is open in those of conjugate gradients is two numbers, given for
+    // GPUs. Only software loads 64 bits.
     kernels.retain(|kernel| {
         let filled = !kernel.text.contains("\n//<") || kernel.family.starts_with("cg/");
         filled && !kernel.name.ends_with("64-bit loads")

@@ -1,7 +1,7 @@
 // b[i] = a[i]
 //
-// The most that the adapter can read and write. A workgroup copies 64 PER neighbouring vec4s, 64 of them at a time; software adapters want few long
-// workgroups, GPUs many, so several lengths are tried. 32 bytes per vec4.
+// The most that the adapter can read and write. A workgroup copies 64 PER neighbouring vec4s, 64 of them at a time; software adapters want
+// few long workgroups, GPUs many, so several lengths are tried. 32 bytes per vec4.
 //
 // binding 0: b [4 COUNT]; 1: a [4 COUNT].
 //#include four.wgsl

@@ -1,10 +1,10 @@
 // result[i] = the sum of 2 PAIRS vectors after 4 rounds[0] steps a <- a m + c of each
 //
-// The most that the adapter can multiply and add: chains of dependent steps that are independent of each other, in registers, with nothing to load.
-// Which number of chains is best depends on how long a step takes and how many registers there are, so several are tried, and both ways to write a
-// step: some drivers make a slow function call of fma. m < 1, so that the numbers stay near c / (1 - m); it differs between invocations, so that
-// nothing can be computed beforehand. 64 PAIRS flops and no bytes per invocation and round.
-// Workgroups of 64: that fills the subgroups of every adapter.
+// The most that the adapter can multiply and add: chains of dependent steps that are independent of each other, in registers, with nothing
+// to load. Which number of chains is best depends on how long a step takes and how many registers there are, so several are tried, and both
+// ways to write a step: some drivers make a slow function call of fma. m < 1, so that the numbers stay near c / (1 - m); it differs between
+// invocations, so that nothing can be computed beforehand. 64 PAIRS flops and no bytes per invocation and round. Workgroups of 64: that
+// fills the subgroups of every adapter.
 //
 // binding 0: result [invocations]; 1: rounds [1].
 

@@ -5,11 +5,11 @@
 //
 // It runs after the product and before the iteration that changes p, and does nothing once the solve has stopped.
 //
-// p is in units of the solve that it belongs to (see state.wgsl), and slopes, curvatures and steps are those along p as it is there; x' and r' are in
-// their own.
+// p is in units of the solve that it belongs to (see state.wgsl), and slopes, curvatures and steps are those along p as it is there; x' and
+// r' are in their own.
 //
-// HALF 1: the sums (p.q', p.r'), by up to 256 workgroups.   HALF 2: every workgroup adds their partial sums, in the same order; then each moves its part.
-// HALF 0: both, in one workgroup, for vectors that one manages. log[3 i ..] = (p.r', p.q', alpha') of iteration i.
+// HALF 1: the sums (p.q', p.r'), by up to 256 workgroups.   HALF 2: every workgroup adds their partial sums, in the same order; then each
+// moves its part. HALF 0: both, in one workgroup, for vectors that one manages. log[3 i ..] = (p.r', p.q', alpha') of iteration i.
 //
 // Sums: 6 flops and 12 bytes per element; step: 6 flops, 16 bytes read and 8 written.
 //

@@ -1,10 +1,10 @@
 // What an iteration does, from its sums; one invocation of a workgroup decides, and hands what the others need on in workgroup memory.
 //
-// Stops, in this order. On the sums: a number that is not finite; |r| <= tolerance |g|, of the true r, hence one product later than it could be known;
-// negative curvature or the boundary of the trust region: without a region x stays; with one, x moves along p to the boundary (Steihaug
-// 1983; norms by recurrence as in Conn, Gould, Toint 2000, section 7.5.1). After the step: relative progress of phi over k = max(min_window, i/10)
-// iterations below k times its tolerance, for phi < 0 (Martens 2010, section 4.4); the cap on iterations. x never moves to where phi, its norm or the
-// predicted numerator are not finite. phi changes by alpha p.r + alpha^2/2 p.q'.
+// Stops, in this order. On the sums: a number that is not finite; |r| <= tolerance |g|, of the true r, hence one product later than it
+// could be known; negative curvature or the boundary of the trust region: without a region x stays; with one, x moves along p to the
+// boundary (Steihaug 1983; norms by recurrence as in Conn, Gould, Toint 2000, section 7.5.1). After the step: relative progress of phi over
+// k = max(min_window, i/10) iterations below k times its tolerance, for phi < 0 (Martens 2010, section 4.4); the cap on iterations. x never
+// moves to where phi, its norm or the predicted numerator are not finite. phi changes by alpha p.r + alpha^2/2 p.q'.
 //
 // Every comparison here is one of numbers in the same units, so no decision depends on the unit of the loss.
 //#include cg/state.wgsl

@@ -1,9 +1,9 @@
 // The scalars at the two ends of a run of iterations, in one workgroup: adds the partial sums of up to 256 workgroups.
 //
-// CLOSE false, after start.wgsl: a new state with phi(x0). A gradient of zeros is a stationary point, where a solve ends before it begins; one that is
-// not finite, or has no normal number in it, ends it, too.
-// CLOSE true, after the sums of long.wgsl: r.r of the last iterate. A small residual goes before the cap on iterations and the lack of
-// progress; a solve that goes on finds it itself, in its next iteration, so that nothing depends on where runs end.
+// CLOSE false, after start.wgsl: a new state with phi(x0). A gradient of zeros is a stationary point, where a solve ends before it begins;
+// one that is not finite, or has no normal number in it, ends it, too. CLOSE true, after the sums of long.wgsl: r.r of the last iterate. A
+// small residual goes before the cap on iterations and the lack of progress; a solve that goes on finds it itself, in its next iteration,
+// so that nothing depends on where runs end.
 //
 // binding 0: state; 1: partial [8 GROUPS].
 //#include cg/state.wgsl

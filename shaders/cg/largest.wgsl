@@ -3,7 +3,8 @@
 // Bits of numbers that are not negative have the numbers' order; infinities and then what is not a number come last, so one word tells
 // also whether all are finite. A maximum does not depend on the order, so the bits repeat. The word must have been set to zero before.
 //
-// Workgroups of 64, each with a share of neighbours of at most COUNT / workgroups vec4s; one atomic per workgroup in storage. 4 bytes per element.
+// Workgroups of 64, each with a share of neighbours of at most COUNT / workgroups vec4s; one atomic per workgroup in storage. 4 bytes per
+// element.
 //
 // binding 0: words; 1: x [4 COUNT].
 //#include four.wgsl

@@ -1,5 +1,5 @@
-// An iteration of preconditioned conjugate gradients after its product q = C p, for vectors that need several workgroups. With q' = q + shift p and
-// z = M^-1 r:
+// An iteration of preconditioned conjugate gradients after its product q = C p, for vectors that need several workgroups. With q' = q +
+// shift p and z = M^-1 r:
 //
 //     sums      (p.q', p.r, r.r, r.z), (z.q', q'.M^-1 q')
 //     alpha     -p.r / p.q', the minimiser along p whatever p is
@@ -7,19 +7,21 @@
 //     beta      r.z of the new r / r.z, whose numerator is predicted: r.z + 2 alpha z.q' + alpha^2 q'.M^-1 q'
 //     p         -M^-1 r + beta p
 //
-// The prediction saves a reduction, so that the whole is one reduction and one pass. All sums are taken anew from the vectors in each iteration, so
-// an error of the predicted numerator does not accumulate: it makes directions a little less conjugate, no more. Where cancellation leaves
-// nothing of it but noise (below NOISE of its terms) beta = 0 disturbs less: the direction then starts anew. q'.M^-1 q' is summed of lift q'.
+// The prediction saves a reduction, so that the whole is one reduction and one pass. All sums are taken anew from the vectors in each
+// iteration, so an error of the predicted numerator does not accumulate: it makes directions a little less conjugate, no more. Where
+// cancellation leaves nothing of it but noise (below NOISE of its terms) beta = 0 disturbs less: the direction then starts anew. q'.M^-1 q'
+// is summed of lift q'.
 //
-// HALF 1: the sums, by up to 256 workgroups.   HALF 2: every workgroup adds their partial sums, in the same order, and decides; then each moves its
-// part.   ALWAYS: HALF 1 sums even after the stop.
+// HALF 1: the sums, by up to 256 workgroups.   HALF 2: every workgroup adds their partial sums, in the same order, and decides; then each
+// moves its part.   ALWAYS: HALF 1 sums even after the stop.
 //
-// No race: in HALF 2 all workgroups read state.now and the settings, and one invocation writes state.next; in HALF 1 all read state.next.stop, and one
-// invocation copies next to now. phi[i] is written in iteration i, which reads no phi later than i - 1. So no dispatch reads what another of its
-// invocations writes, and between dispatches everything written is visible. Elements of vectors are touched by one invocation each.
+// No race: in HALF 2 all workgroups read state.now and the settings, and one invocation writes state.next; in HALF 1 all read
+// state.next.stop, and one invocation copies next to now. phi[i] is written in iteration i, which reads no phi later than i - 1. So no
+// dispatch reads what another of its invocations writes, and between dispatches everything written is visible. Elements of vectors are
+// touched by one invocation each.
 //
-// binding 0: state; 1: partial [8 workgroups]; 2: x [4 COUNT]; 3: r; 4: p; 5: q; 6: inverse of the preconditioner (read with PRECONDITIONED only).
-// Sums: 14 flops and 12 bytes per element (21 and 16 preconditioned); step: 8 flops and 28 bytes (9 and 32).
+// binding 0: state; 1: partial [8 workgroups]; 2: x [4 COUNT]; 3: r; 4: p; 5: q; 6: inverse of the preconditioner (read with PRECONDITIONED
+// only). Sums: 14 flops and 12 bytes per element (21 and 16 preconditioned); step: 8 flops and 28 bytes (9 and 32).
 //#include four.wgsl
 //#include cg/state.wgsl
 //#include cg/sums.wgsl

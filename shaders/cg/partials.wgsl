@@ -1,4 +1,5 @@
-// Sums over the partial sums of GROUPS workgroups, [8 GROUPS], in the same order in every workgroup; invocation 0 alone has the result. One barrier.
+// Sums over the partial sums of GROUPS workgroups, [8 GROUPS], in the same order in every workgroup; invocation 0 alone has the result. One
+// barrier.
 //#include cg/sums.wgsl
 
 override GROUPS: u32 = 1u;

@@ -1,5 +1,5 @@
-// An iteration of preconditioned conjugate gradients after its product q = C p, for vectors that one workgroup manages. With q' = q + shift p and
-// z = M^-1 r:
+// An iteration of preconditioned conjugate gradients after its product q = C p, for vectors that one workgroup manages. With q' = q + shift
+// p and z = M^-1 r:
 //
 //     sums      (p.q', p.r, r.r, r.z)
 //     alpha     -p.r / p.q', the minimiser along p whatever p is
@@ -7,8 +7,9 @@
 //     beta      r.z of the new r / r.z
 //     p         -M^-1 r + beta p
 //
-// Every invocation keeps its PER vec4s of p, r and q' in registers, so that each is read once: 16 bytes read and 12 written per element (20 and 12
-// preconditioned), 14 flops. Invocation 0 alone touches the state, and hands on in workgroup memory what the others need, so nothing races.
+// Every invocation keeps its PER vec4s of p, r and q' in registers, so that each is read once: 16 bytes read and 12 written per element (20
+// and 12 preconditioned), 14 flops. Invocation 0 alone touches the state, and hands on in workgroup memory what the others need, so nothing
+// races.
 //
 // binding 0: state; 1: x [4 COUNT]; 2: r; 3: p; 4: q; 5: inverse of the preconditioner (read with PRECONDITIONED only).
 //#include four.wgsl

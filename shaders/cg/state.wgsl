@@ -3,9 +3,9 @@
 // Solves (C + shift) x = -g. With the residual r = (C + shift) x + g, which is the gradient of the model
 //     phi(x) = x.g + x.(C + shift) x / 2 = x.(r + g) / 2.
 //
-// Residuals and directions are kept in units of a power of two, scale = 2^e with the largest |g_i| in 1..2 of it, so that sums of their squares and
-// cubes stay inside f32 whatever the unit of the loss: r here is r / scale, p is made from it, and x alone is as it is. Then (C, shift, g) and
-// 2^k (C, shift, g) give the same bits of x, since every operation commutes with a power of two.
+// Residuals and directions are kept in units of a power of two, scale = 2^e with the largest |g_i| in 1..2 of it, so that sums of their
+// squares and cubes stay inside f32 whatever the unit of the loss: r here is r / scale, p is made from it, and x alone is as it is. Then
+// (C, shift, g) and 2^k (C, shift, g) give the same bits of x, since every operation commutes with a power of two.
 
 // What an iteration changes.
 struct Scalars {

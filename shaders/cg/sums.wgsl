@@ -1,8 +1,10 @@
-// Six sums over the LANES invocations of a workgroup, in fixed order: sixteen invocations add every sixteenth number each, then invocation 0 adds
-// those sixteen and alone has the result. Two barriers; a barrier must be between two calls. Workgroup memory: 24 (LANES + 16) bytes.
+// Six sums over the LANES invocations of a workgroup, in fixed order: sixteen invocations add every sixteenth number each, then invocation
+// 0 adds those sixteen and alone has the result. Two barriers; a barrier must be between two calls. Workgroup memory: 24 (LANES + 16)
+// bytes.
 //
-// An invocation adds its terms in runs of RUN, and then the runs: equal terms lose up to 7e-9 of the sum in each addition, and 10^8 elements would be a
-// chain of 1,526. No chain is longer than RUN up to 64 RUN^2 MOST_GROUPS vec4s, and no loop nears the 65,535 iterations at which some drivers end it.
+// An invocation adds its terms in runs of RUN, and then the runs: equal terms lose up to 7e-9 of the sum in each addition, and 10^8
+// elements would be a chain of 1,526. No chain is longer than RUN up to 64 RUN^2 MOST_GROUPS vec4s, and no loop nears the 65,535 iterations
+// at which some drivers end it.
 
 //<lanes
 const LANES: u32 = 256u;

@@ -1,7 +1,8 @@
 // result[i] = f(x_i, y_i) with f = exp, log, sin, cos, tanh, sqrt, 1 / sqrt, x / y for COUNT elements each
 //
 // The host has the same functions in f64 and counts the errors in units of the last place.
-// binding 0: result [8 COUNT]; 1: points [8 COUNT]. Workgroups of 64; all invocations of one take the same function, since 64 divides COUNT.
+// binding 0: result [8 COUNT]; 1: points [8 COUNT]. Workgroups of 64; all invocations of one take the same function, since 64 divides
+// COUNT.
 
 const COUNT: u32 = 2048u;
 

@@ -1,8 +1,9 @@
-// result[i] = (n, x_n), n the iterations that ran of loops of counts[i] = (first, second, outer, inner): one after the other, then one inside another
+// result[i] = (n, x_n), n the iterations that ran of loops of counts[i] = (first, second, outer, inner): one after the other, then one
+// inside another
 //
-// Some drivers end loops early without a word. The number of iterations alone could be computed without a loop; x_(n+1) = 1664525 x_n + 1013904223, whose
-// last value the host computes from n, cannot.
-// binding 0: result [cases]; 1: counts [cases]. Workgroups of one invocation, so that each case ends by itself.
+// Some drivers end loops early without a word. The number of iterations alone could be computed without a loop; x_(n+1) = 1664525 x_n +
+// 1013904223, whose last value the host computes from n, cannot. binding 0: result [cases]; 1: counts [cases]. Workgroups of one
+// invocation, so that each case ends by itself.
 
 @group(0) @binding(0) var<storage, read_write> result: array<vec2<u32>>;
 @group(0) @binding(1) var<storage, read> counts: array<vec4<u32>>;

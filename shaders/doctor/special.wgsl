@@ -1,8 +1,8 @@
 // result[i] = the bits of expression i of NaN, infinities and very small numbers
 //
-// WGSL lets drivers assume that there are no NaN and no infinities, and flush subnormal numbers to zero: this shows what a driver makes of them.
-// The numbers come from a buffer, so that no compiler knows them. Comparisons are written as 0 or 1.
-// binding 0: result [25]; 1: x [9] = NaN, inf, 0, 1, 1e-40, 2^-126, 100, 3e38, -1. One invocation: nothing here takes time.
+// WGSL lets drivers assume that there are no NaN and no infinities, and flush subnormal numbers to zero: this shows what a driver makes of
+// them. The numbers come from a buffer, so that no compiler knows them. Comparisons are written as 0 or 1. binding 0: result [25]; 1: x [9]
+// = NaN, inf, 0, 1, 1e-40, 2^-126, 100, 3e38, -1. One invocation: nothing here takes time.
 
 @group(0) @binding(0) var<storage, read_write> result: array<u32>;
 @group(0) @binding(1) var<storage, read> x: array<f32>;

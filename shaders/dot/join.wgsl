@@ -1,9 +1,10 @@
 // C[b, m, n] = f(sum over s of partial[s, b, m, n])
 //
-// Last kernel of a product whose terms are divided into parts, each a product of its own: for few results with many terms, where one workgroup per tile
-// would leave most of a GPU idle, and for more terms than one invocation may add up. PARTS of equal length come first, then, if there is one, a
-// shorter one. They are added in order, so that the bits repeat, 32 of them and then these sums; what is elementwise in the
-// product is done here. One invocation makes four neighbouring columns of a row. PARTS B M N flops; reads 4 PARTS B M N bytes, writes 4 B M N.
+// Last kernel of a product whose terms are divided into parts, each a product of its own: for few results with many terms, where one
+// workgroup per tile would leave most of a GPU idle, and for more terms than one invocation may add up. PARTS of equal length come first,
+// then, if there is one, a shorter one. They are added in order, so that the bits repeat, 32 of them and then these sums; what is
+// elementwise in the product is done here. One invocation makes four neighbouring columns of a row. PARTS B M N flops; reads 4 PARTS B M N
+// bytes, writes 4 B M N.
 //
 // binding 0: C [B, M, N]; 1: partial [PARTS, B, M, N]; 2: rest [B, M, N], or anything without one.
 

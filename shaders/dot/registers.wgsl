@@ -1,10 +1,10 @@
 // C[b, m, n] = sum over k of A[b, m, k] B[b, k, n]: each invocation on its own
 //
-// Batched matrix product without shared memory or subgroups; runs everywhere. Each invocation keeps BLOCKS blocks of 4 rows x 4 columns of C in
-// registers and walks k four at a time: a 4 x 4 block of A (as four vectors along k) and one of B (as four vectors along n) are loaded per step, as
-// vec4 where the layout is aligned. Operands are views: transposed, sliced and broadcast ones are read in place through their strides.
-// Sums are taken in levels: 64 steps of four terms, 16 of those sums, and then these (no code where K is short); a longer K is divided into parts (join.wgsl).
-// 2 B M N K flops; reads A N/4 times and B M/(4 BLOCKS) times (from cache), writes C once.
+// Batched matrix product without shared memory or subgroups; runs everywhere. Each invocation keeps BLOCKS blocks of 4 rows x 4 columns of
+// C in registers and walks k four at a time: a 4 x 4 block of A (as four vectors along k) and one of B (as four vectors along n) are loaded
+// per step, as vec4 where the layout is aligned. Operands are views: transposed, sliced and broadcast ones are read in place through their
+// strides. Sums are taken in levels: 64 steps of four terms, 16 of those sums, and then these (no code where K is short); a longer K is
+// divided into parts (join.wgsl). 2 B M N K flops; reads A N/4 times and B M/(4 BLOCKS) times (from cache), writes C once.
 //
 // binding 0: C [B, M, N]; binding 1: A; binding 2: B. 64 invocations: neighbours share the rows and take neighbouring columns.
 

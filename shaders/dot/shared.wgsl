@@ -1,18 +1,18 @@
 // C[b, m, n] = sum over k of A[b, m, k] B[b, k, n]: tiles in workgroup memory
 //
-// A workgroup computes a tile of 64 x 64 elements of C. Per step of 16 k its 256 invocations load a 64 x 16 tile of A and a 16 x 64 tile of B into
-// workgroup memory, one vec4 of each per invocation, along whichever axis is contiguous. Then each invocation keeps 4 x 4 elements in registers: per k
-// it reads four elements of A and four of B for sixteen multiply-adds.
+// A workgroup computes a tile of 64 x 64 elements of C. Per step of 16 k its 256 invocations load a 64 x 16 tile of A and a 16 x 64 tile of
+// B into workgroup memory, one vec4 of each per invocation, along whichever axis is contiguous. Then each invocation keeps 4 x 4 elements
+// in registers: per k it reads four elements of A and four of B for sixteen multiply-adds.
 //
 // Made for GPUs, where workgroup memory is fast: global memory is read 64 times less often than by an invocation on its own.
-// A is kept by k with a stride of 66: stores along k by neighbouring invocations (4 k x 8 rows of a half-warp) then fall into 32 different banks; with
-// 64 they would share two. B is kept with a stride of 68, a multiple of four, so that compilers can join the four reads of a row. (Not as vec4: when B comes
-// along k, invocations write single components, which some compilers do by rewriting the vector.) Both take 8576 bytes, below the 16 KiB that every
-// WebGPU device has, so that a multiprocessor can hold several workgroups.
+// A is kept by k with a stride of 66: stores along k by neighbouring invocations (4 k x 8 rows of a half-warp) then fall into 32 different
+// banks; with 64 they would share two. B is kept with a stride of 68, a multiple of four, so that compilers can join the four reads of a
+// row. (Not as vec4: when B comes along k, invocations write single components, which some compilers do by rewriting the vector.) Both take
+// 8576 bytes, below the 16 KiB that every WebGPU device has, so that a multiprocessor can hold several workgroups.
 //
-// Sums are taken in levels: 64 terms, 16 of those sums, and again 16 (no code where K is short); a longer K is divided into parts (join.wgsl).
-// 2 B M N K flops; reads A N/64 times and B M/64 times, writes C once.
-// binding 0: C [B, M, N]; binding 1: A; binding 2: B. 256 invocations, 16 x 16 blocks of 4 x 4.
+// Sums are taken in levels: 64 terms, 16 of those sums, and again 16 (no code where K is short); a longer K is divided into parts
+// (join.wgsl). 2 B M N K flops; reads A N/64 times and B M/64 times, writes C once. binding 0: C [B, M, N]; binding 1: A; binding 2: B. 256
+// invocations, 16 x 16 blocks of 4 x 4.
 
 //<constants
 fn M() -> u32 { return 4u; }
@@ -31,7 +31,8 @@ const RIGHT_STRIDE: u32 = 68u;
 var<workgroup> left_tile: array<f32, 1056>;
 var<workgroup> right_tile: array<f32, 1088>;
 
-// Four elements of A at (i, j .. j+3), or of its transpose where LEFT_ALONG_K is false; four of B, or of its transpose where RIGHT_ALONG_K is true.
+// Four elements of A at (i, j .. j+3), or of its transpose where LEFT_ALONG_K is false; four of B, or of its transpose where RIGHT_ALONG_K
+// is true.
 //<loads
 fn left(batch: u32, i: u32, j: u32) -> vec4<f32> {
     return vec4<f32>();
@@ -47,7 +48,8 @@ fn store(batch: u32, row: u32, column: u32, inner: vec4<f32>) {
 }
 //>
 
-// Indices beyond an edge are those of the last element, or of the last four: such rows and columns are never stored, and such k are made zero.
+// Indices beyond an edge are those of the last element, or of the last four: such rows and columns are never stored, and such k are made
+// zero.
 fn last(size: u32) -> u32 {
     return (size - 1u) / 4u * 4u;
 }
@@ -79,8 +81,8 @@ fn main(
     var c2 = vec4<f32>();
     var c3 = vec4<f32>();
     // The loop over k, in several levels where K is long (src/kernels/dot/levels.rs).
-    // groups.z is 1, which compilers cannot know: they would write two steps (K up to 32) out in full, for 192 and more registers on AMD's GPUs and
-    // spills on Intel's (docs/kernel-statistics.md).
+    // groups.z is 1, which compilers cannot know: they would write two steps (K up to 32) out in full, for 192 and more registers on AMD's
+    // GPUs and spills on Intel's (docs/kernel-statistics.md).
     //<open
     var k = 0u;
     loop {

@@ -8,8 +8,9 @@ use crate::{Error, Result};
 
 /// Some rows of a data set, copied together, with the weight of each in the mean.
 ///
-/// The loss of a batch is `sum_i weights[i] * loss_i`, with any weights from 0 on that are not all 0: they are taken as they are. A batch drawn from a data
-/// set has the weights `1/n`, so that its loss is the mean; rows that only fill the batch up ([`Batch::pad_to`]) have weight zero.
+/// The loss of a batch is `sum_i weights[i] * loss_i`, with any weights from 0 on that are not all 0: they are taken as they are. A batch
+/// drawn from a data set has the weights `1/n`, so that its loss is the mean; rows that only fill the batch up ([`Batch::pad_to`]) have
+/// weight zero.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
     /// Inputs, row after row.
@@ -102,11 +103,12 @@ impl Batch {
         self.targets.check("batch", rows)
     }
 
-    /// The batch in groups of as many rows each, one after another. Rows of weight zero at the end, which [`pad_to`](Self::pad_to) appends, are shared out,
-    /// so that each group has examples in proportion; else it is the batch itself. Weights stay as they are.
+    /// The batch in groups of as many rows each, one after another. Rows of weight zero at the end, which [`pad_to`](Self::pad_to) appends,
+    /// are shared out, so that each group has examples in proportion; else it is the batch itself. Weights stay as they are.
     ///
     /// # Errors
-    /// [`Error::Data`] when the rows cannot be shared out evenly, a group would have no example, or the batch disagrees about its number of rows.
+    /// [`Error::Data`] when the rows cannot be shared out evenly, a group would have no example, or the batch disagrees about its number of
+    /// rows.
     pub fn in_groups(&self, groups: usize) -> Result<Cow<'_, Self>> {
         self.check()?;
         let rows = self.len();
@@ -151,11 +153,12 @@ impl Batch {
         }))
     }
 
-    /// The rows in these ranges as a batch of their own. Rows of weight zero are shared out, so that each part of a padded batch has examples in
-    /// proportion: disjoint ranges give disjoint examples. The weights of a part have the sum of the whole batch's.
+    /// The rows in these ranges as a batch of their own. Rows of weight zero are shared out, so that each part of a padded batch has
+    /// examples in proportion: disjoint ranges give disjoint examples. The weights of a part have the sum of the whole batch's.
     ///
     /// # Errors
-    /// [`Error::Data`] when a range reaches beyond the batch, the part would have no example, or the batch disagrees about its number of rows.
+    /// [`Error::Data`] when a range reaches beyond the batch, the part would have no example, or the batch disagrees about its number of
+    /// rows.
     pub fn part(&self, ranges: &[Range<usize>]) -> Result<Self> {
         self.check()?;
         let rows = self.len();

@@ -12,10 +12,10 @@ const COUNTED: usize = 3;
 
 /// Reads a table with a header line; `target_column` is what is to be predicted, every other column is an input.
 ///
-/// The header decides whether commas, semicolons or tabs separate the cells: it is the first of them by which it has the target column. Cells may
-/// stand in quotes, and rows may end with a separator. Every cell must be a finite number with a point (not a comma) before its decimals: drop or encode other columns
-/// first. Columns without a name, called `Unnamed: 0`, or that count the rows are inputs like all others, with a warning in the log, since they are what
-/// programs write beside their tables.
+/// The header decides whether commas, semicolons or tabs separate the cells: it is the first of them by which it has the target column.
+/// Cells may stand in quotes, and rows may end with a separator. Every cell must be a finite number with a point (not a comma) before its
+/// decimals: drop or encode other columns first. Columns without a name, called `Unnamed: 0`, or that count the rows are inputs like all
+/// others, with a warning in the log, since they are what programs write beside their tables.
 ///
 /// The columns keep their own scale; see [`standardise`](super::standardise). It also knows the digits that f32 has no room for
 /// ([`Dataset::from_f64`]); where they matter, a warning in the log says so.
@@ -109,7 +109,8 @@ fn reader(text: &str, separator: u8) -> csv::Reader<&[u8]> {
         .from_reader(text.as_bytes())
 }
 
-/// The separator and the names of the columns: the first separator by which the header has the target column, or else the one that makes most columns of it.
+/// The separator and the names of the columns: the first separator by which the header has the target column, or else the one that makes
+/// most columns of it.
 fn header(path: &Path, text: &str, target_column: &str) -> Result<(u8, Vec<String>)> {
     let mut headers = Vec::new();
     for (separator, _) in SEPARATORS {
@@ -144,7 +145,8 @@ fn find_target(
     let Some(target) = matching.next() else {
         return Err(unusable(if header.len() < 2 {
             format!(
-                "{shown} has no column '{target_column}'; its first line has neither commas nor semicolons nor tabs, which may separate cells: '{names}'"
+                "{shown} has no column '{target_column}'; its first line has neither commas nor semicolons nor tabs, which may separate \
+                    cells: '{names}'"
             )
         } else {
             format!(
@@ -211,7 +213,8 @@ fn remark_on_row_numbers(path: &Path, header: &[String], target: usize, values: 
     for column in row_numbers(header, values) {
         if column != target {
             log::warn!(
-                "{}: column {column} ('{}') looks like a number of the row; it is an input like the others, so leave it out of the file unless it means something",
+                "{}: column {column} ('{}') looks like a number of the row; it is an input like the others, so leave it out of the file \
+                    unless it means something",
                 path.display(),
                 header[column],
             );
@@ -251,13 +254,15 @@ fn check_digits(path: &Path, header: &[String], target: usize, values: &[f64]) -
             return Err(bad(
                 path,
                 format!(
-                    "f32 cannot hold the target '{name}': rounding moves it by up to {lost:.1e} of its standard deviation; subtract a constant from the column, or scale it"
+                    "f32 cannot hold the target '{name}': rounding moves it by up to {lost:.1e} of its standard deviation; subtract a \
+                        constant from the column, or scale it"
                 ),
             ));
         }
         if lost > rounding::TOLERATED {
             log::warn!(
-                "{}: f32 cannot hold column '{name}': rounding moves it by up to {lost:.1e} of its standard deviation, unless `data::standardise` centres it, which has all digits",
+                "{}: f32 cannot hold column '{name}': rounding moves it by up to {lost:.1e} of its standard deviation, unless \
+                    `data::standardise` centres it, which has all digits",
                 path.display()
             );
         }

@@ -57,8 +57,8 @@ impl Dataset {
     }
 
     /// As [`new`](Self::new) from inputs in f64, which are rounded. What that takes from them is kept for
-    /// [`standardise`](super::standardise), so that a column whose values are large and close together (seconds since 1970) has all its digits
-    /// there: its inputs are centred in f64 and rounded after that.
+    /// [`standardise`](super::standardise), so that a column whose values are large and close together (seconds since 1970) has all its
+    /// digits there: its inputs are centred in f64 and rounded after that.
     ///
     /// ```
     /// # use osculant::data::{Dataset, Targets, standardise};
@@ -92,7 +92,8 @@ impl Dataset {
                 format!("column {column} is at most {largest:e}, and f32 ends at 1e-38; multiply it by a power of ten")
             } else {
                 format!(
-                    "the values of column {column} differ by too little beside their size of {largest:e} for two f32; subtract a constant from it"
+                    "the values of column {column} differ by too little beside their size of {largest:e} for two f32; subtract a \
+                        constant from it"
                 )
             }));
         }

@@ -20,9 +20,9 @@ const IMAGES_MAGIC: u32 = 0x0803;
 /// The files are `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-images-idx3-ubyte` and
 /// `t10k-labels-idx1-ubyte`, or the same with `.gz` where the plain one is missing (of one or several members).
 ///
-/// The classes are the labels that occur in either half, in order: labels 1 to 10, or 0 to 9 without a 4, become the classes 0, 1, 2, ... Where that
-/// renumbers them a warning in the log says so, and [`Dataset::original_labels`] has the labels of the files. A label of which training has no picture is
-/// a class nevertheless, with a warning that names it.
+/// The classes are the labels that occur in either half, in order: labels 1 to 10, or 0 to 9 without a 4, become the classes 0, 1, 2, ...
+/// Where that renumbers them a warning in the log says so, and [`Dataset::original_labels`] has the labels of the files. A label of which
+/// training has no picture is a class nevertheless, with a warning that names it.
 ///
 /// # Errors
 /// [`Error::Io`] when the folder or a file is missing or cannot be read; [`Error::Data`] when a file is not IDX, is

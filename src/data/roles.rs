@@ -26,8 +26,8 @@ pub enum Role {
 /// How the roles of a step share the examples.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Dealing {
-    /// One permutation of all rows per epoch, dealt to the roles in turn: no example is in two roles of a step, and every example is seen exactly once
-    /// per epoch.
+    /// One permutation of all rows per epoch, dealt to the roles in turn: no example is in two roles of a step, and every example is seen
+    /// exactly once per epoch.
     #[default]
     Disjoint,
     /// A permutation for each role: every role sees every example once per epoch of its own, and batches of a step may overlap.
@@ -215,11 +215,12 @@ impl Growth {
     }
 }
 
-/// The step length that contracts a direction of curvature `curvature` as much per epoch with `after` batches per epoch as `step` did with `before`:
-/// `(1 - (1 - step curvature)^(before / after)) / curvature`.
+/// The step length that contracts a direction of curvature `curvature` as much per epoch with `after` batches per epoch as `step` did with
+/// `before`: `(1 - (1 - step curvature)^(before / after)) / curvature`.
 ///
-/// Where `step * curvature` is small this is the linear rule `step before / after`; unlike that it never goes beyond `1 / curvature`. Exact for gradient
-/// steps on a quadratic that is the same for all batches (derived in the notes on least squares with reshuffling; `docs/ARCHITECTURE.md`).
+/// Where `step * curvature` is small this is the linear rule `step before / after`; unlike that it never goes beyond `1 / curvature`. Exact
+/// for gradient steps on a quadratic that is the same for all batches (derived in the notes on least squares with reshuffling;
+/// `docs/ARCHITECTURE.md`).
 ///
 /// # Errors
 /// [`Error::Option`] unless `0 < step * curvature < 1` and both numbers of batches are above zero.
@@ -230,7 +231,8 @@ pub fn rescaled_step(step: f64, curvature: f64, before: f64, after: f64) -> Resu
         return Err(Error::Option {
             option: "step length".into(),
             message: format!(
-                "{step} at curvature {curvature} with {before} batches, then {after}: the product must be in 0..1, and there must be batches"
+                "{step} at curvature {curvature} with {before} batches, then {after}: the product must be in 0..1, and there must be \
+                    batches"
             ),
         });
     }

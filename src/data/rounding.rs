@@ -15,7 +15,8 @@ pub(super) fn pair(values: &[f64]) -> (Vec<f32>, Vec<f32>) {
         .unzip()
 }
 
-/// The largest error of each column, in units of its standard deviation, when `kept(index)` stands for `values[index]`; 0 for a constant column.
+/// The largest error of each column, in units of its standard deviation, when `kept(index)` stands for `values[index]`; 0 for a constant
+/// column.
 pub(super) fn lost(values: &[f64], width: usize, kept: impl Fn(usize) -> f64) -> Vec<f64> {
     let rows = (values.len() / width) as f64;
     (0..width)

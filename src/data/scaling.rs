@@ -13,8 +13,8 @@ pub struct Scaling {
 }
 
 impl Scaling {
-    /// Means and deviations of the columns of `data`, in two passes of f64, with the digits that its inputs had before they were rounded to f32
-    /// ([`Dataset::from_f64`]).
+    /// Means and deviations of the columns of `data`, in two passes of f64, with the digits that its inputs had before they were rounded to
+    /// f32 ([`Dataset::from_f64`]).
     #[must_use]
     pub fn fit(data: &Dataset) -> Self {
         let (width, rows) = (data.width(), data.len() as f64);

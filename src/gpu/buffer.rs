@@ -136,7 +136,8 @@ impl Gpu {
         self.allocate(label, elements, wgpu::BufferUsages::empty())
     }
 
-    /// As [`buffer`](Self::buffer), and kernels may also bind it as a uniform: such a binding does not count as a storage buffer. Up to 16 KiB.
+    /// As [`buffer`](Self::buffer), and kernels may also bind it as a uniform: such a binding does not count as a storage buffer. Up to 16
+    /// KiB.
     pub(crate) fn uniform(&self, label: &str, elements: usize) -> Result<Slice> {
         let limit = self.limits().max_uniform_buffer_binding_size;
         check_size(label, elements, "max_uniform_buffer_binding_size", limit)?;

@@ -65,8 +65,8 @@ impl Gpu {
     /// When several adapters fit and the best gives no device, the next is tried, with a warning in the log.
     ///
     /// # Errors
-    /// [`Error::Option`] for an unknown backend name, a tuning that does not fit or a time-out that is none, [`Error::NoAdapter`] when nothing fits,
-    /// [`Error::NoDevice`] when no adapter that fits gives a device.
+    /// [`Error::Option`] for an unknown backend name, a tuning that does not fit or a time-out that is none, [`Error::NoAdapter`] when
+    /// nothing fits, [`Error::NoDevice`] when no adapter that fits gives a device.
     pub fn request(options: &AdapterOptions) -> Result<Self> {
         Self::first(options)?.with_tuning_from_env()
     }
@@ -129,9 +129,9 @@ impl Gpu {
     /// `on_uncaptured_error` and `set_device_lost_callback`.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] if the device cannot run compute shaders, [`Error::OverLimit`] if it grants less than four storage buffers or workgroups
-    /// of 64 invocations, which is what the smallest kernels need, [`Error::Option`] for a tuning that does not fit or a time-out that is none,
-    /// [`Error::DeviceLost`] if the device is gone.
+    /// [`Error::Unsupported`] if the device cannot run compute shaders, [`Error::OverLimit`] if it grants less than four storage buffers or
+    /// workgroups of 64 invocations, which is what the smallest kernels need, [`Error::Option`] for a tuning that does not fit or a
+    /// time-out that is none, [`Error::DeviceLost`] if the device is gone.
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Result<Self> {
         let timeout = timeout_from(|key| std::env::var(key).ok())?;
         Self::assemble(device, queue, Arc::default())?
@@ -181,8 +181,8 @@ impl Gpu {
 
     /// The same device with this choice of kernels for matrix products; programs compiled before keep theirs.
     ///
-    /// A new `Gpu` has the built-in rules, or what the environment variable `OSCULANT_TUNING` asks for: the name of a file that `osculant tune` wrote, or
-    /// `forced:` and the beginning of a kernel's name.
+    /// A new `Gpu` has the built-in rules, or what the environment variable `OSCULANT_TUNING` asks for: the name of a file that `osculant
+    /// tune` wrote, or `forced:` and the beginning of a kernel's name.
     ///
     /// # Errors
     /// [`Error::Option`] if the tuning was measured on another adapter.

@@ -37,8 +37,8 @@ impl Faults {
 }
 
 impl Gpu {
-    /// Lets one operation of this device fail, after so many that go well; none again with nothing. Uploads, allocations, compilations, submissions and waits
-    /// count.
+    /// Lets one operation of this device fail, after so many that go well; none again with nothing. Uploads, allocations, compilations,
+    /// submissions and waits count.
     pub fn fail_after(&self, operations: Option<u64>) {
         let operations = operations.unwrap_or(NEVER);
         self.shared.faults.0.store(operations, Ordering::Relaxed);

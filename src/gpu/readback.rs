@@ -48,7 +48,8 @@ pub struct PendingRead {
     label: Arc<str>,
 }
 
-/// A pooled buffer that a submission fills. It is mapped only when somebody waits: a buffer with a mapping under way could not go back to the pool.
+/// A pooled buffer that a submission fills. It is mapped only when somebody waits: a buffer with a mapping under way could not go back to
+/// the pool.
 #[derive(Debug)]
 struct Staged {
     buffer: wgpu::Buffer,
@@ -148,8 +149,8 @@ impl Gpu {
         self.download(record, slices)
     }
 
-    /// Records commands and copies the slices after them, in the same submission, for [`PendingRead::wait`] to fetch. Until then nothing waits, so more
-    /// can be submitted meanwhile.
+    /// Records commands and copies the slices after them, in the same submission, for [`PendingRead::wait`] to fetch. Until then nothing
+    /// waits, so more can be submitted meanwhile.
     ///
     /// # Errors
     /// As [`try_submit`](Self::try_submit) and [`read`](Self::read).
@@ -204,8 +205,8 @@ impl Gpu {
         })
     }
 
-    /// How many times data was read back so far with nothing queued behind it: the device idles from the end of each until the host submits again.
-    /// See [`looks`](Self::looks) for the others.
+    /// How many times data was read back so far with nothing queued behind it: the device idles from the end of each until the host submits
+    /// again. See [`looks`](Self::looks) for the others.
     #[must_use]
     pub fn readbacks(&self) -> u64 {
         self.shared.readbacks.load(Ordering::Relaxed)

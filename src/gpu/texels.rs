@@ -5,7 +5,8 @@ use super::device::Gpu;
 use super::health::{device_error, lock, scoped};
 use crate::error::{Error, Result};
 
-/// Texels in a row, of four floats each. Rows of 16 KiB meet the alignment that copies ask for, and 8192 of them, which every device allows, hold 128 MiB.
+/// Texels in a row, of four floats each. Rows of 16 KiB meet the alignment that copies ask for, and 8192 of them, which every device
+/// allows, hold 128 MiB.
 pub(crate) const TEXELS_PER_ROW: u32 = 1024;
 const ROWS: u32 = 8192;
 const FLOATS_PER_TEXEL: usize = 4;
@@ -16,8 +17,8 @@ pub(crate) const TEXTURE_ELEMENTS: usize =
 
 /// The first elements of a slice as a texture: element `i` is component `i % 4` of texel `i / 4`, which is in row `i / 4 / 1024`.
 ///
-/// The texture belongs to the [`Gpu`] and is shared by everything that is computed there; its content is only what was copied last, so the copy
-/// and the kernel that reads it stand side by side in a recording.
+/// The texture belongs to the [`Gpu`] and is shared by everything that is computed there; its content is only what was copied last, so the
+/// copy and the kernel that reads it stand side by side in a recording.
 #[derive(Clone, Debug)]
 pub struct Texels {
     source: Slice,
@@ -65,11 +66,12 @@ impl Texels {
 }
 
 impl Gpu {
-    /// The first `elements` elements of a slice as a texture; two operands of one kernel need different `place`s. `elements` is a multiple of four.
+    /// The first `elements` elements of a slice as a texture; two operands of one kernel need different `place`s. `elements` is a multiple
+    /// of four.
     ///
     /// # Errors
-    /// [`Error::Length`] for more elements than the slice has, [`Error::OverLimit`] for more than a texture holds, [`Error::Unsupported`] for a buffer
-    /// without `COPY_SRC`, [`Error::OutOfMemory`].
+    /// [`Error::Length`] for more elements than the slice has, [`Error::OverLimit`] for more than a texture holds, [`Error::Unsupported`]
+    /// for a buffer without `COPY_SRC`, [`Error::OutOfMemory`].
     pub(crate) fn texels(&self, source: &Slice, place: usize, elements: usize) -> Result<Texels> {
         if elements > source.len() {
             return Err(Error::Length {

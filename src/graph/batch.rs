@@ -1,7 +1,7 @@
 //! Many leaves at once: a program with a leading axis over `K` directions, or over `K` groups of examples.
 //!
-//! What depends on such a leaf gets the axis; everything else is used as it is: activations and slopes for all directions, parameters for all groups. This
-//! is JAX's `vmap` (Frostig et al. 2018), with one rule per primitive.
+//! What depends on such a leaf gets the axis; everything else is used as it is: activations and slopes for all directions, parameters for
+//! all groups. This is JAX's `vmap` (Frostig et al. 2018), with one rule per primitive.
 
 use std::collections::HashMap;
 
@@ -9,8 +9,9 @@ use super::node::{Graph, NodeId, elements};
 use super::op::Op;
 use crate::error::{Error, Result};
 
-/// `targets`, which are made from `leaves`, for `width` values of these at once: nodes of shape `[width, ..shape of the target]`. The leaves are directions
-/// or inputs. Returns the new leaves, of shape `[width, ..]`, and the new targets. A target that depends on no such leaf is repeated.
+/// `targets`, which are made from `leaves`, for `width` values of these at once: nodes of shape `[width, ..shape of the target]`. The
+/// leaves are directions or inputs. Returns the new leaves, of shape `[width, ..]`, and the new targets. A target that depends on no such
+/// leaf is repeated.
 ///
 /// # Errors
 /// [`Error::Unsupported`] where rows of a table are taken at indices that are among the leaves.
@@ -143,8 +144,8 @@ fn rule(
     }
 }
 
-/// `[B,M,K] x [B,K,N]`: for `B = 1` the new axis takes the place of the batch, and an operand without it is read in place by each. For `B > 1` it goes
-/// inside the batch, which copies an operand.
+/// `[B,M,K] x [B,K,N]`: for `B = 1` the new axis takes the place of the batch, and an operand without it is read in place by each. For `B >
+/// 1` it goes inside the batch, which copies an operand.
 fn dot(
     graph: &mut Graph,
     operands: &[NodeId],

@@ -92,9 +92,10 @@ pub fn hessian_product(
 
 /// Where the loss is cut from the network that makes its outputs: the node behind the changes of view of `outputs`.
 ///
-/// If `z = V p` with an injective linear map `V`, a function of `z` is one of `p`, and `J_z^T H_z J_z = J_p^T V^T H_z V J_p = J_p^T H_p J_p`: the Gauss-Newton
-/// matrix is the same. So the cut may lie behind reshapes, permutations, repetitions, zeros around and minus signs; and it must, because the loss, which
-/// sees the outputs through such views too, was simplified when it was made: a reshape of a reshape is one of the node behind both.
+/// If `z = V p` with an injective linear map `V`, a function of `z` is one of `p`, and `J_z^T H_z J_z = J_p^T V^T H_z V J_p = J_p^T H_p
+/// J_p`: the Gauss-Newton matrix is the same. So the cut may lie behind reshapes, permutations, repetitions, zeros around and minus signs;
+/// and it must, because the loss, which sees the outputs through such views too, was simplified when it was made: a reshape of a reshape is
+/// one of the node behind both.
 pub fn cut(graph: &Graph, outputs: NodeId) -> NodeId {
     let mut cut = outputs;
     while let Some(node) = graph.nodes().get(cut.index())

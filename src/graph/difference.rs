@@ -1,12 +1,12 @@
 //! Differences: what nodes gain when others go from one value to another, without subtracting the results.
 //!
-//! `difference` appends `f(x + d) - f(x)` of given nodes for given moves of others, by a rule for each primitive: `a' b' - a b = da b' + a db`,
-//! `exp(x + d) - exp(x) = exp(x) expm1(d)`, and so on. As in [`jvp`](super::jvp) the moves go through the graph in one pass; but these rules are exact for moves of any
-//! size, and each result is right to some ulps of *itself*, however small it is beside the values. A loss of 0.5 that changes by 1e-9 has no digit of that change
-//! in f32; its difference has six.
+//! `difference` appends `f(x + d) - f(x)` of given nodes for given moves of others, by a rule for each primitive: `a' b' - a b = da b' + a
+//! db`, `exp(x + d) - exp(x) = exp(x) expm1(d)`, and so on. As in [`jvp`](super::jvp) the moves go through the graph in one pass; but these
+//! rules are exact for moves of any size, and each result is right to some ulps of *itself*, however small it is beside the values. A loss
+//! of 0.5 that changes by 1e-9 has no digit of that change in f32; its difference has six.
 //!
-//! Moves that are larger than 1 are where an exponential is steep enough to overflow; there functions of the new and the old value are subtracted, which loses
-//! no more digits than the values have. So are the rare functions without a formula.
+//! Moves that are larger than 1 are where an exponential is steep enough to overflow; there functions of the new and the old value are
+//! subtracted, which loses no more digits than the values have. So are the rare functions without a formula.
 
 use std::collections::HashMap;
 
@@ -70,8 +70,8 @@ impl Gains {
         self.new.get(&id).copied().unwrap_or(id)
     }
 
-    /// Makes the new value of a node: from those of its operands where that is no work, so that what compares values (which is the largest, say) finds equal ones equal;
-    /// else from its gain.
+    /// Makes the new value of a node: from those of its operands where that is no work, so that what compares values (which is the largest,
+    /// say) finds equal ones equal; else from its gain.
     fn renew(&self, graph: &mut Graph, id: NodeId, gain: NodeId) -> Result<NodeId> {
         let node = graph.node(id).clone();
         let shape = &node.shape;

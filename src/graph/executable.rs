@@ -31,7 +31,8 @@ pub struct DeviceLeaves {
 pub struct Wanted {
     /// The node.
     pub node: NodeId,
-    /// Elements from the start of one of its rows, along axis 0, to that of the next, where they do not follow one another; at least the elements of a row.
+    /// Elements from the start of one of its rows, along axis 0, to that of the next, where they do not follow one another; at least the
+    /// elements of a row.
     pub pitch: Option<usize>,
 }
 
@@ -60,8 +61,8 @@ impl Wanted {
     }
 }
 
-/// The part of a program that takes several directions at once: nodes whose axis 0 counts directions, in slices whose rows lie `pitch` elements
-/// apart.
+/// The part of a program that takes several directions at once: nodes whose axis 0 counts directions, in slices whose rows lie `pitch`
+/// elements apart.
 #[derive(Clone, Debug)]
 pub struct BlockTargets {
     /// Elements from the start of a row to the start of the next.
@@ -83,8 +84,8 @@ pub struct BlockPart {
     pub targets: Vec<Slice>,
 }
 
-/// A recorded program in phases: `linearize` runs once per parameters and inputs, `product` once per direction, `block` once per block of directions, `change` once per
-/// point.
+/// A recorded program in phases: `linearize` runs once per parameters and inputs, `product` once per direction, `block` once per block of
+/// directions, `change` once per point.
 #[derive(Debug)]
 pub struct Executable {
     /// Everything that depends on parameters and inputs alone.

@@ -1,9 +1,9 @@
 //! Which nodes matter only where a `select` chooses their branch.
 //!
-//! A branch may be undefined where it is not chosen: `select(x, sqrt(x), 0)` at -1. Its value does no harm there, but its slope would: what comes back
-//! from the branch is 0 times a slope that is infinite or not a number. So slopes of such nodes are *masked*, which is possible as far as each element of a
-//! node reaches the result through one element of the branch: through elementwise functions and reshapes. A broadcast, a reduction or a product in the
-//! branch ends it.
+//! A branch may be undefined where it is not chosen: `select(x, sqrt(x), 0)` at -1. Its value does no harm there, but its slope would: what
+//! comes back from the branch is 0 times a slope that is infinite or not a number. So slopes of such nodes are *masked*, which is possible
+//! as far as each element of a node reaches the result through one element of the branch: through elementwise functions and reshapes. A
+//! broadcast, a reduction or a product in the branch ends it.
 
 use super::node::{Graph, NodeId};
 use super::op::{Op, Unary};

@@ -2,9 +2,9 @@
 //!
 //! `linearize` appends, for given tangents of some nodes, the tangents of others. What it appends that depends on the tangents is linear in
 //! them: the *linear part*. Everything else it appends (such as `1 - tanh^2`) depends on the primal values alone and is shared.
-//! Tangents of quotients, roots and logarithms are quotients themselves: a tangent times the square of a reciprocal would overflow in second derivatives
-//! where the whole product is finite.
-//! After "You can linearize anything" in JAX's Autodidax, and Frostig et al. 2021, "Decomposing reverse-mode automatic differentiation".
+//! Tangents of quotients, roots and logarithms are quotients themselves: a tangent times the square of a reciprocal would overflow in
+//! second derivatives where the whole product is finite. After "You can linearize anything" in JAX's Autodidax, and Frostig et al. 2021,
+//! "Decomposing reverse-mode automatic differentiation".
 
 use std::collections::HashMap;
 

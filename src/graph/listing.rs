@@ -56,7 +56,8 @@ impl Listing {
     }
 }
 
-/// Lists kernels; `results` are the nodes that were asked for, without reshapes, and `buffers` the bytes of the buffers that were made for them.
+/// Lists kernels; `results` are the nodes that were asked for, without reshapes, and `buffers` the bytes of the buffers that were made for
+/// them.
 pub(crate) fn list(
     graph: &Graph,
     kernels: &[Lowered],

@@ -1,7 +1,8 @@
-//! Where a number stopped being finite: the graph evaluated on the CPU, every node rounded to f32 as a device rounds it, and followed back from a result that is
-//! not finite to an element whose operands all are.
+//! Where a number stopped being finite: the graph evaluated on the CPU, every node rounded to f32 as a device rounds it, and followed back
+//! from a result that is not finite to an element whose operands all are.
 //!
-//! Only the elements that a result reads count: an infinity in a branch that `select` does not choose, or whose reciprocal is taken, is no fault.
+//! Only the elements that a result reads count: an infinity in a branch that `select` does not choose, or whose reciprocal is taken, is no
+//! fault.
 
 use std::fmt;
 
@@ -61,7 +62,8 @@ impl Rounded {
         value.unwrap_or_default()
     }
 
-    /// Computes `targets` and what they need, as far as that is not known yet, and follows the first number in them that is not finite back to its origin.
+    /// Computes `targets` and what they need, as far as that is not known yet, and follows the first number in them that is not finite back
+    /// to its origin.
     ///
     /// # Errors
     /// [`Error::Length`] where a leaf has the wrong number of values.
@@ -309,7 +311,8 @@ fn reads(
     }
 }
 
-const OVERFLOW: &str = "Numbers beyond 3.4e38 do not fit f32: rescale features, targets or the loss, or begin with smaller parameters and take smaller steps.";
+const OVERFLOW: &str = "Numbers beyond 3.4e38 do not fit f32: rescale features, targets or the loss, or begin with smaller parameters \
+    and take smaller steps.";
 
 /// A number as f32, with a power of ten where it is long.
 fn short(x: f64) -> String {
@@ -337,7 +340,8 @@ fn explain(graph: &Graph, id: NodeId, operands: &[f64]) -> (String, &'static str
         ),
         (Op::Unary(Unary::Sqrt), [x]) => (
             format!("sqrt of {x}"),
-            "Keep what sqrt is taken of above zero, on the branch of a select that is not chosen too: take relu of it and add a small number.",
+            "Keep what sqrt is taken of above zero, on the branch of a select that is not chosen too: take relu of it and add a small \
+                number.",
         ),
         (Op::Unary(Unary::Exp), [x]) => (
             format!("exp of {x} overflows f32"),
@@ -374,7 +378,8 @@ fn explain(graph: &Graph, id: NodeId, operands: &[f64]) -> (String, &'static str
     }
 }
 
-const DIVISION: &str = "Keep what is divided by away from zero: add a small number, inside the root where it is a root (the slope of sqrt at 0 is infinite).";
+const DIVISION: &str = "Keep what is divided by away from zero: add a small number, inside the root where it is a root (the slope of \
+    sqrt at 0 is infinite).";
 
 #[cfg(test)]
 mod tests {
@@ -383,8 +388,8 @@ mod tests {
 
     type Make = fn(&mut Graph, NodeId) -> Result<NodeId>;
 
-    /// A parameter `[1, 2, 3]` behind each primitive, with a number that is not finite in each of its elements in turn: where a result shows it, that element is
-    /// named.
+    /// A parameter `[1, 2, 3]` behind each primitive, with a number that is not finite in each of its elements in turn: where a result
+    /// shows it, that element is named.
     #[test]
     fn every_primitive_is_followed_back_to_the_element() -> Result<()> {
         let makes: [(&str, usize, Make); 17] = [

@@ -412,8 +412,8 @@ impl Lowering<'_> {
         id
     }
 
-    /// The fused computation of an elementwise node, or of the terms of a reduction; with the buffers it reads, in order of binding. Where it is
-    /// applied to the results of a product or reduction `inner`, the index space is theirs.
+    /// The fused computation of an elementwise node, or of the terms of a reduction; with the buffers it reads, in order of binding. Where
+    /// it is applied to the results of a product or reduction `inner`, the index space is theirs.
     fn expression(&self, root: NodeId, inner: Option<NodeId>) -> (Expression, Vec<NodeId>) {
         let graph = self.graph;
         let node = graph.node(root);
@@ -516,8 +516,8 @@ fn check_expressible(graph: &Graph, root: NodeId, expression: &Expression) -> Re
     Ok(())
 }
 
-/// How many buffers a kernel may read: one binding is the result. Eight, WebGPU's default, is enough; more are not used even where the device has
-/// them, so that programs are the same everywhere.
+/// How many buffers a kernel may read: one binding is the result. Eight, WebGPU's default, is enough; more are not used even where the
+/// device has them, so that programs are the same everywhere.
 pub(crate) fn operand_limit(max_storage_buffers: u32) -> usize {
     (max_storage_buffers.clamp(4, 8) - 1) as usize
 }

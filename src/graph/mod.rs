@@ -2,18 +2,20 @@
 //!
 //! Read in this order:
 //! 1. [`op`]: the primitives.
-//! 2. [`node`]: the graph. Nodes are appended, never changed; every new node is checked for shape, simplified, and shared with an equal one.
+//! 2. [`node`]: the graph. Nodes are appended, never changed; every new node is checked for shape, simplified, and shared with an equal
+//!    one.
 //! 3. [`tensor`]: the notation in which a person writes a loss.
-//! 4. [`jvp`]: the tangent of every primitive. Running it over a graph appends the *linear part*; `guard` says which slopes matter only where a `select` chooses
-//!    their branch.
+//! 4. [`jvp`]: the tangent of every primitive. Running it over a graph appends the *linear part*; `guard` says which slopes matter only
+//!    where a `select` chooses their branch.
 //! 5. [`transpose`]: the transpose of every linear primitive. Running it over a linear part appends its adjoint.
-//! 6. [`derivatives`]: gradient = transpose of the linearised loss; Hessian product = linearised gradient; Gauss-Newton product = transpose(J) H J.
-//!    [`difference`]: what a loss gains along a step, without subtracting losses.
+//! 6. [`derivatives`]: gradient = transpose of the linearised loss; Hessian product = linearised gradient; Gauss-Newton product =
+//!    transpose(J) H J. [`difference`]: what a loss gains along a step, without subtracting losses.
 //! 7. [`per_example`]: sums of squared per-example gradients, from the same program stopped before the sum over the batch.
 //! 8. [`twin`]: the same graph evaluated in f64 on the CPU, the reference for every test.
 //!    [`locate`]: the node at which a number stops being finite, by the same.
 //! 9. [`batch`]: a linear part for a whole block of directions at once.
-//! 10. [`plan`]: which nodes get buffers; [`lower`]: kernels for the GPU, whose elementwise parts `fused` collects; [`executable`]: buffers and recordings, once nodes and slices `fit`; [`listing`]: a program for reading.
+//! 10. [`plan`]: which nodes get buffers; [`lower`]: kernels for the GPU, whose elementwise parts `fused` collects; [`executable`]: buffers
+//!     and recordings, once nodes and slices `fit`; [`listing`]: a program for reading.
 //!
 //! No derivative is written by hand above [`jvp`] and [`transpose`].
 

@@ -244,8 +244,8 @@ impl Graph {
         self.bounded_input(name, shape, dtype, None)
     }
 
-    /// Declares an input of indices (or labels) that are all below a number. Tables and one-hot rows that have no place for some of them are refused; whoever
-    /// fills the input keeps the promise.
+    /// Declares an input of indices (or labels) that are all below a number. Tables and one-hot rows that have no place for some of them
+    /// are refused; whoever fills the input keeps the promise.
     pub fn index_input(&mut self, name: &str, shape: &[usize], below: usize) -> Result<NodeId> {
         self.bounded_input(name, shape, DType::U32, Some(below))
     }

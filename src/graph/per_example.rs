@@ -1,9 +1,9 @@
 //! Sums over the batch of squared per-example gradients, without forming a per-example gradient.
 //!
-//! The gradient of a dense layer is `sum_n x_n d_n^T`: a `dot` that contracts the batch. Stopping before that sum leaves the factors of every
-//! example's gradient, and `sum_n (x_n d_n^T)^2 = (X*X)^T (D*D)`, one more `dot` per layer (Goodfellow 2015, "Efficient per-example gradient
-//! computations"; BackPACK's `SumGradSquared`). A parameter that is used several times has a gradient that is a sum of such terms, and the
-//! square of a sum is the sum over pairs of terms.
+//! The gradient of a dense layer is `sum_n x_n d_n^T`: a `dot` that contracts the batch. Stopping before that sum leaves the factors of
+//! every example's gradient, and `sum_n (x_n d_n^T)^2 = (X*X)^T (D*D)`, one more `dot` per layer (Goodfellow 2015, "Efficient per-example
+//! gradient computations"; BackPACK's `SumGradSquared`). A parameter that is used several times has a gradient that is a sum of such terms,
+//! and the square of a sum is the sum over pairs of terms.
 
 use super::node::{Graph, NodeId};
 use super::op::{Binary, Op, Unary};
@@ -43,8 +43,8 @@ pub fn square_sums(
     graph.check_ids(&[weights])?;
     let axes = batch_axes(graph);
     let one_example = graph.shape(weights).as_slice() == [1];
-    // A term holds w_n g_n, and w_n g_n g_n is wanted: one factor is divided by w_n, before anything is squared, so that small weights do not underflow. Rows of
-    // weight 0 are padding.
+    // A term holds w_n g_n, and w_n g_n g_n is wanted: one factor is divided by w_n, before anything is squared, so that small weights do
+    // not underflow. Rows of weight 0 are padding.
     let shape = graph.shape(weights).clone();
     let tiny = graph.constant(f32::MIN_POSITIVE, &shape);
     let zero = graph.constant(0.0, &shape);

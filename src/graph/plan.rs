@@ -1,14 +1,14 @@
 //! Which nodes get a buffer, which are computed inside another node's kernel, and in which phase each kernel runs.
 //!
-//! A *phase* is how often work is done. Phase 0 depends on parameters and inputs alone and runs once per quadratic; each later phase depends on its
-//! own group of leaves that are given anew (phase 1: one direction, phase 2: a block of them, phase 3: a point to which parameters move) and runs once for each. Whatever they need from phase 0 is
-//! kept in a buffer, so no product recomputes it.
+//! A *phase* is how often work is done. Phase 0 depends on parameters and inputs alone and runs once per quadratic; each later phase
+//! depends on its own group of leaves that are given anew (phase 1: one direction, phase 2: a block of them, phase 3: a point to which
+//! parameters move) and runs once for each. Whatever they need from phase 0 is kept in a buffer, so no product recomputes it.
 //!
-//! A node gets a buffer if it is a result, if it is not elementwise, if a kernel needs it as a buffer (operands of `dot`), if it crosses the
-//! phases, if two kernels would compute it twice, or if its consumer's kernel would read too many buffers or become too long. Everything else is
-//! fused into its consumer; and a matrix product or reduction whose only reader is elementwise in it is fused into that: biases and activations
-//! are applied before the first store. Last, elementwise kernels over the same elements of which one reads the other become one kernel with several
-//! results.
+//! A node gets a buffer if it is a result, if it is not elementwise, if a kernel needs it as a buffer (operands of `dot`), if it crosses
+//! the phases, if two kernels would compute it twice, or if its consumer's kernel would read too many buffers or become too long.
+//! Everything else is fused into its consumer; and a matrix product or reduction whose only reader is elementwise in it is fused into that:
+//! biases and activations are applied before the first store. Last, elementwise kernels over the same elements of which one reads the other
+//! become one kernel with several results.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -324,8 +324,8 @@ impl<'a> Sharing<'a> {
             })
     }
 
-    /// Operands of a kernel that stores `members` and reads the buffers `reads`. A matrix product has bindings of its own for what it reads, also where they
-    /// are one buffer, or one that is read elementwise, too.
+    /// Operands of a kernel that stores `members` and reads the buffers `reads`. A matrix product has bindings of its own for what it
+    /// reads, also where they are one buffer, or one that is read elementwise, too.
     fn operands(&self, host: NodeId, members: &[NodeId], reads: &BTreeSet<NodeId>) -> usize {
         let graph = self.graph;
         let product = self.plan.inside[host.0].unwrap_or(host);
@@ -373,8 +373,8 @@ impl<'a> Sharing<'a> {
     }
 }
 
-/// Finds matrix products and reductions with a single reader that is elementwise in them, and takes their buffers away: the reader's kernel computes
-/// them.
+/// Finds matrix products and reductions with a single reader that is elementwise in them, and takes their buffers away: the reader's kernel
+/// computes them.
 fn fuse_into_readers(
     graph: &Graph,
     targets: &[NodeId],

@@ -1,7 +1,7 @@
 //! Notation: a handle on a node with operators, so that a loss reads like a formula.
 //!
-//! Operands broadcast as in NumPy. A mistake (shapes that do not fit) does not panic and needs no `?` at every step: the builder remembers the
-//! first one and [`Builder::finish`] returns it.
+//! Operands broadcast as in NumPy. A mistake (shapes that do not fit) does not panic and needs no `?` at every step: the builder remembers
+//! the first one and [`Builder::finish`] returns it.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -238,10 +238,10 @@ impl<'b> Tensor<'b> {
 
     /// `a` where `self > 0`, else `b`, and NaN where `self` is; the three broadcast together.
     ///
-    /// A branch may be undefined where it is not chosen: its slopes are masked there. That reaches as far back as the branch is made element by element
-    /// (and by reshapes) of the same number of elements. Where it is made through a broadcast, a reduction, a product of matrices, or where a value is
-    /// used outside the branch, too, slopes that are infinite or not a number come through as NaN; choose an operand that is harmless before:
-    /// `x.select(x, one).log()` in place of `x.log()`.
+    /// A branch may be undefined where it is not chosen: its slopes are masked there. That reaches as far back as the branch is made
+    /// element by element (and by reshapes) of the same number of elements. Where it is made through a broadcast, a reduction, a product of
+    /// matrices, or where a value is used outside the branch, too, slopes that are infinite or not a number come through as NaN; choose an
+    /// operand that is harmless before: `x.select(x, one).log()` in place of `x.log()`.
     pub fn select(self, a: Self, b: Self) -> Self {
         self.make_with(&[a, b], |g| {
             let (condition, a) = g.broadcast_pair(self.id, a.id)?;

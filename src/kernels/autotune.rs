@@ -66,7 +66,8 @@ impl Product {
     }
 }
 
-/// Layers `inputs -> outputs` with batch sizes that stand for their neighbours; each gives a product of its forward pass and two of its backward pass.
+/// Layers `inputs -> outputs` with batch sizes that stand for their neighbours; each gives a product of its forward pass and two of its
+/// backward pass.
 const LAYERS: [[usize; 3]; 7] = [
     [64, 64, 32],
     [64, 32, 10],
@@ -209,7 +210,8 @@ impl Bench {
     }
 }
 
-/// Seconds of the fastest of `runs` submissions, per product, for each kernel; kernels take turns, so that other work on the machine meets all alike.
+/// Seconds of the fastest of `runs` submissions, per product, for each kernel; kernels take turns, so that other work on the machine meets
+/// all alike.
 ///
 /// # Errors
 /// Refused shaders, limits of the device, device loss.

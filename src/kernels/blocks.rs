@@ -15,8 +15,8 @@ const SKETCH: &str = include_str!("../../shaders/sketch.wgsl");
 const ADD_SUMS: &str = include_str!("../../shaders/add_sums.wgsl");
 const WEIGH: &str = include_str!("../../shaders/weigh.wgsl");
 
-/// Terms that are added in f32 before the sums are added, in f64 where the host does it. With sums of 4096 terms eigenvectors are orthonormal to 3e-5, with these
-/// to less than 1e-5 (tests/eigensolver.rs).
+/// Terms that are added in f32 before the sums are added, in f64 where the host does it. With sums of 4096 terms eigenvectors are
+/// orthonormal to 3e-5, with these to less than 1e-5 (tests/eigensolver.rs).
 const TERMS: usize = 1024;
 
 /// Vectors of one layout, one after another.
@@ -255,8 +255,8 @@ pub(crate) struct Coefficients<'a> {
     pub(crate) width: usize,
 }
 
-/// Records `out[i] = sum over j of coefficients[i, first + j] * input[j]`, or adds that to `out`, which must lie in another buffer than `input`.
-/// `2 * rows * columns * P` flops.
+/// Records `out[i] = sum over j of coefficients[i, first + j] * input[j]`, or adds that to `out`, which must lie in another buffer than
+/// `input`. `2 * rows * columns * P` flops.
 ///
 /// # Errors
 /// As [`InnerProducts::record`].
@@ -349,14 +349,16 @@ pub(crate) fn weigh(
 /// The distribution of a random test matrix.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sketch {
-    /// Signs with equal odds (Rademacher). Cheaper to draw; but a block about as wide as the space can be singular, which in small spaces happens.
+    /// Signs with equal odds (Rademacher). Cheaper to draw; but a block about as wide as the space can be singular, which in small spaces
+    /// happens.
     Signs,
     /// Standard normal numbers.
     #[default]
     Gaussian,
 }
 
-/// Records random numbers for all tensors of the vectors of a block from `start` on; gaps stay zero. `settings` holds `[seed low, seed high, stream low, stream high]`.
+/// Records random numbers for all tensors of the vectors of a block from `start` on; gaps stay zero. `settings` holds `[seed low, seed
+/// high, stream low, stream high]`.
 ///
 /// # Errors
 /// Limits of the device.

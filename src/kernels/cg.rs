@@ -31,7 +31,8 @@ struct Division {
     groups: usize,
 }
 
-/// Vectors of up to this many elements are left to one workgroup: four vec4s of three vectors per invocation of a GPU. Eight spill on Intel's.
+/// Vectors of up to this many elements are left to one workgroup: four vec4s of three vectors per invocation of a GPU. Eight spill on
+/// Intel's.
 const ONE_WORKGROUP: usize = 4096;
 /// Most workgroups: every one of them adds the partial sums of all.
 const MOST_GROUPS: usize = 256;
@@ -99,8 +100,8 @@ pub(crate) fn unit(largest: u32) -> f64 {
     ))
 }
 
-/// Records `words[at] = max(words[at], bits of the largest |x_i|)`: what is not finite is larger than all that is. Somebody must have set the word to
-/// zero before.
+/// Records `words[at] = max(words[at], bits of the largest |x_i|)`: what is not finite is larger than all that is. Somebody must have set
+/// the word to zero before.
 pub(crate) fn largest(
     gpu: &Gpu,
     recording: &mut Recording,

@@ -1,8 +1,8 @@
 //! A fused elementwise computation over an index space, and its WGSL.
 //!
-//! Every element of the index space loads operands at affine addresses (offset + sum of index times stride; a stride of 0 repeats), possibly
-//! guarded by a range (padding), and combines them. Axes that all loads walk alike are merged, and four neighbours along the last axis become one
-//! `vec4` where every load allows it.
+//! Every element of the index space loads operands at affine addresses (offset + sum of index times stride; a stride of 0 repeats),
+//! possibly guarded by a range (padding), and combines them. Axes that all loads walk alike are merged, and four neighbours along the last
+//! axis become one `vec4` where every load allows it.
 
 use std::fmt::Write as _;
 
@@ -319,8 +319,8 @@ impl Expression {
         parts.join(" && ")
     }
 
-    /// Statements that end with `let value = ..;`, for indices `x0, x1, ..` and operands from binding `first` on, in numbers of this WGSL type (`f32`, or
-    /// `T` of `shaders/functions.wgsl`).
+    /// Statements that end with `let value = ..;`, for indices `x0, x1, ..` and operands from binding `first` on, in numbers of this WGSL
+    /// type (`f32`, or `T` of `shaders/functions.wgsl`).
     pub(crate) fn body(&self, vector: Option<usize>, first: usize, kind: &str) -> String {
         let mut out = String::new();
         for (i, step) in self.steps.iter().enumerate() {

@@ -1,7 +1,8 @@
 //! The elementwise functions: name, f64 twin, WGSL.
 //!
-//! What is not a number goes in and comes out, and infinities are what IEEE 754 makes of them; [`Unary::IsFinite`] alone looks at them. WGSL lets a driver
-//! assume that neither occurs, and `max`, `min` and `clamp` may return the other operand of a NaN, so both are recognized by their bits.
+//! What is not a number goes in and comes out, and infinities are what IEEE 754 makes of them; [`Unary::IsFinite`] alone looks at them.
+//! WGSL lets a driver assume that neither occurs, and `max`, `min` and `clamp` may return the other operand of a NaN, so both are
+//! recognized by their bits.
 
 /// Elementwise functions of one tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -34,8 +34,8 @@ pub(crate) fn scratch_elements(scatter: bool, sizes: Sizes) -> usize {
     }
 }
 
-/// The kernel of gather (`scatter` false) or scatter_add; operands are the source and the indices. `software` says whether the device is a software
-/// adapter.
+/// The kernel of gather (`scatter` false) or scatter_add; operands are the source and the indices. `software` says whether the device is a
+/// software adapter.
 pub(crate) fn kernel(scatter: bool, sizes: Sizes, software: bool) -> Result<Kernel> {
     let Sizes { rows, width, count } = sizes;
     let parts = sizes.parts(scatter);

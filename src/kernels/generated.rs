@@ -241,7 +241,8 @@ impl Reduce {
         }
     }
 
-    /// The axis of vec4s, the bindings of the terms read as scalars, and those of the finish. A vec4 along a reduced axis is folded into one result.
+    /// The axis of vec4s, the bindings of the terms read as scalars, and those of the finish. A vec4 along a reduced axis is folded into
+    /// one result.
     fn vector_axis(&self, rows: Option<Rows>) -> Option<(usize, Vec<bool>, Option<Vec<bool>>)> {
         let (Some(axis), Some(scalar)) = vector_axis(&self.terms, rows) else {
             return None;
@@ -343,7 +344,8 @@ impl Reduce {
             }
         };
         let combine = format!(
-            "fn start() -> T {{\n    let bits = U(0xff800000u);\n    return {start};\n}}\nfn combine(a: T, b: T) -> T {{ return {combine}; }}\nfn finish(o: u32, a: T) -> R {{\n{finish}\n}}\n\
+            "fn start() -> T {{\n    let bits = U(0xff800000u);\n    return {start};\n}}\nfn combine(a: T, b: T) -> T {{ return \
+                {combine}; }}\nfn finish(o: u32, a: T) -> R {{\n{finish}\n}}\n\
              fn store(at: u32, value: R) {{\n{}\n}}",
             store(unit == 4)
         );

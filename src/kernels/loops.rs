@@ -1,19 +1,19 @@
 //! How long an invocation may loop.
 //!
-//! Every kernel says how many iterations its longest invocation makes, of all loops together and nested ones each time, as shapes or constants give
-//! it. Longer work is divided: among more invocations, with partial results that another kernel adds up.
+//! Every kernel says how many iterations its longest invocation makes, of all loops together and nested ones each time, as shapes or
+//! constants give it. Longer work is divided: among more invocations, with partial results that another kernel adds up.
 
 use crate::error::{Error, Result};
 
-/// Most iterations of an invocation. Mesa's llvmpipe counts those of all loops of an invocation together and after 65,535 ends every loop, without a
-/// word and with wrong results (`LP_MAX_TGSI_LOOP_ITERATIONS`). Half of that, so that a loop that a compiler writes or a face forgets does no harm;
-/// long enough that starting an invocation costs nothing beside it.
+/// Most iterations of an invocation. Mesa's llvmpipe counts those of all loops of an invocation together and after 65,535 ends every loop,
+/// without a word and with wrong results (`LP_MAX_TGSI_LOOP_ITERATIONS`). Half of that, so that a loop that a compiler writes or a face
+/// forgets does no harm; long enough that starting an invocation costs nothing beside it.
 pub(crate) const LONGEST_LOOP: usize = 32_768;
 
-/// Terms that an invocation adds one after another before it adds their sums: the first of the levels of a long sum. With a chain of `n` additions of equal
-/// numbers, whose errors all have one sign, a sum is off by up to `n 2^-24 / 3` of itself (an error of half a unit in the last place each, integrated
-/// over the powers of two that the sum grows through), and by a third of that for most numbers. So `n = 10^5` costs 2e-3 in the worst case, and three
-/// levels of about fifty 3e-6.
+/// Terms that an invocation adds one after another before it adds their sums: the first of the levels of a long sum. With a chain of `n`
+/// additions of equal numbers, whose errors all have one sign, a sum is off by up to `n 2^-24 / 3` of itself (an error of half a unit in
+/// the last place each, integrated over the powers of two that the sum grows through), and by a third of that for most numbers. So `n =
+/// 10^5` costs 2e-3 in the worst case, and three levels of about fifty 3e-6.
 pub(crate) const CHUNK: usize = 64;
 
 /// Terms that an invocation adds up in two levels; longer sums are shared by several.

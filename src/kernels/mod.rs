@@ -1,6 +1,7 @@
 //! Kernels: one WGSL file per family in `shaders/`, one typed face per file here.
 //!
-//! A face checks shapes and limits and adds dispatches to a [`Recording`](crate::gpu::Recording). Nothing else in the crate names a binding.
+//! A face checks shapes and limits and adds dispatches to a [`Recording`](crate::gpu::Recording). Nothing else in the crate names a
+//! binding.
 
 pub mod autotune;
 pub(crate) mod blocks;

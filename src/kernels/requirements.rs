@@ -1,8 +1,8 @@
-//! What the kernels in files ask of a device: storage buffers, invocations of a workgroup, bytes of workgroup memory. Generated kernels compute theirs
-//! (`Kernel::requirements`).
+//! What the kernels in files ask of a device: storage buffers, invocations of a workgroup, bytes of workgroup memory. Generated kernels
+//! compute theirs (`Kernel::requirements`).
 //!
-//! No kernel needs more than eight storage buffers, 256 invocations and 16,352 bytes, which every WebGPU device grants. Those that conjugate gradients are
-//! not made of need four at most, which is what [`wgpu::Limits::downlevel_defaults`] grants.
+//! No kernel needs more than eight storage buffers, 256 invocations and 16,352 bytes, which every WebGPU device grants. Those that
+//! conjugate gradients are not made of need four at most, which is what [`wgpu::Limits::downlevel_defaults`] grants.
 
 use crate::gpu::Requirements;
 
@@ -47,7 +47,8 @@ impl Cg {
     }
 }
 
-/// The kernels in files, by the file's place in `shaders/`, with what their faces state; those of conjugate gradients in workgroups of 256 invocations.
+/// The kernels in files, by the file's place in `shaders/`, with what their faces state; those of conjugate gradients in workgroups of 256
+/// invocations.
 #[must_use]
 pub fn stated() -> Vec<(&'static str, Requirements)> {
     let cg = |kernel: Cg| kernel.requirements(256);

@@ -15,8 +15,8 @@ pub(crate) struct Store {
     pub(crate) operands: String,
     /// How many they are.
     pub(crate) bindings: usize,
-    /// The function `store(batch, row, column, inner: vec4<f32>)` for four neighbouring columns of a row, `column` a multiple of four. Rows and
-    /// columns beyond the edge are left out, of which the number of rows is `M()` in WGSL.
+    /// The function `store(batch, row, column, inner: vec4<f32>)` for four neighbouring columns of a row, `column` a multiple of four. Rows
+    /// and columns beyond the edge are left out, of which the number of rows is `M()` in WGSL.
     pub(crate) text: String,
     /// Whether `store` is too long to be in a kernel many times.
     pub(crate) expensive: bool,
@@ -31,8 +31,8 @@ impl Store {
         Self::made(sizes, None, None, true)
     }
 
-    /// For a product of these sizes. `finish` has the product's axes (those that are not of size 1) as its index space; with a `pitch`, the matrices of the
-    /// result are that many elements apart.
+    /// For a product of these sizes. `finish` has the product's axes (those that are not of size 1) as its index space; with a `pitch`, the
+    /// matrices of the result are that many elements apart.
     pub(crate) fn new(
         sizes: Sizes,
         finish: Option<&Expression>,

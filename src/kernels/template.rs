@@ -25,8 +25,8 @@ pub(crate) struct Kernel {
     pub(crate) workgroup: Workgroup,
     /// Iterations of its longest invocation, of all loops together.
     pub(crate) longest_loop: usize,
-    /// Sizes that the text reads from its last binding instead of holding them: how many invocations there are, terms, rows. Kernels that differ in nothing else
-    /// are one.
+    /// Sizes that the text reads from its last binding instead of holding them: how many invocations there are, terms, rows. Kernels that
+    /// differ in nothing else are one.
     pub(crate) sizes: Option<Sizes>,
     /// What runs before it. The first operands are read there alone; in their place this kernel reads the results.
     pub(crate) before: Option<Before>,

@@ -1,5 +1,5 @@
-//! Which kernel computes a matrix product: a table from classes of sizes to kernels, made once per adapter and never at run time, so that the same
-//! program on the same adapter has the same bits every time.
+//! Which kernel computes a matrix product: a table from classes of sizes to kernels, made once per adapter and never at run time, so that
+//! the same program on the same adapter has the same bits every time.
 
 use std::fmt;
 use std::path::Path;
@@ -79,8 +79,8 @@ impl Class {
         }
     }
 
-    /// How unlike two classes are: factors of two between their sizes, where a factor in the number of columns or rows, which decide how much of a
-    /// tile is used, counts twice.
+    /// How unlike two classes are: factors of two between their sizes, where a factor in the number of columns or rows, which decide how
+    /// much of a tile is used, counts twice.
     fn distance(&self, other: &Class) -> u32 {
         2 * (self.m.abs_diff(other.m) + self.n.abs_diff(other.n))
             + self.k.abs_diff(other.k)
@@ -99,8 +99,9 @@ pub struct Entry {
 
 /// A table of kernels for products, or a rule for them.
 ///
-/// [`Tuning::builtin`] knows kinds of adapters; a table made by `osculant tune` knows one. A class that a table does not hold gets the kernel of the
-/// nearest one that it holds, and a kernel that the device cannot run is replaced by the built-in one, always in the same way.
+/// [`Tuning::builtin`] knows kinds of adapters; a table made by `osculant tune` knows one. A class that a table does not hold gets the
+/// kernel of the nearest one that it holds, and a kernel that the device cannot run is replaced by the built-in one, always in the same
+/// way.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tuning {
     rule: Rule,
@@ -172,8 +173,8 @@ impl Tuning {
     /// Reads a table that [`write`](Self::write) wrote.
     ///
     /// # Errors
-    /// [`Error::Option`] if the file cannot be read, is no table, or was made by another version of this crate. Whether it fits the adapter is found
-    /// out by [`Gpu::with_tuning`].
+    /// [`Error::Option`] if the file cannot be read, is no table, or was made by another version of this crate. Whether it fits the adapter
+    /// is found out by [`Gpu::with_tuning`].
     pub fn read(path: &Path) -> Result<Self> {
         let refuse = |message: String| Error::Option {
             option: format!("tuning file {}", path.display()),
@@ -211,8 +212,8 @@ impl Tuning {
         std::fs::write(path, text + "\n").map_err(|error| refuse(error.to_string()))
     }
 
-    /// What the environment asks for: the table in the file that `OSCULANT_TUNING` names; with `OSCULANT_TUNING=forced:NAME` the first kernel of
-    /// [`Family::all`] whose name begins so, for every product; else the built-in rules.
+    /// What the environment asks for: the table in the file that `OSCULANT_TUNING` names; with `OSCULANT_TUNING=forced:NAME` the first
+    /// kernel of [`Family::all`] whose name begins so, for every product; else the built-in rules.
     pub(crate) fn from_env(capabilities: &Capabilities) -> Result<Self> {
         let Some(value) = std::env::var("OSCULANT_TUNING")
             .ok()
@@ -232,7 +233,8 @@ impl Tuning {
             Rule::Table(table) if table.adapter != adapter_key(info) => Err(Error::Option {
                 option: "tuning".into(),
                 message: format!(
-                    "the table was measured on '{}', and this is '{}'; make a new one with `osculant tune --out FILE`, or leave the option out",
+                    "the table was measured on '{}', and this is '{}'; make a new one with `osculant tune --out FILE`, or leave the \
+                        option out",
                     table.adapter,
                     adapter_key(info)
                 ),
@@ -276,7 +278,8 @@ impl Tuning {
     }
 }
 
-/// The kernel whose name begins with `name`, the first one in the order of [`Family::all`]; the built-in rules on a device that cannot run it.
+/// The kernel whose name begins with `name`, the first one in the order of [`Family::all`]; the built-in rules on a device that cannot run
+/// it.
 fn forced_by_name(name: &str, capabilities: &Capabilities) -> Result<Tuning> {
     let find = |capabilities: &Capabilities| {
         Family::all(capabilities)
@@ -313,8 +316,8 @@ fn forced_by_name(name: &str, capabilities: &Capabilities) -> Result<Tuning> {
     }
 }
 
-/// The choice of kernels for the products of a program: the tuning and what the device can run. The default is the choice for a device that can run
-/// only what runs everywhere.
+/// The choice of kernels for the products of a program: the tuning and what the device can run. The default is the choice for a device that
+/// can run only what runs everywhere.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Products {
     /// What the device can run.
@@ -399,9 +402,9 @@ fn split(sizes: Sizes, shared: bool) -> Option<Family> {
         .map(|(family, _)| family)
 }
 
-/// Software with subgroups: loads are what costs (see `shaders/dot/subgroup.wgsl`), so operands are read from textures where the product is worth the
-/// copy, and the tile is as large as the product fills and as the time to compile it is worth. On lavapipe (8 lanes) a 32 x 32 tile takes half a second to
-/// compile, 32 x 64 one, 64 x 64 two and a half.
+/// Software with subgroups: loads are what costs (see `shaders/dot/subgroup.wgsl`), so operands are read from textures where the product is
+/// worth the copy, and the tile is as large as the product fills and as the time to compile it is worth. On lavapipe (8 lanes) a 32 x 32
+/// tile takes half a second to compile, 32 x 64 one, 64 x 64 two and a half.
 fn software(capabilities: &Capabilities, subgroup_size: u32, sizes: Sizes) -> Family {
     let Sizes { batch, m, n, k } = sizes;
     let terms = (batch * m * n) as f64 * k as f64;

@@ -305,8 +305,8 @@ fn random_blocks() -> Result<()> {
     Ok(())
 }
 
-/// Inner products and combinations of vectors that lie in one binding, and in several with the last one partly filled; sums added on the host, and on the
-/// device with one lane and, for more than 4,096 of them, with 64.
+/// Inner products and combinations of vectors that lie in one binding, and in several with the last one partly filled; sums added on the
+/// host, and on the device with one lane and, for more than 4,096 of them, with 64.
 #[test]
 fn blocks_of_vectors() -> Result<()> {
     let gpu = Gpu::new()?;

@@ -73,8 +73,8 @@ pub fn partial_elements(vector: &Slice) -> usize {
     4 * reduction_groups(vector.len() / 4)
 }
 
-/// Records `result[first..first + 3] = (x.y, x.x, y.y)`, summed in an order that depends on nothing but the length; `partials` has the elements that
-/// [`partial_elements`] says.
+/// Records `result[first..first + 3] = (x.y, x.x, y.y)`, summed in an order that depends on nothing but the length; `partials` has the
+/// elements that [`partial_elements`] says.
 ///
 /// # Errors
 /// As [`combine`].

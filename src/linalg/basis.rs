@@ -198,7 +198,8 @@ impl Basis {
         Ok(())
     }
 
-    /// Calls `each` with a recording that brings some vectors into the first rows of a block, that block, the first such vector and their number.
+    /// Calls `each` with a recording that brings some vectors into the first rows of a block, that block, the first such vector and their
+    /// number.
     fn in_groups(
         &self,
         gpu: &Gpu,

@@ -14,8 +14,8 @@ pub struct CgOptions {
     pub max_iterations: usize,
     /// Stop when `|r| <= residual_tolerance |g|`. Default 1e-5, about what f32 can reach.
     pub residual_tolerance: f32,
-    /// Martens' epsilon: stop when the model fell by less than `k epsilon` of its value over the last `k = max(min_window, i/10)` iterations.
-    /// 0 switches the test off. Default 5e-4.
+    /// Martens' epsilon: stop when the model fell by less than `k epsilon` of its value over the last `k = max(min_window, i/10)`
+    /// iterations. 0 switches the test off. Default 5e-4.
     pub progress_tolerance: f32,
     /// Smallest `k` of that test. Default 10.
     pub min_window: usize,

@@ -12,8 +12,8 @@ pub enum Stop {
     RelativeProgress,
     /// The residual is small enough.
     Residual,
-    /// A direction of curvature zero or below. Without a trust region the last iterate before it is the result; with one, the point where that
-    /// direction meets the boundary.
+    /// A direction of curvature zero or below. Without a trust region the last iterate before it is the result; with one, the point where
+    /// that direction meets the boundary.
     NegativeCurvature,
     /// The boundary of the trust region.
     Boundary,
@@ -38,7 +38,8 @@ pub struct CgReport {
     pub gradient_norm: f64,
     /// `|r| / |g|` at the end.
     pub relative_residual: f32,
-    /// Curvature of the last direction as it is in [`ConjugateGradients::last_direction`](super::ConjugateGradients::last_direction), `p.(C + shift) p`.
+    /// Curvature of the last direction as it is in [`ConjugateGradients::last_direction`](super::ConjugateGradients::last_direction), `p.(C
+    /// + shift) p`.
     pub curvature: f32,
     /// The companion's model at the start: zero unless that is warm.
     pub companion_start: f64,

@@ -18,10 +18,11 @@ pub struct LineStep {
     pub length: f64,
 }
 
-/// Another quadratic that goes along with a solve: it takes the directions of conjugate gradients on the first one, and chooses the steps along them.
+/// Another quadratic that goes along with a solve: it takes the directions of conjugate gradients on the first one, and chooses the steps
+/// along them.
 ///
-/// Slope and curvature, and so the step length, of a direction come from this quadratic only. With examples that the directions know nothing of, both
-/// are unbiased; a slope of one quadratic with a curvature of another has no such meaning, and cannot be asked for.
+/// Slope and curvature, and so the step length, of a direction come from this quadratic only. With examples that the directions know
+/// nothing of, both are unbiased; a slope of one quadratic with a curvature of another has no such meaning, and cannot be asked for.
 #[derive(Clone, Debug)]
 pub struct Companion {
     /// Its gradient.

@@ -15,8 +15,8 @@ use crate::vector::Vector;
 
 /// Iterations before the host's first look: Martens' test needs more than ten.
 const FIRST: usize = 11;
-/// Iterations from one look to the next. Two products keep a device busy for longer than the host needs to look, and are little to waste: when a stop
-/// is seen, the next ones are queued already, so at most four iterations (and those before the first look) come after it.
+/// Iterations from one look to the next. Two products keep a device busy for longer than the host needs to look, and are little to waste:
+/// when a stop is seen, the next ones are queued already, so at most four iterations (and those before the first look) come after it.
 const LATER: usize = 2;
 
 /// Radii of a trust region whose squares are well inside f32.
@@ -31,8 +31,8 @@ pub(crate) struct System {
 
 /// What is to be computed from the solution, in the submission that ends the solve.
 pub(crate) trait Afterword {
-    /// Gets ready for a solve that ends after iteration `end`. Where it goes along with the last iterations that is presumed: the solve may have
-    /// ended before.
+    /// Gets ready for a solve that ends after iteration `end`. Where it goes along with the last iterations that is presumed: the solve may
+    /// have ended before.
     fn prepare(&mut self, end: usize) -> Result<()>;
     /// Records it.
     fn record(&self, recorder: &mut Recorder<'_>);
@@ -78,7 +78,8 @@ pub struct ConjugateGradients {
 }
 
 impl ConjugateGradients {
-    /// Whether a device can run conjugate gradients: its kernels need up to eight storage buffers, which is WebGPU's default. Asks before anything is made.
+    /// Whether a device can run conjugate gradients: its kernels need up to eight storage buffers, which is WebGPU's default. Asks before
+    /// anything is made.
     ///
     /// # Errors
     /// [`Error::OverLimit`] naming the kernel and the limit.
@@ -103,15 +104,17 @@ impl ConjugateGradients {
         Self::with_companion(gpu, operator, gradient, inverse, options, keep, None)
     }
 
-    /// As [`new`](Self::new), with a companion that chooses the steps along the directions: two recurrences in one pass, and no further readbacks.
+    /// As [`new`](Self::new), with a companion that chooses the steps along the directions: two recurrences in one pass, and no further
+    /// readbacks.
     ///
-    /// The companion's first direction and its iterates start where those of conjugate gradients do. It goes `-d.r' / d.(C' + shift) d` along each
-    /// direction `d` of the other, and not at all where that curvature is not positive; with the same quadratic on both sides these are the iterates of
-    /// conjugate gradients. A solve ends where conjugate gradients on the first quadratic end; the last direction counts for the companion even where
-    /// they stop at it.
+    /// The companion's first direction and its iterates start where those of conjugate gradients do. It goes `-d.r' / d.(C' + shift) d`
+    /// along each direction `d` of the other, and not at all where that curvature is not positive; with the same quadratic on both sides
+    /// these are the iterates of conjugate gradients. A solve ends where conjugate gradients on the first quadratic end; the last direction
+    /// counts for the companion even where they stop at it.
     ///
     /// # Errors
-    /// As [`new`](Self::new), and [`Error::Unsupported`] for a companion that has only the gradient, or only the product, of the directions' quadratic.
+    /// As [`new`](Self::new), and [`Error::Unsupported`] for a companion that has only the gradient, or only the product, of the
+    /// directions' quadratic.
     pub fn with_companion(
         gpu: &Gpu,
         operator: &Operator,
@@ -216,8 +219,8 @@ impl ConjugateGradients {
     ///
     /// `before` is replayed first in the same submission, for what the operator and right-hand side depend on.
     ///
-    /// The host first looks after up to 11 iterations. Longer solves go on in twos, and the host looks at the end of two while the next ones are queued.
-    /// How many iterations go into one submission is decided by [`CgOptions::submissions`].
+    /// The host first looks after up to 11 iterations. Longer solves go on in twos, and the host looks at the end of two while the next
+    /// ones are queued. How many iterations go into one submission is decided by [`CgOptions::submissions`].
     ///
     /// # Errors
     /// [`Error::Option`] for a shift or radius out of range, or loss of the device.
@@ -245,8 +248,8 @@ impl ConjugateGradients {
         Ok(self.run(system, before, None::<&mut Nothing>)?.0)
     }
 
-    /// As [`solve`](Self::solve), with what `before` records, and with an afterword in the one blocking readback that ends it. Gives what the
-    /// afterword reads.
+    /// As [`solve`](Self::solve), with what `before` records, and with an afterword in the one blocking readback that ends it. Gives what
+    /// the afterword reads.
     pub(crate) fn solve_and<A: Afterword>(
         &self,
         system: System,
@@ -444,9 +447,8 @@ impl ConjugateGradients {
         }
     }
 
-    /// One iteration, its product included: what a submission repeats. After the product come one kernel for vectors that one workgroup manages, two
-    /// for longer ones.
-    /// None where the product needs the host.
+    /// One iteration, its product included: what a submission repeats. After the product come one kernel for vectors that one workgroup
+    /// manages, two for longer ones. None where the product needs the host.
     pub fn iteration(&self) -> Option<&Recording> {
         self.iteration.recording()
     }
@@ -467,8 +469,9 @@ impl ConjugateGradients {
             .map(|(after, vector)| (*after, vector))
     }
 
-    /// The direction of negative curvature after [`Stop::NegativeCurvature`](crate::linalg::Stop::NegativeCurvature); after other stops, one that was or would have been next. Its length has no
-    /// meaning: directions are kept in units of the power of two at or below the gradient's largest element, in which their squares are finite.
+    /// The direction of negative curvature after [`Stop::NegativeCurvature`](crate::linalg::Stop::NegativeCurvature); after other stops,
+    /// one that was or would have been next. Its length has no meaning: directions are kept in units of the power of two at or below the
+    /// gradient's largest element, in which their squares are finite.
     pub fn last_direction(&self) -> &Vector {
         &self.input
     }

@@ -37,7 +37,8 @@ pub enum Start {
     Given,
 }
 
-/// What a run found: `Q^T C Q` for an orthonormal basis `Q` of the Krylov space. It has fewer rows than steps where the space has a smaller dimension.
+/// What a run found: `Q^T C Q` for an orthonormal basis `Q` of the Krylov space. It has fewer rows than steps where the space has a smaller
+/// dimension.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tridiagonal {
     /// The diagonal.
@@ -241,8 +242,8 @@ impl Lanczos {
     /// Replays `before` and runs.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] where products are not finite, [`Error::Unsupported`] where the scale of the start or its product is out of range, loss of the
-    /// device.
+    /// [`Error::NotFinite`] where products are not finite, [`Error::Unsupported`] where the scale of the start or its product is out of
+    /// range, loss of the device.
     pub fn run(&self, before: &Recording, start: Start) -> Result<Tridiagonal> {
         if let Start::Random { seed, number } = start {
             let settings = [seed as u32, (seed >> 32) as u32, number, STREAM];
@@ -303,8 +304,9 @@ impl Lanczos {
         gpu.submit(|recorder| recorder.replay(&recording))
     }
 
-    /// The exact saddle-free Newton step `-(|C| + damping)^-1 g` for small problems: as exact as f32 allows where there are as many steps as the Krylov
-    /// space of `g` has dimensions, and the best approximation from that space otherwise. What low-rank steps are tested against.
+    /// The exact saddle-free Newton step `-(|C| + damping)^-1 g` for small problems: as exact as f32 allows where there are as many steps
+    /// as the Krylov space of `g` has dimensions, and the best approximation from that space otherwise. What low-rank steps are tested
+    /// against.
     ///
     /// # Errors
     /// [`Error::Option`] unless `damping` is above zero, and as [`run`](Self::run).
@@ -330,8 +332,8 @@ impl Lanczos {
     }
 }
 
-/// The matrix that a log tells of, which has three numbers for each step: the entry on the diagonal in two parts, and the square of what is next to it. It ends
-/// where the Krylov space does.
+/// The matrix that a log tells of, which has three numbers for each step: the entry on the diagonal in two parts, and the square of what is
+/// next to it. It ends where the Krylov space does.
 fn tridiagonal(log: &[f32], start_norm: f64) -> Result<Tridiagonal> {
     let mut found = Tridiagonal {
         diagonal: Vec::new(),

@@ -7,8 +7,8 @@ use crate::kernels::vector::combine;
 use crate::linalg::Basis;
 use crate::vector::Vector;
 
-/// `F x = factor x + sum over i of weights[i] (u_i . x) u_i`, for the vectors `u_i` of a basis: where they are orthonormal, any function of a low-rank
-/// matrix plus a multiple of the identity. `4 r P` flops, and about as many bytes as the basis has, twice.
+/// `F x = factor x + sum over i of weights[i] (u_i . x) u_i`, for the vectors `u_i` of a basis: where they are orthonormal, any function of
+/// a low-rank matrix plus a multiple of the identity. `4 r P` flops, and about as many bytes as the basis has, twice.
 #[derive(Debug)]
 pub(crate) struct LowRank {
     basis: Basis,

@@ -10,8 +10,9 @@ use crate::kernels::cg;
 use crate::linalg::operator::{Product, until_last_call};
 use crate::linalg::scale::{check_products, not_finite_product};
 
-/// First shift, in units of `|y| / |w|^2`. Rounding errors `e |y|^2` in `Y^T Y` become eigenvalues of about `e |y|^2 / (shift |w|^2)`, and the shift of a
-/// space of `|w|^2` dimensions takes about `shift |w|^2` from the eigenvalues: both are small where `shift |w|^2` is near `|y|` times the root of `e`.
+/// First shift, in units of `|y| / |w|^2`. Rounding errors `e |y|^2` in `Y^T Y` become eigenvalues of about `e |y|^2 / (shift |w|^2)`, and
+/// the shift of a space of `|w|^2` dimensions takes about `shift |w|^2` from the eigenvalues: both are small where `shift |w|^2` is near
+/// `|y|` times the root of `e`.
 const FIRST_SHIFT: f64 = 1e-3;
 /// Tries, each with ten times the shift of the one before.
 const TRIES: usize = 3;
@@ -20,8 +21,9 @@ const STREAM: u32 = 5 << 16;
 
 /// `Y (W^T Y)^+ Y^T` with `Y = C W` for a random block `W`, as eigenpairs: the best approximation of `C` from one block product.
 ///
-/// `Y` is shifted by `s W`, so that `W^T Y` has a Cholesky factorization `L L^T`, and the eigenvalues of `L^-1 Y^T Y L^-T` less `s` are those of the
-/// approximation. In f32 they are right to about a thousandth of the Frobenius norm of `C`: enough to precondition with. One block product, and one blocking readback; the small matrices are factorized on the host in f64.
+/// `Y` is shifted by `s W`, so that `W^T Y` has a Cholesky factorization `L L^T`, and the eigenvalues of `L^-1 Y^T Y L^-T` less `s` are
+/// those of the approximation. In f32 they are right to about a thousandth of the Frobenius norm of `C`: enough to precondition with. One
+/// block product, and one blocking readback; the small matrices are factorized on the host in f64.
 #[derive(Debug)]
 pub struct Nystrom {
     gpu: Gpu,
@@ -111,8 +113,8 @@ impl Nystrom {
     /// Replays `before` and approximates: the eigenvectors are in the basis then.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] where products are not finite, [`Error::Unsupported`] for an operator that is not positive semi-definite, loss of the
-    /// device.
+    /// [`Error::NotFinite`] where products are not finite, [`Error::Unsupported`] for an operator that is not positive semi-definite, loss
+    /// of the device.
     pub fn solve(&mut self, before: &Recording) -> Result<Eigenvalues> {
         let settings = [
             self.seed as u32,
@@ -227,7 +229,8 @@ mod tests {
         Ok(eigenpairs(&one(ww), &one(wy), &one(yy))?.0[0])
     }
 
-    /// The projection onto the first axis, seen by `w = (1, 1)`: `y = (1, 0)`, and with the shift `s` the eigenvalue is `(y.y + s w.y) / (w.y + s w.w)`.
+    /// The projection onto the first axis, seen by `w = (1, 1)`: `y = (1, 0)`, and with the shift `s` the eigenvalue is `(y.y + s w.y) /
+    /// (w.y + s w.w)`.
     #[test]
     fn the_first_shift_is_a_thousandth() -> Result<()> {
         let shift = 1e-3 * 1.0 / 2.0;
@@ -236,8 +239,8 @@ mod tests {
         Ok(())
     }
 
-    /// With `|w| = |y| = 1` the shifts are 0.001, 0.01 and 0.1: the last one makes up for a curvature of -0.05 along `w`, and none for one of -0.2, for
-    /// which a fourth would.
+    /// With `|w| = |y| = 1` the shifts are 0.001, 0.01 and 0.1: the last one makes up for a curvature of -0.05 along `w`, and none for one
+    /// of -0.2, for which a fourth would.
     #[test]
     fn three_shifts_are_tried() -> Result<()> {
         let shift = 0.1;

@@ -13,19 +13,19 @@ use crate::vector::{Entry, Layout, Vector};
 /// What the host does in the middle of a product.
 type Call = Arc<dyn Fn(&Gpu) -> Result<()> + Send + Sync>;
 
-/// How far, against the lengths of the vectors, a symmetric and linear product may be from that in f32: rounding errors of a product are about 1e-7 times
-/// the root of the number of its terms, and a sum over a million terms stays below this.
+/// How far, against the lengths of the vectors, a symmetric and linear product may be from that in f32: rounding errors of a product are
+/// about 1e-7 times the root of the number of its terms, and a sum over a million terms stays below this.
 const PROBE_TOLERANCE: f64 = 1e-4;
 /// Seed of the vectors of a probe.
 const PROBE_SEED: [u32; 2] = [11, 0];
 /// High half of the stream of random numbers of probes: no other part of the crate draws from it.
 const STREAM: u32 = 9 << 16;
 
-/// What computes a product: a recording, or several with calls of the host in between, for an all-reduce, micro-batches, or work that is more than one
-/// submission may hold.
+/// What computes a product: a recording, or several with calls of the host in between, for an all-reduce, micro-batches, or work that is
+/// more than one submission may hold.
 ///
-/// Solvers put a recorded product into the middle of their submissions. Where the host is needed, a submission ends: before each call all that comes
-/// before has been submitted, and what comes after is submitted after it. The numbers are the same.
+/// Solvers put a recorded product into the middle of their submissions. Where the host is needed, a submission ends: before each call all
+/// that comes before has been submitted, and what comes after is submitted after it. The numbers are the same.
 ///
 /// ```
 /// use osculant::gpu::Recording;
@@ -214,7 +214,8 @@ impl Scalars {
 }
 
 impl Scalars {
-    /// Records the sum of vectors with the coefficients of a sum of as many operators, into the first of two places between which it changes.
+    /// Records the sum of vectors with the coefficients of a sum of as many operators, into the first of two places between which it
+    /// changes.
     pub(crate) fn record_sum(
         &self,
         gpu: &Gpu,
@@ -267,8 +268,8 @@ impl fmt::Display for Property {
 }
 
 impl Operator {
-    /// `scale C + shift`, and its two numbers `[scale, shift]`, to be set before the first product. `3 P` flops and `12 P` bytes moved beyond those of
-    /// `C`; allocates a vector, `4 P` bytes. It shares the input of `C`.
+    /// `scale C + shift`, and its two numbers `[scale, shift]`, to be set before the first product. `3 P` flops and `12 P` bytes moved
+    /// beyond those of `C`; allocates a vector, `4 P` bytes. It shares the input of `C`.
     ///
     /// # Errors
     /// Limits of the device, [`Error::OutOfMemory`].
@@ -292,8 +293,9 @@ impl Operator {
         Ok((operator, scalars))
     }
 
-    /// `sum over i of c_i C_i`, and the numbers `c`, to be set before the first product. `3 P` flops and `20 P` bytes moved for each term beyond those of
-    /// the products; allocates three vectors, `12 P` bytes. Terms may share vectors: each is added before the next is computed.
+    /// `sum over i of c_i C_i`, and the numbers `c`, to be set before the first product. `3 P` flops and `20 P` bytes moved for each term
+    /// beyond those of the products; allocates three vectors, `12 P` bytes. Terms may share vectors: each is added before the next is
+    /// computed.
     ///
     /// # Errors
     /// [`Error::Length`] for no terms or terms of different lengths, limits of the device, [`Error::OutOfMemory`].
@@ -322,8 +324,8 @@ impl Operator {
         Ok((operator, scalars))
     }
 
-    /// `C_n .. C_2 C_1`, the first of `factors` first. `8 P` bytes moved for each factor, and one more, beyond those of the products; allocates two
-    /// vectors, `8 P` bytes. A factor may come more than once.
+    /// `C_n .. C_2 C_1`, the first of `factors` first. `8 P` bytes moved for each factor, and one more, beyond those of the products;
+    /// allocates two vectors, `8 P` bytes. A factor may come more than once.
     ///
     /// # Errors
     /// [`Error::Length`] for no factors or factors of different lengths, limits of the device, [`Error::OutOfMemory`].
@@ -349,13 +351,14 @@ impl Operator {
         })
     }
 
-    /// Looks once whether products, after `before`, are what solvers rely on: the same bits twice, linear, symmetric. Four products, with blocking
-    /// readbacks of whole vectors; for a product of a caller's own, before a long run.
+    /// Looks once whether products, after `before`, are what solvers rely on: the same bits twice, linear, symmetric. Four products, with
+    /// blocking readbacks of whole vectors; for a product of a caller's own, before a long run.
     ///
     /// Rounding is allowed for: `|C(2v) - 2 C v| <= 2e-4 |C v|` and `|u.Cv - v.Cu| <= 1e-4 (|u| |Cv| + |v| |Cu|)`.
     ///
     /// # Errors
-    /// [`Error::Operator`] naming the first property that is missing, [`Error::NotFinite`] where a product is not finite, loss of the device.
+    /// [`Error::Operator`] naming the first property that is missing, [`Error::NotFinite`] where a product is not finite, loss of the
+    /// device.
     pub fn probe(&self, gpu: &Gpu, before: &Recording) -> Result<()> {
         gpu.submit(|recorder| recorder.replay(before))?;
         let draw = |vector: u32| -> Vec<Vec<f32>> {

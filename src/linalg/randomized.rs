@@ -1,4 +1,5 @@
-//! Eigenpairs of largest magnitude of a symmetric, possibly indefinite operator, from products with a random block (Halko, Martinsson and Tropp 2011).
+//! Eigenpairs of largest magnitude of a symmetric, possibly indefinite operator, from products with a random block (Halko, Martinsson and
+//! Tropp 2011).
 
 use nalgebra::{DMatrix, DVector, SymmetricEigen};
 
@@ -43,8 +44,8 @@ pub struct EigenOptions {
     pub rank: usize,
     /// Vectors in the random block beyond them. Default 10.
     pub oversampling: usize,
-    /// Further products of the block with the operator before the eigenvalues are computed: each squares the ratio between captured and other
-    /// eigenvalues. Default 1.
+    /// Further products of the block with the operator before the eigenvalues are computed: each squares the ratio between captured and
+    /// other eigenvalues. Default 1.
     pub power_iterations: usize,
     /// Distribution of the random block. Default [`Sketch::Gaussian`].
     pub sketch: Sketch,
@@ -131,7 +132,8 @@ impl EigenOptions {
             return Err(Error::Option {
                 option: "rank, oversampling and power iterations".into(),
                 message: format!(
-                    "{}, {} and {}: the rank must be at least 1, rank and oversampling together at most {MOST_VECTORS}, power iterations at most 100",
+                    "{}, {} and {}: the rank must be at least 1, rank and oversampling together at most {MOST_VECTORS}, power iterations \
+                        at most 100",
                     self.rank, self.oversampling, self.power_iterations
                 ),
             });
@@ -142,8 +144,8 @@ impl EigenOptions {
 
 /// Small matrices are as wide as the block, and the host decomposes them.
 const MOST_VECTORS: usize = 1024;
-/// Ratio of the smallest to the largest eigenvalue of a normalized matrix of inner products from which on one pass makes the block orthonormal to
-/// rounding: that matrix is right to about 1e-6.
+/// Ratio of the smallest to the largest eigenvalue of a normalized matrix of inner products from which on one pass makes the block
+/// orthonormal to rounding: that matrix is right to about 1e-6.
 const WELL_CONDITIONED: f64 = 1e-3;
 /// What is added to those eigenvalues, as a part of the largest, where that is not so (shifted Cholesky QR, Fukaya et al. 2020).
 const SHIFT: f64 = 1e-5;
@@ -165,14 +167,15 @@ pub struct Eigenvalues {
 
 /// The `rank` eigenpairs `(l, u)` of largest `|l|` of a symmetric operator.
 ///
-/// Double pass: `Y = C W` for random `W`, `Q` an orthonormal basis of `Y`, and the eigenpairs of `Q^T C Q`, where each power iteration replaces `Y` by
-/// `C Q` before. `Q = Y A`, with `A` from the eigenvectors of `Y^T Y` in f64 on the host; where `Y` is so ill-conditioned that f32 inner products do not
-/// tell its small directions, a shifted pass makes it better first, and another follows (as shifted Cholesky QR does). What is left of
-/// non-orthogonality goes into the small eigenproblem, which is a generalized one.
+/// Double pass: `Y = C W` for random `W`, `Q` an orthonormal basis of `Y`, and the eigenpairs of `Q^T C Q`, where each power iteration
+/// replaces `Y` by `C Q` before. `Q = Y A`, with `A` from the eigenvectors of `Y^T Y` in f64 on the host; where `Y` is so ill-conditioned
+/// that f32 inner products do not tell its small directions, a shifted pass makes it better first, and another follows (as shifted Cholesky
+/// QR does). What is left of non-orthogonality goes into the small eigenproblem, which is a generalized one.
 ///
-/// Memory: two blocks of `rank + oversampling` vectors, which belong to the operator, and the basis. Blocking readbacks: `2 + power_iterations`, one
-/// more for each pass beyond the first. A solve that starts from the last eigenvectors and has no power iterations presumes that their products are well
-/// enough conditioned, which they are while the operator changes slowly: it multiplies twice before it looks, and has one readback.
+/// Memory: two blocks of `rank + oversampling` vectors, which belong to the operator, and the basis. Blocking readbacks: `2 +
+/// power_iterations`, one more for each pass beyond the first. A solve that starts from the last eigenvectors and has no power iterations
+/// presumes that their products are well enough conditioned, which they are while the operator changes slowly: it multiplies twice before
+/// it looks, and has one readback.
 #[derive(Debug)]
 pub struct RandomizedEigensolver {
     gpu: Gpu,
@@ -305,7 +308,8 @@ impl RandomizedEigensolver {
         self.draws = vectors;
     }
 
-    /// Replays `before`, draws a block, or takes the last eigenvectors and draws only the rest of it with `recall`, and computes eigenpairs.
+    /// Replays `before`, draws a block, or takes the last eigenvectors and draws only the rest of it with `recall`, and computes
+    /// eigenpairs.
     ///
     /// # Errors
     /// [`Error::NotFinite`] where products are not finite, [`Error::Unsupported`] where their scale is out of range, loss of the device.
@@ -459,8 +463,8 @@ impl RandomizedEigensolver {
 /// High half of the stream of random numbers: no other part of the crate draws from it.
 const STREAM: u32 = 3 << 16;
 
-/// `A` with `A G A^T` nearly the identity, and whether rows `A Y` are orthonormal to rounding, where `G` are the inner products of the rows of `Y`.
-/// With `last`, directions that `G` cannot tell from rounding errors are given up: their rows are zero.
+/// `A` with `A G A^T` nearly the identity, and whether rows `A Y` are orthonormal to rounding, where `G` are the inner products of the rows
+/// of `Y`. With `last`, directions that `G` cannot tell from rounding errors are given up: their rows are zero.
 pub(super) fn orthonormal(gram: &DMatrix<f64>, last: bool) -> Result<(DMatrix<f64>, bool)> {
     check_finite(gram)?;
     let largest = gram.diagonal().max();
@@ -500,8 +504,8 @@ pub(super) fn orthonormal(gram: &DMatrix<f64>, last: bool) -> Result<(DMatrix<f6
     Ok((matrix, done))
 }
 
-/// Eigenvalues of `T v = l G v` by falling magnitude, and rows `v` with `v G v^T = 1`: `rank` of them, filled up with zeros. None where `G`, with its rows
-/// and columns scaled, has an eigenvalue below `least` times its largest.
+/// Eigenvalues of `T v = l G v` by falling magnitude, and rows `v` with `v G v^T = 1`: `rank` of them, filled up with zeros. None where
+/// `G`, with its rows and columns scaled, has an eigenvalue below `least` times its largest.
 pub(super) fn small_problem(
     gram: &DMatrix<f64>,
     projected: &DMatrix<f64>,

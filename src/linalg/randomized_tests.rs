@@ -48,7 +48,8 @@ fn the_last_pass_gives_up_below_a_tenth_of_that() -> Result<()> {
     Ok(())
 }
 
-/// A direction of the square length `ratio` beside the largest comes to `ratio / (ratio + shift)`: to a half where it is as small as the shift.
+/// A direction of the square length `ratio` beside the largest comes to `ratio / (ratio + shift)`: to a half where it is as small as the
+/// shift.
 #[test]
 fn a_pass_is_shifted_by_a_hundred_thousandth() -> Result<()> {
     for (ratio, length) in [(1e-5, 0.5), (3e-5, 0.75)] {

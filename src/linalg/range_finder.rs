@@ -1,4 +1,5 @@
-//! Eigenpairs to a tolerance instead of a rank: an adaptive range finder (Halko, Martinsson and Tropp 2011, section 4.4) with Rayleigh-Ritz.
+//! Eigenpairs to a tolerance instead of a rank: an adaptive range finder (Halko, Martinsson and Tropp 2011, section 4.4) with
+//! Rayleigh-Ritz.
 
 use nalgebra::DMatrix;
 
@@ -24,11 +25,12 @@ pub struct RangeOptions {
     pub seed: u64,
 }
 
-/// Finds an orthonormal basis `Q` of the range of a symmetric operator, block by block, until it holds all but a given part of the products of random
-/// vectors; and then the eigenpairs of `Q^T C Q`.
+/// Finds an orthonormal basis `Q` of the range of a symmetric operator, block by block, until it holds all but a given part of the products
+/// of random vectors; and then the eigenpairs of `Q^T C Q`.
 ///
-/// At most as many vectors are found as the basis of eigenvectors holds. A block of `b` vectors costs `2 b` products and `16 b R P` flops for a basis of `R`
-/// vectors, and two blocking readbacks or more; the last block, which passes the test, only `b` products. It keeps `R` vectors beside the basis.
+/// At most as many vectors are found as the basis of eigenvectors holds. A block of `b` vectors costs `2 b` products and `16 b R P` flops
+/// for a basis of `R` vectors, and two blocking readbacks or more; the last block, which passes the test, only `b` products. It keeps `R`
+/// vectors beside the basis.
 #[derive(Debug)]
 pub struct RangeFinder {
     gpu: Gpu,

@@ -3,18 +3,20 @@
 use crate::error::{Error, Result};
 
 /// What to do where loss and gradient are finite and what is made of them is not, or vanishes.
-pub(crate) const OUT_OF_SCALE: &str = "The scale of loss or curvature is outside the range of f32, which no damping cures: rescale the loss, or the data (other units, or \
+pub(crate) const OUT_OF_SCALE: &str = "The scale of loss or curvature is outside the range of f32, which no damping cures: rescale the \
+    loss, or the data (other units, or \
      standardised columns).";
 
-/// Largest elements of products with a block of vectors of length about 1 per element: their squares, summed over 10^8 elements, and those of elements 10^4
-/// times smaller, are inside f32.
+/// Largest elements of products with a block of vectors of length about 1 per element: their squares, summed over 10^8 elements, and those
+/// of elements 10^4 times smaller, are inside f32.
 const PRODUCTS: std::ops::RangeInclusive<f32> = 1e-15..=1e15;
 
 /// The error for products that are not finite.
 pub(crate) fn not_finite_product() -> Error {
     Error::NotFinite {
         what: "a product with the curvature".into(),
-        advice: "Check data and parameters; where both are finite, the scale of the loss is outside the range of f32: rescale the loss, or the data.",
+        advice: "Check data and parameters; where both are finite, the scale of the loss is outside the range of f32: rescale the loss, \
+            or the data.",
     }
 }
 

@@ -8,7 +8,8 @@ use crate::error::{Error, Result};
 /// How many iterations of a solver go into one submission. No number and no decision depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Submissions {
-    /// As many as take about this long, by what iterations took before; one each until that is known. They follow one another without a wait.
+    /// As many as take about this long, by what iterations took before; one each until that is known. They follow one another without a
+    /// wait.
     Timed(Duration),
     /// So many, and the host looks at the end of each submission.
     Fixed(usize),

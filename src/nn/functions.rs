@@ -35,8 +35,8 @@ pub fn michalewicz(dimensions: usize) -> Model {
     })
 }
 
-/// The monkey saddle `f(x, y) = x^3 - 3 x y^2 + (x^2 + y^2)^2`: its Hessian at 0 is zero, and three ways lead down, to `f = -27/256` at distance 3/4.
-/// The fourth-order term bounds it from below; at 0 it changes no derivative up to the third. Starts from `N(0, 0.01^2)`.
+/// The monkey saddle `f(x, y) = x^3 - 3 x y^2 + (x^2 + y^2)^2`: its Hessian at 0 is zero, and three ways lead down, to `f = -27/256` at
+/// distance 3/4. The fourth-order term bounds it from below; at 0 it changes no derivative up to the third. Starts from `N(0, 0.01^2)`.
 #[must_use]
 pub fn monkey_saddle() -> Model {
     Model::new(NO_DATA, |scope| {

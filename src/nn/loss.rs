@@ -1,14 +1,14 @@
 //! Losses: one number per example, from the network's outputs.
 //!
-//! None is written as a difference of large numbers: value, slope and curvature of one example keep their digits where it is fitted, far off, or
-//! has outputs with a large common part, as far as the outputs themselves hold them.
+//! None is written as a difference of large numbers: value, slope and curvature of one example keep their digits where it is fitted, far
+//! off, or has outputs with a large common part, as far as the outputs themselves hold them.
 
 use super::model::{Scope, TargetShape};
 use crate::error::Error;
 use crate::graph::Tensor;
 
-/// What is minimised: the mean over the batch of the loss of each example. All are convex in the outputs, so the Gauss-Newton matrix is positive
-/// semi-definite.
+/// What is minimised: the mean over the batch of the loss of each example. All are convex in the outputs, so the Gauss-Newton matrix is
+/// positive semi-definite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Loss {
@@ -18,8 +18,8 @@ pub enum Loss {
     BinaryCrossEntropy,
     /// Mean over outputs of `(z - t)^2`. There is no factor 1/2.
     MeanSquaredError,
-    /// Mean over outputs of `exp(z) - t z + t log t - t` for counts `t` (`exp(z)` where `t = 0`): the Poisson negative log-likelihood with log rates, less
-    /// its value at the best rates; half the deviance. It is 0 where `exp(z) = t`.
+    /// Mean over outputs of `exp(z) - t z + t log t - t` for counts `t` (`exp(z)` where `t = 0`): the Poisson negative log-likelihood with
+    /// log rates, less its value at the best rates; half the deviance. It is 0 where `exp(z) = t`.
     Poisson,
 }
 
@@ -60,9 +60,9 @@ impl Loss {
 
     /// A figure of merit per example, `[n]`, whose mean is reported.
     ///
-    /// For class labels 1 where the label is the first of the classes with the largest output, as a prediction would be, else 0; and 0 where an output is
-    /// not finite. For other targets the relative squared error `|p - t|^2 / |t|^2` of the prediction `p`, and where all targets of an example are 0
-    /// its squared error `|p|^2`: there is nothing for it to be relative to.
+    /// For class labels 1 where the label is the first of the classes with the largest output, as a prediction would be, else 0; and 0
+    /// where an output is not finite. For other targets the relative squared error `|p - t|^2 / |t|^2` of the prediction `p`, and where all
+    /// targets of an example are 0 its squared error `|p|^2`: there is nothing for it to be relative to.
     pub fn metric<'b>(self, scope: &Scope<'b>, z: Tensor<'b>) -> Tensor<'b> {
         let rows = scope.rows();
         if let (Loss::SoftmaxCrossEntropy, TargetShape::Classes(classes)) =
@@ -95,8 +95,8 @@ fn largest(z: Tensor<'_>) -> Tensor<'_> {
 
 /// `log sum_c exp(z_c) - z_y`, as `log(1 + S) - (z_y - z_m)` with `S = sum over c != m of exp(z_c - z_m)`.
 ///
-/// The anchor `m` is the class that has more than half of the probability. So `1 - p_m` is the sum of the others, for the loss, its slope and its
-/// curvature alike. Where no class has so much (as where several are the largest) there is no anchor, and all are summed.
+/// The anchor `m` is the class that has more than half of the probability. So `1 - p_m` is the sum of the others, for the loss, its slope
+/// and its curvature alike. Where no class has so much (as where several are the largest) there is no anchor, and all are summed.
 fn softmax_cross_entropy<'b>(scope: &Scope<'b>, z: Tensor<'b>, classes: usize) -> Tensor<'b> {
     let rows = scope.rows();
     // Any constant may be subtracted; the largest output keeps exp finite.

@@ -78,7 +78,8 @@ impl<'b> Scope<'b> {
         })
     }
 
-    /// The class labels, `[rows]`, for [`Tensor::one_hot`] and [`Tensor::gather`]; tables and one-hot rows with fewer places than there are classes are refused.
+    /// The class labels, `[rows]`, for [`Tensor::one_hot`] and [`Tensor::gather`]; tables and one-hot rows with fewer places than there are
+    /// classes are refused.
     pub fn labels(&self) -> Tensor<'b> {
         match (self.shape.targets, self.targets) {
             (TargetShape::Classes(_), Some(labels)) => labels,
@@ -140,8 +141,8 @@ fn missing(what: &str, message: &str) -> Error {
 pub struct Output<'b> {
     /// The loss of each example, `[rows]`.
     pub losses: Tensor<'b>,
-    /// The network's outputs: the loss must depend on parameters only through them, or there is no Gauss-Newton matrix. It may see them under another
-    /// shape or sign.
+    /// The network's outputs: the loss must depend on parameters only through them, or there is no Gauss-Newton matrix. It may see them
+    /// under another shape or sign.
     pub outputs: Tensor<'b>,
     /// A figure of merit of each example, `[rows]`.
     pub metric: Option<Tensor<'b>>,

@@ -14,8 +14,8 @@ use crate::vector::{Layout, Vector};
 
 /// A function of parameters and mini-batches with its gradient: what SGD and Adam need.
 ///
-/// Programs are recorded once: whoever asks again with the same vector for what was loaded in the same way gets the same `Arc`, and optimizers keep
-/// what they record around it ([`Programs`](super::Programs) does that, and forgets what was not asked for in a long time).
+/// Programs are recorded once: whoever asks again with the same vector for what was loaded in the same way gets the same `Arc`, and
+/// optimizers keep what they record around it ([`Programs`](super::Programs) does that, and forgets what was not asked for in a long time).
 ///
 /// ```
 /// use osculant::objective::{GradientRequest, GraphObjective, Objective, Slot};
@@ -59,8 +59,9 @@ pub trait Objective {
         request: GradientRequest,
     ) -> Result<Arc<Gradient>>;
 
-    /// Looks for the first number that is not finite in the loss, its gradient and the curvature products along it, at `theta` on `batch`, by computing them on
-    /// the CPU; for errors. `budget` is the number of operations that this may take; where it does not do for all examples, some are looked at.
+    /// Looks for the first number that is not finite in the loss, its gradient and the curvature products along it, at `theta` on `batch`,
+    /// by computing them on the CPU; for errors. `budget` is the number of operations that this may take; where it does not do for all
+    /// examples, some are looked at.
     ///
     /// # Errors
     /// Data that do not fit the model, loss of the device.
@@ -74,7 +75,8 @@ pub trait Objective {
 /// ```
 /// use osculant::objective::{Curvature, Curved, GraphObjective, Objective, QuadraticRequest, Slot};
 /// # use osculant::{gpu::Gpu, data::Batch, vector::Vector};
-/// # fn product(gpu: &Gpu, objective: &mut GraphObjective, theta: &Vector, batch: &Batch, v: &[Vec<f32>]) -> osculant::Result<Vec<Vec<f32>>> {
+/// # type Tensors = Vec<Vec<f32>>;
+/// # fn product(gpu: &Gpu, objective: &mut GraphObjective, theta: &Vector, batch: &Batch, v: &Tensors) -> osculant::Result<Tensors> {
 /// let loaded = objective.load(Slot::default(), batch)?;
 /// let request = QuadraticRequest { curvature: Curvature::Hessian, ..QuadraticRequest::default() };
 /// let quadratic = objective.quadratic(theta, &loaded, request)?;

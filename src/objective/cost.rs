@@ -3,8 +3,8 @@
 use crate::graph::executable::{BLOCK, LINEARIZE, PRODUCT};
 use crate::graph::listing::Listing;
 
-/// What an objective's programs take: floating-point operations, two for each multiply-add, for all rows of what they compute with. Zeros, the default, where an objective
-/// does not count them: optimizers then report work in examples alone.
+/// What an objective's programs take: floating-point operations, two for each multiply-add, for all rows of what they compute with. Zeros,
+/// the default, where an objective does not count them: optimizers then report work in examples alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
     /// Of the loss and its gradient: the unit in which work is counted.
@@ -15,12 +15,14 @@ pub struct Cost {
     pub product: u64,
     /// Of one block of products, all of its directions together.
     pub block: u64,
-    /// Bytes of the buffers that it keeps: what whoever keeps the program keeps with it. Not operations, and worth telling where nothing else is counted.
+    /// Bytes of the buffers that it keeps: what whoever keeps the program keeps with it. Not operations, and worth telling where nothing
+    /// else is counted.
     pub bytes: u64,
 }
 
 impl Cost {
-    /// Of a program, of whose results the first ones are the loss and its gradient, and of `elements` that it keeps beside its planned buffers.
+    /// Of a program, of whose results the first ones are the loss and its gradient, and of `elements` that it keeps beside its planned
+    /// buffers.
     pub(crate) fn of(listing: &Listing, first: usize, elements: usize) -> Self {
         let of_gradient = listing
             .phase(LINEARIZE)

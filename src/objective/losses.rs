@@ -12,7 +12,8 @@ use crate::vector::Vector;
 pub(crate) const RESULTS: usize = 3;
 /// Label of their buffer.
 pub(crate) const LABEL: &str = "loss, its change and its error";
-/// Error of what an example's loss gains, relative to that: the roundings on the way of a difference through a network, some tens of half ulps.
+/// Error of what an example's loss gains, relative to that: the roundings on the way of a difference through a network, some tens of half
+/// ulps.
 const ERROR_OF_GAIN: f32 = 64.0 * f32::EPSILON / 2.0;
 /// Error of a loss that is computed as a whole, relative to that; its change is a difference of two.
 const ERROR_OF_LOSS: f32 = 8.0 * f32::EPSILON / 2.0;
@@ -25,9 +26,10 @@ const ERROR_OF_LOSS: f32 = 8.0 * f32::EPSILON / 2.0;
 /// error   a bound on the error of the change
 /// ```
 ///
-/// At equal points the change is 0, and the value has the bits of that at the base. The base is where the program that they belong to was run, or linearized, last:
-/// they work with what that left. The objective of a model computes changes by
-/// [`difference`](crate::graph::difference): they are right to some ulps of the change, so that steps can be judged whose changes are a billionth of the loss.
+/// At equal points the change is 0, and the value has the bits of that at the base. The base is where the program that they belong to was
+/// run, or linearized, last: they work with what that left. The objective of a model computes changes by
+/// [`difference`](crate::graph::difference): they are right to some ulps of the change, so that steps can be judged whose changes are a
+/// billionth of the loss.
 #[derive(Clone, Debug)]
 pub struct Losses {
     /// The point; to be written before `at_point`.
@@ -121,8 +123,8 @@ fn results_of_values(graph: &mut Graph, [now, then]: [NodeId; 2]) -> Result<Node
     graph.concat(&[now, change, error], 0)
 }
 
-/// The results, `[3]`: from the loss at the base, `[1]`, what each example's loss gains and its weight, and the moves of parameters, on which there is a term
-/// `l2/2 |x|^2`.
+/// The results, `[3]`: from the loss at the base, `[1]`, what each example's loss gains and its weight, and the moves of parameters, on
+/// which there is a term `l2/2 |x|^2`.
 pub(crate) fn results(
     graph: &mut Graph,
     before: NodeId,

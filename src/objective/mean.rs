@@ -11,7 +11,8 @@ use crate::vector::Vector;
 
 /// The quadratic of all rows of a data set at one point, as a weighted sum of quadratics of parts that are all on the device.
 ///
-/// Replaying [`linearize`](Self::linearize) fills the gradient and what products need. Memory: the rows and the values of the network for all of them.
+/// Replaying [`linearize`](Self::linearize) fills the gradient and what products need. Memory: the rows and the values of the network for
+/// all of them.
 pub struct MeanQuadratic {
     /// `g`
     pub gradient: Vector,

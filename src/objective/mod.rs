@@ -4,8 +4,9 @@
 //! q(d) = c + g.d + d.C d / 2      at parameters theta, on a batch
 //! ```
 //!
-//! What an objective can do is a trait each: [`Objective`] has losses and gradients, [`Curved`] products with `C`, [`Parts`] parts and groups of batches.
-//! Batches are loaded into [slots](Slot), and programs compute with what is in theirs. Solvers and optimizers see nothing else of a problem.
+//! What an objective can do is a trait each: [`Objective`] has losses and gradients, [`Curved`] products with `C`, [`Parts`] parts and
+//! groups of batches. Batches are loaded into [slots](Slot), and programs compute with what is in theirs. Solvers and optimizers see
+//! nothing else of a problem.
 
 mod capability;
 mod cost;

@@ -4,8 +4,9 @@ use super::slot::Loaded;
 use crate::recent::Recent;
 use crate::vector::Vector;
 
-/// Programs by the vector, the slot and rows, and the request that they were made for. What was not asked for the longest goes first, once all take more
-/// than a budget of bytes, 1 GiB unless another one is set; and programs go with the vector, once the last handle of it is dropped.
+/// Programs by the vector, the slot and rows, and the request that they were made for. What was not asked for the longest goes first, once
+/// all take more than a budget of bytes, 1 GiB unless another one is set; and programs go with the vector, once the last handle of it is
+/// dropped.
 #[derive(Debug)]
 pub struct Programs<R, P>(Recent<Program<R, P>>);
 

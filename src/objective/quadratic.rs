@@ -40,8 +40,8 @@ pub struct GradientRequest {
 /// Products with several directions at once: `C [v_1 .. v_K]`.
 ///
 /// Everything that does not depend on a direction, such as activations, is shared with single products and is there after
-/// [`Quadratic::linearize`]. Where the intermediate values of `K` directions are larger than the device's bindings or than the memory set aside for
-/// them, the recording goes through the directions in parts.
+/// [`Quadratic::linearize`]. Where the intermediate values of `K` directions are larger than the device's bindings or than the memory set
+/// aside for them, the recording goes through the directions in parts.
 #[derive(Clone, Debug)]
 pub struct BlockProduct {
     /// `v_1 .. v_K`; write them before a product.
@@ -74,8 +74,8 @@ pub struct Gradient {
 /// The loss near one point on one mini-batch, on the device.
 ///
 /// Replaying [`linearize`](Self::linearize) fills value, gradient and everything that products need; then each replay of
-/// [`multiply`](Self::multiply) writes `C direction` to `product`. The buffers stay the same, so a solver records its own kernels around them once.
-/// It is that of the batch which is in its slot when it is linearized.
+/// [`multiply`](Self::multiply) writes `C direction` to `product`. The buffers stay the same, so a solver records its own kernels around
+/// them once. It is that of the batch which is in its slot when it is linearized.
 #[derive(Clone, Debug)]
 pub struct Quadratic {
     /// `c`, one element.
@@ -122,17 +122,19 @@ pub struct Group {
     pub gradient: Vector,
     /// `C v` of the group, after a product.
     pub product: Vector,
-    /// After a product, if asked for: the variance of `direction.g` as a sum over the group's examples, `sum_n w_n^2 (s_n - s)^2 / (1 - sum_n w_n^2 / W^2)` with the
-    /// slopes `s_n` of the examples' losses, their mean `s = sum_n w_n s_n / W`, and the group's weights `w_n` scaled to the sum `W` of the batch's. One element.
+    /// After a product, if asked for: the variance of `direction.g` as a sum over the group's examples, `sum_n w_n^2 (s_n - s)^2 / (1 -
+    /// sum_n w_n^2 / W^2)` with the slopes `s_n` of the examples' losses, their mean `s = sum_n w_n s_n / W`, and the group's weights `w_n`
+    /// scaled to the sum `W` of the batch's. One element.
     pub slope_variance: Option<Slice>,
 }
 
-/// The quadratics of the groups of a batch at one point, with products along one direction for all of them in one pass: the first rows of a batch are the
-/// first group, and so on.
+/// The quadratics of the groups of a batch at one point, with products along one direction for all of them in one pass: the first rows of a
+/// batch are the first group, and so on.
 ///
-/// Each group stands for the batch: its weights are scaled to the sum of the batch's. The loss and gradient of the batch are the means of the groups', weighted by
-/// what the groups' own weights add up to. Network and kernels see the batch as a whole; only where examples are added up are groups kept apart, so this costs
-/// what one quadratic of the batch costs, and its vectors once for each group. It is that of the batch which is in its slot when it is linearized.
+/// Each group stands for the batch: its weights are scaled to the sum of the batch's. The loss and gradient of the batch are the means of
+/// the groups', weighted by what the groups' own weights add up to. Network and kernels see the batch as a whole; only where examples are
+/// added up are groups kept apart, so this costs what one quadratic of the batch costs, and its vectors once for each group. It is that of
+/// the batch which is in its slot when it is linearized.
 #[derive(Clone, Debug)]
 pub struct GroupedQuadratic {
     /// The quadratics.

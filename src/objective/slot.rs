@@ -2,8 +2,9 @@
 
 use crate::data::Role;
 
-/// A place for one batch on the device. What is made for a slot and a number of rows computes with the batch of so many rows that was loaded there last when it
-/// runs, so batches that are needed at the same time are in slots of their own, and whoever loads a slot anew has submitted what was to see the batch before.
+/// A place for one batch on the device. What is made for a slot and a number of rows computes with the batch of so many rows that was
+/// loaded there last when it runs, so batches that are needed at the same time are in slots of their own, and whoever loads a slot anew has
+/// submitted what was to see the batch before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Slot {
     /// What the batch is for.

@@ -34,15 +34,15 @@ pub struct DebiasedSgdOptions {
     pub damping: f64,
     /// Longest step length, of either sign. Default 10.
     pub max_step_length: f64,
-    /// Multiplies the step length after that. The best step now may not be the best one for later: curvature grows where steps are short, and falls where
-    /// they are long. Default 1.
+    /// Multiplies the step length after that. The best step now may not be the best one for later: curvature grows where steps are short,
+    /// and falls where they are long. Default 1.
     pub factor: f64,
     /// Whether to go backwards where the slopes of the two parts disagree; no step otherwise. Default false.
     ///
-    /// With the slope `s` on all data, and an error `e` of mean zero in the one that is measured, the step `(s + e) / k` changes the quadratic of
-    /// all data by `(e^2 - s^2) / 2k`. Where the direction leads downhill on all data (`s > 0`, as it does in the mean), a negative step has `e < -s` and
-    /// raises it. So no step is better in each such case, although step lengths are unbiased only with both signs. Where all data are near a minimum along
-    /// the direction every step is noise, and half of that is left out.
+    /// With the slope `s` on all data, and an error `e` of mean zero in the one that is measured, the step `(s + e) / k` changes the
+    /// quadratic of all data by `(e^2 - s^2) / 2k`. Where the direction leads downhill on all data (`s > 0`, as it does in the mean), a
+    /// negative step has `e < -s` and raises it. So no step is better in each such case, although step lengths are unbiased only with both
+    /// signs. Where all data are near a minimum along the direction every step is noise, and half of that is left out.
     pub backwards: bool,
 }
 
@@ -193,15 +193,15 @@ struct Measured {
 /// theta <- theta - alpha g        alpha = factor (g . g') / (g . (C' + damping) g)
 /// ```
 ///
-/// with the gradient `g` of one part of the batch, and gradient `g'` and Gauss-Newton matrix `C'` of the other. On its own batch a gradient has the slope
-/// `|g|^2`, which is larger than that on all data by the variance of `g`, however small the true slope is. `g . g'` and `g . C' g` have the means of all
-/// data, whatever made `g`; their ratio is a little too long in the mean, since `1 / k` is convex.
+/// with the gradient `g` of one part of the batch, and gradient `g'` and Gauss-Newton matrix `C'` of the other. On its own batch a gradient
+/// has the slope `|g|^2`, which is larger than that on all data by the variance of `g`, however small the true slope is. `g . g'` and `g .
+/// C' g` have the means of all data, whatever made `g`; their ratio is a little too long in the mean, since `1 / k` is convex.
 ///
-/// This is the case of one direction of the debiased quadratics of Tatzel et al. 2025, a reconstruction: that paper's text and program were not available.
-/// Where the curvature is not positive there is no step.
+/// This is the case of one direction of the debiased quadratics of Tatzel et al. 2025, a reconstruction: that paper's text and program were
+/// not available. Where the curvature is not positive there is no step.
 ///
-/// A step has one blocking readback. Its loss and gradient norm are those of the whole batch, as the mean of its parts; its step length is `alpha`, with both roles
-/// the mean of two. The loss after the step is not computed.
+/// A step has one blocking readback. Its loss and gradient norm are those of the whole batch, as the mean of its parts; its step length is
+/// `alpha`, with both roles the mean of two. The loss after the step is not computed.
 pub struct DebiasedSgd {
     options: DebiasedSgdOptions,
     steps: usize,

@@ -46,7 +46,8 @@ impl Ratio {
     }
 }
 
-/// Whether the loss falls as far as Armijo's condition wants, `change <= constant a slope`; a change that may be so, given its error, is good enough.
+/// Whether the loss falls as far as Armijo's condition wants, `change <= constant a slope`; a change that may be so, given its error, is
+/// good enough.
 pub(super) fn falls_enough(change: f64, error: f64, constant: f64, slope: f64) -> bool {
     change - error <= constant * slope.min(0.0)
 }

@@ -34,7 +34,8 @@ pub(super) struct Proposal {
 }
 
 impl Proposal {
-    /// Of a batch on which the step cannot even be computed, with what is known of a step of no length: to be refused, where loss and gradient are finite.
+    /// Of a batch on which the step cannot even be computed, with what is known of a step of no length: to be refused, where loss and
+    /// gradient are finite.
     pub(super) fn overflow(still: Candidate, report: StepReport) -> Self {
         Self {
             base: still.loss,

@@ -245,8 +245,9 @@ impl Judge {
         Ok(self.results(&read)?.1)
     }
 
-    /// Shortens a step, which begins with the factor `start`, until Armijo's condition holds: the factor and what is known there, if it ever does, and the number of losses computed. A step that
-    /// does not lead downhill is not shortened: it is taken whole where the loss does not rise, or not at all.
+    /// Shortens a step, which begins with the factor `start`, until Armijo's condition holds: the factor and what is known there, if it
+    /// ever does, and the number of losses computed. A step that does not lead downhill is not shortened: it is taken whole where the loss
+    /// does not rise, or not at all.
     pub(super) fn search(
         &mut self,
         gpu: &Gpu,

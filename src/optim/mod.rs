@@ -1,7 +1,7 @@
 //! Optimizers: each combines quadratics into steps.
 //!
-//! [`NewtonCg`], [`DecoupledNewtonCg`] and [`LowRankSaddleFreeNewton`] are the second-order ones; [`DebiasedSgd`] knows the curvature along one direction; [`Sgd`] and [`Adam`] are
-//! baselines. All change parameters only when a step has succeeded.
+//! [`NewtonCg`], [`DecoupledNewtonCg`] and [`LowRankSaddleFreeNewton`] are the second-order ones; [`DebiasedSgd`] knows the curvature along
+//! one direction; [`Sgd`] and [`Adam`] are baselines. All change parameters only when a step has succeeded.
 
 mod average;
 mod course;

@@ -27,8 +27,8 @@ pub(super) fn out_of_scale(what: &str) -> Error {
     }
 }
 
-/// What is wrong with a solve that has no iterate to go on with. One that overflows later ends with the last iterate before, which is as good as that of any
-/// other stop.
+/// What is wrong with a solve that has no iterate to go on with. One that overflows later ends with the last iterate before, which is as
+/// good as that of any other stop.
 pub(super) fn solve(report: &CgReport) -> Option<Error> {
     if !report.gradient_norm.is_finite() {
         return Some(gradient());

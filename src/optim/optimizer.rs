@@ -51,8 +51,8 @@ pub trait Optimizer<O: Objective + ?Sized>: Stateful {
     /// One step on `batch`, changing `theta` in place.
     ///
     /// # Errors
-    /// Bad data, numbers that are not finite, loss of the device. `theta` is then as it was. [`Error::NotFinite`](crate::Error::NotFinite) names the node of the
-    /// objective where the first such number arises, where [`Objective::locate`] finds it.
+    /// Bad data, numbers that are not finite, loss of the device. `theta` is then as it was. [`Error::NotFinite`](crate::Error::NotFinite)
+    /// names the node of the objective where the first such number arises, where [`Objective::locate`] finds it.
     fn step(&mut self, objective: &mut O, theta: &Vector, batch: &O::Batch) -> Result<StepReport> {
         let result = self.attempt(objective, theta, batch);
         with_origin(result, objective, theta, batch)

@@ -8,7 +8,8 @@ use crate::vector::Vector;
 /// Operations on the CPU that looking for a node may take after a step that failed: about a second.
 const BUDGET: u64 = 400_000_000;
 
-/// Names, in an error about numbers that are not finite, the node of the objective that made the first of them, with the advice that fits it.
+/// Names, in an error about numbers that are not finite, the node of the objective that made the first of them, with the advice that fits
+/// it.
 pub(super) fn with_origin<T, O: Objective + ?Sized>(
     result: Result<T>,
     objective: &mut O,

@@ -78,8 +78,8 @@ pub(super) fn count(state: &OptimizerState, name: &str) -> Result<usize> {
     Ok(number(state, name, 0.0..=f64::from(i32::MAX))? as usize)
 }
 
-/// Checks that a state has no numbers and no vectors but those of a course and those that an optimizer knows: names, or beginnings of names that end with a space.
-/// Other methods' states have others.
+/// Checks that a state has no numbers and no vectors but those of a course and those that an optimizer knows: names, or beginnings of names
+/// that end with a space. Other methods' states have others.
 ///
 /// # Errors
 /// [`Error::Data`] with the first unknown name.

@@ -3,7 +3,8 @@
 use crate::error::Result;
 use crate::gpu::{Gpu, Recording, Slice};
 
-/// Copies of what a step overwrites before it is known whether it will be taken. Twice the memory of what they are copies of, and `8 N` bytes moved for `N` bytes kept.
+/// Copies of what a step overwrites before it is known whether it will be taken. Twice the memory of what they are copies of, and `8 N`
+/// bytes moved for `N` bytes kept.
 pub(super) struct Undo {
     /// Makes the copies.
     pub(super) keep: Recording,

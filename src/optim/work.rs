@@ -6,8 +6,8 @@ use crate::objective::{Cost, Loaded, LossCost};
 /// Work of a step, in two measures.
 ///
 /// In *examples*, as papers count: a gradient on n examples is n, a curvature product 2n, the empirical Fisher diagonal n, a loss n/3 (of
-/// the three matrix products per layer of a gradient, a loss has one), its change from a point whose forward pass is there 2n/3. Everything computed
-/// counts, needed or not.
+/// the three matrix products per layer of a gradient, a loss has one), its change from a point whose forward pass is there 2n/3. Everything
+/// computed counts, needed or not.
 ///
 /// In *gradients of an example*: the floating-point operations of the objective's programs, padding included, and of the vector work of
 /// solvers, over those of a gradient of one row. Programs of an objective that does not count them have the classical numbers; where it

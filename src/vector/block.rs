@@ -7,8 +7,8 @@ use super::parameters::Vector;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Slice};
 
-/// `K` vectors in parameter space, one after another in one buffer: the rows of a `[K, len]` matrix, where `len` is that of the layout. Cloning it
-/// clones the handle, not the numbers.
+/// `K` vectors in parameter space, one after another in one buffer: the rows of a `[K, len]` matrix, where `len` is that of the layout.
+/// Cloning it clones the handle, not the numbers.
 ///
 /// The whole may be larger than one binding; kernels bind the rows that they need.
 #[derive(Clone, Debug)]

@@ -2,8 +2,8 @@
 
 use crate::error::{Error, Result};
 
-/// Tensors start at multiples of this many elements (256 bytes, the largest alignment that WebGPU allows a device to ask for), so that a layout
-/// is the same on every device.
+/// Tensors start at multiples of this many elements (256 bytes, the largest alignment that WebGPU allows a device to ask for), so that a
+/// layout is the same on every device.
 const ALIGNMENT: usize = 64;
 
 /// One tensor of a [`Layout`].
@@ -26,7 +26,8 @@ impl Entry {
     }
 }
 
-/// Names, shapes and places of all parameters. The gaps between tensors are zero in every vector, so that inner products over the whole are right.
+/// Names, shapes and places of all parameters. The gaps between tensors are zero in every vector, so that inner products over the whole are
+/// right.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     entries: Vec<Entry>,

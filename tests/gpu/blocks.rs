@@ -1,4 +1,5 @@
-//! Blocks: products of several directions are those of its columns, and values of several inputs those of each, in the f64 twin and on every adapter.
+//! Blocks: products of several directions are those of its columns, and values of several inputs those of each, in the f64 twin and on
+//! every adapter.
 
 use crate::harness::cases;
 use crate::harness::compare::{

@@ -173,9 +173,9 @@ fn only(iterations: usize) -> CgOptions {
         .with_residual_tolerance(0.0)
 }
 
-/// Compares a solve with the one in f64. In f32 conjugacy is lost as the two far eigenvalues converge, most with short vectors: on forty such problems
-/// of 37 elements, textbook conjugate gradients in f32 are off by up to 3e-5 after 13 iterations, those with the predicted beta by up to
-/// 5e-5. The tolerance is 1e-4.
+/// Compares a solve with the one in f64. In f32 conjugacy is lost as the two far eigenvalues converge, most with short vectors: on forty
+/// such problems of 37 elements, textbook conjugate gradients in f32 are off by up to 3e-5 after 13 iterations, those with the predicted
+/// beta by up to 5e-5. The tolerance is 1e-4.
 fn same(
     what: &str,
     solve: &Solve,
@@ -209,7 +209,8 @@ fn same(
     Ok(())
 }
 
-/// `(phi(i) - phi(i - k)) / phi(i)`, the relative progress over the window `k = max(least, i / 10)`, as multiples of `k`; nothing before the window is full.
+/// `(phi(i) - phi(i - k)) / phi(i)`, the relative progress over the window `k = max(least, i / 10)`, as multiples of `k`; nothing before
+/// the window is full.
 fn progress(model: &[f64], i: usize, least: usize) -> Option<f64> {
     let k = least.max(i / 10);
     (i > k && model[i] < 0.0).then(|| (model[i] - model[i - k]) / model[i] / k as f64)
@@ -367,8 +368,8 @@ fn negative_curvature_is_met_where_f64_meets_it(gpu: &Gpu) -> Outcome {
     Ok(())
 }
 
-/// Near the identity the first step takes a million of the residual, and the prediction of its square is noise: it must not end the solve, nor
-/// spoil the steps after it.
+/// Near the identity the first step takes a million of the residual, and the prediction of its square is noise: it must not end the solve,
+/// nor spoil the steps after it.
 fn a_great_first_step_is_not_the_last(gpu: &Gpu) -> Outcome {
     for n in LENGTHS {
         let mut problem = Problem::random(n, 6);
@@ -403,9 +404,10 @@ fn a_great_first_step_is_not_the_last(gpu: &Gpu) -> Outcome {
     Ok(())
 }
 
-/// Long vectors with 32 slopes of 1 and no others, and curvatures of 1, but for `steep` of the 32, which have 1 + 2^-9 and 1 - 2^-9. The first step is -1
-/// along each slope, and of `r.z` it leaves `left = steep 2^-18`, which is predicted from terms that are 64 together, all of them exact in f32. Where `left` is noise
-/// beside those terms the second direction is the residual, which is zero where the curvature is 1; else `left / 32` of the first direction is in it.
+/// Long vectors with 32 slopes of 1 and no others, and curvatures of 1, but for `steep` of the 32, which have 1 + 2^-9 and 1 - 2^-9. The
+/// first step is -1 along each slope, and of `r.z` it leaves `left = steep 2^-18`, which is predicted from terms that are 64 together, all
+/// of them exact in f32. Where `left` is noise beside those terms the second direction is the residual, which is zero where the curvature
+/// is 1; else `left / 32` of the first direction is in it.
 fn a_prediction_below_a_millionth_of_its_terms_is_noise(gpu: &Gpu) -> Outcome {
     for n in [20_001, 70_016] {
         for (steep, noise) in [(14, true), (20, false)] {
@@ -535,7 +537,8 @@ fn a_newton_step_waits_once(gpu: &Gpu) -> Outcome {
     Ok(())
 }
 
-/// `C -> c C`, `g -> c g`, `shift -> c shift`: the same bits for a power of four (roots of it scale `u`), and the same solution to rounding otherwise.
+/// `C -> c C`, `g -> c g`, `shift -> c shift`: the same bits for a power of four (roots of it scale `u`), and the same solution to rounding
+/// otherwise.
 fn the_unit_of_the_loss_does_not_matter(gpu: &Gpu) -> Outcome {
     for n in LENGTHS {
         let inverse: Vec<f64> = (0..n)
@@ -630,7 +633,8 @@ fn a_warm_solve_with_no_gradient_ends_at_zero(gpu: &Gpu) -> Outcome {
     Ok(())
 }
 
-/// `y = 2 x` by undamped Newton-CG, with `x` in units from nanometres to the solar system's: right to a thousandth, or an error that names the scale.
+/// `y = 2 x` by undamped Newton-CG, with `x` in units from nanometres to the solar system's: right to a thousandth, or an error that names
+/// the scale.
 fn least_squares_in_any_unit_are_solved(gpu: &Gpu) -> Outcome {
     for unit in [1.0f32, 1e-6, 1e-9, 1e5, 1e8, 1e11] {
         let x: Vec<f32> = (0..8).map(|i| unit * (1.0 + i as f32 / 8.0)).collect();

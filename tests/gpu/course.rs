@@ -337,7 +337,8 @@ fn work_of_sgd_in_operations_is_one_a_row(gpu: &Gpu) -> Outcome {
     if off > 0.05 || (own.run, own.product, own.block) != sums || own.gradient > own.run {
         return Err(format!("{own:?} beside {cost:?}").into());
     }
-    // A product of the Gauss-Newton matrix has four products of the two layers less the one with the inputs' tangent, a block three times those.
+    // A product of the Gauss-Newton matrix has four products of the two layers less the one with the inputs' tangent, a block three times
+    // those.
     let product = 2 * 30 * (2 * 16 * 32 + 4 * 32 * 8);
     if own.product < product - 2 * 30 * 32 * 8 || own.block < 2 * own.product {
         return Err(format!("{own:?}, of which a product {product}").into());

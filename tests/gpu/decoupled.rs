@@ -75,7 +75,8 @@ struct Pair {
     cg: ConjugateGradients,
 }
 
-/// The rows of two batches, each with filling up to as many rows. Groups stand for the batch, whose weights sum to 1 as those of each of the two do.
+/// The rows of two batches, each with filling up to as many rows. Groups stand for the batch, whose weights sum to 1 as those of each of
+/// the two do.
 fn joined([a, b]: [&Batch; 2]) -> Result<Batch, Any> {
     let rows = a.len().max(b.len());
     let (a, b) = (a.clone().pad_to(rows)?, b.clone().pad_to(rows)?);
@@ -341,7 +342,8 @@ fn a_warm_start_goes_on_from_the_last_step(gpu: &Gpu) -> Outcome {
     Ok(())
 }
 
-/// All pairs of two of four examples: whatever examples make the direction, slope and curvature of the others are those of all four on average.
+/// All pairs of two of four examples: whatever examples make the direction, slope and curvature of the others are those of all four on
+/// average.
 fn slope_and_curvature_are_unbiased(gpu: &Gpu) -> Outcome {
     let n = 5;
     let all = random_rows(4, n, 4);
@@ -464,7 +466,8 @@ fn mixed_slopes_and_curvatures_are_refused(gpu: &Gpu) -> Outcome {
     Ok(())
 }
 
-/// Value, gradient, product and noise of the slope of each group are those of its examples alone; value and gradient of the whole those of all.
+/// Value, gradient, product and noise of the slope of each group are those of its examples alone; value and gradient of the whole those of
+/// all.
 fn groups_have_the_quadratics_of_their_examples(gpu: &Gpu) -> Outcome {
     let (objective, train) = digits_objective(gpu)?;
     let mut objective = objective.with_l2(0.01)?;
@@ -790,7 +793,8 @@ fn readbacks_and_work_are_as_documented(gpu: &Gpu) -> Outcome {
         let report = method.step(&mut objective, &theta, &batch)?;
         assert_eq!(report.step_length, Some(1.0));
         assert_eq!(report.readbacks, solves + u64::from(apart));
-        // A gradient of all, and four products for each solve; the change of the loss along the step, and where examples only judge their gradient.
+        // A gradient of all, and four products for each solve; the change of the loss along the step, and where examples only judge their
+        // gradient.
         let (folds, judging) = if apart { (128.0, 32.0) } else { (160.0, 160.0) };
         let products = 4.0 * solves as f64;
         let judgement = judging * (2.0 / 3.0 + f64::from(u8::from(apart)));

@@ -126,8 +126,8 @@ fn memory<O: Parts>(
     Ok((theta, method.state(objective)?))
 }
 
-/// Lets every operation of a step fail, one after another: parameters and state are what they were each time, and the step that goes well in the end has the bits
-/// of one that nothing came before.
+/// Lets every operation of a step fail, one after another: parameters and state are what they were each time, and the step that goes well
+/// in the end has the bits of one that nothing came before.
 fn a_failed_step_changes_nothing(gpu: &Gpu) -> Outcome {
     // A device of its own: other trials work with the shared one at the same time.
     let gpu = &Gpu::from_wgpu(gpu.device().clone(), gpu.queue().clone())?;
@@ -491,7 +491,8 @@ fn a_batch_that_overflows_is_refused(gpu: &Gpu) -> Outcome {
     Ok(())
 }
 
-/// Where the gradient is no number, the advice is about data and parameters, not about scale or damping, also where the node cannot be found.
+/// Where the gradient is no number, the advice is about data and parameters, not about scale or damping, also where the node cannot be
+/// found.
 fn a_gradient_that_is_no_number_is_named(gpu: &Gpu) -> Outcome {
     let shape = DataShape {
         features: 1,
@@ -587,7 +588,8 @@ fn programs_of_sizes_long_gone_are_forgotten(gpu: &Gpu) -> Outcome {
     Ok(())
 }
 
-/// Kernels read how many rows there are: the first step with a batch of another size compiles nothing, where the size asks for no other family of products.
+/// Kernels read how many rows there are: the first step with a batch of another size compiles nothing, where the size asks for no other
+/// family of products.
 fn batches_of_other_sizes_share_kernels(gpu: &Gpu) -> Outcome {
     // A device without kernels yet.
     let gpu = &small::device(gpu, gpu.device().features(), gpu.limits().clone())?;

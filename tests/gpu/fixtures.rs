@@ -1,4 +1,5 @@
-//! What PyTorch says about loss, gradient, Hessian product, Gauss-Newton product and empirical Fisher diagonal, on the device and in the f64 twin.
+//! What PyTorch says about loss, gradient, Hessian product, Gauss-Newton product and empirical Fisher diagonal, on the device and in the
+//! f64 twin.
 
 use std::path::Path;
 
@@ -12,8 +13,8 @@ use safetensors::{SafeTensors, tensor::Dtype};
 
 /// Errors on a device, in f32.
 const DEVICE: f64 = 1e-4;
-/// Errors of the twin. Inputs are the same numbers and both sides compute in f64, but constants of a graph are f32: `1/sqrt 2` in gelu and the
-/// factor `1 / outputs` of a mean, relative errors up to 6e-8.
+/// Errors of the twin. Inputs are the same numbers and both sides compute in f64, but constants of a graph are f32: `1/sqrt 2` in gelu and
+/// the factor `1 / outputs` of a mean, relative errors up to 6e-8.
 const TWIN: f64 = 3e-7;
 
 pub(crate) fn tests() -> Vec<GpuTest> {

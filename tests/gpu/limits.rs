@@ -1,5 +1,5 @@
-//! Devices that grant little, and devices that take long: what does not fit is refused before anything changes, what is spread over workgroups and bindings
-//! is computed all the same, and no wait is endless.
+//! Devices that grant little, and devices that take long: what does not fit is refused before anything changes, what is spread over
+//! workgroups and bindings is computed all the same, and no wait is endless.
 
 use std::time::{Duration, Instant};
 
@@ -59,8 +59,9 @@ fn long_work(gpu: &Gpu, y: &Slice, times: usize) -> std::result::Result<Recordin
     Ok(recording)
 }
 
-/// On a device of its own, so that tests beside this one do not wait. Every wait here is for a submission with nothing before it: some drivers (that of
-/// llvmpipe) submit the next one only when the last has run, and some (its GL) run everything while it is submitted. There no wait is left to end.
+/// On a device of its own, so that tests beside this one do not wait. Every wait here is for a submission with nothing before it: some
+/// drivers (that of llvmpipe) submit the next one only when the last has run, and some (its GL) run everything while it is submitted. There
+/// no wait is left to end.
 fn a_wait_that_takes_too_long_ends_and_the_device_goes_on(gpu: &Gpu) -> Outcome {
     let limits = wgpu::Limits::downlevel_defaults();
     let gpu = small::device(gpu, wgpu::Features::empty(), limits)?;
@@ -259,8 +260,8 @@ fn a_device_that_grants_less_than_any_kernel_needs_is_refused(gpu: &Gpu) -> Outc
     Ok(())
 }
 
-/// Elements of vectors that spread over two dimensions of 300 workgroups where an invocation has up to sixteen elements, and of which a small adapter's binding
-/// holds three.
+/// Elements of vectors that spread over two dimensions of 300 workgroups where an invocation has up to sixteen elements, and of which a
+/// small adapter's binding holds three.
 const LENGTH: usize = 320_012;
 
 /// The curvature of element `i`: three values, so that conjugate gradients need three iterations.
@@ -363,8 +364,8 @@ fn first_order_steps_reach_every_element_of_a_long_vector(gpu: &Gpu) -> Outcome 
     compare(gpu, &it.theta, by_adam, 1e-3)
 }
 
-/// Three curvatures are three iterations: of plain conjugate gradients, with a preconditioner of ones (any power 0 of a positive diagonal), and as the
-/// warm start of a companion on the same quadratic. All end in the minimum.
+/// Three curvatures are three iterations: of plain conjugate gradients, with a preconditioner of ones (any power 0 of a positive diagonal),
+/// and as the warm start of a companion on the same quadratic. All end in the minimum.
 fn conjugate_gradients_reach_every_element_of_a_long_vector(gpu: &Gpu) -> Outcome {
     let mut undamped = LevenbergMarquardt::default().with_initial(0.0);
     undamped.minimum = 0.0;
@@ -412,8 +413,8 @@ fn conjugate_gradients_reach_every_element_of_a_long_vector(gpu: &Gpu) -> Outcom
     compare(gpu, &cg.solution, |i| 1.0 - it.start[i], SOLVED)
 }
 
-/// Known eigenvalues with eigenvectors of which a small adapter's binding holds three: inner products, combinations and random numbers of rows in several
-/// bindings; and in half precision.
+/// Known eigenvalues with eigenvectors of which a small adapter's binding holds three: inner products, combinations and random numbers of
+/// rows in several bindings; and in half precision.
 fn eigenvectors_of_a_long_vector(gpu: &Gpu) -> Outcome {
     let rank = 3;
     let value = |i: usize| 8.0 * 0.5f64.powi(i as i32);

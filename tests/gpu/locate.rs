@@ -1,4 +1,5 @@
-//! The node at which numbers stop being finite is named; and the Gauss-Newton matrix of losses that see the outputs under another shape or sign.
+//! The node at which numbers stop being finite is named; and the Gauss-Newton matrix of losses that see the outputs under another shape or
+//! sign.
 
 use crate::harness::{GpuTest, Outcome};
 use crate::reference::{batch_for, compare, draw, on_device, vector};

@@ -1,4 +1,5 @@
-//! Sums of more terms than drivers let one invocation loop over (65,535 iterations of all loops together on llvmpipe), and how many digits they keep.
+//! Sums of more terms than drivers let one invocation loop over (65,535 iterations of all loops together on llvmpipe), and how many digits
+//! they keep.
 
 use crate::harness::compare::{Input, OnDevice, Problem};
 use crate::harness::{GpuTest, Outcome};
@@ -49,7 +50,8 @@ fn positive(random: &mut Philox, count: usize) -> Vec<f32> {
     (0..count).map(number).collect()
 }
 
-/// Largest error of a product of positive matrices relative to the element, for every family: see `src/kernels/dot/levels.rs` for the analysis.
+/// Largest error of a product of positive matrices relative to the element, for every family: see `src/kernels/dot/levels.rs` for the
+/// analysis.
 fn products_keep_their_digits(gpu: &Gpu) -> Outcome {
     const BOUND: f64 = 1e-6;
     let mut random = Philox::new(5, 1);
@@ -270,7 +272,8 @@ fn scatter_add_with_200_000_indices(gpu: &Gpu) -> Outcome {
     Ok(())
 }
 
-/// For 2e7 terms chains of 3 + 20 + 6 + 4 + 6 additions, so errors below 39 x 2^-24 = 2.3e-6; of 10^8 terms 6e-6, by the same analysis (`shaders/inner_products.wgsl`).
+/// For 2e7 terms chains of 3 + 20 + 6 + 4 + 6 additions, so errors below 39 x 2^-24 = 2.3e-6; of 10^8 terms 6e-6, by the same analysis
+/// (`shaders/inner_products.wgsl`).
 fn inner_products_of_20_million_terms(gpu: &Gpu) -> Outcome {
     const COUNT: usize = 20_000_000;
     let x = gpu.buffer("x", COUNT)?;

@@ -1,5 +1,5 @@
-//! Losses of confident, fitted, offset and confidently wrong outputs: loss, slope and curvature of one example against formulas in f64 that are not the
-//! losses' own, and metrics of outputs that are equal or not finite.
+//! Losses of confident, fitted, offset and confidently wrong outputs: loss, slope and curvature of one example against formulas in f64 that
+//! are not the losses' own, and metrics of outputs that are equal or not finite.
 
 use crate::harness::compare::{Input, OnDevice, Problem};
 use crate::harness::{GpuTest, Outcome};

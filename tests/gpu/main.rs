@@ -1,4 +1,5 @@
-//! All tests that need a device: a trial for each test and adapter, named `module::test [adapter]`, so that `cargo test --test gpu -- krylov::` runs those of one file.
+//! All tests that need a device: a trial for each test and adapter, named `module::test [adapter]`, so that `cargo test --test gpu --
+//! krylov::` runs those of one file.
 
 #[macro_use]
 #[path = "../harness/mod.rs"]
@@ -40,7 +41,8 @@ use harness::{ExpectedFailure, OnSmallAdapters};
 const CG: &str = "conjugate gradients";
 
 const ON_SMALL_ADAPTERS: OnSmallAdapters = OnSmallAdapters {
-    // Programs are split only where there are four storage buffers: with eight the kernels of primitives and blocks are those of the whole adapter.
+    // Programs are split only where there are four storage buffers: with eight the kernels of primitives and blocks are those of the whole
+    // adapter.
     modules: &[
         ("bad_input", ""),
         ("blocks", "small-4"),

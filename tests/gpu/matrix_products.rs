@@ -46,8 +46,8 @@ struct Shape {
     k: usize,
     lhs: Batch,
     rhs: Batch,
-    /// Whether every kernel computes this product, in one layout. Else every eighth of those with small tiles does, beginning with another one for each
-    /// shape and layout: compilers take long over large tiles, and all kernels share their loads and stores.
+    /// Whether every kernel computes this product, in one layout. Else every eighth of those with small tiles does, beginning with another
+    /// one for each shape and layout: compilers take long over large tiles, and all kernels share their loads and stores.
     all: bool,
 }
 
@@ -231,7 +231,8 @@ impl Product {
         Ok(device.run(gpu, &[], true)?.concat())
     }
 
-    /// A sum of k products, in whatever order, is off by at most k units of rounding of the sum of absolute values (Higham 2002, section 3.1).
+    /// A sum of k products, in whatever order, is off by at most k units of rounding of the sum of absolute values (Higham 2002, section
+    /// 3.1).
     fn check(&self, found: &[f32], k: usize) -> std::result::Result<(), String> {
         if found.len() != self.expected.len() {
             return Err(format!(
@@ -374,8 +375,8 @@ fn same_tuning_same_bits(gpu: &Gpu) -> Outcome {
     Ok(())
 }
 
-/// Products with their terms in parts: a kernel for equal parts, one for the rest if there is one, and one that adds them; the result within the bound. The
-/// built-in kernel where there are fewer than four terms for each part.
+/// Products with their terms in parts: a kernel for equal parts, one for the rest if there is one, and one that adds them; the result
+/// within the bound. The built-in kernel where there are fewer than four terms for each part.
 fn sums_in_parts(gpu: &Gpu) -> Outcome {
     // With the number of kernels for 4 and for 16 parts.
     let shapes = [

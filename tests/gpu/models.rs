@@ -1,5 +1,5 @@
-//! Every model on every adapter: loss, gradient, Hessian product, Gauss-Newton product and Fisher diagonal against the f64 twin, and the identities
-//! that they obey.
+//! Every model on every adapter: loss, gradient, Hessian product, Gauss-Newton product and Fisher diagonal against the f64 twin, and the
+//! identities that they obey.
 
 use crate::harness::{GpuTest, Outcome};
 use crate::reference::{

@@ -712,8 +712,8 @@ fn newton_goes_back_to_an_earlier_iterate_with_lower_loss(gpu: &Gpu) -> Outcome 
     Ok(())
 }
 
-/// `sqrt(1 + x^2)` from 2: Newton's step is `-x (1 + x^2) = -10`. Armijo's condition asks for a loss of at most `sqrt 5 - 0.01 a 4 sqrt 5`; it holds first at
-/// `a = 0.8^5`, where x is -1.2768 and the loss 1.6218; at `0.8^4` the loss is 2.32.
+/// `sqrt(1 + x^2)` from 2: Newton's step is `-x (1 + x^2) = -10`. Armijo's condition asks for a loss of at most `sqrt 5 - 0.01 a 4 sqrt 5`;
+/// it holds first at `a = 0.8^5`, where x is -1.2768 and the loss 1.6218; at `0.8^4` the loss is 2.32.
 fn newton_shortens_steps_by_four_fifths(gpu: &Gpu) -> Outcome {
     let shape = DataShape {
         features: 0,
@@ -883,8 +883,8 @@ fn preconditioned_newton_trains(gpu: &Gpu) -> Outcome {
     Ok(())
 }
 
-/// Two examples with a parameter each, targets of 1e-5 and 3e-5 and weights of a half: slopes `g` of half the targets, whose squares, weighted, are near the
-/// least damping of the preconditioner. Undamped, one iteration from zero goes along `g / (squares + 1e-10)^(3/4)`.
+/// Two examples with a parameter each, targets of 1e-5 and 3e-5 and weights of a half: slopes `g` of half the targets, whose squares,
+/// weighted, are near the least damping of the preconditioner. Undamped, one iteration from zero goes along `g / (squares + 1e-10)^(3/4)`.
 fn preconditioned_newton_without_damping_has_a_floor(gpu: &Gpu) -> Outcome {
     let shape = DataShape {
         features: 2,
@@ -1172,8 +1172,8 @@ fn readbacks_of_a_step(gpu: &Gpu) -> Outcome {
                 expect("readbacks of a first-order step", found, 1)?;
                 continue;
             };
-            // The solve and the losses of its last iterates end in one readback. Before that the host looks at the first 11 iterations and at each
-            // two after them, while two more are queued.
+            // The solve and the losses of its last iterates end in one readback. Before that the host looks at the first 11 iterations and
+            // at each two after them, while two more are queued.
             let looks = iterations.saturating_sub(11).div_ceil(2) as u64;
             expect("readbacks told", report.readbacks, found)?;
             if report.looks < looks || report.looks > looks + 1 {

@@ -201,8 +201,8 @@ const SPECIAL: [f32; 16] = [
     -100.0,
 ];
 
-/// Whether a device may give `found` where the twin has `expected`: both not numbers, the same infinity, or finite and near. Devices may take subnormal
-/// numbers for zeros, so there may be several expectations.
+/// Whether a device may give `found` where the twin has `expected`: both not numbers, the same infinity, or finite and near. Devices may
+/// take subnormal numbers for zeros, so there may be several expectations.
 fn may_be(found: f32, expected: &[f64]) -> bool {
     expected.iter().any(|&e| {
         let narrow = e as f32;

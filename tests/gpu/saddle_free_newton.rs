@@ -488,7 +488,8 @@ fn curvature_is_averaged(gpu: &Gpu) -> Outcome {
 }
 
 fn noisy() -> Batch {
-    // Sub-batches of two: means of the first coordinate are 8 and 6, of the second -4 and -4, of the losses 3 and -1, of the fourth 0.5 and 0.5.
+    // Sub-batches of two: means of the first coordinate are 8 and 6, of the second -4 and -4, of the losses 3 and -1, of the fourth 0.5 and
+    // 0.5.
     rows(&[
         [9.0, -4.0, 2.0, 0.5],
         [7.0, -4.0, 4.0, 0.5],

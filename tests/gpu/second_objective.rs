@@ -1,5 +1,5 @@
-//! A second objective, with kernels and batches of its own ([`logistic`](crate::harness::logistic)), agrees with the same function as a graph: in all that
-//! objectives can do, and step by step under every optimizer.
+//! A second objective, with kernels and batches of its own ([`logistic`](crate::harness::logistic)), agrees with the same function as a
+//! graph: in all that objectives can do, and step by step under every optimizer.
 
 use crate::harness::logistic::{Examples, Logistic};
 use crate::harness::{GpuTest, Outcome};
@@ -37,11 +37,11 @@ const FEATURES: usize = 7;
 const ROWS: usize = 48;
 const L2: f32 = 0.02;
 const STEPS: usize = 4;
-/// A sum of ROWS or FEATURES terms in f32 is off by at most 48 half ulps of the sum of their magnitudes, 3e-6, in one order as in another, plus a few ulps
-/// for `exp` and `log`; relative to the largest element.
+/// A sum of ROWS or FEATURES terms in f32 is off by at most 48 half ulps of the sum of their magnitudes, 3e-6, in one order as in another,
+/// plus a few ulps for `exp` and `log`; relative to the largest element.
 const SUMS: f64 = 6e-6;
-/// Of numbers that come from four steps with solves, which amplify rounding errors: the worst was 8.7e-6 off, on llvmpipe over GL (low-rank saddle-free Newton
-/// that is judged apart), most below 1e-6.
+/// Of numbers that come from four steps with solves, which amplify rounding errors: the worst was 8.7e-6 off, on llvmpipe over GL (low-rank
+/// saddle-free Newton that is judged apart), most below 1e-6.
 const SOLVES: f64 = 1e-4;
 
 /// The same batch for both objectives: weights that differ, and add up to something other than 1.
@@ -354,7 +354,8 @@ fn newton_makes_the_same_steps(gpu: &Gpu) -> Outcome {
         ("empirical Fisher", options.with_preconditioner(fisher)),
         ("Nystrom", NewtonCgOptions::nystrom(3, 2)),
     ] {
-        // The last iterates of solves in seven dimensions differ by rounding errors, and so do their losses: which is the lowest is no decision to compare.
+        // The last iterates of solves in seven dimensions differ by rounding errors, and so do their losses: which is the lowest is no
+        // decision to compare.
         let mut options = options;
         options.backtracking = false;
         same_steps(gpu, name, SOLVES, || NewtonCg::new(options.clone()))?;

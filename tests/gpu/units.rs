@@ -62,7 +62,8 @@ fn quadratic(gpu: &Gpu, c: f64, alternates: bool) -> Result<(GraphObjective, Arc
     Ok((objective, quadratic))
 }
 
-/// Whether a driver keeps numbers below the smallest normal one. Where it makes zeros of them, squares of small elements in small units are lost.
+/// Whether a driver keeps numbers below the smallest normal one. Where it makes zeros of them, squares of small elements in small units are
+/// lost.
 fn keeps_denormals(gpu: &Gpu) -> Result<bool, Any> {
     let mut graph = Graph::new();
     let x = graph.input("x", &[4], DType::F32)?;
@@ -78,7 +79,8 @@ fn keeps_denormals(gpu: &Gpu) -> Result<bool, Any> {
     Ok(gpu.read(&[&to])?[0][0] > 0.0)
 }
 
-/// Compares what is found for every unit with what is found for 1: the same bits where the unit is a power of two, and the first eigenvalues to `tolerance` elsewhere.
+/// Compares what is found for every unit with what is found for 1: the same bits where the unit is a power of two, and the first
+/// eigenvalues to `tolerance` elsewhere.
 fn compare(gpu: &Gpu, tolerance: f64, find: impl Fn(f64) -> Result<Found, Any>) -> Outcome {
     let (values, vectors) = find(1.0)?;
     let denormals = keeps_denormals(gpu)?;

@@ -1,4 +1,5 @@
-//! Any weights from 0 on mean what the documentation says: the loss is `sum_n w_n loss_n + l2/2 |theta|^2`, in values, gradients, products, groups and parts.
+//! Any weights from 0 on mean what the documentation says: the loss is `sum_n w_n loss_n + l2/2 |theta|^2`, in values, gradients, products,
+//! groups and parts.
 
 use crate::harness::{GpuTest, Outcome};
 use crate::reference::{

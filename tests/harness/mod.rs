@@ -1,7 +1,8 @@
 //! One trial per test and adapter, named after both: `primitives::dot [vulkan llvmpipe (LLVM 15.0.6, 256 bits)]`.
 //!
-//! Chosen modules run twice more on synthetic small adapters: the first adapter, asked for devices that grant little ([`small`]). There vectors spread over
-//! two dimensions of workgroups, rows of a block over several bindings, and kernels are split that would read too many buffers.
+//! Chosen modules run twice more on synthetic small adapters: the first adapter, asked for devices that grant little ([`small`]). There
+//! vectors spread over two dimensions of workgroups, rows of a block over several bindings, and kernels are split that would read too many
+//! buffers.
 //!
 //! * `OSCULANT_TEST_ADAPTER=part`: only adapters with this in `backend name`, in any case.
 //! * `OSCULANT_TEST_ALL_ADAPTERS=1`: also software adapters on GL, which are left out where there is one on Vulkan: the same
@@ -80,7 +81,8 @@ macro_rules! gpu_tests {
     };
 }
 
-/// Runs every test on every adapter as the command line asks, like the standard test runner. With `OSCULANT_TEST_TIMES` in the environment each says how long it took.
+/// Runs every test on every adapter as the command line asks, like the standard test runner. With `OSCULANT_TEST_TIMES` in the environment
+/// each says how long it took.
 pub(crate) fn main(
     modules: Vec<(&str, Vec<GpuTest>)>,
     small: &OnSmallAdapters,

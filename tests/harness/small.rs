@@ -15,7 +15,8 @@ pub(crate) struct Grants {
     features: bool,
 }
 
-/// Workgroups per dimension: above the 256 of a reduction; a vector of more than 76,800 elements spreads over two dimensions where an invocation has four.
+/// Workgroups per dimension: above the 256 of a reduction; a vector of more than 76,800 elements spreads over two dimensions where an
+/// invocation has four.
 const WORKGROUPS: u32 = 300;
 
 /// As small as [`wgpu::Limits::downlevel_defaults`], and as [`wgpu::Limits::default`], but for workgroups and bindings.

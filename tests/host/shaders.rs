@@ -1,5 +1,5 @@
-//! Every kernel, from a file in `shaders/` or generated, translates to what each backend of wgpu compiles. Only kernels of matrix products use
-//! extensions of WGSL, and they are given only to devices that have them.
+//! Every kernel, from a file in `shaders/` or generated, translates to what each backend of wgpu compiles. Only kernels of matrix products
+//! use extensions of WGSL, and they are given only to devices that have them.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,4 +1,5 @@
-//! Conjugate gradients in f64 as textbooks have them (Hestenes and Stiefel 1952; Steihaug 1983), with every inner product computed where it is used.
+//! Conjugate gradients in f64 as textbooks have them (Hestenes and Stiefel 1952; Steihaug 1983), with every inner product computed where it
+//! is used.
 
 use super::{add, dot};
 

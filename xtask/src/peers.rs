@@ -1,7 +1,7 @@
 //! `cargo xtask peers`: osculant beside PyTorch and burn on the same networks, data and machine.
 //!
-//! All three programs run in turn, several rounds of it, so that a machine that slows down slows all of them. Each writes JSON with the keys of
-//! `bench.json`; `table.rs` makes ratios and Markdown of them.
+//! All three programs run in turn, several rounds of it, so that a machine that slows down slows all of them. Each writes JSON with the
+//! keys of `bench.json`; `table.rs` makes ratios and Markdown of them.
 
 mod python;
 mod table;

@@ -57,7 +57,8 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
 
 /// Beginnings of the names of kernels for matrix products, one for each family.
 const FAMILIES: [&str; 3] = ["registers", "subgroup 16", "shared"];
-/// The tests of products and of whole programs against PyTorch: what a family can change. On software adapters the kernels made for GPUs are slow.
+/// The tests of products and of whole programs against PyTorch: what a family can change. On software adapters the kernels made for GPUs
+/// are slow.
 const SUITES: [&str; 2] = ["primitives::dot", "fixtures::"];
 
 /// Every driver that the loader would use, and one more.

@@ -97,14 +97,19 @@ fn below_the_table(report: &Report) -> String {
 fn definitions(report: &Report) -> String {
     let monitored = &report.monitored;
     let tuning = match report.tuning_work {
-        None => "No options were searched for: all are defaults or were given on the command line (below). A comparison without tuning says \
+        None => "No options were searched for: all are defaults or were given on the command line (below). A comparison without tuning \
+            says \
                  little about the optimizers."
             .to_owned(),
         Some(work) => format!(
-            "A grid of options for each optimizer (below), each tried once for {work:.3} epochs of work, with another seed than the runs, on a \
-             part of the training rows; chosen was the lowest loss at the end, on the other part of the training rows (validation). The test rows had no say. \
-             A grid of learning rates grew while its best value was at an end; then two other batch sizes were tried, at the best rate and at the \
-             next one up. newton-cg's grid, over batch size and iterations, is no larger. Trials are not counted in the work and seconds above. \
+            "A grid of options for each optimizer (below), each tried once for {work:.3} epochs of work, with another seed than the \
+                runs, on a \
+             part of the training rows; chosen was the lowest loss at the end, on the other part of the training rows \
+             (validation). The test rows had no say. \
+             A grid of learning rates grew while its best value was at an end; then two other batch sizes were tried, at the best \
+             rate and at the \
+             next one up. newton-cg's grid, over batch size and iterations, is no larger. Trials are not counted in the work and \
+             seconds above. \
              What is not in a grid has its default, and the defaults of newton-cg were chosen by hand on the digits, by training loss."
         ),
     };
@@ -112,22 +117,26 @@ fn definitions(report: &Report) -> String {
         (
             "Work",
             format!(
-                "counts the examples through which a method computes, divided by the number of training rows: a gradient of n examples is n, a \
-                 curvature product 2n, a loss n/3, its change along a step 2n/3, the preconditioner's diagonal n. Everything computed counts, refused steps included. \
+                "counts the examples through which a method computes, divided by the number of training rows: a gradient of n examples \
+                    is n, a \
+                 curvature product 2n, a loss n/3, its change along a step 2n/3, the preconditioner's diagonal n. Everything \
+                 computed counts, refused steps included. \
                  Each run has a budget of {} epochs, and ends with the step that reaches it.",
                 report.work
             ),
         ),
         (
             "Work by operations",
-            "counts floating-point operations, those of conjugate gradients, eigensolvers and low-rank operators included, divided by those of the \
+            "counts floating-point operations, those of conjugate gradients, eigensolvers and low-rank operators included, divided by \
+                those of the \
              gradients of all training rows."
                 .to_owned(),
         ),
         (
             "Seconds",
             format!(
-                "is the wall-clock time of the steps, the gathering of their mini-batches included, on {} and this machine; on another adapter the \
+                "is the wall-clock time of the steps, the gathering of their mini-batches included, on {} and this machine; on another \
+                    adapter the \
                  order may differ. Shaders were compiled before, and evaluations are not counted.",
                 report.adapter.name
             ),

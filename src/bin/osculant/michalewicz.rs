@@ -185,7 +185,8 @@ fn optimize(
     for _ in 0..STEPS {
         match method.step(objective, theta, &batch) {
             Ok(report) => values.push(report.loss_before),
-            // Steps that are too long lead to where f32 ends, or to where squares of the curvature are outside of it; the run stays where it was.
+            // Steps that are too long lead to where f32 ends, or to where squares of the curvature are outside of it; the run stays where
+            // it was.
             Err(Error::NotFinite { .. }) => break,
             Err(Error::Unsupported { .. }) if !values.is_empty() => break,
             Err(error) => return Err(error.into()),

@@ -172,7 +172,8 @@ fn summary(
     });
     format!(
         "{}, batch {}: {} kernels in this phase, {} dispatches, {} flops.\n{parts}\
-         Memory for intermediate values of all phases: {} bytes in {} buffers, planned and allocated (each value in a buffer of its own: {} bytes).\n\
+         Memory for intermediate values of all phases: {} bytes in {} buffers, planned and allocated (each value in a buffer of \
+         its own: {} bytes).\n\
          `product+` and `sum+` compute what is elementwise in their results before they store them.",
         problem.name,
         problem.batch,

@@ -177,7 +177,8 @@ impl<'a> Trainer<'a> {
         self.feed.set_state(state)
     }
 
-    /// One step on the next mini-batch. A short last one of an epoch is filled up with rows of weight zero, so that nothing is compiled again.
+    /// One step on the next mini-batch. A short last one of an epoch is filled up with rows of weight zero, so that nothing is compiled
+    /// again.
     pub(crate) fn step(&mut self) -> osculant::Result<StepReport> {
         let start = Instant::now();
         let (rows, size) = self.feed.next()?;

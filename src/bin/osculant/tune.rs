@@ -41,7 +41,8 @@ pub(crate) struct Tuned {
     pub(crate) trials: Vec<Trial>,
 }
 
-/// The work of one trial, in epochs, for runs of `work` epochs: all of it, or a quarter where an epoch takes seconds. A shorter trial favours options that fail later.
+/// The work of one trial, in epochs, for runs of `work` epochs: all of it, or a quarter where an epoch takes seconds. A shorter trial
+/// favours options that fail later.
 pub(crate) fn trial_work(problem: Problem, work: f64) -> f64 {
     if problem.is_small() {
         work
@@ -263,7 +264,8 @@ fn attempt(
     Ok((candidate, setup, trial))
 }
 
-/// The validation loss at the end of a trial, or none if it diverges. The lowest on the way would favour options that fall fast and then fail.
+/// The validation loss at the end of a trial, or none if it diverges. The lowest on the way would favour options that fall fast and then
+/// fail.
 fn final_loss(trainer: &mut Trainer<'_>, work: f64) -> Outcome<Option<f64>> {
     trainer.set_total(work);
     let first = trainer.test_loss()?;

@@ -12,7 +12,8 @@ use crate::gpu::Gpu;
 pub struct Capabilities {
     /// Lanes of a subgroup, where the device has subgroup operations and one size only.
     pub subgroup_size: Option<u32>,
-    /// Whether loading four floats as two 64-bit integers is possible and worth while: on software adapters, where a load is a loop over lanes.
+    /// Whether loading four floats as two 64-bit integers is possible and worth while: on software adapters, where a load is a loop over
+    /// lanes.
     pub wide_loads: bool,
     /// Whether its buffers can be copied to textures of four floats per texel.
     pub textures: bool,
@@ -65,8 +66,8 @@ pub enum Family {
     Subgroup(SubgroupTile),
     /// `shaders/dot/shared.wgsl`: 64 x 64 tiles in workgroup memory.
     Shared,
-    /// `shaders/dot/join.wgsl`: the terms in parts, each a product of its own, for few results with many terms. The other families do the same where the
-    /// terms are too many for one invocation.
+    /// `shaders/dot/join.wgsl`: the terms in parts, each a product of its own, for few results with many terms. The other families do the
+    /// same where the terms are too many for one invocation.
     Split {
         /// Number of parts; a few more or less, where that makes them equal.
         parts: u32,
@@ -91,7 +92,8 @@ pub struct SubgroupTile {
     pub loads: Loads,
 }
 
-/// How four neighbouring elements of an operand are loaded; those that are no neighbours, or start where a vec4 cannot, are always loaded one by one.
+/// How four neighbouring elements of an operand are loaded; those that are no neighbours, or start where a vec4 cannot, are always loaded
+/// one by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]

@@ -4,10 +4,10 @@ use crate::kernels::loops::CHUNK;
 
 /// Chunks whose sums are added up before those are added up in turn.
 const CHUNKS: usize = 16;
-/// Terms of the second and, at most, of the third level: more are divided into [parts](super::split). A product of `K` terms then has chains of 64,
-/// 16, 16 and `K / 16,384` additions. For 100,000 equal terms the error was 5e-7 (factors of 0.1) and at most 1.1e-6 (200 other factors), for absolute
-/// values of normal numbers 2e-7 (largest of 70); with one chain it was 6.7e-4, 1.4e-3 and some 1e-6. Chunks of 128 terms take 2 to 4 % less time in the
-/// largest tiles of subgroups on llvmpipe, 32 x 64, for errors of 9.5e-7 and 2e-6.
+/// Terms of the second and, at most, of the third level: more are divided into [parts](super::split). A product of `K` terms then has
+/// chains of 64, 16, 16 and `K / 16,384` additions. For 100,000 equal terms the error was 5e-7 (factors of 0.1) and at most 1.1e-6 (200
+/// other factors), for absolute values of normal numbers 2e-7 (largest of 70); with one chain it was 6.7e-4, 1.4e-3 and some 1e-6. Chunks
+/// of 128 terms take 2 to 4 % less time in the largest tiles of subgroups on llvmpipe, 32 x 64, for errors of 9.5e-7 and 2e-6.
 const SECOND: usize = CHUNK * CHUNKS;
 pub(super) const MOST_TERMS: usize = SECOND * CHUNKS;
 
@@ -38,10 +38,11 @@ impl Terms {
     }
 }
 
-/// The text around one step from term `k` on, which adds to `accumulators` of one WGSL type. One level, where there is no more than a chunk, is a plain loop.
+/// The text around one step from term `k` on, which adds to `accumulators` of one WGSL type. One level, where there is no more than a
+/// chunk, is a plain loop.
 ///
-/// Loops end with their tests. Drivers that run lanes under a mask, as llvmpipe does, go through the rest of a loop's body after a `break` with all lanes
-/// off: with tests at the start every chunk of 16 steps took the time of 17, and a product of one chunk that of a step more.
+/// Loops end with their tests. Drivers that run lanes under a mask, as llvmpipe does, go through the rest of a loop's body after a `break`
+/// with all lanes off: with tests at the start every chunk of 16 steps took the time of 17, and a product of one chunk that of a step more.
 pub(super) struct Levels {
     /// Declarations and the heads of the loops.
     pub(super) open: String,
@@ -50,7 +51,8 @@ pub(super) struct Levels {
 }
 
 impl Levels {
-    /// The number of terms is `K()` in WGSL. `once` is an expression for 1 that compilers do not know to be 1, in kernels whose steps they must not write out; else empty.
+    /// The number of terms is `K()` in WGSL. `once` is an expression for 1 that compilers do not know to be 1, in kernels whose steps they
+    /// must not write out; else empty.
     pub(super) fn new(terms: Terms, accumulators: &[String], kind: &str, once: &str) -> Self {
         let step = terms.step;
         let spans = terms.spans();

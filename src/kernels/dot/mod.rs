@@ -40,8 +40,8 @@ impl Sizes {
     }
 }
 
-/// The kernel of the product in this family; operands are the left and the right one, then those of the `store`. More terms than an invocation may add
-/// up are divided, whatever the family.
+/// The kernel of the product in this family; operands are the left and the right one, then those of the `store`. More terms than an
+/// invocation may add up are divided, whatever the family.
 ///
 /// The device must be able to run the family: see [`Family::runs_on`].
 pub(crate) fn kernel(
@@ -93,8 +93,8 @@ fn operand(binding: usize, name: &str, element: &str) -> String {
     }
 }
 
-/// The size that a kernel reads instead of holding it: rows of the product, or terms where the left operand is transposed. In networks both are the rows of a batch, so
-/// that batches of any size share kernels; what else there is are widths of layers, which compilers may know.
+/// The size that a kernel reads instead of holding it: rows of the product, or terms where the left operand is transposed. In networks both
+/// are the rows of a batch, so that batches of any size share kernels; what else there is are widths of layers, which compilers may know.
 fn outer(sizes: Sizes, lhs: &View) -> (Outer, usize) {
     if lhs.strides[1] == 1 && lhs.strides[2] != 1 {
         (Outer::Terms, sizes.k)
@@ -103,8 +103,8 @@ fn outer(sizes: Sizes, lhs: &View) -> (Outer, usize) {
     }
 }
 
-/// Whether tiles of this many rows may end beyond the last row. Where the number of rows is read it may be any, and is looked at; that of terms would be in the
-/// innermost loop, so kernels for multiples of four and for others are two.
+/// Whether tiles of this many rows may end beyond the last row. Where the number of rows is read it may be any, and is looked at; that of
+/// terms would be in the innermost loop, so kernels for multiples of four and for others are two.
 fn overruns(sizes: Sizes, lhs: &View, rows: usize) -> bool {
     outer(sizes, lhs).0 == Outer::Rows || !sizes.m.is_multiple_of(rows)
 }
@@ -134,8 +134,8 @@ fn read_sizes(sizes: Sizes, lhs: &View) -> Result<Option<crate::gpu::Sizes>> {
     Ok(Some([size(outer(sizes, lhs).1)?, 0, 0, 0]))
 }
 
-/// The WGSL of every family and variant that a device can run, for sizes that stand for what networks need, each with a name: for reading, and for
-/// statistics of compilers.
+/// The WGSL of every family and variant that a device can run, for sizes that stand for what networks need, each with a name: for reading,
+/// and for statistics of compilers.
 ///
 /// # Errors
 /// A defect of this crate: a template without a region.

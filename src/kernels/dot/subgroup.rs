@@ -250,8 +250,8 @@ fn step(
 
 /// The accumulators go to the result. Those of exchanged operands go four rows at a time, which are neighbouring columns of the result.
 ///
-/// With an expensive elementwise part they go through an array and a loop, so that its text is there once: compilers take long over 64 copies of
-/// a tanh, and run time is lost to the array's loads only where there is much else to compute.
+/// With an expensive elementwise part they go through an array and a loop, so that its text is there once: compilers take long over 64
+/// copies of a tanh, and run time is lost to the array's loads only where there is much else to compute.
 fn results(rows: usize, lanes: usize, vectors: usize, exchanged: bool, expensive: bool) -> String {
     let mut text = String::new();
     for vector in 0..vectors {

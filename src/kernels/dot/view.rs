@@ -12,7 +12,8 @@ pub(crate) struct View {
     pub(super) parts: Option<PartsOfView>,
 }
 
-/// Matrix `b` of the batch is matrix `b % batch` of part `b / batch`, and parts are `terms` apart, which are themselves `along_k` elements apart.
+/// Matrix `b` of the batch is matrix `b % batch` of part `b / batch`, and parts are `terms` apart, which are themselves `along_k` elements
+/// apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PartsOfView {
     pub(super) batch: usize,

@@ -223,8 +223,8 @@ fn slope_variance(
     graph.binary(Binary::Mul, squared, mean).map(Some)
 }
 
-/// `sum_n p_n^2 (s_n - s)^2 / (1 - sum_n p_n^2)` with `s = sum_n p_n s_n` and weights `p` whose sum is 1: for equal ones the variance of a mean of `n` numbers,
-/// estimated from them.
+/// `sum_n p_n^2 (s_n - s)^2 / (1 - sum_n p_n^2)` with `s = sum_n p_n s_n` and weights `p` whose sum is 1: for equal ones the variance of a
+/// mean of `n` numbers, estimated from them.
 fn variance_of_mean(graph: &mut Graph, numbers: NodeId, weights: NodeId) -> Result<NodeId> {
     let shape = graph.shape(numbers).clone();
     let weighted = graph.binary(Binary::Mul, weights, numbers)?;

@@ -34,12 +34,14 @@ const BLOCK_MEMORY: u64 = 512 << 20;
 /// L(theta) = sum_n w_n loss_n(theta) + l2/2 |theta|^2
 /// ```
 ///
-/// with the weights `w_n >= 0` of the batch as they are. Those of a batch drawn from a data set are `1/n`, so that this is the mean; weights of 1 give the sum, beside
-/// which the same `l2` is less. Parts and groups of a batch stand for the whole of it: their weights are scaled to the sum of the batch's, so that their losses,
-/// gradients and curvatures are estimates of the batch's, each with the whole `l2` term.
+/// with the weights `w_n >= 0` of the batch as they are. Those of a batch drawn from a data set are `1/n`, so that this is the mean;
+/// weights of 1 give the sum, beside which the same `l2` is less. Parts and groups of a batch stand for the whole of it: their weights are
+/// scaled to the sum of the batch's, so that their losses, gradients and curvatures are estimates of the batch's, each with the whole `l2`
+/// term.
 ///
-/// Programs are compiled on first use for each vector, slot and number of rows, and kept as long as there is memory set aside for them. Batches may have weights; rows of weight 0 do not count, so a short last
-/// batch can be padded ([`Batch::pad_to`](crate::data::Batch::pad_to)) instead of compiling again.
+/// Programs are compiled on first use for each vector, slot and number of rows, and kept as long as there is memory set aside for them.
+/// Batches may have weights; rows of weight 0 do not count, so a short last batch can be padded
+/// ([`Batch::pad_to`](crate::data::Batch::pad_to)) instead of compiling again.
 pub struct GraphObjective {
     gpu: Gpu,
     model: Model,
@@ -111,16 +113,16 @@ impl GraphObjective {
         Ok(self)
     }
 
-    /// Sets how many bytes the intermediate values of a program may take before a block of products is computed in parts. Default 512 MiB. A smaller
-    /// number changes no result: the bits are the same.
+    /// Sets how many bytes the intermediate values of a program may take before a block of products is computed in parts. Default 512 MiB.
+    /// A smaller number changes no result: the bits are the same.
     #[must_use]
     pub fn with_block_memory(mut self, bytes: u64) -> Self {
         self.block_memory = bytes;
         self
     }
 
-    /// Sets how many bytes the buffers of kept programs may take, for each kind of program: gradients, quadratics, those of groups. Beyond that the one that was not
-    /// asked for the longest is forgotten, and compiled again when it is. Default 1 GiB.
+    /// Sets how many bytes the buffers of kept programs may take, for each kind of program: gradients, quadratics, those of groups. Beyond
+    /// that the one that was not asked for the longest is forgotten, and compiled again when it is. Default 1 GiB.
     #[must_use]
     pub fn with_program_memory(mut self, bytes: u64) -> Self {
         self.program_memory = bytes;

@@ -41,15 +41,15 @@ struct Workspace {
     judge: Judge,
 }
 
-/// Newton-CG whose directions and steps come from different examples, which removes the bias that a mini-batch's own directions bring into its slopes and
-/// curvatures (Tatzel et al. 2025).
+/// Newton-CG whose directions and steps come from different examples, which removes the bias that a mini-batch's own directions bring into
+/// its slopes and curvatures (Tatzel et al. 2025).
 ///
-/// A batch is cut into folds by its order: the first rows are the first fold, and so on, so that `data.batch(&roles.next_step().concat())` deals the parts of
-/// [`Roles`](crate::data::Roles) in the order of their plan. For each solve conjugate gradients run on the quadratic of some folds, and a
-/// [`Companion`](crate::linalg::Companion)
-/// chooses the steps along their directions with slope and curvature of the others: two recurrences in one pass. The damping is added to both matrices, and
-/// adapted by the reduction ratio of the examples that judge, for which the companions' models stand. A step has one blocking readback for each solve,
-/// one more where examples are set apart to judge, and one for every four losses of a line search.
+/// A batch is cut into folds by its order: the first rows are the first fold, and so on, so that `data.batch(&roles.next_step().concat())`
+/// deals the parts of [`Roles`](crate::data::Roles) in the order of their plan. For each solve conjugate gradients run on the quadratic of
+/// some folds, and a [`Companion`](crate::linalg::Companion) chooses the steps along their directions with slope and curvature of the
+/// others: two recurrences in one pass. The damping is added to both matrices, and adapted by the reduction ratio of the examples that
+/// judge, for which the companions' models stand. A step has one blocking readback for each solve, one more where examples are set apart to
+/// judge, and one for every four losses of a line search.
 ///
 /// This is a reconstruction: the paper's text and program were not available. The recurrence, cross-fitting and shrinkage are derived in
 /// `docs/ARCHITECTURE.md`.
@@ -127,7 +127,8 @@ impl Solved {
     /// a s + a^2 (m - s),     s = g'.x,  m = s + x.C' x / 2
     /// ```
     ///
-    /// on the examples of their steps. For the mean of several steps that is a bound, since the curvature along it is at most the mean of theirs.
+    /// on the examples of their steps. For the mean of several steps that is a bound, since the curvature along it is at most the mean of
+    /// theirs.
     fn promised(&self, products: &[f32], damping: f64, factor: f64) -> f64 {
         let each = self.models.iter().zip(products.chunks_exact(3));
         let sum: f64 = each
@@ -369,7 +370,8 @@ impl DecoupledNewtonCg {
                 (loaded, verdict, &mut apart.judge)
             }
         };
-        // Nothing moves where no direction has a slope that counts, or the schedule has come to zero; then nothing is learnt about the model, either.
+        // Nothing moves where no direction has a slope that counts, or the schedule has come to zero; then nothing is learnt about the
+        // model, either.
         let first = verdict.step;
         let stationary = first.square == 0.0 || start == 0.0;
         let (chosen, losses) = if stationary {

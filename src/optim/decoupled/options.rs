@@ -16,10 +16,11 @@ pub struct DecoupledOptions {
     pub newton: NewtonCgOptions,
     /// Who makes what. Default [`Strategy::decoupled`], the best of them in training (`docs/results.md`).
     pub strategy: Strategy,
-    /// Whether each step along a direction is multiplied by `max(0, 1 - variance / slope^2)`. The variance is that of the first slopes of the examples,
-    /// at the start of the solve. Steps must come from one fold then. Default false.
+    /// Whether each step along a direction is multiplied by `max(0, 1 - variance / slope^2)`. The variance is that of the first slopes of
+    /// the examples, at the start of the solve. Steps must come from one fold then. Default false.
     pub shrinks: bool,
-    /// Part of the batch that does nothing but judge the step: losses for the line search and the reduction ratio. 0: all folds judge. Default 0.
+    /// Part of the batch that does nothing but judge the step: losses for the line search and the reduction ratio. 0: all folds judge.
+    /// Default 0.
     pub acceptance: f64,
 }
 
@@ -106,7 +107,8 @@ impl DecoupledOptions {
         Ok(())
     }
 
-    /// How a batch of `rows` rows is cut, for [`Roles`](crate::data::Roles) that deal it otherwise than by cutting: directions, steps, and those that judge.
+    /// How a batch of `rows` rows is cut, for [`Roles`](crate::data::Roles) that deal it otherwise than by cutting: directions, steps, and
+    /// those that judge.
     ///
     /// # Errors
     /// [`Error::Option`] unless the strategy is [`Strategy::Decoupled`], or where a role would have no rows.

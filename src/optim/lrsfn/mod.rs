@@ -34,22 +34,25 @@ use crate::vector::Vector;
 /// d = -alpha sum_i (u_i . g) / (|l_i| + gamma) u_i  -  beta / gamma (g - sum_i (u_i . g) u_i)
 /// ```
 ///
-/// with the `r` eigenpairs `(l_i, u_i)` of largest magnitude of the Hessian, damping `gamma`, and step lengths `alpha` and `beta` in the captured space and
-/// beyond it. Directions of negative curvature are followed downhill with the length that their magnitude allows. With another [`Base`] the second term is
-/// the step of SGD or Adam on the gradient beyond the captured space, made orthogonal to that space.
+/// with the `r` eigenpairs `(l_i, u_i)` of largest magnitude of the Hessian, damping `gamma`, and step lengths `alpha` and `beta` in the
+/// captured space and beyond it. Directions of negative curvature are followed downhill with the length that their magnitude allows. With
+/// another [`Base`] the second term is the step of SGD or Adam on the gradient beyond the captured space, made orthogonal to that space.
 ///
 /// Eigenpairs come from the batch of the step, from a part of it ([`CurvatureBatch`]), or from a batch of their own with
-/// [`step_with_curvature`](Self::step_with_curvature). With [`CurvatureBatch::Decoupled`] and [`CurvatureBatch::CrossFit`] this is Newton's method in eigenvectors
-/// with debiased mini-batches, a reconstruction (Tatzel et al. 2025): `u_i` of some examples, `l_i = u_i . C u_i` and `g` of others.
+/// [`step_with_curvature`](Self::step_with_curvature). With [`CurvatureBatch::Decoupled`] and [`CurvatureBatch::CrossFit`] this is Newton's
+/// method in eigenvectors with debiased mini-batches, a reconstruction (Tatzel et al. 2025): `u_i` of some examples, `l_i = u_i . C u_i`
+/// and `g` of others.
 ///
-/// Whoever steps, the loss before and after, whether a step is accepted and the reduction ratio are those of the whole batch, or of the part
-/// [`LrsfnOptions::acceptance`]. The ratio is the change of that loss over the model's, `g . d + d . C d / 2`: `g` is the judges' gradient, and `d . C d` the
-/// mean over folds of `sum_i l_i (u_i . d)^2` of each fold's own step, with the eigenvalues that made it. So the slope is that of the loss which is judged,
-/// and the curvature was held out; were all folds' matrices one and positive semi-definite, their mean would bound the mean step's from above.
+/// Whoever steps, the loss before and after, whether a step is accepted and the reduction ratio are those of the whole batch, or of the
+/// part [`LrsfnOptions::acceptance`]. The ratio is the change of that loss over the model's, `g . d + d . C d / 2`: `g` is the judges'
+/// gradient, and `d . C d` the mean over folds of `sum_i l_i (u_i . d)^2` of each fold's own step, with the eigenvalues that made it. So
+/// the slope is that of the loss which is judged, and the curvature was held out; were all folds' matrices one and positive semi-definite,
+/// their mean would bound the mean step's from above.
 ///
-/// A step has one blocking readback, whatever the number of folds. Where eigenpairs are computed there is one more for each fold if they start from
-/// the last ones without power iterations, and `2 + power_iterations` more otherwise (see [`RandomizedEigensolver`](crate::linalg::RandomizedEigensolver));
-/// one more for each fold with Rayleigh quotients of other examples or a noise test, which share it; and one for an automatic step length.
+/// A step has one blocking readback, whatever the number of folds. Where eigenpairs are computed there is one more for each fold if they
+/// start from the last ones without power iterations, and `2 + power_iterations` more otherwise (see
+/// [`RandomizedEigensolver`](crate::linalg::RandomizedEigensolver)); one more for each fold with Rayleigh quotients of other examples or a
+/// noise test, which share it; and one for an automatic step length.
 ///
 /// The eigensolver, the rules for stable damping, the separate step lengths and everything else in [`LrsfnOptions`] go beyond the paper;
 /// [`LrsfnOptions::paper`] is the paper's method as its authors' program has it.
@@ -95,18 +98,20 @@ impl LowRankSaddleFreeNewton {
         })
     }
 
-    /// The eigenvalues in use; empty before the first step. They fall in magnitude, unless they are Rayleigh quotients of other examples than those of the
-    /// eigenvectors; with several folds they are one fold's after another's.
+    /// The eigenvalues in use; empty before the first step. They fall in magnitude, unless they are Rayleigh quotients of other examples
+    /// than those of the eigenvectors; with several folds they are one fold's after another's.
     pub fn eigenvalues(&self) -> Vec<f64> {
         self.memory
             .as_ref()
             .map_or(Vec::new(), |memory| all_values(&memory.folds))
     }
 
-    /// One step with gradient and losses of `batch` and curvature of `curvature_batch`. Nothing is cut off from either batch: all of `batch` judges.
+    /// One step with gradient and losses of `batch` and curvature of `curvature_batch`. Nothing is cut off from either batch: all of
+    /// `batch` judges.
     ///
-    /// With [`CurvatureBatch::Decoupled`] or [`CurvatureBatch::CrossFit`] only eigenvectors are of `curvature_batch`, and eigenvalues are Rayleigh quotients on
-    /// `batch`; there is one fold, which is the first one. Otherwise both are of `curvature_batch`, and slopes alone are of `batch`.
+    /// With [`CurvatureBatch::Decoupled`] or [`CurvatureBatch::CrossFit`] only eigenvectors are of `curvature_batch`, and eigenvalues are
+    /// Rayleigh quotients on `batch`; there is one fold, which is the first one. Otherwise both are of `curvature_batch`, and slopes alone
+    /// are of `batch`.
     ///
     /// # Errors
     /// As [`Optimizer::step`].
@@ -132,7 +137,8 @@ impl LowRankSaddleFreeNewton {
     /// One step on an objective whose batches have no parts: all examples have all roles.
     ///
     /// # Errors
-    /// As [`Optimizer::step`]; [`Error::Option`] for options that need parts: other examples for eigenvectors than for slopes, a part that judges, a rank by noise.
+    /// As [`Optimizer::step`]; [`Error::Option`] for options that need parts: other examples for eigenvectors than for slopes, a part that
+    /// judges, a rank by noise.
     pub fn step_whole<O: Curved + ?Sized>(
         &mut self,
         objective: &mut O,
@@ -194,7 +200,8 @@ impl LowRankSaddleFreeNewton {
 fn needs_parts() -> Error {
     Error::Option {
         option: "curvature batch".into(),
-        message: "these options need parts of batches; use CurvatureBatch::Same, no acceptance and RankRule::Fixed, or an objective that implements Parts".into(),
+        message: "these options need parts of batches; use CurvatureBatch::Same, no acceptance and RankRule::Fixed, or an objective that \
+            implements Parts".into(),
     }
 }
 

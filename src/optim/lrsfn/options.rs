@@ -12,12 +12,13 @@ use crate::optim::first_order::{AdamOptions, SgdOptions};
 pub enum DampingRule {
     /// Always the same.
     Fixed,
-    /// At least the smallest captured `|eigenvalue|`, so that a step length of 1 is stable for everything that was not captured: on a quadratic that needs
-    /// `step < 2 damping / |l_(r+1)|`. Above that, adapted by the reduction ratio; a step that raises the loss is refused.
+    /// At least the smallest captured `|eigenvalue|`, so that a step length of 1 is stable for everything that was not captured: on a
+    /// quadratic that needs `step < 2 damping / |l_(r+1)|`. Above that, adapted by the reduction ratio; a step that raises the loss is
+    /// refused.
     ///
-    /// What bounds the rest is the last eigenvalue on the examples that made the eigenvectors. The Rayleigh quotients of other examples, with which
-    /// [`CurvatureBatch::Decoupled`] and [`CurvatureBatch::CrossFit`] step, are in no order, and one that happens to be near zero bounds nothing; so
-    /// it is not theirs. With several folds it is the largest of theirs, one damping for all.
+    /// What bounds the rest is the last eigenvalue on the examples that made the eigenvectors. The Rayleigh quotients of other examples,
+    /// with which [`CurvatureBatch::Decoupled`] and [`CurvatureBatch::CrossFit`] step, are in no order, and one that happens to be near
+    /// zero bounds nothing; so it is not theirs. With several folds it is the largest of theirs, one damping for all.
     Adaptive(LevenbergMarquardt),
 }
 
@@ -28,7 +29,8 @@ pub enum Base {
     /// The gradient over the damping, as in the paper.
     #[default]
     Gradient,
-    /// SGD with momentum on the gradient's part there; what momentum remembers of the captured space is taken out (as FOSI does, Sivan et al. 2024).
+    /// SGD with momentum on the gradient's part there; what momentum remembers of the captured space is taken out (as FOSI does, Sivan et
+    /// al. 2024).
     Sgd(SgdOptions),
     /// Adam in the same way.
     Adam(AdamOptions),
@@ -36,9 +38,9 @@ pub enum Base {
 
 /// Which examples of a step's batch the eigenpairs come from.
 ///
-/// `Decoupled` and `CrossFit` are Newton's method in eigenvectors with debiased mini-batches (Tatzel et al. 2025), a reconstruction: the paper's text and program
-/// were not available. On the batch that made them eigenvectors are too steep and too curved. Slopes and curvatures of other examples have no such bias, if
-/// both are of others: there is no way to ask for one of them.
+/// `Decoupled` and `CrossFit` are Newton's method in eigenvectors with debiased mini-batches (Tatzel et al. 2025), a reconstruction: the
+/// paper's text and program were not available. On the batch that made them eigenvectors are too steep and too curved. Slopes and
+/// curvatures of other examples have no such bias, if both are of others: there is no way to ask for one of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum CurvatureBatch {
@@ -47,11 +49,11 @@ pub enum CurvatureBatch {
     Same,
     /// This part of them, from 0 to 1; the gradient is of all.
     Part(f64),
-    /// Eigenvectors come from the first part of them, from 0 to 1. Everything else is of the others: slopes `u_i . g`, the gradient beyond the captured
-    /// space, and eigenvalues, as Rayleigh quotients `u_i . C u_i`.
+    /// Eigenvectors come from the first part of them, from 0 to 1. Everything else is of the others: slopes `u_i . g`, the gradient beyond
+    /// the captured space, and eigenvalues, as Rayleigh quotients `u_i . C u_i`.
     Decoupled(f64),
-    /// They are cut into this many folds of equal size. Each makes a step as [`Decoupled`](Self::Decoupled) does, with the eigenvectors of all others, and the steps
-    /// are averaged. Eigenvectors of each fold start from its own last ones.
+    /// They are cut into this many folds of equal size. Each makes a step as [`Decoupled`](Self::Decoupled) does, with the eigenvectors of
+    /// all others, and the steps are averaged. Eigenvectors of each fold start from its own last ones.
     CrossFit(usize),
 }
 
@@ -61,11 +63,11 @@ pub enum RankRule {
     /// All.
     #[default]
     Fixed,
-    /// As many as span what the matrix makes of a random vector, up to this relative length of the rest; at most the rank of the eigensolver. Blocks of
-    /// as many vectors as it has for oversampling are added until that is so.
+    /// As many as span what the matrix makes of a random vector, up to this relative length of the rest; at most the rank of the
+    /// eigensolver. Blocks of as many vectors as it has for oversampling are added until that is so.
     Residual(f64),
-    /// Those before the first whose eigenvalue is smaller than `least` times its noise: the standard error of its Rayleigh quotient over `parts`
-    /// sub-batches of the examples that the eigenvalues are of.
+    /// Those before the first whose eigenvalue is smaller than `least` times its noise: the standard error of its Rayleigh quotient over
+    /// `parts` sub-batches of the examples that the eigenvalues are of.
     Noise {
         /// Smallest ratio of signal to noise.
         least: f64,
@@ -98,14 +100,17 @@ pub struct LrsfnOptions {
     pub base: Base,
     /// Which examples the eigenpairs come from. Default all.
     pub curvature_batch: CurvatureBatch,
-    /// Part of the batch that does nothing but judge the step: losses, and the slope in the reduction ratio. 0: the whole batch judges. Default 0.
+    /// Part of the batch that does nothing but judge the step: losses, and the slope in the reduction ratio. 0: the whole batch judges.
+    /// Default 0.
     pub acceptance: f64,
     /// How many eigenpairs are used. Default all.
     pub rank_rule: RankRule,
-    /// Decay of a running average of the matrix over computations of eigenpairs, of which the low-rank part is kept; 0 is no average. Default 0.
+    /// Decay of a running average of the matrix over computations of eigenpairs, of which the low-rank part is kept; 0 is no average.
+    /// Default 0.
     pub average: f64,
-    /// With a number of Lanczos steps: both step lengths become `1 / (2 m)` with `m` the largest `|eigenvalue|` of the preconditioned matrix on the
-    /// batch of the gradient, after each computation of eigenpairs (the rule of SketchySGD, Frangella et al. 2024). Default none.
+    /// With a number of Lanczos steps: both step lengths become `1 / (2 m)` with `m` the largest `|eigenvalue|` of the preconditioned
+    /// matrix on the batch of the gradient, after each computation of eigenpairs (the rule of SketchySGD, Frangella et al. 2024). Default
+    /// none.
     pub automatic: Option<usize>,
     /// How eigenvectors are stored. Default full precision.
     pub storage: Storage,
@@ -134,8 +139,8 @@ impl Default for LrsfnOptions {
 }
 
 impl LrsfnOptions {
-    /// The method as its authors' program has it: fixed step length and damping, eigenpairs anew in every step from a fixed Gaussian block without
-    /// oversampling or power iterations.
+    /// The method as its authors' program has it: fixed step length and damping, eigenpairs anew in every step from a fixed Gaussian block
+    /// without oversampling or power iterations.
     #[must_use]
     pub fn paper(rank: usize, step_length: f64, damping: f64) -> Self {
         Self {
@@ -370,7 +375,8 @@ impl LrsfnOptions {
             ),
             CurvatureBatch::CrossFit(_) if self.base != Base::Gradient => bad(
                 "base",
-                "each fold of CrossFit has a captured space of its own, and SGD or Adam has one memory beyond it; use the base Gradient, or decoupled batches"
+                "each fold of CrossFit has a captured space of its own, and SGD or Adam has one memory beyond it; use the base Gradient, \
+                    or decoupled batches"
                     .into(),
             ),
             CurvatureBatch::CrossFit(_) if self.automatic.is_some() => bad(

@@ -43,8 +43,8 @@ impl LrsfnOptions {
         }
     }
 
-    /// How a batch of `rows` rows is cut, for [`Roles`](crate::data::Roles) that deal it otherwise than by cutting: eigenvectors, everything else, and those
-    /// that judge.
+    /// How a batch of `rows` rows is cut, for [`Roles`](crate::data::Roles) that deal it otherwise than by cutting: eigenvectors,
+    /// everything else, and those that judge.
     ///
     /// # Errors
     /// [`Error::Option`](crate::Error::Option) unless the batch is [`CurvatureBatch::Decoupled`], or where a role would have no rows.

@@ -97,7 +97,8 @@ impl Spectrum {
         self.known.refreshes == 0
     }
 
-    /// Computes eigenpairs at `theta` on a batch, which may be taken back. With examples held out, eigenvalues and their noise are of those. Returns the work.
+    /// Computes eigenpairs at `theta` on a batch, which may be taken back. With examples held out, eigenvalues and their noise are of
+    /// those. Returns the work.
     ///
     /// ```text
     /// l_i = u_i . C' u_i                               with C' of the examples held out
@@ -325,8 +326,8 @@ fn solve(
     }
 }
 
-/// Adds the last eigenpairs to an operator: `C + sum over i of weights[i] u_i u_i^T`. `weights` holds them once for each vector of a block, and as many
-/// zeros. `4 K r P` flops more.
+/// Adds the last eigenpairs to an operator: `C + sum over i of weights[i] u_i u_i^T`. `weights` holds them once for each vector of a block,
+/// and as many zeros. `4 K r P` flops more.
 fn averaged(gpu: &Gpu, operator: &mut BlockOperator, basis: &Basis, weights: &Slice) -> Result<()> {
     let elements = weights.len() / 2;
     let products = gpu.buffer("projections", elements)?;

@@ -36,11 +36,12 @@ pub type NystromNewtonCg = NewtonCg;
 
 /// Newton's method with conjugate gradients on curvature products.
 ///
-/// With the Gauss-Newton matrix a step solves `(G + damping I) d = -g`, goes back over kept iterates while an earlier one has a lower loss, searches
-/// along the result until Armijo's condition holds, and adapts the damping by the reduction ratio against the undamped model.
-/// With [`Preconditioner::Nystrom`] it is Nystrom-preconditioned Newton-CG (NysNewton-CG, Rathore et al. 2024), with damping by the reduction ratio where
-/// that has a fixed one: conjugate gradients then work in variables `y = P^(1/2) d`, and steps where an approximation is made have one more blocking
-/// readback. With the Hessian it is Steihaug's trust-region method: directions of negative curvature are followed to the boundary.
+/// With the Gauss-Newton matrix a step solves `(G + damping I) d = -g`, goes back over kept iterates while an earlier one has a lower loss,
+/// searches along the result until Armijo's condition holds, and adapts the damping by the reduction ratio against the undamped model. With
+/// [`Preconditioner::Nystrom`] it is Nystrom-preconditioned Newton-CG (NysNewton-CG, Rathore et al. 2024), with damping by the reduction
+/// ratio where that has a fixed one: conjugate gradients then work in variables `y = P^(1/2) d`, and steps where an approximation is made
+/// have one more blocking readback. With the Hessian it is Steihaug's trust-region method: directions of negative curvature are followed to
+/// the boundary.
 ///
 /// A refused step leaves everything as it was but damping or radius.
 pub struct NewtonCg {

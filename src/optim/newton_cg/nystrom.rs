@@ -105,7 +105,8 @@ impl NystromMemory {
     }
 }
 
-/// The variables of one quadratic: conjugate gradients on `F (C + damping) F y = -F g` are those on `(C + damping) d = -g` with the preconditioner `P`.
+/// The variables of one quadratic: conjugate gradients on `F (C + damping) F y = -F g` are those on `(C + damping) d = -g` with the
+/// preconditioner `P`.
 pub(super) struct Variables {
     nystrom: Nystrom,
     filter: LowRank,

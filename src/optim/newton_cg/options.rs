@@ -14,13 +14,14 @@ pub(super) const RADII: std::ops::RangeInclusive<f64> = 1e-12..=1e12;
 pub enum Preconditioner {
     /// None.
     None,
-    /// `(diag F + damping)^exponent` with the diagonal of the empirical Fisher matrix, `sum_n w_n g_n * g_n` (Martens 2010, section 4.7, takes 3/4).
+    /// `(diag F + damping)^exponent` with the diagonal of the empirical Fisher matrix, `sum_n w_n g_n * g_n` (Martens 2010, section 4.7,
+    /// takes 3/4).
     EmpiricalFisher {
         /// In 0..=1.
         exponent: f32,
     },
-    /// `(l_r + damping) U (L + damping)^-1 U^T + I - U U^T` with the Nystrom approximation `U L U^T` of the matrix (Frangella, Tropp and Udell 2021; as
-    /// optimizer Rathore et al. 2024). For [`Curvature::GaussNewton`].
+    /// `(l_r + damping) U (L + damping)^-1 U^T + I - U U^T` with the Nystrom approximation `U L U^T` of the matrix (Frangella, Tropp and
+    /// Udell 2021; as optimizer Rathore et al. 2024). For [`Curvature::GaussNewton`].
     Nystrom {
         /// Number of eigenpairs: products with the matrix per approximation.
         rank: usize,

@@ -171,7 +171,8 @@ fn parse(output: &str) -> Option<Statistics> {
 
 /// Which resource gives the number of waves that the driver reports.
 fn limit(target: &Target, workgroup: u32, statistics: &Statistics) -> Limit {
-    // The driver compiles workgroups of up to 32 invocations for waves of 32 lanes where there are such, and two of them count as one of 64.
+    // The driver compiles workgroups of up to 32 invocations for waves of 32 lanes where there are such, and two of them count as one of
+    // 64.
     let small = target.subgroups_per_wave == 2 && workgroup <= 32;
     let (lanes, granule) = if small {
         (32, 2 * target.vgpr_granule)

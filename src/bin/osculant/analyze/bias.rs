@@ -227,8 +227,8 @@ impl Place<'_> {
         self.solve(&operator, gradient, before, None, damping)
     }
 
-    /// The same with directions of one half of a batch and steps of the other: those of the second half on the first half's directions, then the other
-    /// way round.
+    /// The same with directions of one half of a batch and steps of the other: those of the second half on the first half's directions,
+    /// then the other way round.
     fn decoupled(
         &mut self,
         halves: &Batch,

@@ -1,4 +1,5 @@
-//! `osculant analyze strategies`: full training with single and with decoupled mini-batches, with equal data and equal work, tuned for each.
+//! `osculant analyze strategies`: full training with single and with decoupled mini-batches, with equal data and equal work, tuned for
+//! each.
 
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use serde::Serialize;

@@ -53,8 +53,8 @@ pub(crate) fn fma_peak(gpu: &Gpu, effort: Effort) -> osculant::Result<(Figure, S
             variants.push((pairs, fused, recording));
         }
     }
-    // More rounds until the fastest variant takes long enough, and until twice the rounds take twice the time: few of them would measure what it
-    // costs to start workgroups. Variants far behind are dropped on the way.
+    // More rounds until the fastest variant takes long enough, and until twice the rounds take twice the time: few of them would measure
+    // what it costs to start workgroups. Variants far behind are dropped on the way.
     let mut count = 1u32;
     let mut before = f64::INFINITY;
     loop {

@@ -227,8 +227,8 @@ fn fill_directions(gpu: &Gpu, quadratics: &[&Arc<Quadratic>]) -> osculant::Resul
     Ok(())
 }
 
-/// `(time of an iteration - time of a product) / time of a product`, from solves and runs of products of two lengths, so that what a submission and
-/// its readback cost is in neither; none where no solve goes on for long enough.
+/// `(time of an iteration - time of a product) / time of a product`, from solves and runs of products of two lengths, so that what a
+/// submission and its readback cost is in neither; none where no solve goes on for long enough.
 fn cg_overhead(
     gpu: &Gpu,
     quadratic: &Quadratic,

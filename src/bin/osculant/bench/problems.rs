@@ -80,8 +80,8 @@ mod tests {
 
     use super::problems;
 
-    /// Losses that PyTorch 2.15.0 gives for the same networks (`benches/peers/peers.py`), in f32. Five digits agree where weights, features, labels
-    /// and the meaning of the loss do.
+    /// Losses that PyTorch 2.15.0 gives for the same networks (`benches/peers/peers.py`), in f32. Five digits agree where weights,
+    /// features, labels and the meaning of the loss do.
     #[test]
     fn losses_are_those_of_pytorch() -> osculant::Result<()> {
         let expected = [

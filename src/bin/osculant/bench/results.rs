@@ -28,8 +28,8 @@ pub(crate) struct Results {
 }
 
 impl Results {
-    /// `bench.json`. Next to figures that are medians of a time or of a ratio of times, `spread` has their interquartile range over the median; what
-    /// was not measured is null.
+    /// `bench.json`. Next to figures that are medians of a time or of a ratio of times, `spread` has their interquartile range over the
+    /// median; what was not measured is null.
     pub(crate) fn json(&self, gpu: &Gpu, quick: bool) -> Value {
         let Self {
             fma_peak,

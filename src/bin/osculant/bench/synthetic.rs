@@ -6,7 +6,8 @@
 //! u(t, i) = floor(mix(t 2^32 + i) / 2^40) / 2^24        in [0, 1), exact in f32
 //! ```
 //!
-//! where `mix` is the output function of SplitMix64 (Steele, Lea, Flood 2014) at that state, on unsigned integers of 64 bits. Tensors are numbered
+//! where `mix` is the output function of SplitMix64 (Steele, Lea, Flood 2014) at that state, on unsigned integers of 64 bits. Tensors are
+//! numbered
 //!
 //! ```text
 //! 0           features  [batch, inputs]     u
@@ -15,8 +16,8 @@
 //! 3 + 2 l     bias l    [outputs]           (2 u - 1) / 10
 //! ```
 //!
-//! This file depends on nothing but the standard library, because `benches/peers/burn` includes it as it stands; `benches/peers/peers.py` has the
-//! same formula for PyTorch.
+//! This file depends on nothing but the standard library, because `benches/peers/burn` includes it as it stands; `benches/peers/peers.py`
+//! has the same formula for PyTorch.
 
 /// Number of classes of the classifiers.
 pub(crate) const CLASSES: usize = 10;
@@ -32,8 +33,8 @@ pub(crate) enum Hidden {
     Softplus,
 }
 
-/// A network of dense layers. Where it reproduces its input, the outputs pass a sigmoid and the loss is the mean squared error over batch and
-/// outputs; otherwise the outputs are logits and the loss is the mean softmax cross-entropy.
+/// A network of dense layers. Where it reproduces its input, the outputs pass a sigmoid and the loss is the mean squared error over batch
+/// and outputs; otherwise the outputs are logits and the loss is the mean softmax cross-entropy.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Network {
     /// Name in tables and in JSON.

@@ -25,7 +25,8 @@ pub(super) fn probe(gpu: &Gpu) -> osculant::Result<Section> {
     Ok(judge(&numbers, &read))
 }
 
-/// `a` from 2^11 to 2^12, `b` from 1 to 2, and minus their rounded product: sums and products are exact in f64, and `a b + c` is what rounding left.
+/// `a` from 2^11 to 2^12, `b` from 1 to 2, and minus their rounded product: sums and products are exact in f64, and `a b + c` is what
+/// rounding left.
 fn numbers(index: usize) -> [f32; 4] {
     let (a, b) = (2048.0 * (1.0 + uniform(0, index)), 1.0 + uniform(1, index));
     [a, b, -(a * b), 0.0]

@@ -47,7 +47,8 @@ fn judge(read: &[u32]) -> Section {
     }
     if findings.iter().any(|finding| !finding.agrees) {
         remarks.push(format!(
-            "loops end early here ({}), all of an invocation together and without an error; the kernels of this crate stay below 65,535 and divide longer sums among invocations",
+            "loops end early here ({}), all of an invocation together and without an error; the kernels of this crate stay below 65,535 \
+                and divide longer sums among invocations",
             findings[1].found
         ));
     }

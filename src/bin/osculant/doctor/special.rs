@@ -18,7 +18,8 @@ const NUMBERS: [f32; 9] = [
     -1.0,
 ];
 
-/// What is tried, in the order of the shader, and what IEEE 754 makes of it; `max`, `min` and `clamp` as the crate defines them, NaN in, NaN out.
+/// What is tried, in the order of the shader, and what IEEE 754 makes of it; `max`, `min` and `clamp` as the crate defines them, NaN in,
+/// NaN out.
 const CASES: [(&str, f32); 25] = [
     ("NaN by its bits", 1.0),
     ("NaN == NaN", 0.0),
@@ -75,7 +76,8 @@ fn judge(read: &[u32]) -> Section {
     };
     let mut remarks = Vec::new();
     if !findings[0].agrees {
-        remarks.push("not even the bits of a NaN are what they should be: losses that are not finite may pass unseen on this adapter".to_owned());
+        remarks.push("not even the bits of a NaN are what they should be: losses that are not finite may pass unseen on this \
+        adapter".to_owned());
     }
     let special = differ(&findings[1..SUBNORMAL]);
     if !special.is_empty() {
