@@ -43,8 +43,8 @@ pub enum Error {
     /// The device did not finish in time. What was submitted goes on: the `Gpu` can be used again once it ends.
     #[error(
         "{what} was not finished after {seconds} s. If the work is long, use smaller batches or fewer iterations per submission, or wait \
-            longer \
-         (AdapterOptions::with_timeout, Gpu::with_timeout, OSCULANT_TIMEOUT); if it should be short, the driver hangs: update it, \
+            longer (AdapterOptions::with_timeout, Gpu::with_timeout, OSCULANT_TIMEOUT); if it should be short, the driver \
+         hangs: update it, \
          or take another adapter"
     )]
     Timeout {

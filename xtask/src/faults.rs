@@ -60,12 +60,15 @@ pub(crate) fn run(names: &[String]) -> Outcome {
         .map(|fault| &fault.test)
         .collect::<BTreeSet<_>>()
     {
-        if copy.test(test)? != Run::Passed {
-            return Err(format!(
-                "`cargo test {}` does not pass without any fault",
-                test.join(" ")
-            ));
-        }
+        let how = match copy.test(test)? {
+            Run::Passed => continue,
+            Run::Failed => "pass",
+            Run::DoesNotBuild => "build",
+        };
+        return Err(format!(
+            "`cargo test {}` does not {how} without any fault",
+            test.join(" ")
+        ));
     }
     let mut missed = Vec::new();
     for fault in &faults {
@@ -95,6 +98,20 @@ pub(crate) fn run(names: &[String]) -> Outcome {
     } else {
         Err(format!("not caught: {}", missed.join(", ")))
     }
+}
+
+/// Removes the files below a folder that are not wanted.
+fn remove_others(folder: &Path, wanted: &BTreeSet<PathBuf>) -> Outcome {
+    let entries = fs::read_dir(folder).map_err(|error| shell::about(folder, &error))?;
+    for entry in entries {
+        let path = entry.map_err(|error| shell::about(folder, &error))?.path();
+        if path.is_dir() {
+            remove_others(&path, wanted)?;
+        } else if !wanted.contains(&path) {
+            fs::remove_file(&path).map_err(|error| shell::about(&path, &error))?;
+        }
+    }
+    Ok(())
 }
 
 /// Every fault, by name.
@@ -144,7 +161,8 @@ impl Copy {
         Ok(copy)
     }
 
-    /// Makes the copy equal to the working tree; files that are equal keep their times, so that little is built again.
+    /// Makes the copy equal to the working tree; files that are equal keep their times, so that little is built again, and what is no
+    /// longer in the tree goes.
     fn refresh(&self) -> Outcome {
         let mut list = Command::new("git");
         list.current_dir(shell::root()).args([
@@ -155,6 +173,7 @@ impl Copy {
             "--exclude-standard",
         ]);
         let list = shell::capture(&mut list)?;
+        let mut wanted = BTreeSet::new();
         for name in String::from_utf8_lossy(&list)
             .split('\0')
             .filter(|name| !name.is_empty())
@@ -164,6 +183,7 @@ impl Copy {
             let Ok(content) = fs::read(&from) else {
                 continue;
             };
+            wanted.insert(to.clone());
             if fs::read(&to).is_ok_and(|present| present == content) {
                 continue;
             }
@@ -172,7 +192,7 @@ impl Copy {
             }
             fs::write(&to, content).map_err(|error| shell::about(&to, &error))?;
         }
-        Ok(())
+        remove_others(&self.tree, &wanted)
     }
 
     fn plant(&self, fault: &Fault) -> Outcome {

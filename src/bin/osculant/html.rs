@@ -103,12 +103,10 @@ fn definitions(report: &Report) -> String {
             .to_owned(),
         Some(work) => format!(
             "A grid of options for each optimizer (below), each tried once for {work:.3} epochs of work, with another seed than the \
-                runs, on a \
-             part of the training rows; chosen was the lowest loss at the end, on the other part of the training rows \
-             (validation). The test rows had no say. \
-             A grid of learning rates grew while its best value was at an end; then two other batch sizes were tried, at the best \
-             rate and at the \
-             next one up. newton-cg's grid, over batch size and iterations, is no larger. Trials are not counted in the work and \
+                runs, on a part of the training rows; chosen was the lowest loss at the end, on the other part of the training \
+             rows (validation). The test rows had no say. A grid of learning rates grew while its best value was at an end; \
+             then two other batch sizes were tried, at the best rate and at the next one up. newton-cg's grid, over batch size \
+             and iterations, is no larger. Trials are not counted in the work and \
              seconds above. \
              What is not in a grid has its default, and the defaults of newton-cg were chosen by hand on the digits, by training loss."
         ),
@@ -118,9 +116,8 @@ fn definitions(report: &Report) -> String {
             "Work",
             format!(
                 "counts the examples through which a method computes, divided by the number of training rows: a gradient of n examples \
-                    is n, a \
-                 curvature product 2n, a loss n/3, its change along a step 2n/3, the preconditioner's diagonal n. Everything \
-                 computed counts, refused steps included. \
+                    is n, a curvature product 2n, a loss n/3, its change along a step 2n/3, the preconditioner's diagonal n. \
+                 Everything computed counts, refused steps included. \
                  Each run has a budget of {} epochs, and ends with the step that reaches it.",
                 report.work
             ),
