@@ -405,7 +405,7 @@ impl Graph {
     /// Rows of `table` `[R,D]` at `indices` `[I]`. An index beyond the table, of an input that promises no bound, gives a row of zeros.
     ///
     /// # Errors
-    /// [`Error::Shape`], also where the indices' bound ([`Graph::index_input`]) is larger than `R`.
+    /// [`Error::Shape`](crate::Error::Shape), also where the indices' bound ([`Graph::index_input`]) is larger than `R`.
     pub fn gather(&mut self, table: NodeId, indices: NodeId) -> Result<NodeId> {
         let count = self.index_count("gather", &[table, indices], indices)?;
         self.float("gather", &[table])?;
@@ -446,7 +446,7 @@ impl Graph {
     /// `[..I] -> [..I, classes]`: 1 at the label, else 0. A label beyond `classes`, of an input that promises no bound, gives zeros.
     ///
     /// # Errors
-    /// [`Error::Shape`], also where the labels' bound ([`Graph::index_input`]) is larger than `classes`.
+    /// [`Error::Shape`](crate::Error::Shape), also where the labels' bound ([`Graph::index_input`]) is larger than `classes`.
     pub fn one_hot(&mut self, labels: NodeId, classes: usize) -> Result<NodeId> {
         self.check_ids(&[labels])?;
         let node = self.node(labels);

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::kernels::blocks::Sketch;
 
-/// Settings of a [`RandomizedEigensolver`].
+/// Settings of a [`RandomizedEigensolver`](super::RandomizedEigensolver).
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct EigenOptions {
