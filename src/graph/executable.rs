@@ -8,6 +8,7 @@ use super::lower::{Lowered, lower, operand_limit};
 use super::node::{Graph, NodeId, elements};
 use super::op::Op;
 use super::plan::{Plan, same_buffer};
+use super::slots::assign_slots;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recording, Slice};
 use crate::kernels::template::Rows;
@@ -100,20 +101,12 @@ pub struct Executable {
     pub listing: Listing,
 }
 
-/// A planned buffer: its size, and the last kernel that reads what is in it now.
-struct Slot {
-    size: usize,
-    busy_until: usize,
-}
-
 /// What a program does at different times: see [`Executable`].
 pub(crate) const LINEARIZE: usize = 0;
 pub(crate) const PRODUCT: usize = 1;
 pub(crate) const BLOCK: usize = 2;
 pub(crate) const CHANGE: usize = 3;
 const PHASES: usize = 4;
-
-const FOREVER: usize = usize::MAX;
 
 /// A program before it has buffers.
 pub struct Planned<'g> {
@@ -457,65 +450,6 @@ fn place_leaves(
         }
     }
     Ok(places)
-}
-
-/// Assigns slots to the values that have no place yet, reusing a slot once its value has been read for the last time. `placed` need none;
-/// `copied` are read at the end of their phase.
-fn assign_slots(
-    graph: &Graph,
-    plan: &Plan,
-    kernels: &[Lowered],
-    placed: &[NodeId],
-    copied: &[NodeId],
-) -> (Vec<(NodeId, usize)>, Vec<Slot>) {
-    let mut last_read: HashMap<NodeId, usize> = HashMap::new();
-    for (kernel, lowered) in kernels.iter().enumerate() {
-        for &operand in &lowered.operands {
-            // Products are repeated: what they read from phase 0 must survive them all.
-            let crosses = plan.phase[operand.0] == 0 && lowered.phase > 0;
-            let until = if crosses { FOREVER } else { kernel };
-            let entry = last_read.entry(operand).or_insert(until);
-            *entry = (*entry).max(until);
-        }
-    }
-    for node in copied {
-        last_read.insert(*node, FOREVER);
-    }
-    let mut slots: Vec<Slot> = Vec::new();
-    let mut assigned = Vec::new();
-    let stored = |lowered: &Lowered| [&[lowered.root], lowered.also.as_slice()].concat();
-    for (kernel, root) in kernels
-        .iter()
-        .map(stored)
-        .enumerate()
-        .flat_map(|(kernel, stored)| stored.into_iter().map(move |root| (kernel, root)))
-    {
-        if placed.contains(&root) {
-            continue;
-        }
-        let size = elements(graph.shape(root));
-        let until = last_read.get(&root).copied().unwrap_or(kernel);
-        // A value that stays would take what is left over of a larger slot from everybody else.
-        let fits = |slot: &Slot| {
-            slot.size >= size && (until != FOREVER || size.saturating_mul(4) >= slot.size * 3)
-        };
-        let best = (0..slots.len())
-            .filter(|&s| slots[s].busy_until < kernel && fits(&slots[s]))
-            .min_by_key(|&s| slots[s].size);
-        let slot = match best {
-            Some(slot) => slot,
-            None => {
-                slots.push(Slot {
-                    size,
-                    busy_until: 0,
-                });
-                slots.len() - 1
-            }
-        };
-        slots[slot].busy_until = until;
-        assigned.push((root, slot));
-    }
-    (assigned, slots)
 }
 
 fn place<'a>(places: &'a HashMap<NodeId, Slice>, graph: &Graph, node: NodeId) -> Result<&'a Slice> {

@@ -19,6 +19,7 @@
 //!
 //! No derivative is written by hand above [`jvp`] and [`transpose`].
 
+mod append;
 pub mod batch;
 pub mod derivatives;
 pub mod difference;
@@ -34,6 +35,9 @@ pub mod node;
 pub mod op;
 pub mod per_example;
 pub mod plan;
+mod sharing;
+mod slots;
+pub mod sources;
 pub mod tensor;
 pub mod transpose;
 pub mod twin;

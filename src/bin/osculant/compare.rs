@@ -3,7 +3,8 @@
 use crate::arguments::Compare;
 use crate::failure::{Failure, Outcome};
 use crate::hints::Origin;
-use crate::optimizers::{Method, Setup, method};
+use crate::methods::{Method, method};
+use crate::optimizers::Setup;
 use crate::progress::Progress;
 use crate::report::{Report, Run};
 use crate::table;

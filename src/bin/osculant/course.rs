@@ -37,7 +37,7 @@ impl Setup {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::optimizers::Method;
+    use crate::methods::Method;
     use crate::problems::Problem;
 
     #[test]

@@ -4,7 +4,8 @@ use osculant::data::{Dealing, Epochs, EpochsState, Growth, Role, Roles, RolesSta
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Outcome;
-use crate::optimizers::{Method, Setup};
+use crate::methods::Method;
+use crate::optimizers::Setup;
 
 /// Deals the mini-batches of a run.
 pub(crate) struct Feed {

@@ -135,7 +135,7 @@ mod tests {
     use super::*;
     use crate::failure::Outcome;
     use crate::feed::Feed;
-    use crate::optimizers::Method;
+    use crate::methods::Method;
 
     const ROWS: usize = 120;
 

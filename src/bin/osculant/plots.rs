@@ -204,7 +204,8 @@ fn loss_label(loss: f64) -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::optimizers::{Method, Setup};
+    use crate::methods::Method;
+    use crate::optimizers::Setup;
     use crate::problems::Problem;
     use crate::training::End;
 

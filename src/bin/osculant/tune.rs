@@ -5,7 +5,8 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::failure::Outcome;
-use crate::optimizers::{Method, Setup};
+use crate::methods::Method;
+use crate::optimizers::Setup;
 use crate::problems::{Data, Problem};
 use crate::training::{Task, Trainer};
 

@@ -1,8 +1,5 @@
 //! `osculant analyze bias`: what a mini-batch thinks of its own directions, and what becomes of steps along them.
 
-use std::fmt::Write;
-
-use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use osculant::data::{Batch, Dataset, Dealing, Role, Roles};
 use osculant::gpu::{Gpu, Recording};
 use osculant::linalg::{
@@ -14,9 +11,10 @@ use osculant::objective::{
     Slot,
 };
 use osculant::vector::Vector;
-use serde::Serialize;
 
-use super::panel::{self, Mark, Panel, Scale, Series};
+use super::bias_report::{
+    Checkpoint, Direction, Mean, PathPoint, Report, Three, mean, table, write,
+};
 use super::start;
 use crate::arguments::{Bias, DirectionKind};
 use crate::failure::{Failure, Outcome};
@@ -28,70 +26,6 @@ const ROWS: usize = 10_000;
 const L2: f32 = 1e-3;
 /// Steps after which training to a loss is given up.
 const MOST_STEPS: u64 = 100_000;
-
-/// A mean over the batches, with its standard error.
-#[derive(Clone, Copy, Debug, Serialize)]
-struct Mean {
-    mean: f64,
-    error: f64,
-}
-
-fn mean(values: &[f64]) -> Mean {
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let square: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
-    let error = if values.len() > 1 {
-        (square / (n - 1.0) / n).sqrt()
-    } else {
-        0.0
-    };
-    Mean { mean, error }
-}
-
-/// A quantity on the batch that made the directions, on an independent one, and on all data.
-#[derive(Clone, Copy, Debug, Serialize)]
-struct Three {
-    a: f64,
-    b: f64,
-    full: f64,
-    /// Standard errors of the three.
-    errors: [f64; 3],
-}
-
-#[derive(Clone, Debug, Serialize)]
-struct Direction {
-    index: usize,
-    slope: Three,
-    curvature: Three,
-}
-
-#[derive(Clone, Debug, Serialize)]
-struct PathPoint {
-    strategy: &'static str,
-    damping: f64,
-    iteration: usize,
-    /// Change of the loss on all data, with the regularization.
-    loss_change: f64,
-    error: f64,
-}
-
-#[derive(Clone, Debug, Serialize)]
-struct Checkpoint {
-    train_loss: f64,
-    epochs: f64,
-    directions: Vec<Direction>,
-    path: Vec<PathPoint>,
-}
-
-#[derive(Serialize)]
-struct Report {
-    problem: &'static str,
-    batch: usize,
-    batches: u32,
-    l2: f32,
-    examples: usize,
-    checkpoints: Vec<Checkpoint>,
-}
 
 /// Directions and iterates of a batch, as vectors on the host.
 type Numbers = Vec<f64>;
@@ -330,7 +264,7 @@ impl Place<'_> {
 }
 
 /// Ways to make a step of two batches.
-const STRATEGIES: [&str; 5] = [
+pub(super) const STRATEGIES: [&str; 5] = [
     "single(n)",
     "single(2n)",
     "decoupled",
@@ -468,124 +402,4 @@ fn path(changes: &[Vec<Vec<Vec<f64>>>], arguments: &Bias, evaluated: &[usize]) -
         }
     }
     points
-}
-
-fn write(report: &Report, arguments: &Bias) -> Outcome {
-    let save = |name: &str, text: String| {
-        let path = arguments.out.join(name);
-        std::fs::write(&path, text).map_err(|error| Failure::file(&path, error))
-    };
-    let json = serde_json::to_string_pretty(report).map_err(|e| Failure::new(e.to_string()))?;
-    save("bias.json", json + "\n")?;
-    let mut directions = String::from(
-        "train_loss,index,slope_a,slope_b,slope_full,curvature_a,curvature_b,curvature_full\n",
-    );
-    let mut paths = String::from("train_loss,strategy,damping,iteration,loss_change,error\n");
-    // Writing to a String cannot fail.
-    for checkpoint in &report.checkpoints {
-        for d in &checkpoint.directions {
-            let (s, c) = (d.slope, d.curvature);
-            let _ = writeln!(
-                directions,
-                "{},{},{},{},{},{},{},{}",
-                checkpoint.train_loss, d.index, s.a, s.b, s.full, c.a, c.b, c.full
-            );
-        }
-        for p in &checkpoint.path {
-            let _ = writeln!(
-                paths,
-                "{},{},{},{},{},{}",
-                checkpoint.train_loss, p.strategy, p.damping, p.iteration, p.loss_change, p.error
-            );
-        }
-    }
-    save("bias-directions.csv", directions)?;
-    save("bias-path.csv", paths)?;
-    let title = format!(
-        "{}: batches of {}, means of {}",
-        report.problem, report.batch, report.batches
-    );
-    panel::write(&arguments.out, "bias", &title, &panels(report, arguments))
-}
-
-/// Above, for each checkpoint, the curvature along the directions; below, the loss along the path without damping.
-fn panels(report: &Report, arguments: &Bias) -> Vec<Panel> {
-    let curvature = report.checkpoints.iter().map(|checkpoint| {
-        let of = |f: fn(&Three) -> f64| {
-            let each = checkpoint.directions.iter();
-            each.map(|d| (d.index as f64 + 1.0, f(&d.curvature)))
-                .collect()
-        };
-        Panel {
-            x: format!("direction, at training loss {:.2}", checkpoint.train_loss),
-            y: "curvature".into(),
-            x_scale: Scale::Linear,
-            y_scale: Scale::Logarithmic,
-            rows: Vec::new(),
-            series: vec![
-                Series::new("own batch", of(|t| t.a), Mark::Line),
-                Series::new("other batch", of(|t| t.b), Mark::Line),
-                Series::new("all data", of(|t| t.full), Mark::Dashes),
-            ],
-        }
-    });
-    let damping = arguments.dampings.first().copied().unwrap_or(0.0);
-    let paths = report.checkpoints.iter().map(|checkpoint| {
-        let of = |strategy: &str| {
-            let each = checkpoint.path.iter();
-            each.filter(|p| p.strategy == strategy && p.damping.total_cmp(&damping).is_eq())
-                .map(|p| (p.iteration as f64, p.loss_change))
-                .collect()
-        };
-        Panel {
-            x: "iterations of conjugate gradients".into(),
-            y: "change of the loss on all data".into(),
-            x_scale: Scale::Logarithmic,
-            y_scale: Scale::Linear,
-            rows: Vec::new(),
-            series: STRATEGIES
-                .iter()
-                .map(|name| Series::new(*name, of(name), Mark::Line))
-                .collect(),
-        }
-    });
-    curvature.chain(paths).collect()
-}
-
-fn table(report: &Report) -> Table {
-    let mut table = Table::new();
-    let mut header = vec![
-        "training loss".to_owned(),
-        "top curvature: own / all".to_owned(),
-        "other / all".to_owned(),
-        "damping".to_owned(),
-        "iterations".to_owned(),
-    ];
-    header.extend(STRATEGIES.map(str::to_owned));
-    table.load_style(UTF8_FULL_CONDENSED).set_header(header);
-    for checkpoint in &report.checkpoints {
-        let top = checkpoint.directions.first().map(|d| d.curvature);
-        let ratio = |f: fn(&Three) -> f64| top.map_or(f64::NAN, |t| f(&t) / t.full);
-        let first = STRATEGIES[0];
-        for point in checkpoint.path.iter().filter(|p| p.strategy == first) {
-            let of = |strategy: &&str| {
-                let same = checkpoint.path.iter().find(|p| {
-                    p.strategy == *strategy
-                        && p.iteration == point.iteration
-                        && p.damping.total_cmp(&point.damping).is_eq()
-                });
-                same.map_or(String::new(), |p| format!("{:+.4}", p.loss_change))
-            };
-            let mut row = vec![
-                format!("{:.3}", checkpoint.train_loss),
-                format!("{:.2}", ratio(|t| t.a)),
-                format!("{:.2}", ratio(|t| t.b)),
-                point.damping.to_string(),
-                point.iteration.to_string(),
-            ];
-            row.extend(STRATEGIES.iter().map(of));
-            table.add_row(row);
-        }
-    }
-    table
 }

@@ -1,6 +1,7 @@
 //! `osculant analyze`: what curvature looks like.
 
 mod bias;
+mod bias_report;
 mod panel;
 mod saddle;
 mod spectrum;

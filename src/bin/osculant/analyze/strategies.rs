@@ -7,7 +7,8 @@ use serde::Serialize;
 use super::panel::{self, Mark, Panel, Scale, Series};
 use crate::arguments::{Strategies, StrategiesMethod};
 use crate::failure::{Failure, Outcome};
-use crate::optimizers::{Method, Setup};
+use crate::methods::Method;
+use crate::optimizers::Setup;
 use crate::training::{Point, Task, Trainer};
 use crate::tune::{SEED, trial_work};
 

@@ -1,0 +1,180 @@
+//! What stands below the help of each command.
+
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  osculant devices
+  osculant doctor
+  osculant train digits-mlp --optimizer newton-cg --work 60
+  osculant train fashion-mlp --optimizer adam --set batch=256 --checkpoint adam.safetensors
+  osculant train fashion-mlp --resume adam.safetensors --work 20 --checkpoint adam.safetensors
+  osculant compare digits-mlp --optimizers sgd,adam,newton-cg --seeds 3 --tune --out out/digits
+  osculant show digits-mlp --phase hvp
+  osculant bench --quick
+
+Environment:
+  OSCULANT_ADAPTER   part of the name of the adapter to take
+  OSCULANT_BACKEND   vulkan, metal, dx12 or gl
+  OSCULANT_TUNING    file written by `osculant tune`";
+
+pub(crate) const OPTIONS: &str = "\
+Options of the optimizers (--set KEY=VALUE):
+  all        batch              examples per mini-batch, or all
+             growth             FACTOR:EPOCHS:MOST: batches grow by the factor after so many epochs each; or none
+             decay              how steps get shorter until --work is done: constant, or linear or cosine to 0, or to a
+                                factor as in linear:0.1 (learning rates, step lengths, the first factor of line searches)
+             averaging          decay of an average of iterates, with which the network is evaluated: 0: none; 1: their mean
+  sgd        learning-rate, momentum, nesterov, weight-decay
+  debiased-sgd  directions      the first part of a batch, which makes the direction; the rest measures the step along it
+             cross-fit          whether the parts also exchange their roles, averaged: true or false
+             damping            added to the curvature
+             max-step-length    the longest step length
+             factor             multiplies it after that
+             backwards          whether to go backwards where slopes disagree: true or false
+  adam       learning-rate, beta1, beta2, epsilon
+  adamw      those of adam, weight-decay
+  newton-cg  max-iterations     cap on conjugate gradient iterations per step
+             damping            first value of the Levenberg-Marquardt damping
+             damping-decrease   its factor after a good step; 1 keeps it fixed
+             curvature          ggn, or hessian (with a trust region)
+             radius             first radius of the trust region
+             preconditioner     none, or fisher (diagonal of the empirical Fisher matrix)
+             preconditioner-exponent
+             warm-start         fraction of the last solution at which the next solve starts
+             backtracking       whether to go back to earlier iterates: true or false
+             progress-tolerance, residual-tolerance    when to stop conjugate gradients
+             armijo, shrink     constants of the line search
+  nystrom-newton-cg  those of newton-cg without the preconditioner and radius, and
+             rank, refresh      of the Nystrom approximation: eigenpairs, and steps until the next
+  decoupled-newton-cg  those of newton-cg without curvature, preconditioner, radius and backtracking, and
+             strategy           decoupled: the first folds of a batch make directions, the rest steps; cross-fit: that from
+                                each fold on, averaged; single: all examples make both
+             folds              their number; directions: how many make directions, or others: all but one
+             shrinking          whether steps shrink with the noise of their slopes: true or false
+             acceptance         part of the batch that only judges; 0: the whole batch judges
+             dealing            how parts share the rows, with strategy decoupled: disjoint, overlapping or with-replacement
+  lrsfn      rank               eigenpairs of the curvature that are captured
+             oversampling, power-iterations    of the eigensolver
+             refresh            steps from one computation of eigenpairs to the next
+             base               what moves the rest: gradient, sgd or adam
+             learning-rate, momentum           of that base; momentum for sgd
+             step-length, step-length-beyond   in the captured space, and beyond it with base gradient
+             automatic          Lanczos steps that measure the step length, with base gradient; 0: none
+             damping, damping-decrease         least damping, and its factor after a good step
+             curvature          hessian or ggn
+             strategy           single; decoupled: the first part of a batch makes eigenvectors, the rest slopes, eigenvalues and
+                                steps; cross-fit: each fold does so with eigenvectors of the others, averaged (base gradient)
+             curvature-batch    part of the batch that eigenpairs come from, with strategy single
+             directions         the part that makes eigenvectors; folds: their number
+             acceptance, dealing               as above
+             rank-rule          fixed; residual (of random vectors) or noise (over sub-batches) lower the rank
+             rank-threshold     largest relative residual, or smallest ratio of signal to noise
+             average            decay of a running average of the curvature; 0: none
+             storage            of eigenvectors: full or half
+  lrsfn-paper  rank, step-length, damping      all fixed, eigenpairs anew in every step
+             curvature-batch    part of the batch that is set apart for them";
+
+pub(crate) const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  osculant doctor
+  osculant doctor --adapter llvmpipe --json doctor.json
+
+Tried are long loops, NaN and infinities, rounding errors of sums and products, errors of functions,
+subgroup operations and workgroup memory; what differs from IEEE 754 or WGSL is shown and explained.";
+
+pub(crate) const STRATEGIES_EXAMPLES: &str = "\
+Examples:
+  osculant analyze strategies digits-mlp --batches 128,384 --work 40 --out out/strategies
+  osculant analyze strategies fashion-mlp --method lrsfn --batches 256 --work 4 --out out/lrsfn
+
+All strategies see the same data in the same order and do the same work: a step of cross-fitting has twice
+the products of a single one. Damping, and iterations or step length, are the best of a grid for each, judged on a
+validation part of the training rows by the mean over other seeds; then every strategy runs from each seed. Means
+with 95 % confidence intervals. Written to the folder of --out: strategies.json, strategies.png and strategies.svg.";
+
+pub(crate) const BIAS_EXAMPLES: &str = "\
+Examples:
+  osculant analyze bias digits-mlp --batch 64 --out out/bias
+  osculant analyze bias fashion-mlp --batch 256 --losses 1,0.5 --directions cg --out out/bias
+
+Trains (SGD with its defaults, or --optimizer) to each of the losses. There, for directions made of a batch A
+(top eigenvectors of the Gauss-Newton matrix plus 0.001, or those of conjugate gradients): slope and
+curvature on A, on an independent batch B, and on all data. And the loss on all data along the iterates of
+conjugate gradients on A, on A and B together, with directions of A and steps of B (decoupled), with both
+exchanges averaged (cross-fit), and that shrunk by the noise of the slopes (shrinkage).
+
+Written to the folder of --out: bias.json, bias-directions.csv, bias-path.csv, bias.png and bias.svg.";
+
+pub(crate) const SADDLE_EXAMPLES: &str = "\
+Examples:
+  osculant analyze saddle --out out/saddle
+
+From near the monkey saddle, and from near the zero of the network of digits-mlp, where all weight
+gradients vanish: steps on the full data until the loss has come half of the way, medians over the seeds,
+with the best options of a grid for each optimizer. Written to the folder of --out: saddle.json.";
+
+pub(crate) const SPECTRUM_EXAMPLES: &str = "\
+Examples:
+  osculant analyze spectrum digits-mlp --out out/spectrum
+  osculant analyze spectrum digits-mlp --train 5 --optimizer adam --out out/spectrum
+  osculant analyze spectrum fashion-mlp --checkpoint adam.safetensors --batch all --out out/spectrum
+
+Each probe is a run of Lanczos' method from a random vector with full re-orthogonalization. Eigenvalues are
+the Ritz values of the first probe whose residual is below a thousandth of the largest; the density is the
+mean of all probes' quadratures, smoothed.
+
+Written to the folder of --out: spectrum.json, and the picture as spectrum.png and spectrum.svg.";
+
+pub(crate) const MICHALEWICZ_EXAMPLES: &str = "\
+Examples:
+  osculant michalewicz --ranks 10,30,50 --modes paper,default --seeds 10 --out out/michalewicz
+
+The function of Michalewicz in 100 dimensions, 100 steps from standard normal points: gradient descent,
+Newton's method, exact saddle-free Newton, and the low-rank method by rank. Written to the folder of --out:
+michalewicz.json.";
+
+pub(crate) const SHOW_EXAMPLES: &str = "\
+Examples:
+  osculant show digits-mlp --phase hvp
+  osculant show fashion-mlp --phase block --width 32 --time
+  osculant show digits-mlp --checkpoint adam.safetensors --locate";
+
+pub(crate) const BENCH_EXAMPLES: &str = "\
+Examples:
+  osculant bench --quick
+  osculant bench --out out/bench
+  osculant bench --problem digits-mlp --problem wide-mlp --tuning tuning.json
+
+What is measured: the adapter's own limits (multiply-adds, copies), matrix products and vector
+operations as fractions of them, and for each network a gradient, Hessian and Gauss-Newton products,
+blocks of 32 products, and what conjugate gradients add to a product.
+
+Times are the host's, from submission to the end of the wait, as medians; what is compared takes turns.
+Short work is repeated within a submission, so that what a submission costs is a small part. Other work
+on the machine shows in the spread (interquartile range over median): repeat where it is large.
+
+Written to the folder of --out: bench.json, with all figures and their spreads.";
+
+pub(crate) const TUNE_EXAMPLES: &str = "\
+Examples:
+  osculant tune --quick
+  osculant tune --out tuning.json
+  osculant train digits-mlp --optimizer newton-cg --tuning tuning.json
+
+The file holds for this adapter, this driver and this version of osculant. With the same file a
+program has the same bits every time; another file may round differently.";
+
+pub(crate) const TRAIN_EXAMPLES: &str = "\
+Examples:
+  osculant train digits-mlp --optimizer adam --seed 1 --out out/adam
+  osculant train digits-mlp --optimizer newton-cg --set batch=all --set max-iterations=30
+  osculant train mnist-mlp --optimizer sgd --work 2 --checkpoint sgd.safetensors
+  osculant train mnist-mlp --resume sgd.safetensors --work 4 --checkpoint sgd.safetensors";
+
+pub(crate) const COMPARE_EXAMPLES: &str = "\
+Examples:
+  osculant compare digits-mlp --optimizers sgd,adam,newton-cg --seeds 3 --tune --out out/digits
+  osculant compare fashion-mlp --optimizers adam,newton-cg --work 5 --out out/fashion \\
+      --set adam.learning-rate=0.002 --set newton-cg.batch=2048
+
+Written to the folder of --out: report.html, report.json, and the curves as loss-over-work.png,
+loss-over-seconds.png and the same as .svg.";

@@ -1,0 +1,192 @@
+//! The optimizers by name, and the defaults of their options.
+
+use clap::ValueEnum;
+
+use crate::failure::{Failure, Outcome};
+use crate::problems::Problem;
+
+/// An optimizer that the command line knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Method {
+    /// stochastic gradient descent with momentum
+    Sgd,
+    /// gradient descent with step lengths that other examples measure
+    DebiasedSgd,
+    /// Adam (Kingma and Ba 2015)
+    Adam,
+    /// Adam with decoupled weight decay (Loshchilov and Hutter 2019)
+    Adamw,
+    /// Newton's method by conjugate gradients, also called Hessian-free (Martens 2010)
+    NewtonCg,
+    /// Newton's method by conjugate gradients with a Nystrom preconditioner (Rathore et al. 2024)
+    NystromNewtonCg,
+    /// Newton's method by conjugate gradients, with directions and steps of different examples
+    DecoupledNewtonCg,
+    /// low-rank saddle-free Newton with stable damping, refusing steps that raise the loss
+    Lrsfn,
+    /// low-rank saddle-free Newton as its authors' program has it (O'Leary-Roseberry et al. 2020)
+    LrsfnPaper,
+}
+
+impl Method {
+    /// The name on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Method::Sgd => "sgd",
+            Method::DebiasedSgd => "debiased-sgd",
+            Method::Adam => "adam",
+            Method::Adamw => "adamw",
+            Method::NewtonCg => "newton-cg",
+            Method::NystromNewtonCg => "nystrom-newton-cg",
+            Method::DecoupledNewtonCg => "decoupled-newton-cg",
+            Method::Lrsfn => "lrsfn",
+            Method::LrsfnPaper => "lrsfn-paper",
+        }
+    }
+
+    /// The options with the values that they have when nothing is said.
+    pub(crate) fn defaults(self, problem: Problem) -> Vec<(&'static str, &'static str)> {
+        let mut all = self.own_defaults(problem);
+        if matches!(self, Method::DecoupledNewtonCg | Method::Lrsfn) {
+            all.push(("dealing", "disjoint"));
+        }
+        all.extend([
+            ("growth", "none"),
+            ("decay", "constant"),
+            ("averaging", "0"),
+        ]);
+        all
+    }
+
+    /// Those that not all optimizers have, and the batch.
+    fn own_defaults(self, problem: Problem) -> Vec<(&'static str, &'static str)> {
+        let small = problem.is_small();
+        let batch = ("batch", if small { "32" } else { "128" });
+        let adam_rate = ("learning-rate", if small { "0.01" } else { "0.001" });
+        // The squared error is a mean over pixels: its gradient and curvature are that much smaller.
+        let mean_of_pixels = problem.is_autoencoder();
+        match self {
+            Method::Sgd => vec![
+                batch,
+                ("learning-rate", if mean_of_pixels { "1" } else { "0.1" }),
+                ("momentum", "0.9"),
+                ("nesterov", "false"),
+                ("weight-decay", "0"),
+            ],
+            Method::DebiasedSgd => vec![
+                batch,
+                ("directions", "0.5"),
+                ("cross-fit", "false"),
+                ("damping", "0"),
+                (
+                    "max-step-length",
+                    if mean_of_pixels { "1000" } else { "10" },
+                ),
+                ("factor", "1"),
+                ("backwards", "false"),
+            ],
+            Method::Adam => vec![
+                batch,
+                adam_rate,
+                ("beta1", "0.9"),
+                ("beta2", "0.999"),
+                ("epsilon", "1e-8"),
+            ],
+            Method::Adamw => vec![
+                batch,
+                adam_rate,
+                ("beta1", "0.9"),
+                ("beta2", "0.999"),
+                ("epsilon", "1e-8"),
+                ("weight-decay", "0.01"),
+            ],
+            Method::NewtonCg => vec![
+                ("batch", if small { "384" } else { "1024" }),
+                ("max-iterations", if mean_of_pixels { "5" } else { "2" }),
+                ("damping", if mean_of_pixels { "0.003" } else { "0.3" }),
+                ("damping-decrease", "0.6666666666666666"),
+                ("curvature", "ggn"),
+                ("preconditioner", "none"),
+                ("preconditioner-exponent", "0.75"),
+                ("warm-start", "0.95"),
+                ("backtracking", "true"),
+                ("progress-tolerance", "5e-4"),
+                ("residual-tolerance", "1e-5"),
+                ("armijo", "0.01"),
+                ("shrink", "0.8"),
+                ("radius", "1"),
+            ],
+            Method::NystromNewtonCg => vec![
+                ("batch", if small { "384" } else { "1024" }),
+                ("max-iterations", if mean_of_pixels { "5" } else { "2" }),
+                ("damping", if mean_of_pixels { "0.003" } else { "0.3" }),
+                ("damping-decrease", "0.6666666666666666"),
+                ("rank", "10"),
+                ("refresh", "20"),
+                ("warm-start", "0.95"),
+                ("backtracking", "true"),
+                ("progress-tolerance", "5e-4"),
+                ("residual-tolerance", "1e-5"),
+                ("armijo", "0.01"),
+                ("shrink", "0.8"),
+            ],
+            Method::DecoupledNewtonCg => vec![
+                ("batch", if small { "128" } else { "256" }),
+                ("max-iterations", if mean_of_pixels { "5" } else { "2" }),
+                ("damping", if mean_of_pixels { "0.003" } else { "0.3" }),
+                ("damping-decrease", "0.6666666666666666"),
+                ("strategy", "decoupled"),
+                ("folds", "2"),
+                ("directions", "others"),
+                ("shrinking", "false"),
+                ("acceptance", "0"),
+                ("warm-start", "0.95"),
+                ("progress-tolerance", "5e-4"),
+                ("residual-tolerance", "1e-5"),
+                ("armijo", "0.01"),
+                ("shrink", "0.8"),
+            ],
+            Method::Lrsfn => vec![
+                batch,
+                ("rank", "10"),
+                ("oversampling", "5"),
+                ("power-iterations", "0"),
+                ("refresh", "200"),
+                ("base", "adam"),
+                ("learning-rate", if small { "0.03" } else { "0.003" }),
+                ("momentum", "0.9"),
+                ("step-length", "0.3"),
+                ("step-length-beyond", "1"),
+                ("automatic", "0"),
+                ("damping", if mean_of_pixels { "1e-3" } else { "0.01" }),
+                ("damping-decrease", "0.6666666666666666"),
+                ("curvature", "hessian"),
+                ("strategy", "single"),
+                ("curvature-batch", "1"),
+                ("directions", "0.5"),
+                ("folds", "2"),
+                ("acceptance", "0"),
+                ("rank-rule", "fixed"),
+                ("rank-threshold", "2"),
+                ("average", "0.7"),
+                ("storage", "full"),
+            ],
+            Method::LrsfnPaper => vec![
+                ("batch", if small { "40" } else { "160" }),
+                ("curvature-batch", "0.2"),
+                ("rank", "20"),
+                ("step-length", "0.05"),
+                ("damping", if mean_of_pixels { "1e-3" } else { "0.1" }),
+            ],
+        }
+    }
+}
+
+/// The optimizer of this name.
+pub(crate) fn method(name: &str) -> Outcome<Method> {
+    <Method as ValueEnum>::from_str(name, false).map_err(|_| {
+        let names: Vec<&str> = Method::value_variants().iter().map(|m| m.name()).collect();
+        Failure::new(format!("there is no optimizer '{name}'"))
+            .hint(format!("there are {}", names.join(", ")))
+    })
+}
