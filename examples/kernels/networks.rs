@@ -2,8 +2,8 @@
 
 use osculant::Result;
 use osculant::graph::derivatives::{gauss_newton_product, gradient, hessian_product};
+use osculant::graph::lower::sources_for;
 use osculant::graph::op::Op;
-use osculant::graph::sources::sources_for;
 use osculant::graph::{Binary, DType, Graph, NodeId};
 use osculant::kernels::tuning::Products;
 use osculant::nn::{Activation, DataShape, Loss, Model, Sequential, TargetShape, autoencoder};

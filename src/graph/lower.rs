@@ -6,6 +6,7 @@ use super::fused::{Builder, through_view};
 use super::node::{Graph, NodeId, elements};
 use super::op::Op;
 use super::plan::{Plan, only_units, plan, same_buffer};
+pub use super::sources::{sources, sources_for};
 use crate::error::{Error, Result};
 use crate::kernels::dot::{Family, View};
 use crate::kernels::expression::{Coordinate, Expression, Step};

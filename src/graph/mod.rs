@@ -37,7 +37,7 @@ pub mod per_example;
 pub mod plan;
 mod sharing;
 mod slots;
-pub mod sources;
+mod sources;
 pub mod tensor;
 pub mod transpose;
 pub mod twin;

@@ -8,7 +8,7 @@ use crate::harness::{GpuTest, Outcome, small};
 use osculant::gpu::Gpu;
 use osculant::graph::executable::{DeviceLeaves, Wanted};
 use osculant::graph::listing::Listing;
-use osculant::graph::sources::sources;
+use osculant::graph::lower::sources;
 use osculant::graph::{Binary, DType, Executable, Graph, NodeId};
 use osculant::{Error, Result};
 use proptest::test_runner::TestCaseError;

@@ -15,7 +15,7 @@ use naga::proc::BoundsCheckPolicies;
 use naga::valid::{Capabilities, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
 use osculant::gpu::Requirements;
 use osculant::graph::NodeId;
-use osculant::graph::sources::sources;
+use osculant::graph::lower::sources;
 use osculant::kernels::dot::catalogue;
 use osculant::kernels::requirements::stated;
 use proptest::test_runner::TestCaseError;
