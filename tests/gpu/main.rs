@@ -84,6 +84,16 @@ const ON_SMALL_ADAPTERS: OnSmallAdapters = OnSmallAdapters {
     ],
 };
 
+/// Trials with the most kernels, which an adapter that compiles slowly runs in `.ci/long` alone: each takes it half a minute and more.
+const COMPILE_MOST: [&str; 6] = [
+    "a_failed_step_changes_nothing",
+    "a_refused_step_changes_the_damping",
+    "groups_have_the_quadratics_of_their_examples",
+    "it_trains_by_every_strategy",
+    "readbacks_and_work_are_as_documented",
+    "several_folds_are_one_side",
+];
+
 const EXPECTED_FAILURES: [ExpectedFailure; 1] = [ExpectedFailure {
     test: "second_derivatives_of_quotients_and_powers_do_not_overflow",
     adapter: "SwiftShader",
@@ -120,6 +130,7 @@ fn main() -> ExitCode {
             ("weights", weights::tests()),
         ],
         &ON_SMALL_ADAPTERS,
+        &COMPILE_MOST,
         &EXPECTED_FAILURES,
     )
 }

@@ -1,10 +1,11 @@
 //! One trial per test and adapter, named after both: `primitives::dot [vulkan llvmpipe (LLVM 15.0.6, 256 bits)]`.
 //!
-//! Chosen modules run twice more on synthetic small adapters: the first adapter, asked for devices that grant little ([`small`]). There
-//! vectors spread over two dimensions of workgroups, rows of a block over several bindings, and kernels are split that would read too many
-//! buffers.
+//! Chosen modules run twice more on synthetic small adapters: the first adapter that compiles quickly, asked for devices that grant little
+//! ([`small`]). There vectors spread over two dimensions of workgroups, rows of a block over several bindings, and kernels are split that
+//! would read too many buffers.
 //!
 //! * `OSCULANT_TEST_ADAPTER=part`: only adapters with this in `backend name`, in any case.
+//! * `OSCULANT_TEST_LONG=1`: also, on adapters that compile slowly, the trials that compile most.
 //! * `OSCULANT_TEST_ALL_ADAPTERS=1`: also software adapters on GL, which are left out where there is one on Vulkan: the same
 //!   rasterizer behind a slower interface.
 
@@ -86,10 +87,12 @@ macro_rules! gpu_tests {
 pub(crate) fn main(
     modules: Vec<(&str, Vec<GpuTest>)>,
     small: &OnSmallAdapters,
+    compiles_most: &[&str],
     expected_failures: &'static [ExpectedFailure],
 ) -> ExitCode {
     let adapters = chosen_adapters();
     let times = std::env::var_os("OSCULANT_TEST_TIMES").is_some();
+    let long = std::env::var("OSCULANT_TEST_LONG").is_ok_and(|value| value == "1");
     let mut trials = Vec::new();
     // Neighbouring trials on different adapters, so that they run side by side.
     let tests = modules
@@ -97,7 +100,9 @@ pub(crate) fn main(
         .flat_map(|(module, tests)| tests.into_iter().map(move |test| (module, test)));
     for (module, test) in tests {
         for adapter in adapters.iter().filter(|adapter| {
-            adapter.grants.is_none() || small.run(module, test.name, &adapter.label)
+            let short =
+                long || !adapter.label.contains(SLOW) || !compiles_most.contains(&test.name);
+            short && (adapter.grants.is_none() || small.run(module, test.name, &adapter.label))
         }) {
             let (run, adapter) = (Arc::clone(&test.run), Arc::clone(adapter));
             let expected = expected_failures
@@ -134,6 +139,9 @@ fn judge(outcome: Outcome, expected: Option<&ExpectedFailure>) -> std::result::R
         ))),
     }
 }
+
+/// Part of the name of adapters that take ten times as long as others to compile a kernel.
+const SLOW: &str = "SwiftShader";
 
 /// An adapter, and its device once a test has asked for it.
 struct Adapter {
@@ -189,8 +197,9 @@ fn chosen_adapters() -> Vec<Arc<Adapter>> {
             gpu: OnceLock::new(),
         }));
     }
-    let first = chosen.first().cloned();
-    for (adapter, grants) in first
+    let quick = chosen.iter().find(|adapter| !adapter.label.contains(SLOW));
+    let host = quick.or(chosen.first()).cloned();
+    for (adapter, grants) in host
         .iter()
         .flat_map(|adapter| small::ADAPTERS.iter().map(move |grants| (adapter, grants)))
     {
