@@ -13,7 +13,7 @@ pub(crate) type Sizes = [u32; 4];
 /// Bindings in one buffer.
 const IN_A_BUFFER: usize = 64;
 
-/// What is bound for each sizes that a kernel was ever recorded with: a few bytes each, which stay as long as the device, as compiled
+/// What is bound for all sizes that a kernel was ever recorded with: a few bytes each, which stay as long as the device, as compiled
 /// kernels do.
 #[derive(Default)]
 pub(super) struct Known {

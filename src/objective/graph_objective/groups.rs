@@ -1,8 +1,9 @@
 //! The quadratics of groups of examples, in one program.
 
 use super::GraphObjective;
+use super::elsewhere::Elsewhere;
 use super::inputs::Inputs;
-use super::program::{Derivatives, Program, TOTAL, pairs, points};
+use super::program::{Derivatives, Program, TOTAL, pairs};
 use crate::error::{Error, Result};
 use crate::gpu::Slice;
 use crate::graph::batch::batched;
@@ -10,7 +11,7 @@ use crate::graph::executable::Wanted;
 use crate::graph::jvp::linearize;
 use crate::graph::{Binary, DType, Executable, Graph, NodeId};
 use crate::kernels::blocks::{Coefficients, Rows, combine_rows};
-use crate::objective::losses::{LABEL, RESULTS, results};
+use crate::objective::losses::results;
 use crate::objective::{Cost, Curvature, Group, GroupRequest, GroupedQuadratic, Loaded};
 use crate::vector::{Block, Vector};
 
@@ -111,7 +112,7 @@ impl GraphObjective {
 
         let weighted = graph.binary(Binary::Mul, losses, shares)?;
         let whole = graph.sum(weighted, &[0])?;
-        let elsewhere = match *gains {
+        let at_point = match *gains {
             [gains, weights] => {
                 let flat = [gains, weights].map(|node| graph.reshape(node, &[rows]));
                 let [gains, weights] = flat;
@@ -151,14 +152,14 @@ impl GraphObjective {
 
         let mut leaves = self.leaves(&program, theta, inputs)?;
         leaves.directions = pairs(&directions, direction.parts());
-        let elsewhere = match elsewhere {
+        let elsewhere = match at_point {
             None => None,
             Some(all) => {
-                let (point, slice) = (new("point")?, self.gpu.buffer(LABEL, RESULTS)?);
-                leaves.points = points(&moves, point.parts());
+                let elsewhere = Elsewhere::new(self)?;
+                leaves.points = elsewhere.points(&moves);
                 wanted.push(Wanted::from(all));
-                slices.push(slice.clone());
-                Some((point, slice))
+                slices.push(elsewhere.results());
+                Some(elsewhere)
             }
         };
         let graph = &program.traced.graph;
@@ -186,9 +187,9 @@ impl GraphObjective {
         };
         let singles = 2 + usize::from(request.losses);
         let elements = (singles + 2 * count) * self.layout.len();
-        let at = (theta, &value);
+        let losses = elsewhere.map(|e| e.losses(self, (theta, &value), &mut executable));
         Ok(GroupedQuadratic {
-            losses: self.losses(at, elsewhere, executable.change, &executable.listing)?,
+            losses: losses.transpose()?,
             groups: (0..count).map(of).collect::<Result<_>>()?,
             gradients: gradient_block,
             products: product_block,

@@ -2,6 +2,7 @@
 
 mod block;
 mod capabilities;
+mod elsewhere;
 mod evaluation;
 mod groups;
 mod inputs;

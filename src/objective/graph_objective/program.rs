@@ -239,12 +239,3 @@ fn with_l2(
         })
         .collect()
 }
-
-/// Nodes and slices of points.
-pub(super) fn points(moves: &[Move], slices: &[Slice]) -> Vec<(NodeId, Slice)> {
-    moves
-        .iter()
-        .map(|m| m.to)
-        .zip(slices.iter().cloned())
-        .collect()
-}

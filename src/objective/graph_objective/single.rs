@@ -2,16 +2,17 @@
 
 use super::GraphObjective;
 use super::block::Products;
+use super::elsewhere::Elsewhere;
 use super::inputs::Inputs;
-use super::program::{Derivatives, Program, pairs, points};
+use super::program::{Derivatives, Program, pairs};
 use crate::error::Result;
 use crate::gpu::{Recording, Slice};
 use crate::graph::derivatives::gradient;
-use crate::graph::executable::{CHANGE, DeviceLeaves};
+use crate::graph::executable::DeviceLeaves;
 use crate::graph::listing::Listing;
 use crate::graph::per_example::square_sums;
 use crate::graph::{Executable, NodeId};
-use crate::objective::losses::{LABEL, Losses, RESULTS, results};
+use crate::objective::losses::results;
 use crate::objective::{
     Cost, Curvature, Gradient, GradientRequest, Loaded, Quadratic, QuadraticRequest,
 };
@@ -38,17 +39,13 @@ impl GraphObjective {
             true => Some(self.elsewhere(&mut program, &mut leaves, &mut targets)?),
             false => None,
         };
-        let executable = Executable::new(&self.gpu, &program.traced.graph, &leaves, &targets)?;
+        let mut executable = Executable::new(&self.gpu, &program.traced.graph, &leaves, &targets)?;
+        let losses = elsewhere.map(|e| e.losses(self, (theta, &value), &mut executable));
         let vectors = 1 + usize::from(request.losses);
-        let elements = of_gradient + vectors * self.layout.len();
+        let elements = vectors * self.layout.len();
         Ok(Gradient {
             cost: Cost::of(&executable.listing, of_gradient, elements),
-            losses: self.losses(
-                (theta, &value),
-                elsewhere,
-                executable.change,
-                &executable.listing,
-            )?,
+            losses: losses.transpose()?,
             value,
             gradient: vector,
             run: executable.linearize,
@@ -62,30 +59,15 @@ impl GraphObjective {
         program: &mut Program,
         leaves: &mut DeviceLeaves,
         targets: &mut Vec<(NodeId, Slice)>,
-    ) -> Result<(Vector, Slice)> {
-        let point = Vector::new(&self.gpu, "point", &self.layout)?;
-        let slice = self.gpu.buffer(LABEL, RESULTS)?;
+    ) -> Result<Elsewhere> {
+        let elsewhere = Elsewhere::new(self)?;
         let (gains, moves) = self.gains(program)?;
         let (before, weights) = (program.loss, program.weights);
         let graph = &mut program.traced.graph;
         let all = results(graph, before, [gains, weights], &moves, self.l2)?;
-        leaves.points = points(&moves, point.parts());
-        targets.push((all, slice.clone()));
-        Ok((point, slice))
-    }
-
-    /// What was asked for so, around `theta` with its loss.
-    pub(super) fn losses(
-        &self,
-        base: (&Vector, &Slice),
-        elsewhere: Option<(Vector, Slice)>,
-        at_point: Recording,
-        listing: &Listing,
-    ) -> Result<Option<Losses>> {
-        let flops = listing.flops(CHANGE);
-        elsewhere
-            .map(|place| Losses::around(&self.gpu, base, place, at_point, flops))
-            .transpose()
+        leaves.points = elsewhere.points(&moves);
+        targets.push((all, elsewhere.results()));
+        Ok(elsewhere)
     }
 
     pub(super) fn build_quadratic(
@@ -141,7 +123,7 @@ impl GraphObjective {
             cost: Cost::default(),
             loaded: *loaded,
         };
-        let executable = if request.block > 0 && !products.is_empty() {
+        let mut executable = if request.block > 0 && !products.is_empty() {
             let program = Products {
                 graph: base,
                 directions: &directions,
@@ -154,10 +136,11 @@ impl GraphObjective {
         } else {
             Executable::new(&self.gpu, base, &leaves, &targets)?
         };
+        let at = (theta, &quadratic.value);
+        let losses = elsewhere.map(|e| e.losses(self, at, &mut executable));
+        quadratic.losses = losses.transpose()?;
         quadratic.linearize = executable.linearize;
         quadratic.multiply = executable.product;
-        let at = (theta, &quadratic.value);
-        quadratic.losses = self.losses(at, elsewhere, executable.change, &executable.listing)?;
         let singles = 3 + usize::from(request.fisher_diagonal) + usize::from(request.losses);
         let vectors = singles + 2 * request.block;
         let elements = vectors * self.layout.len();
