@@ -152,9 +152,9 @@ fn unary_rule(
             return Ok(Some(quotient(graph, half, y)?));
         }
         Unary::Reciprocal => {
+            // Not times y: what comes back to x is then (u / x) / x, whose own tangent is finite where u / x^3 is, though 1 / x^2 may not be.
             let ratio = quotient(graph, t, x)?;
-            let factor = guards.masked(graph, y, y, 0.0)?;
-            let product = graph.binary(Binary::Mul, ratio, factor)?;
+            let product = quotient(graph, ratio, x)?;
             return Ok(Some(graph.unary(Unary::Neg, product)?));
         }
         Unary::Exp => y,

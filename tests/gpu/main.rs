@@ -94,11 +94,7 @@ const COMPILE_MOST: [&str; 6] = [
     "several_folds_are_one_side",
 ];
 
-const EXPECTED_FAILURES: [ExpectedFailure; 1] = [ExpectedFailure {
-    test: "second_derivatives_of_quotients_and_powers_do_not_overflow",
-    adapter: "SwiftShader",
-    reason: "the curvature of 1e-30 / x at 1e-20 is infinite there and right elsewhere; the cause is not found",
-}];
+const EXPECTED_FAILURES: [ExpectedFailure; 0] = [];
 
 fn main() -> ExitCode {
     harness::main(
