@@ -2,8 +2,8 @@
 
 use osculant::Result;
 use osculant::graph::derivatives::{gauss_newton_product, gradient, hessian_product};
-use osculant::graph::lower::sources_for;
 use osculant::graph::op::Op;
+use osculant::graph::plan::{Plan, Request, Target};
 use osculant::graph::{Binary, DType, Graph, NodeId};
 use osculant::kernels::tuning::Products;
 use osculant::nn::{Activation, DataShape, Loss, Model, Sequential, TargetShape, autoencoder};
@@ -98,9 +98,13 @@ fn program(
         }
     });
     let moves = graph.depends_on(&directions);
-    let kernels = sources_for(&graph, &targets, &directions, products)?;
-    Ok(kernels
-        .into_iter()
+    let target = Target {
+        products: products.clone(),
+        ..Target::default()
+    };
+    let plan = Plan::new(&target, graph.clone(), Request::of(&targets, &directions))?;
+    Ok(plan
+        .sources()
         .map(|(node, text)| {
             let phase = match derivative {
                 _ if !moves[node.index()] => "gradient",

@@ -26,6 +26,16 @@ impl Requirements {
         }
     }
 
+    /// What serves both.
+    #[must_use]
+    pub(crate) fn largest(self, other: Self) -> Self {
+        Self {
+            storage_buffers: self.storage_buffers.max(other.storage_buffers),
+            invocations: self.invocations.max(other.invocations),
+            workgroup_bytes: self.workgroup_bytes.max(other.workgroup_bytes),
+        }
+    }
+
     /// Fails where the limits of a device are below what `kernel` requires.
     ///
     /// # Errors

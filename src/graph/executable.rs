@@ -1,18 +1,17 @@
-//! A program on a device: kernels recorded over buffers that are planned by lifetime.
+//! A program on a device: the kernels of a plan, recorded over slices.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use super::arena::Arena;
 use super::fit::{check_leaves, check_slices};
-use super::listing::{Listing, list};
-use super::lower::{Lowered, lower, operand_limit};
+use super::listing::Listing;
 use super::node::{Graph, NodeId, elements};
 use super::op::Op;
-use super::plan::{Plan, same_buffer};
-use super::slots::assign_slots;
+use super::plan::{BLOCK, CHANGE, LINEARIZE, PHASES, PRODUCT, Plan, Request, Target, Wanted};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recording, Slice};
-use crate::kernels::template::Rows;
-use crate::kernels::tuning::Products;
+use crate::kernels::template::{Kernel, compile};
 
 /// Where the leaves of a graph are on the device.
 #[derive(Clone, Debug, Default)]
@@ -27,62 +26,13 @@ pub struct DeviceLeaves {
     pub points: Vec<(NodeId, Slice)>,
 }
 
-/// A node whose value is wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wanted {
-    /// The node.
-    pub node: NodeId,
-    /// Elements from the start of one of its rows, along axis 0, to that of the next, where they do not follow one another; at least the
-    /// elements of a row.
-    pub pitch: Option<usize>,
-}
-
-impl From<NodeId> for Wanted {
-    fn from(node: NodeId) -> Self {
-        Self { node, pitch: None }
-    }
-}
-
-impl Wanted {
-    /// The rows at a pitch, if they are.
-    fn rows(self, graph: &Graph) -> Option<Rows> {
-        self.pitch.map(|pitch| Rows {
-            elements: elements(&graph.shape(self.node)[1..]),
-            pitch,
-        })
-    }
-
-    /// Length of the slice that holds it.
-    pub(super) fn span(self, graph: &Graph) -> usize {
-        let all = elements(graph.shape(self.node));
-        self.rows(graph).map_or(all, |rows| {
-            let before = (graph.shape(self.node)[0] - 1).saturating_mul(rows.pitch);
-            before.saturating_add(rows.elements)
-        })
-    }
-}
-
-/// The part of a program that takes several directions at once: nodes whose axis 0 counts directions, in slices whose rows lie `pitch`
-/// elements apart.
-#[derive(Clone, Debug)]
-pub struct BlockTargets {
-    /// Elements from the start of a row to the start of the next.
-    pub pitch: usize,
-    /// The directions.
-    pub directions: Vec<NodeId>,
-    /// The results.
-    pub targets: Vec<NodeId>,
-    /// Where they are: the program runs once for each part, one after another.
-    pub parts: Vec<BlockPart>,
-}
-
 /// Slices for one run of the program for a block.
 #[derive(Clone, Debug)]
 pub struct BlockPart {
     /// One slice per direction.
     pub directions: Vec<Slice>,
-    /// One slice per target.
-    pub targets: Vec<Slice>,
+    /// One slice per result.
+    pub results: Vec<Slice>,
 }
 
 /// A recorded program in phases: `linearize` runs once per parameters and inputs, `product` once per direction, `block` once per block of
@@ -98,191 +48,73 @@ pub struct Executable {
     /// Everything that depends on a point.
     pub change: Recording,
     /// The kernels, their costs, and the memory.
-    pub listing: Listing,
+    pub listing: Arc<Listing>,
 }
 
-/// What a program does at different times: see [`Executable`].
-pub(crate) const LINEARIZE: usize = 0;
-pub(crate) const PRODUCT: usize = 1;
-pub(crate) const BLOCK: usize = 2;
-pub(crate) const CHANGE: usize = 3;
-const PHASES: usize = 4;
-
-/// A program before it has buffers.
-pub struct Planned<'g> {
-    graph: &'g Graph,
-    plan: Plan,
-    kernels: Vec<Lowered>,
-    /// The nodes whose values are wanted, without reshapes.
-    results: Vec<NodeId>,
-    /// Those of a single direction, as they are wanted.
-    targets: Vec<Wanted>,
-    /// The results that have rows at a pitch, and these rows.
-    rows: HashMap<NodeId, Rows>,
-    /// For each result, whether its kernel writes it where it is wanted.
-    direct: Vec<bool>,
-    assigned: Vec<(NodeId, usize)>,
-    slots: Vec<usize>,
-}
-
-impl<'g> Planned<'g> {
-    /// Plans kernels and buffers for the targets and, after them, those of a block.
+impl Executable {
+    /// Plans the program that writes each node to its slice, and binds it to buffers of its own.
     ///
     /// # Errors
-    /// [`Error::Shape`] for nodes of another graph and pitches that do not fit; what WGSL cannot express.
+    /// Those of [`Plan::new`] and [`Plan::bind`].
     pub fn new(
         gpu: &Gpu,
-        graph: &'g Graph,
-        [directions, points]: [&[NodeId]; 2],
-        targets: &[Wanted],
-        block: Option<&BlockTargets>,
+        graph: &Graph,
+        leaves: &DeviceLeaves,
+        results: &[(NodeId, Slice)],
     ) -> Result<Self> {
-        graph.check_ids(directions)?;
-        graph.check_ids(points)?;
-        for wanted in targets {
-            wanted.check(graph)?;
-        }
-        if let Some(block) = block {
-            for wanted in block.wanted() {
-                wanted.check(graph)?;
-            }
-        }
-        let limit = operand_limit(gpu.limits().max_storage_buffers_per_shader_stage);
-        let mut all: Vec<NodeId> = targets.iter().map(|wanted| wanted.node).collect();
-        let mut groups = [directions.to_vec(), Vec::new(), points.to_vec()];
-        let mut pitches = HashMap::new();
-        let mut rows = HashMap::new();
-        for wanted in targets {
-            if let Some(result) = wanted.rows(graph) {
-                rows.insert(same_buffer(graph, wanted.node), result);
-            }
-        }
-        if let Some(block) = block {
-            all.extend(&block.targets);
-            groups[BLOCK - 1].clone_from(&block.directions);
-            pitches.extend(block.directions.iter().map(|&node| (node, block.pitch)));
-            for &target in &block.targets {
-                let result = Rows {
-                    elements: elements(&graph.shape(target)[1..]),
-                    pitch: block.pitch,
-                };
-                rows.insert(same_buffer(graph, target), result);
-            }
-        }
-        let (plan, kernels) = lower(graph, &all, &groups, limit, &pitches, &Products::of(gpu))?;
-        let results: Vec<NodeId> = all.iter().map(|&node| same_buffer(graph, node)).collect();
-        let direct: Vec<bool> = results
+        let of = |list: &[(NodeId, Slice)]| list.iter().map(|&(node, _)| node).collect();
+        let (nodes, slices): (Vec<Wanted>, Vec<Slice>) = results
             .iter()
-            .map(|&result| {
-                // A result that is wanted twice or read again is copied to where it is wanted, which may be in one buffer with others.
-                let once = results.iter().filter(|&&other| other == result).count() == 1;
-                let read_again = kernels.iter().any(|k| k.operands.contains(&result));
-                let kernel = kernels.iter().find(|k| k.root == result);
-                let fits = |kernel: &Lowered| {
-                    rows.get(&result).is_none_or(|rows| {
-                        kernel.takes_pitch(elements(graph.shape(result)) / rows.elements)
-                    })
-                };
-                once && !read_again && kernel.is_some_and(fits)
-            })
-            .collect();
-        let placed: Vec<NodeId> = results
-            .iter()
-            .zip(&direct)
-            .filter(|(_, direct)| **direct)
-            .map(|(&result, _)| result)
-            .collect();
-        let copied: Vec<NodeId> = results
-            .iter()
-            .zip(&direct)
-            .filter(|(_, direct)| !**direct)
-            .map(|(&result, _)| result)
-            .collect();
-        let (assigned, slots) = assign_slots(graph, &plan, &kernels, &placed, &copied);
-        Ok(Self {
-            graph,
-            plan,
-            kernels,
-            results,
-            targets: targets.to_vec(),
-            rows,
-            direct,
-            assigned,
-            slots: slots.iter().map(|slot| slot.size).collect(),
-        })
+            .map(|(node, slice)| (Wanted::from(*node), slice.clone()))
+            .unzip();
+        let request = Request {
+            directions: of(&leaves.directions),
+            points: of(&leaves.points),
+            wanted: nodes,
+            block: None,
+        };
+        let plan = Plan::new(&Target::of(gpu), graph.clone(), request)?;
+        plan.bind(gpu, &mut Arena::default(), leaves, &slices, &[])
     }
+}
 
-    /// Bytes of the buffers for intermediate values.
-    pub fn bytes(&self) -> u64 {
-        let slots: usize = self.slots.iter().sum();
-        4 * (slots + self.scratch_elements()) as u64
-    }
-
-    /// Bytes of the largest of them.
-    pub fn largest_buffer(&self) -> u64 {
-        self.slots.iter().max().map_or(0, |&size| size as u64 * 4)
-    }
-
-    /// The rows of a result whose kernel stores them at a pitch.
-    fn rows(&self, root: NodeId) -> Option<Rows> {
-        let position = self.results.iter().position(|&result| result == root)?;
-        let rows = self.rows.get(&root).copied();
-        rows.filter(|_| self.direct[position])
-    }
-
-    /// Makes the buffers and records the kernels.
+impl Plan {
+    /// Compiles the kernels that the device does not know yet and records them over these slices: `results` for what is wanted, and, for
+    /// each part of a block, one after another, its own. Values that a later phase needs get buffers of their own, others those of the arena.
     ///
     /// # Errors
     /// [`Error::Length`] when a slice does not fit its node; limits of the device; refused shaders.
-    pub fn record(
+    pub fn bind(
         &self,
         gpu: &Gpu,
+        arena: &mut Arena,
         leaves: &DeviceLeaves,
-        targets: &[Slice],
-        block: Option<&BlockTargets>,
+        results: &[Slice],
+        parts: &[BlockPart],
     ) -> Result<Executable> {
-        let graph = self.graph;
+        let graph = &self.graph;
         check_leaves(graph, leaves)?;
-        check_slices(graph, self.targets.iter().copied(), targets.iter())?;
-        if let Some(block) = block {
-            let (found, planned) = (block.targets.len(), self.results.len() - targets.len());
-            if found != planned {
-                return Err(Error::Length {
-                    what: "the list of results of a block".into(),
-                    found,
-                    expected: planned,
-                });
-            }
-            block.check_parts(graph)?;
-        }
-        let mut places = place_leaves(gpu, graph, leaves, &self.results)?;
-        let buffers: Vec<Slice> = self
-            .slots
-            .iter()
-            .map(|&size| gpu.buffer("intermediate values", size))
-            .collect::<Result<_>>()?;
-        for &(node, slot) in &self.assigned {
-            places.insert(node, buffers[slot].slice(0..elements(graph.shape(node)))?);
-        }
-        let single = self.results.iter().zip(&self.direct).zip(targets);
+        check_slices(graph, self.request.wanted.iter().copied(), results.iter())?;
+        self.request.check_parts(graph, parts)?;
+        let kernels: Vec<&Kernel> = self.kernels.iter().map(|k| &k.kernel).collect();
+        compile(gpu, &kernels)?;
+        let mut places = self.leaves(gpu, leaves)?;
+        let scratch = self.spaces(gpu, arena, &mut places)?;
+        let scratch = scratch.as_ref();
+        let single = self.results.iter().zip(&self.direct).zip(results);
         for ((&result, _), slice) in single.clone().filter(|((_, direct), _)| **direct) {
             places.insert(result, slice.clone());
         }
-        let scratch = match self.scratch_elements() {
-            0 => None,
-            elements => Some(gpu.buffer("parts of sums", elements)?),
-        };
-        let scratch = scratch.as_ref();
         let mut phases = [(); PHASES].map(|()| Recording::new());
         for phase in [LINEARIZE, PRODUCT, CHANGE] {
             self.phase(gpu, phase, &places, scratch, &mut phases[phase])?;
         }
         for (((&result, _), destination), wanted) in single
-            .zip(&self.targets)
+            .zip(&self.request.wanted)
             .filter(|(((_, direct), _), _)| !**direct)
         {
             let source = place(&places, graph, result)?;
-            let recording = &mut phases[self.plan.phase[result.0]];
+            let recording = &mut phases[self.phase[result.0]];
             match wanted.rows(graph) {
                 None => recording.copy(&source.slice(0..destination.len())?, destination)?,
                 Some(rows) => {
@@ -293,40 +125,65 @@ impl<'g> Planned<'g> {
                 }
             }
         }
-        if let Some(block) = block {
-            for part in &block.parts {
-                self.block_part(
-                    gpu,
-                    block,
-                    part,
-                    targets.len(),
-                    (&mut places, scratch),
-                    &mut phases[BLOCK],
-                )?;
-            }
+        for part in parts {
+            self.block_part(gpu, part, (&mut places, scratch), &mut phases[BLOCK])?;
         }
         let [linearize, product, block, change] = phases;
         Ok(Executable {
-            listing: list(
-                graph,
-                &self.kernels,
-                &self.results,
-                buffers.iter().chain(scratch).map(Slice::bytes),
-            ),
             linearize,
             product,
             block,
             change,
+            listing: Arc::clone(self.listing()),
         })
     }
 
-    /// Elements for the parts of a sum, which all kernels of the program share.
-    fn scratch_elements(&self) -> usize {
-        self.kernels
+    /// Slices of the leaves, and buffers for the tensors that are part of the graph.
+    fn leaves(&self, gpu: &Gpu, leaves: &DeviceLeaves) -> Result<HashMap<NodeId, Slice>> {
+        let graph = &self.graph;
+        let mut places = HashMap::new();
+        for (leaf, slice) in graph.parameters().iter().zip(&leaves.parameters) {
+            places.insert(leaf.node, slice.clone());
+        }
+        for (leaf, slice) in graph.inputs().iter().zip(&leaves.inputs) {
+            places.insert(leaf.node, slice.clone());
+        }
+        places.extend(leaves.directions.iter().chain(&leaves.points).cloned());
+        let needed = graph.ancestors(&self.results);
+        for (index, node) in graph.nodes().iter().enumerate() {
+            if let (true, Op::Data(data)) = (needed[index], &node.op) {
+                let slice = gpu.buffer("constant tensor", graph.data(*data).len())?;
+                gpu.upload(&slice, 0, graph.data(*data))?;
+                places.insert(NodeId(index), slice);
+            }
+        }
+        Ok(places)
+    }
+
+    /// Gives every other value its buffer; what is left is for parts of sums.
+    fn spaces(
+        &self,
+        gpu: &Gpu,
+        arena: &mut Arena,
+        places: &mut HashMap<NodeId, Slice>,
+    ) -> Result<Option<Slice>> {
+        let passing = self.spaces.iter().filter(|space| !space.kept);
+        let mut sizes: Vec<usize> = passing.map(|space| space.size).collect();
+        sizes.extend((self.scratch > 0).then_some(self.scratch));
+        let mut lent = arena.lend(gpu, &sizes)?.into_iter();
+        let buffers: Vec<Slice> = self
+            .spaces
             .iter()
-            .map(|lowered| lowered.scratch_elements(self.rows(lowered.root)))
-            .max()
-            .unwrap_or(0)
+            .map(|space| match if space.kept { None } else { lent.next() } {
+                Some(slice) => Ok(slice),
+                None => gpu.buffer("values for later phases", space.size),
+            })
+            .collect::<Result<_>>()?;
+        for &(node, space) in &self.assigned {
+            let all = elements(self.graph.shape(node));
+            places.insert(node, buffers[space].slice(0..all)?);
+        }
+        Ok(lent.next())
     }
 
     fn phase(
@@ -337,15 +194,13 @@ impl<'g> Planned<'g> {
         scratch: Option<&Slice>,
         recording: &mut Recording,
     ) -> Result<()> {
-        for lowered in self.kernels.iter().filter(|k| k.phase == phase) {
-            let bindings = std::iter::once(&lowered.root)
-                .chain(&lowered.operands)
-                .chain(&lowered.also)
-                .map(|&node| place(places, self.graph, node))
+        for planned in self.kernels.iter().filter(|k| k.phase == phase) {
+            let bindings = planned
+                .bindings
+                .iter()
+                .map(|&node| place(places, &self.graph, node))
                 .collect::<Result<Vec<&Slice>>>()?;
-            lowered
-                .kernel(self.rows(lowered.root))?
-                .record(gpu, recording, &bindings, scratch)?;
+            planned.kernel.record(gpu, recording, &bindings, scratch)?;
         }
         Ok(())
     }
@@ -353,28 +208,29 @@ impl<'g> Planned<'g> {
     fn block_part(
         &self,
         gpu: &Gpu,
-        block: &BlockTargets,
         part: &BlockPart,
-        first: usize,
         (places, scratch): (&mut HashMap<NodeId, Slice>, Option<&Slice>),
         recording: &mut Recording,
     ) -> Result<()> {
-        let graph = self.graph;
-        let wanted = self.results[first..].iter().zip(&self.direct[first..]);
+        let Some(block) = &self.request.block else {
+            return Ok(());
+        };
+        let (graph, first) = (&self.graph, self.request.wanted.len());
+        let results = self.results[first..].iter().zip(&self.direct[first..]);
         for (&node, slice) in block.directions.iter().zip(&part.directions) {
             places.insert(node, slice.clone());
         }
-        for ((&result, _), slice) in wanted
+        for ((&result, _), slice) in results
             .clone()
-            .zip(&part.targets)
+            .zip(&part.results)
             .filter(|((_, direct), _)| **direct)
         {
             places.insert(result, slice.clone());
         }
         self.phase(gpu, BLOCK, places, scratch, recording)?;
-        for (((&result, _), destination), &target) in wanted
-            .zip(&part.targets)
-            .zip(&block.targets)
+        for (((&result, _), destination), &target) in results
+            .zip(&part.results)
+            .zip(&block.results)
             .filter(|(((_, direct), _), _)| !**direct)
         {
             let source = place(places, graph, result)?;
@@ -389,67 +245,6 @@ impl<'g> Planned<'g> {
         }
         Ok(())
     }
-}
-
-impl Executable {
-    /// Compiles the program that writes each target node to its slice.
-    ///
-    /// # Errors
-    /// [`Error::Length`] when a slice does not fit its node; limits of the device; refused shaders.
-    pub fn new(
-        gpu: &Gpu,
-        graph: &Graph,
-        leaves: &DeviceLeaves,
-        targets: &[(NodeId, Slice)],
-    ) -> Result<Self> {
-        let targets = targets.iter().cloned();
-        let (wanted, slices): (Vec<Wanted>, Vec<Slice>) = targets
-            .map(|(node, slice)| (Wanted::from(node), slice))
-            .unzip();
-        Self::with_rows(gpu, graph, leaves, &wanted, &slices)
-    }
-
-    /// As [`new`](Self::new), for targets whose rows may lie apart.
-    ///
-    /// # Errors
-    /// As [`new`](Self::new).
-    pub fn with_rows(
-        gpu: &Gpu,
-        graph: &Graph,
-        leaves: &DeviceLeaves,
-        wanted: &[Wanted],
-        slices: &[Slice],
-    ) -> Result<Self> {
-        let of = |list: &[(NodeId, Slice)]| list.iter().map(|&(node, _)| node).collect();
-        let [directions, points]: [Vec<NodeId>; 2] = [of(&leaves.directions), of(&leaves.points)];
-        Planned::new(gpu, graph, [&directions, &points], wanted, None)?
-            .record(gpu, leaves, slices, None)
-    }
-}
-
-fn place_leaves(
-    gpu: &Gpu,
-    graph: &Graph,
-    leaves: &DeviceLeaves,
-    results: &[NodeId],
-) -> Result<HashMap<NodeId, Slice>> {
-    let mut places = HashMap::new();
-    for (leaf, slice) in graph.parameters().iter().zip(&leaves.parameters) {
-        places.insert(leaf.node, slice.clone());
-    }
-    for (leaf, slice) in graph.inputs().iter().zip(&leaves.inputs) {
-        places.insert(leaf.node, slice.clone());
-    }
-    places.extend(leaves.directions.iter().chain(&leaves.points).cloned());
-    let needed = graph.ancestors(results);
-    for (index, node) in graph.nodes().iter().enumerate() {
-        if let (true, Op::Data(data)) = (needed[index], &node.op) {
-            let slice = gpu.buffer("constant tensor", graph.data(*data).len())?;
-            gpu.upload(&slice, 0, graph.data(*data))?;
-            places.insert(NodeId(index), slice);
-        }
-    }
-    Ok(places)
 }
 
 fn place<'a>(places: &'a HashMap<NodeId, Slice>, graph: &Graph, node: NodeId) -> Result<&'a Slice> {

@@ -1,7 +1,8 @@
 //! Whether the nodes and slices that a program is given fit its graph.
 
-use super::executable::{BlockTargets, DeviceLeaves, Wanted};
+use super::executable::{BlockPart, DeviceLeaves};
 use super::node::{Graph, NodeId, elements};
+use super::plan::{Block, Request, Wanted};
 use crate::error::{Error, Result};
 use crate::gpu::Slice;
 
@@ -29,31 +30,61 @@ impl Wanted {
     }
 }
 
-impl BlockTargets {
-    /// Its directions, and after them its results, with their rows.
-    pub(super) fn wanted(&self) -> impl Iterator<Item = Wanted> {
-        let nodes = self.directions.iter().chain(&self.targets);
-        nodes.map(|&node| Wanted {
-            node,
-            pitch: Some(self.pitch),
-        })
+impl Request {
+    /// What is wanted, those of the block last.
+    pub(super) fn all(&self) -> impl Iterator<Item = Wanted> {
+        let block = self
+            .block
+            .iter()
+            .flat_map(|block| block.rows(&block.results));
+        self.wanted.iter().copied().chain(block)
     }
 
-    /// Whether every part has a slice for each of them, of its length.
-    pub(super) fn check_parts(&self, graph: &Graph) -> Result<()> {
-        for part in &self.parts {
-            let (found, expected) = (part.directions.len(), self.directions.len());
-            if found != expected {
-                return Err(Error::Length {
-                    what: "the list of slices for the directions of a block".into(),
-                    found,
-                    expected,
-                });
+    /// Whether all of its nodes are of the graph, and its pitches do.
+    pub(super) fn check(&self, graph: &Graph) -> Result<()> {
+        graph.check_ids(&self.directions)?;
+        graph.check_ids(&self.points)?;
+        let directions = self
+            .block
+            .iter()
+            .flat_map(|block| block.rows(&block.directions));
+        let mut all = directions.chain(self.all());
+        all.try_for_each(|wanted| wanted.check(graph))
+    }
+
+    /// Whether every part has a slice for each direction and result of the block, of its length.
+    pub(super) fn check_parts(&self, graph: &Graph, parts: &[BlockPart]) -> Result<()> {
+        let Some(block) = &self.block else {
+            return Ok(());
+        };
+        for part in parts {
+            for (nodes, slices, what) in [
+                (
+                    &block.directions,
+                    &part.directions,
+                    "the directions of a block",
+                ),
+                (&block.results, &part.results, "the results of a block"),
+            ] {
+                if slices.len() != nodes.len() {
+                    return Err(Error::Length {
+                        what: format!("the list of slices for {what}"),
+                        found: slices.len(),
+                        expected: nodes.len(),
+                    });
+                }
+                check_slices(graph, block.rows(nodes), slices.iter())?;
             }
-            let slices = part.directions.iter().chain(&part.targets);
-            check_slices(graph, self.wanted(), slices)?;
         }
         Ok(())
+    }
+}
+
+impl Block {
+    /// Nodes with their rows at its pitch.
+    fn rows(&self, nodes: &[NodeId]) -> impl Iterator<Item = Wanted> {
+        let pitch = Some(self.pitch);
+        nodes.iter().map(move |&node| Wanted { node, pitch })
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
+use super::fusion::only_units;
 use super::lower::Lowering;
 use super::node::{Graph, NodeId};
 use super::op::Op;
-use super::plan::only_units;
 use crate::kernels::expression::{Coordinate, Range, Step, Within};
 
 /// Coordinates in the operand of a view from coordinates in the view.

@@ -1,11 +1,14 @@
 //! A compiled program for reading: its kernels with what they compute, what they cost, and the memory.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use serde::Serialize;
 
 use super::lower::Lowered;
 use super::node::{Graph, NodeId, elements};
+use super::plan::{BLOCK, CHANGE, LINEARIZE, PRODUCT};
+use super::spaces::Space;
 
 /// One kernel of a program.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -35,6 +38,8 @@ pub struct Listing {
     pub kernels: Vec<ListedKernel>,
     /// Bytes of each buffer for intermediate values.
     pub buffers: Vec<u64>,
+    /// Bytes of those among them that hold values for later phases, which the program has for itself; it shares the others.
+    pub kept: u64,
     /// Bytes of all values in them, if each had a buffer of its own.
     pub values: u64,
 }
@@ -50,19 +55,60 @@ impl Listing {
         self.phase(phase).map(|k| k.flops).sum()
     }
 
-    /// Bytes of all buffers for intermediate values: what the program holds while it exists, and its peak.
+    /// Bytes of all buffers for intermediate values: the peak of a program by itself.
     pub fn planned_bytes(&self) -> u64 {
         self.buffers.iter().sum()
     }
 }
 
-/// Lists kernels; `results` are the nodes that were asked for, without reshapes, and `buffers` the bytes of the buffers that were made for
-/// them.
-pub(crate) fn list(
+/// A line for each kernel, by phase, and one for the memory.
+impl fmt::Display for Listing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let phases = [
+            (LINEARIZE, "once"),
+            (PRODUCT, "for each direction"),
+            (BLOCK, "for each block of directions"),
+            (CHANGE, "for each point"),
+        ];
+        for (phase, often) in phases {
+            if self.phase(phase).next().is_none() {
+                continue;
+            }
+            writeln!(f, "{often}:")?;
+            for kernel in self.phase(phase) {
+                let written = std::iter::once(&kernel.result).chain(&kernel.also);
+                let written: Vec<&str> = written.map(String::as_str).collect();
+                writeln!(
+                    f,
+                    "  {} -> {}, from {}: {} flops, {} bytes",
+                    kernel.kind,
+                    written.join(", "),
+                    match kernel.operands.as_slice() {
+                        [] => "nothing".to_string(),
+                        operands => operands.join(", "),
+                    },
+                    kernel.flops,
+                    kernel.bytes
+                )?;
+            }
+        }
+        writeln!(
+            f,
+            "{} bytes in {} buffers, {} of them for later phases",
+            self.planned_bytes(),
+            self.buffers.len(),
+            self.kept
+        )
+    }
+}
+
+/// Lists kernels; `results` are the nodes that were asked for, without reshapes, `spaces` the buffers for other values, and `scratch` the
+/// elements for parts of sums.
+pub(super) fn list(
     graph: &Graph,
     kernels: &[Lowered],
     results: &[NodeId],
-    buffers: impl Iterator<Item = u64>,
+    (spaces, scratch): (&[Space], usize),
 ) -> Listing {
     let bytes = |id: NodeId| 4 * elements(graph.shape(id)) as u64;
     let serves = serves(kernels, results);
@@ -88,7 +134,17 @@ pub(crate) fn list(
                 }
             })
             .collect(),
-        buffers: buffers.collect(),
+        buffers: spaces
+            .iter()
+            .map(|space| space.size)
+            .chain((scratch > 0).then_some(scratch))
+            .map(|elements| 4 * elements as u64)
+            .collect(),
+        kept: spaces
+            .iter()
+            .filter(|space| space.kept)
+            .map(|space| 4 * space.size as u64)
+            .sum(),
         values: kernels
             .iter()
             .flat_map(|lowered| std::iter::once(&lowered.root).chain(&lowered.also))

@@ -3,10 +3,9 @@
 use std::collections::HashMap;
 
 use super::fused::{Builder, through_view};
+use super::fusion::{Fusion, fuse, only_units, same_buffer};
 use super::node::{Graph, NodeId, elements};
 use super::op::Op;
-use super::plan::{Plan, only_units, plan, same_buffer};
-pub use super::sources::{sources, sources_for};
 use crate::error::{Error, Result};
 use crate::kernels::dot::{Family, View};
 use crate::kernels::expression::{Coordinate, Expression, Step};
@@ -72,18 +71,6 @@ impl Lowered {
         }
     }
 
-    /// Elements that it needs for the parts of a sum.
-    pub(crate) fn scratch_elements(&self, rows: Option<Rows>) -> usize {
-        match &self.computation {
-            Computation::Product { sizes, family, .. } => dot::scratch_elements(*sizes, *family),
-            Computation::Gather { scatter, sizes, .. } => {
-                gather::scratch_elements(*scatter, *sizes)
-            }
-            Computation::Elementwise(_) => 0,
-            Computation::Reduction(reduce) => reduce.scratch_elements(rows),
-        }
-    }
-
     /// Whether the kernel can store `count` rows at a pitch.
     pub(crate) fn takes_pitch(&self, count: usize) -> bool {
         match &self.computation {
@@ -140,26 +127,26 @@ pub(crate) fn lower(
     max_operands: usize,
     pitches: &HashMap<NodeId, usize>,
     products: &Products,
-) -> Result<(Plan, Vec<Lowered>)> {
+) -> Result<(Fusion, Vec<Lowered>)> {
     graph.check_ids(targets)?;
     graph.check_ids(&groups.concat())?;
     let results: Vec<NodeId> = targets
         .iter()
         .map(|&node| same_buffer(graph, node))
         .collect();
-    let plan = plan(graph, &results, groups, max_operands);
+    let fusion = fuse(graph, &results, groups, max_operands);
     let lowering = Lowering {
         graph,
-        plan: &plan,
+        fusion: &fusion,
         pitches,
         products,
     };
-    let kernels = plan
+    let kernels = fusion
         .kernels
         .iter()
         .map(|&root| lowering.kernel(root))
         .collect::<Result<_>>()?;
-    Ok((plan, kernels))
+    Ok((fusion, kernels))
 }
 
 fn strides(shape: &[usize]) -> Vec<usize> {
@@ -170,22 +157,22 @@ fn strides(shape: &[usize]) -> Vec<usize> {
     strides
 }
 
-/// Lowers the nodes of one plan.
+/// Lowers the nodes of a program.
 pub(super) struct Lowering<'a> {
     pub(super) graph: &'a Graph,
-    plan: &'a Plan,
+    fusion: &'a Fusion,
     pitches: &'a HashMap<NodeId, usize>,
     products: &'a Products,
 }
 
 impl Lowering<'_> {
     pub(super) fn has_buffer(&self, id: NodeId) -> bool {
-        self.plan.in_buffer[id.0] || self.graph.node(id).op.is_leaf()
+        self.fusion.in_buffer[id.0] || self.graph.node(id).op.is_leaf()
     }
 
     /// The other nodes whose values the kernel of `root` stores.
     fn also(&self, root: NodeId) -> &[NodeId] {
-        self.plan.also.get(&root).map_or(&[], Vec::as_slice)
+        self.fusion.also.get(&root).map_or(&[], Vec::as_slice)
     }
 
     fn kernel(&self, root: NodeId) -> Result<Lowered> {
@@ -224,7 +211,7 @@ impl Lowering<'_> {
             }
             Op::Sum(_) | Op::Max(_) => self.reduction(root, None)?,
             _ => {
-                let inside = self.plan.inside[root.0];
+                let inside = self.fusion.inside[root.0];
                 let (expression, operands) = self.expression(root, inside);
                 check_expressible(graph, root, &expression)?;
                 match inside {
@@ -241,7 +228,7 @@ impl Lowering<'_> {
         };
         Ok(Lowered {
             root,
-            phase: self.plan.phase[root.0],
+            phase: self.fusion.phase[root.0],
             operands,
             also: self.also(root).to_vec(),
             computation,

@@ -14,35 +14,39 @@
 //! 8. [`twin`]: the same graph evaluated in f64 on the CPU, the reference for every test.
 //!    [`locate`]: the node at which a number stops being finite, by the same.
 //! 9. [`batch`]: a linear part for a whole block of directions at once.
-//! 10. [`plan`]: which nodes get buffers; [`lower`]: kernels for the GPU, whose elementwise parts `fused` collects; [`executable`]: buffers
-//!     and recordings, once nodes and slices `fit`; [`listing`]: a program for reading.
+//! 10. `fusion`: which nodes get buffers; `lower`: kernels for the GPU, whose elementwise parts `fused` collects; `spaces`: buffers by
+//!     lifetime; and all of that is a [`plan`], without a device; [`listing`]: a plan for reading.
+//! 11. [`executable`]: a plan bound to slices, once they `fit`, and to an [`arena`] of buffers that programs share.
 //!
 //! No derivative is written by hand above [`jvp`] and [`transpose`].
 
 mod append;
+pub mod arena;
 pub mod batch;
 pub mod derivatives;
 pub mod difference;
 pub mod executable;
 mod fit;
 mod fused;
+mod fusion;
 mod guard;
 pub mod jvp;
 pub mod listing;
 pub mod locate;
-pub mod lower;
+mod lower;
 pub mod node;
 pub mod op;
 pub mod per_example;
 pub mod plan;
 mod sharing;
-mod slots;
-mod sources;
+mod spaces;
 pub mod tensor;
 pub mod transpose;
 pub mod twin;
 
+pub use arena::Arena;
 pub use executable::Executable;
 pub use node::{Graph, NodeId, Shape};
 pub use op::{Binary, DType, Op, Unary};
+pub use plan::{Plan, Target};
 pub use tensor::Tensor;

@@ -1,6 +1,7 @@
 //! The graph: nodes in single assignment form, appended in topological order.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use super::op::{DType, Op};
 use crate::error::{Error, Result};
@@ -72,6 +73,35 @@ pub struct Graph {
     directions: Vec<NodeId>,
     data: Vec<Vec<f32>>,
     shared: HashMap<(Op, Vec<NodeId>, Shape), NodeId>,
+}
+
+/// A line for each node, in order: its id, operation, name and shape, and the ids of its operands.
+impl fmt::Display for Graph {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, node) in self.nodes.iter().enumerate() {
+            let operands = node
+                .operands
+                .iter()
+                .map(|operand| format!("%{}", operand.0));
+            let operands: Vec<String> = operands.collect();
+            let of = if operands.is_empty() { "" } else { " of " };
+            let constant = match node.op {
+                Op::Constant(_) => self.constant_value(NodeId(index)),
+                _ => None,
+            };
+            write!(
+                f,
+                "{}{of}{}",
+                self.describe(NodeId(index)),
+                operands.join(", ")
+            )?;
+            match constant {
+                Some(value) => writeln!(f, " = {value}")?,
+                None => writeln!(f)?,
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Graph {

@@ -1,338 +1,314 @@
-//! Which nodes get a buffer, which are computed inside another node's kernel, and in which phase each kernel runs.
-//!
-//! A *phase* is how often work is done. Phase 0 depends on parameters and inputs alone and runs once per quadratic; each later phase
-//! depends on its own group of leaves that are given anew (phase 1: one direction, phase 2: a block of them, phase 3: a point to which
-//! parameters move) and runs once for each. Whatever they need from phase 0 is kept in a buffer, so no product recomputes it.
-//!
-//! A node gets a buffer if it is a result, if it is not elementwise, if a kernel needs it as a buffer (operands of `dot`), if it crosses
-//! the phases, if two kernels would compute it twice, or if its consumer's kernel would read too many buffers or become too long.
-//! Everything else is fused into its consumer; and a matrix product or reduction whose only reader is elementwise in it is fused into that:
-//! biases and activations are applied before the first store. Last, elementwise kernels over the same elements of which one reads the other
-//! become one kernel with several results.
+//! A program without a device: its kernels, the values they exchange, and the buffers that these need. It can be printed, asked what it
+//! takes, and [bound](super::executable) to slices of a device as often as wanted.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
 
-use super::node::{Graph, NodeId};
-use super::op::Op;
-use super::sharing::Sharing;
+use super::fusion::{Fusion, same_buffer};
+use super::listing::{Listing, list};
+use super::lower::{Lowered, lower, operand_limit};
+use super::node::{Graph, NodeId, elements};
+use super::spaces::{Space, assign_spaces};
+use crate::error::Result;
+use crate::gpu::{Gpu, Requirements};
+use crate::kernels::dot::Capabilities;
+use crate::kernels::loops;
+use crate::kernels::template::{Kernel, Rows};
+use crate::kernels::tuning::Products;
 
-/// What a consumer asks of a node that it does not compute itself.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Need {
-    /// Any value.
-    Nothing,
-    /// A buffer, possibly behind strides.
-    Strided,
-    /// A buffer in row-major order.
-    Contiguous,
+/// What a program is planned for. The default is a device that grants what WebGPU guarantees, and nothing else.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    /// Storage buffers that a kernel may bind.
+    pub storage_buffers: u32,
+    /// The choice of kernels for matrix products, and what the device can run.
+    pub products: Products,
 }
 
-/// The kernels of a program, in order of execution.
+impl Default for Target {
+    fn default() -> Self {
+        Self {
+            storage_buffers: 8,
+            products: Products::default(),
+        }
+    }
+}
+
+impl Target {
+    /// A device as it is, with its tuning.
+    #[must_use]
+    pub fn of(gpu: &Gpu) -> Self {
+        Self {
+            storage_buffers: gpu.limits().max_storage_buffers_per_shader_stage,
+            products: Products::of(gpu),
+        }
+    }
+}
+
+/// A node whose value is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The node.
+    pub node: NodeId,
+    /// Elements from the start of one of its rows, along axis 0, to that of the next, where they do not follow one another; at least the
+    /// elements of a row.
+    pub pitch: Option<usize>,
+}
+
+impl From<NodeId> for Wanted {
+    fn from(node: NodeId) -> Self {
+        Self { node, pitch: None }
+    }
+}
+
+impl Wanted {
+    /// The rows at a pitch, if they are.
+    pub(super) fn rows(self, graph: &Graph) -> Option<Rows> {
+        self.pitch.map(|pitch| Rows {
+            elements: elements(&graph.shape(self.node)[1..]),
+            pitch,
+        })
+    }
+
+    /// Length of the slice that holds it.
+    pub(super) fn span(self, graph: &Graph) -> usize {
+        let all = elements(graph.shape(self.node));
+        self.rows(graph).map_or(all, |rows| {
+            let before = (graph.shape(self.node)[0] - 1).saturating_mul(rows.pitch);
+            before.saturating_add(rows.elements)
+        })
+    }
+}
+
+/// The part of a program that takes several directions at once: nodes whose axis 0 counts directions, in slices whose rows lie `pitch`
+/// elements apart.
+#[derive(Clone, Debug)]
+pub struct Block {
+    /// Elements from the start of a row to the start of the next.
+    pub pitch: usize,
+    /// The directions.
+    pub directions: Vec<NodeId>,
+    /// The results.
+    pub results: Vec<NodeId>,
+}
+
+/// What a program computes, and what it is given anew.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// Leaves that are given anew for each product.
+    pub directions: Vec<NodeId>,
+    /// Leaves that are given anew for each change of the loss.
+    pub points: Vec<NodeId>,
+    /// The nodes whose values are wanted, in any phase but that of a block.
+    pub wanted: Vec<Wanted>,
+    /// What is computed for a block of directions.
+    pub block: Option<Block>,
+}
+
+impl Request {
+    /// The values of nodes, for directions that are given anew.
+    #[must_use]
+    pub fn of(wanted: &[NodeId], directions: &[NodeId]) -> Self {
+        Self {
+            directions: directions.to_vec(),
+            wanted: wanted.iter().copied().map(Wanted::from).collect(),
+            ..Self::default()
+        }
+    }
+}
+
+/// Once per parameters and inputs.
+pub(crate) const LINEARIZE: usize = 0;
+/// Once per direction.
+pub(crate) const PRODUCT: usize = 1;
+/// Once per block of directions.
+pub(crate) const BLOCK: usize = 2;
+/// Once per point.
+pub(crate) const CHANGE: usize = 3;
+pub(crate) const PHASES: usize = 4;
+
+/// A kernel with the nodes that it binds.
+#[derive(Clone, Debug)]
+pub(super) struct PlannedKernel {
+    pub(super) phase: usize,
+    /// The node whose value it writes, those that it reads, and the others that it writes: in order of binding.
+    pub(super) bindings: Vec<NodeId>,
+    pub(super) kernel: Kernel,
+}
+
+/// A program without a device. [`bind`](Self::bind) makes it an [`Executable`](super::Executable).
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// For each node of the graph, whether its value is in a buffer made by a kernel.
-    pub(crate) in_buffer: Vec<bool>,
-    /// For each node, the phase in which it is known: 0, or one more than the group of directions it depends on.
-    pub(crate) phase: Vec<usize>,
-    /// For each node, the matrix product or reduction that is computed inside its kernel.
-    pub(crate) inside: Vec<Option<NodeId>>,
-    /// For each node with a kernel, the others whose values that kernel also stores.
-    pub(crate) also: HashMap<NodeId, Vec<NodeId>>,
-    /// Nodes with a kernel of their own: phase 0 first, in topological order within a phase.
-    pub(crate) kernels: Vec<NodeId>,
+    pub(super) graph: Graph,
+    pub(super) request: Request,
+    pub(super) kernels: Vec<PlannedKernel>,
+    /// The phase of each node.
+    pub(super) phase: Vec<usize>,
+    /// The nodes whose values are wanted, without reshapes; those of the block come last.
+    pub(super) results: Vec<NodeId>,
+    /// For each result, whether its kernel writes it where it is wanted.
+    pub(super) direct: Vec<bool>,
+    /// The space of each other value that a kernel writes.
+    pub(super) assigned: Vec<(NodeId, usize)>,
+    pub(super) spaces: Vec<Space>,
+    /// Elements for parts of sums, which all kernels share.
+    pub(super) scratch: usize,
+    capabilities: Capabilities,
+    listing: Arc<Listing>,
 }
 
-/// Follows nodes that are other names for the same row-major buffer.
-pub(crate) fn same_buffer(graph: &Graph, mut id: NodeId) -> NodeId {
-    while matches!(graph.node(id).op, Op::Reshape | Op::StopGradient) {
-        id = graph.node(id).operands[0];
-    }
-    id
-}
-
-/// True where a reshape only adds or drops axes of size 1.
-pub(crate) fn only_units(from: &[usize], to: &[usize]) -> bool {
-    from.iter()
-        .filter(|&&s| s != 1)
-        .eq(to.iter().filter(|&&s| s != 1))
-}
-
-/// Plans the kernels that compute `targets` when each group of directions is given anew for each product of its kind; a kernel may read
-/// `max_operands` buffers.
-pub(crate) fn plan(
-    graph: &Graph,
-    targets: &[NodeId],
-    groups: &[Vec<NodeId>],
-    max_operands: usize,
-) -> Plan {
-    let count = graph.nodes().len();
-    let needed = graph.ancestors(targets);
-    let mut phase = vec![0; count];
-    for (group, directions) in groups.iter().enumerate() {
-        for (index, depends) in graph.depends_on(directions).into_iter().enumerate() {
-            if depends {
-                phase[index] = group + 1;
-            }
-        }
-    }
-    let heavy = heavy(graph);
-    let mut in_buffer = vec![false; count];
-    let mut need = vec![Need::Nothing; count];
-    // The kernels that contain a node: its own, or those of its consumers.
-    let mut users: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); count];
-    for &target in targets {
-        in_buffer[target.0] = !graph.node(target).op.is_leaf();
-    }
-    for index in (0..count).rev() {
-        let node = &graph.nodes()[index];
-        if !needed[index] || node.op.is_leaf() {
-            continue;
-        }
-        let is_view = matches!(
-            node.op,
-            Op::Broadcast | Op::Reshape | Op::Permute(_) | Op::Slice(_) | Op::StopGradient
-        );
-        let free = is_view || matches!(node.op, Op::Constant(_) | Op::OneHot | Op::Pad(_));
-        let satisfied = match need[index] {
-            Need::Nothing => true,
-            Need::Strided => is_view,
-            Need::Contiguous => matches!(node.op, Op::Reshape | Op::StopGradient),
-        };
-        let crosses = phase[index] == 0 && users[index].iter().any(|&k| phase[k] > 0);
-        if !node.op.is_pointwise() || !satisfied || !free && (crosses || users[index].len() > 1) {
-            in_buffer[index] = true;
-        }
-        let inside: BTreeSet<usize> = if in_buffer[index] {
-            [index].into()
-        } else {
-            users[index].clone()
-        };
-        for (position, operand) in node.operands.iter().enumerate() {
-            let o = operand.0;
-            users[o].extend(&inside);
-            let asked = match node.op {
-                Op::Dot { .. } => Need::Strided,
-                Op::Gather | Op::ScatterAdd => Need::Contiguous,
-                Op::Reshape if !only_units(graph.shape(*operand), &node.shape) => Need::Contiguous,
-                _ if in_buffer[index] => Need::Nothing,
-                // A view passes on what is asked of it.
-                _ if is_view => need[index],
-                _ => Need::Nothing,
-            };
-            need[o] = need[o].max(asked);
-            // Repeating a costly elementwise value would compute it again for every copy.
-            if node.op == Op::Broadcast && position == 0 && heavy[o] {
-                need[o] = need[o].max(Need::Strided);
-            }
-        }
-    }
-    limit_kernels(graph, &needed, &mut in_buffer, max_operands);
-    let inside = fuse_into_readers(
-        graph,
-        targets,
-        &needed,
-        &phase,
-        &mut in_buffer,
-        max_operands,
-    );
-    let mut kernels: Vec<NodeId> = (0..count)
-        .filter(|&i| needed[i] && in_buffer[i])
-        .map(NodeId)
-        .collect();
-    kernels.sort_by_key(|id| (phase[id.0], id.0));
-    let mut plan = Plan {
-        in_buffer,
-        phase,
-        inside,
-        also: HashMap::new(),
-        kernels,
-    };
-    Sharing::new(graph, targets, &needed, &mut plan, max_operands).run();
-    plan
-}
-
-/// The buffers that the fused computation of each node reads.
-pub(super) fn buffers_read(
-    graph: &Graph,
-    needed: &[bool],
-    in_buffer: &[bool],
-) -> Vec<BTreeSet<usize>> {
-    let mut reads: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); needed.len()];
-    for index in (0..needed.len()).filter(|&i| needed[i]) {
-        let mut all = BTreeSet::new();
-        for &NodeId(o) in &graph.nodes()[index].operands {
-            if in_buffer[o] || graph.nodes()[o].op.is_leaf() {
-                all.insert(o);
-            } else {
-                all.extend(&reads[o]);
-            }
-        }
-        reads[index] = all;
-    }
-    reads
-}
-
-/// Finds matrix products and reductions with a single reader that is elementwise in them, and takes their buffers away: the reader's kernel
-/// computes them.
-fn fuse_into_readers(
-    graph: &Graph,
-    targets: &[NodeId],
-    needed: &[bool],
-    phase: &[usize],
-    in_buffer: &mut [bool],
-    max_operands: usize,
-) -> Vec<Option<NodeId>> {
-    let reads = buffers_read(graph, needed, in_buffer);
-    let mut readers: Vec<Vec<usize>> = vec![Vec::new(); needed.len()];
-    for index in (0..needed.len()).filter(|&i| needed[i] && in_buffer[i]) {
-        for &read in &reads[index] {
-            readers[read].push(index);
-        }
-    }
-    let mut inside = vec![None; needed.len()];
-    for index in 0..needed.len() {
-        let product = NodeId(index);
-        let (operation, &[reader]) = (&graph.node(product).op, readers[index].as_slice()) else {
-            continue;
-        };
-        // What is computed inside has bindings of its own for what it reads.
-        let own = match operation {
-            Op::Dot { .. } => 2,
-            Op::Sum(_) | Op::Max(_) => reads[index].len(),
-            _ => continue,
-        };
-        let consumer = NodeId(reader);
-        let operands = own + reads[reader].len() - 1;
-        let fits = in_buffer[index]
-            && needed[index]
-            && !targets.contains(&product)
-            && phase[reader] == phase[index]
-            && inside[reader].is_none()
-            && graph.node(consumer).op.is_pointwise()
-            && only_units(graph.shape(consumer), graph.shape(product))
-            && operands <= max_operands
-            && elementwise_in(
-                graph,
-                in_buffer,
-                consumer,
-                consumer,
-                product,
-                &mut HashMap::new(),
-            );
-        if fits {
-            inside[reader] = Some(product);
-            in_buffer[index] = false;
-        }
-    }
-    inside
-}
-
-/// Whether, within the kernel of `root`, every use of `product` below `id` is at the element of the result that is being computed.
-pub(super) fn elementwise_in(
-    graph: &Graph,
-    in_buffer: &[bool],
-    root: NodeId,
-    id: NodeId,
-    product: NodeId,
-    known: &mut HashMap<NodeId, bool>,
-) -> bool {
-    if id == product {
-        return true;
-    }
-    let node = graph.node(id);
-    if node.op.is_leaf() || in_buffer[id.0] && id != root {
-        return true;
-    }
-    if let Some(&answer) = known.get(&id) {
-        return answer;
-    }
-    let keeps_place = match node.op {
-        Op::Unary(_) | Op::Binary(_) | Op::Select | Op::StopGradient => true,
-        Op::Reshape => only_units(graph.shape(node.operands[0]), &node.shape),
-        _ => false,
-    };
-    let answer = if keeps_place {
-        node.operands
+impl Plan {
+    /// Plans kernels and buffers.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) for nodes of another graph and pitches that do not fit;
+    /// [`Error::OverLimit`](crate::Error::OverLimit) for loops that are too long; what WGSL cannot express.
+    pub fn new(target: &Target, graph: Graph, request: Request) -> Result<Self> {
+        request.check(&graph)?;
+        let all: Vec<Wanted> = request.all().collect();
+        let nodes: Vec<NodeId> = all.iter().map(|wanted| wanted.node).collect();
+        let block = request.block.as_ref();
+        let groups = [
+            request.directions.clone(),
+            block.map_or(Vec::new(), |block| block.directions.clone()),
+            request.points.clone(),
+        ];
+        let pitched = block
             .iter()
-            .all(|&o| elementwise_in(graph, in_buffer, root, o, product, known))
-    } else {
-        !uses(graph, in_buffer, id, product)
-    };
-    known.insert(id, answer);
-    answer
-}
-
-/// Whether the fused computation of `id` reads `product`.
-fn uses(graph: &Graph, in_buffer: &[bool], id: NodeId, product: NodeId) -> bool {
-    let mut pending: Vec<NodeId> = graph.node(id).operands.clone();
-    let mut seen = BTreeSet::new();
-    while let Some(next) = pending.pop() {
-        if next == product {
-            return true;
-        }
-        if !graph.node(next).op.is_leaf() && !in_buffer[next.0] && seen.insert(next) {
-            pending.extend(&graph.node(next).operands);
-        }
-    }
-    false
-}
-
-/// Elementwise nodes whose fused computation contains a costly function.
-fn heavy(graph: &Graph) -> Vec<bool> {
-    let mut heavy = vec![false; graph.nodes().len()];
-    for (index, node) in graph.nodes().iter().enumerate() {
-        let own = match node.op {
-            Op::Unary(f) => f.is_expensive(),
-            Op::Binary(super::op::Binary::Div) => true,
-            _ => false,
+            .flat_map(|block| block.directions.iter().map(|&node| (node, block.pitch)));
+        let (fusion, lowered) = lower(
+            &graph,
+            &nodes,
+            &groups,
+            operand_limit(target.storage_buffers),
+            &pitched.collect(),
+            &target.products,
+        )?;
+        let results: Vec<NodeId> = nodes.iter().map(|&n| same_buffer(&graph, n)).collect();
+        let rows: HashMap<NodeId, Rows> = all
+            .iter()
+            .zip(&results)
+            .filter_map(|(wanted, &result)| Some((result, wanted.rows(&graph)?)))
+            .collect();
+        let direct = direct(&graph, &lowered, &results, &rows);
+        let stored_at = |root: NodeId| {
+            let position = results.iter().position(|&result| result == root)?;
+            rows.get(&root).copied().filter(|_| direct[position])
         };
-        heavy[index] = node.op.is_pointwise() && (own || node.operands.iter().any(|o| heavy[o.0]));
+        let [mut placed, mut copied] = [Vec::new(), Vec::new()];
+        for (&result, &direct) in results.iter().zip(&direct) {
+            if direct { &mut placed } else { &mut copied }.push(result);
+        }
+        let (assigned, spaces) = assign_spaces(&graph, &fusion, &lowered, &placed, &copied);
+        let kernels: Vec<PlannedKernel> = lowered
+            .iter()
+            .map(|lowered| {
+                let kernel = lowered.kernel(stored_at(lowered.root))?;
+                let written = std::iter::once(&lowered.root).chain(&lowered.operands);
+                Ok(PlannedKernel {
+                    phase: lowered.phase,
+                    bindings: written.chain(&lowered.also).copied().collect(),
+                    kernel,
+                })
+            })
+            .collect::<Result<_>>()?;
+        for planned in &kernels {
+            loops::check(planned.kernel.label, planned.kernel.longest_of_all())?;
+        }
+        let scratch = kernels.iter().map(|k| k.kernel.scratch_elements());
+        let scratch = scratch.max().unwrap_or(0);
+        let Fusion { phase, .. } = fusion;
+        Ok(Self {
+            listing: Arc::new(list(&graph, &lowered, &results, (&spaces, scratch))),
+            kernels,
+            phase,
+            results,
+            direct,
+            assigned,
+            spaces,
+            scratch,
+            capabilities: target.products.capabilities,
+            graph,
+            request,
+        })
     }
-    heavy
+
+    /// Its kernels with what they cost, and the memory.
+    #[must_use]
+    pub fn listing(&self) -> &Arc<Listing> {
+        &self.listing
+    }
+
+    /// What it computes.
+    #[must_use]
+    pub fn request(&self) -> &Request {
+        &self.request
+    }
+
+    /// The graph that it was planned from.
+    #[must_use]
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Iterations of the longest loop of any invocation, of all loops within one kernel together.
+    #[must_use]
+    pub fn longest_loop(&self) -> usize {
+        let loops = self.kernels.iter().map(|k| k.kernel.longest_of_all());
+        loops.max().unwrap_or(0)
+    }
+
+    /// What a device must grant to its kernels.
+    #[must_use]
+    pub fn requirements(&self) -> Requirements {
+        let all = self.kernels.iter().map(|k| k.kernel.requirements_of_all());
+        all.fold(Requirements::new(0, 0, 0), Requirements::largest)
+    }
+
+    /// The WGSL of its kernels, each with the node whose value it writes: for reading, and for checking with other compilers than the one on
+    /// this machine. Not of those that only make parts of sums for them.
+    pub fn sources(&self) -> impl Iterator<Item = (NodeId, String)> {
+        let kernels = self.kernels.iter();
+        kernels.map(|k| (k.bindings[0], k.kernel.source(&self.capabilities)))
+    }
+
+    /// Bytes of host memory that it takes, about.
+    pub(crate) fn host_bytes(&self) -> u64 {
+        let texts: usize = self.kernels.iter().map(|k| k.kernel.text.len()).sum();
+        (texts + 256 * self.graph.nodes().len()) as u64
+    }
 }
 
-/// Most nodes that are fused one after another. Longer kernels save nothing, compilers take ever longer over them, and the recursion that
-/// writes them needs a bound.
-const LONGEST_CHAIN: usize = 128;
-
-/// Gives buffers to more nodes until no kernel reads more than `max_operands` buffers or chains more than [`LONGEST_CHAIN`] nodes.
-fn limit_kernels(graph: &Graph, needed: &[bool], in_buffer: &mut [bool], max_operands: usize) {
-    let mut reads: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); needed.len()];
-    let mut chain = vec![0; needed.len()];
-    for index in 0..needed.len() {
-        let node = &graph.nodes()[index];
-        if !needed[index] || node.op.is_leaf() {
-            continue;
-        }
-        for &NodeId(o) in &node.operands {
-            in_buffer[o] |= chain[o] == LONGEST_CHAIN;
-            let before = if in_buffer[o] { 0 } else { chain[o] };
-            chain[index] = chain[index].max(before + 1);
-        }
-        loop {
-            let mut all = BTreeSet::new();
-            for operand in &node.operands {
-                let o = operand.0;
-                if in_buffer[o] || graph.nodes()[o].op.is_leaf() {
-                    all.insert(o);
-                } else {
-                    all.extend(&reads[o]);
-                }
-            }
-            let largest = node
-                .operands
-                .iter()
-                .filter(|o| !in_buffer[o.0])
-                .max_by_key(|o| reads[o.0].len());
-            match largest {
-                Some(o) if all.len() > max_operands && reads[o.0].len() > 1 => {
-                    in_buffer[o.0] = true
-                }
-                _ => {
-                    reads[index] = all;
-                    break;
-                }
-            }
-        }
+/// The listing.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.listing.fmt(f)
     }
+}
+
+/// For each result, whether its kernel writes it where it is wanted. One that is wanted twice or read again is copied there, which may be in
+/// one buffer with others.
+fn direct(
+    graph: &Graph,
+    kernels: &[Lowered],
+    results: &[NodeId],
+    rows: &HashMap<NodeId, Rows>,
+) -> Vec<bool> {
+    let mut wanted: HashMap<NodeId, usize> = HashMap::new();
+    for &result in results {
+        *wanted.entry(result).or_default() += 1;
+    }
+    let read: std::collections::HashSet<NodeId> =
+        kernels.iter().flat_map(|k| &k.operands).copied().collect();
+    let roots: HashMap<NodeId, &Lowered> = kernels.iter().map(|k| (k.root, k)).collect();
+    let is_direct = |result: &NodeId| {
+        let fits = |kernel: &&Lowered| {
+            rows.get(result).is_none_or(|rows| {
+                kernel.takes_pitch(elements(graph.shape(*result)) / rows.elements)
+            })
+        };
+        wanted[result] == 1 && !read.contains(result) && roots.get(result).is_some_and(fits)
+    };
+    results.iter().map(is_direct).collect()
 }

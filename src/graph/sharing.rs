@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use super::fusion::{Fusion, buffers_read, elementwise_in, only_units};
 use super::node::{Graph, NodeId};
 use super::op::Op;
-use super::plan::{Plan, buffers_read, elementwise_in, only_units};
 
 /// Joins kernels: see [`Sharing::run`].
 pub(super) struct Sharing<'a> {
     graph: &'a Graph,
     targets: &'a [NodeId],
-    plan: &'a mut Plan,
+    fusion: &'a mut Fusion,
     max_operands: usize,
     /// The buffers that the kernel of each node reads, what is computed inside it included.
     reads: HashMap<NodeId, BTreeSet<NodeId>>,
@@ -28,11 +28,11 @@ impl<'a> Sharing<'a> {
         graph: &'a Graph,
         targets: &'a [NodeId],
         needed: &[bool],
-        plan: &'a mut Plan,
+        fusion: &'a mut Fusion,
         max_operands: usize,
     ) -> Self {
-        let all = buffers_read(graph, needed, &plan.in_buffer);
-        let reads = plan.kernels.iter().map(|&root| {
+        let all = buffers_read(graph, needed, &fusion.in_buffer);
+        let reads = fusion.kernels.iter().map(|&root| {
             let mut reads = all[root.0].clone();
             // What is inside has no buffer: its reads are among those of the root already.
             reads.remove(&root.0);
@@ -40,7 +40,7 @@ impl<'a> Sharing<'a> {
         });
         let reads: HashMap<NodeId, BTreeSet<NodeId>> = reads.collect();
         let mut readers: HashMap<NodeId, Vec<NodeId>> = HashMap::new();
-        let mut ascending = plan.kernels.clone();
+        let mut ascending = fusion.kernels.clone();
         ascending.sort_unstable();
         for reader in ascending {
             for &read in &reads[&reader] {
@@ -53,19 +53,19 @@ impl<'a> Sharing<'a> {
             max_operands,
             reads,
             readers,
-            host: plan.kernels.iter().map(|&root| (root, root)).collect(),
-            plan,
+            host: fusion.kernels.iter().map(|&root| (root, root)).collect(),
+            fusion,
         }
     }
 
     /// Moves elementwise nodes into the kernel of one that they read, or else of the first one that reads them.
     pub(super) fn run(mut self) {
-        for node in self.plan.kernels.clone() {
+        for node in self.fusion.kernels.clone() {
             let moves = self.graph.node(node).op.is_pointwise()
                 && self.graph.node(node).op != Op::Reshape
-                && self.plan.inside[node.0].is_none()
+                && self.fusion.inside[node.0].is_none()
                 && !self.targets.contains(&node)
-                && !self.plan.also.contains_key(&node);
+                && !self.fusion.also.contains_key(&node);
             if !moves {
                 continue;
             }
@@ -85,7 +85,7 @@ impl<'a> Sharing<'a> {
             for host in candidates {
                 if self.fits(node, host) {
                     self.host.insert(node, host);
-                    self.plan.also.entry(host).or_default().push(node);
+                    self.fusion.also.entry(host).or_default().push(node);
                     break;
                 }
             }
@@ -94,7 +94,7 @@ impl<'a> Sharing<'a> {
     }
 
     fn position(&self, root: NodeId) -> (usize, usize) {
-        (self.plan.phase[root.0], root.0)
+        (self.fusion.phase[root.0], root.0)
     }
 
     /// The nodes with a buffer that read `node`'s.
@@ -104,7 +104,7 @@ impl<'a> Sharing<'a> {
 
     /// The nodes that a kernel stores, in ascending order.
     fn stored(&self, host: NodeId) -> Vec<NodeId> {
-        let also = self.plan.also.get(&host).into_iter().flatten();
+        let also = self.fusion.also.get(&host).into_iter().flatten();
         let mut all: Vec<NodeId> = std::iter::once(host).chain(also.copied()).collect();
         all.sort_unstable();
         all
@@ -112,7 +112,7 @@ impl<'a> Sharing<'a> {
 
     fn fits(&self, node: NodeId, host: NodeId) -> bool {
         let graph = self.graph;
-        let computes = |root: NodeId| match self.plan.inside[root.0] {
+        let computes = |root: NodeId| match self.fusion.inside[root.0] {
             Some(inner) => matches!(graph.node(inner).op, Op::Dot { .. }),
             None => {
                 let op = &graph.node(root).op;
@@ -141,7 +141,7 @@ impl<'a> Sharing<'a> {
         node != host
             && computes(host)
             && self.host[&host] == host
-            && self.plan.phase[node.0] == self.plan.phase[host.0]
+            && self.fusion.phase[node.0] == self.fusion.phase[host.0]
             && only_units(graph.shape(node), graph.shape(host))
             && members.len() <= MOST_RESULTS
             && self.operands(host, &members, &reads) + members.len() - 1 <= self.max_operands
@@ -153,7 +153,7 @@ impl<'a> Sharing<'a> {
                         || !self.reads[&reader].contains(&read)
                         || elementwise_in(
                             graph,
-                            &self.plan.in_buffer,
+                            &self.fusion.in_buffer,
                             reader,
                             reader,
                             read,
@@ -167,7 +167,7 @@ impl<'a> Sharing<'a> {
     /// reads, also where they are one buffer, or one that is read elementwise, too.
     fn operands(&self, host: NodeId, members: &[NodeId], reads: &BTreeSet<NodeId>) -> usize {
         let graph = self.graph;
-        let product = self.plan.inside[host.0].unwrap_or(host);
+        let product = self.fusion.inside[host.0].unwrap_or(host);
         if !matches!(graph.node(product).op, Op::Dot { .. }) {
             return reads.len();
         }
@@ -179,7 +179,8 @@ impl<'a> Sharing<'a> {
                 continue;
             }
             for &operand in &graph.node(next).operands {
-                let is_buffer = self.plan.in_buffer[operand.0] || graph.node(operand).op.is_leaf();
+                let is_buffer =
+                    self.fusion.in_buffer[operand.0] || graph.node(operand).op.is_leaf();
                 if is_buffer && reads.contains(&operand) {
                     elementwise.insert(operand);
                 } else if !is_buffer {
@@ -193,7 +194,7 @@ impl<'a> Sharing<'a> {
     /// What only its own kernel reads needs no buffer.
     fn drop_buffers(self) {
         let all: Vec<(NodeId, NodeId)> = self
-            .plan
+            .fusion
             .also
             .iter()
             .flat_map(|(&host, also)| also.iter().map(move |&node| (host, node)))
@@ -201,13 +202,13 @@ impl<'a> Sharing<'a> {
         for &(host, node) in &all {
             let outside = self.readers(node).any(|reader| self.host[&reader] != host);
             if !outside {
-                self.plan.in_buffer[node.0] = false;
-                if let Some(also) = self.plan.also.get_mut(&host) {
+                self.fusion.in_buffer[node.0] = false;
+                if let Some(also) = self.fusion.also.get_mut(&host) {
                     also.retain(|&other| other != node);
                 }
             }
         }
         let joined: HashSet<NodeId> = all.into_iter().map(|(_, node)| node).collect();
-        self.plan.kernels.retain(|root| !joined.contains(root));
+        self.fusion.kernels.retain(|root| !joined.contains(root));
     }
 }

@@ -26,14 +26,6 @@ impl Sizes {
     }
 }
 
-/// Elements that the kernel needs for the results of parts.
-pub(crate) fn scratch_elements(scatter: bool, sizes: Sizes) -> usize {
-    match sizes.parts(scatter) {
-        1 => 0,
-        parts => parts * sizes.rows * sizes.width,
-    }
-}
-
 /// The kernel of gather (`scatter` false) or scatter_add; operands are the source and the indices. `software` says whether the device is a
 /// software adapter.
 pub(crate) fn kernel(scatter: bool, sizes: Sizes, software: bool) -> Result<Kernel> {

@@ -144,15 +144,6 @@ struct Division {
 }
 
 impl Division {
-    /// Elements of the results of all parts.
-    fn scratch_elements(&self) -> usize {
-        if self.parts == 1 {
-            0
-        } else {
-            self.parts * self.outputs * self.unit
-        }
-    }
-
     fn longest_loop(&self) -> usize {
         let over_lanes = if self.lanes > 1 { OVER_LANES } else { 0 };
         in_chunks(self.each.min(self.terms).div_ceil(self.lanes)) + over_lanes
@@ -208,11 +199,6 @@ impl Reduce {
             finish: None,
             software,
         }
-    }
-
-    /// Elements that it needs for the results of parts.
-    pub(crate) fn scratch_elements(&self, rows: Option<Rows>) -> usize {
-        self.division(rows).scratch_elements()
     }
 
     fn division(&self, rows: Option<Rows>) -> Division {

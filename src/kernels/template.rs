@@ -3,13 +3,15 @@
 //! A file in `shaders/` is valid WGSL as it stands (the build validates it). A region between a line `//<name` and the next `//>` holds a
 //! default that a generated kernel replaces.
 
-use super::dot::Capabilities;
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::dot::Capabilities;
 use super::four::four;
 use super::loops;
 use crate::error::{Error, Result};
-use crate::gpu::{Binding, Gpu, Recording, Requirements, Sizes, Slice, grid};
+use crate::gpu::{Binding, Gpu, Pipeline, Recording, Requirements, Sizes, Slice, grid};
 
 /// A generated kernel: entry point `main`, binding 0 the result, bindings 1.. the operands.
 #[derive(Clone, Debug)]
@@ -84,10 +86,32 @@ impl Kernel {
         Requirements::new(storage_buffers as u32, invocations, bytes)
     }
 
+    /// Itself and what runs before it.
+    fn all(&self) -> impl Iterator<Item = &Self> {
+        let before = self.before.iter().flat_map(|before| &before.kernels);
+        before.map(|(kernel, _)| kernel).chain([self])
+    }
+
+    /// What it asks of a device together with what runs before it.
+    pub(crate) fn requirements_of_all(&self) -> Requirements {
+        let all = self.all().map(Self::requirements);
+        all.fold(Requirements::new(0, 0, 0), Requirements::largest)
+    }
+
+    /// Iterations of the longest invocation, of what runs before it too.
+    pub(crate) fn longest_of_all(&self) -> usize {
+        self.all().map(|k| k.longest_loop).max().unwrap_or(0)
+    }
+
     /// Elements that it needs for the result of the kernel before it.
     pub(crate) fn scratch_elements(&self) -> usize {
         let ends = self.before.iter().flat_map(|before| &before.kernels);
         ends.map(|(_, range)| range.end).max().unwrap_or(0)
+    }
+
+    fn compiled(&self, gpu: &Gpu) -> Result<Arc<Pipeline>> {
+        let source = self.source(&Capabilities::of(gpu));
+        gpu.kernel(self.label, &source, &[], self.requirements())
     }
 
     /// Adds a run of the kernel to a recording; `scratch` holds [`scratch_elements`](Self::scratch_elements), where it needs any.
@@ -120,8 +144,7 @@ impl Kernel {
                 .collect::<Result<_>>()?;
             bindings.splice(read, &results);
         }
-        let source = self.source(&Capabilities::of(gpu));
-        let pipeline = gpu.kernel(self.label, &source, &[], self.requirements())?;
+        let pipeline = self.compiled(gpu)?;
         let mut resources = Vec::with_capacity(bindings.len());
         for (number, &slice) in bindings.iter().enumerate() {
             let texture = self.textures.iter().find(|(binding, _)| *binding == number);
@@ -138,6 +161,43 @@ impl Kernel {
             &resources,
             grid(gpu.limits(), self.workgroups)?,
         )
+    }
+}
+
+/// Compiles kernels side by side, so that recording them finds them compiled.
+///
+/// # Errors
+/// That of the first one that is refused.
+pub(crate) fn compile(gpu: &Gpu, kernels: &[&Kernel]) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut failed = None;
+        while failed.is_none() {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(kernel) = kernels.get(number) else {
+                break;
+            };
+            let compiled = kernel.all().try_for_each(|k| k.compiled(gpu).map(drop));
+            failed = compiled.err().map(|error| (number, error));
+        }
+        failed
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let failed = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads.min(kernels.len()))
+            .map(|_| scope.spawn(work))
+            .collect();
+        let mut failed: Vec<_> = work().into_iter().collect();
+        failed.extend(
+            others
+                .into_iter()
+                .filter_map(|thread| thread.join().ok().flatten()),
+        );
+        failed
+    });
+    match failed.into_iter().min_by_key(|&(number, _)| number) {
+        None => Ok(()),
+        Some((_, error)) => Err(error),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What programs of an objective cost.
 
-use crate::graph::executable::{BLOCK, LINEARIZE, PRODUCT};
 use crate::graph::listing::Listing;
+use crate::graph::plan::{BLOCK, LINEARIZE, PRODUCT};
 
 /// What an objective's programs take: floating-point operations, two for each multiply-add, for all rows of what they compute with. Zeros,
 /// the default, where an objective does not count them: optimizers then report work in examples alone.
@@ -15,14 +15,14 @@ pub struct Cost {
     pub product: u64,
     /// Of one block of products, all of its directions together.
     pub block: u64,
-    /// Bytes of the buffers that it keeps: what whoever keeps the program keeps with it. Not operations, and worth telling where nothing
-    /// else is counted.
+    /// Bytes of the buffers that it has for itself: what whoever keeps the program keeps with it. Not operations, and worth telling where
+    /// nothing else is counted.
     pub bytes: u64,
 }
 
 impl Cost {
     /// Of a program, of whose results the first ones are the loss and its gradient, and of `elements` that it keeps beside its planned
-    /// buffers.
+    /// buffers for later phases.
     pub(crate) fn of(listing: &Listing, first: usize, elements: usize) -> Self {
         let of_gradient = listing
             .phase(LINEARIZE)
@@ -32,7 +32,7 @@ impl Cost {
             run: listing.flops(LINEARIZE),
             product: listing.flops(PRODUCT),
             block: listing.flops(BLOCK),
-            bytes: listing.planned_bytes() + 4 * elements as u64,
+            bytes: listing.kept + 4 * elements as u64,
         }
     }
 }

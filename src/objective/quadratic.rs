@@ -1,5 +1,7 @@
 //! Gradients and local quadratic models, as plain data.
 
+use std::sync::Arc;
+
 use super::{Cost, Loaded, Losses};
 use crate::gpu::{Recording, Slice};
 use crate::graph::listing::Listing;
@@ -97,7 +99,7 @@ pub struct Quadratic {
     /// Losses at other points, if asked for; they need `linearize` to have run before.
     pub losses: Option<Losses>,
     /// The kernels of the program, their costs, and its memory.
-    pub listing: Listing,
+    pub listing: Arc<Listing>,
     /// What the recordings cost.
     pub cost: Cost,
     /// What it computes with.
@@ -156,7 +158,7 @@ pub struct GroupedQuadratic {
     /// Losses at other points, if asked for; they need `linearize` to have run before.
     pub losses: Option<Losses>,
     /// The kernels of the program, their costs, and its memory.
-    pub listing: Listing,
+    pub listing: Arc<Listing>,
     /// What the recordings cost.
     pub cost: Cost,
     /// What it computes with.

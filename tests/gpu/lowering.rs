@@ -5,11 +5,11 @@ use crate::harness::cases::{self, score};
 use crate::harness::compare::{OnDevice, Problem};
 use crate::harness::random_graph::{random_graph, recipes, runner};
 use crate::harness::{GpuTest, Outcome, small};
-use osculant::gpu::Gpu;
-use osculant::graph::executable::{DeviceLeaves, Wanted};
+use osculant::gpu::{Gpu, Slice};
+use osculant::graph::executable::DeviceLeaves;
 use osculant::graph::listing::Listing;
-use osculant::graph::lower::sources;
-use osculant::graph::{Binary, DType, Executable, Graph, NodeId};
+use osculant::graph::plan::{Request, Wanted};
+use osculant::graph::{Arena, Binary, DType, Executable, Graph, NodeId, Plan, Target};
 use osculant::{Error, Result};
 use proptest::test_runner::TestCaseError;
 
@@ -43,12 +43,21 @@ fn twelve_inputs(shape: &[usize]) -> Result<Problem> {
     })
 }
 
+/// A program of one direction, for any device.
+fn plan(graph: &Graph, wanted: &[NodeId], directions: &[NodeId]) -> Result<Plan> {
+    Plan::new(
+        &Target::default(),
+        graph.clone(),
+        Request::of(wanted, directions),
+    )
+}
+
 /// Seven operands and the result are the eight storage buffers that every WebGPU device has.
 fn a_sum_of_twelve_inputs_is_split(gpu: &Gpu) -> Outcome {
     for shape in [[7], [8]] {
         let problem = twelve_inputs(&shape)?;
         let targets: Vec<NodeId> = problem.results().iter().map(|&(_, node)| node).collect();
-        for (node, text) in sources(&problem.graph, &targets, &problem.directions)? {
+        for (node, text) in plan(&problem.graph, &targets, &problem.directions)?.sources() {
             let bindings = text.matches("var<storage").count();
             if bindings > 8 {
                 let what = problem.graph.describe(node);
@@ -152,8 +161,11 @@ fn long_chains_are_cut(gpu: &Gpu) -> Outcome {
         problem.map(|problem| (problem, last))
     };
     let (problem, last) = chain(10_000)?;
-    let kernels = sources(&problem.graph, &last, &problem.directions)?;
-    let longest = kernels.iter().map(|(_, text)| text.lines().count()).max();
+    let program = plan(&problem.graph, &last, &problem.directions)?;
+    let longest = program
+        .sources()
+        .map(|(_, text)| text.lines().count())
+        .max();
     assert!(longest < Some(1000), "{longest:?} lines");
     chain(200)?.0.check(gpu, cases::TOLERANCE)
 }
@@ -301,9 +313,17 @@ fn foreign_nodes_and_bad_pitches_are_refused(gpu: &Gpu) -> Outcome {
         ..DeviceLeaves::default()
     };
     let result = gpu.buffer("result", 64)?;
+    let bound = |wanted: Wanted, slices: &[Slice]| {
+        let request = Request {
+            wanted: vec![wanted],
+            ..Request::default()
+        };
+        let plan = Plan::new(&Target::of(gpu), graph.clone(), request)?;
+        plan.bind(gpu, &mut Arena::default(), &leaves, slices, &[])
+    };
     let say = |wanted: Wanted, length: usize| -> std::result::Result<String, Error> {
         let slices = [result.slice(0..length)?];
-        let program = Executable::with_rows(gpu, &graph, &leaves, &[wanted], &slices);
+        let program = bound(wanted, &slices);
         Ok(program.map_or_else(|error| error.to_string(), |_| "nothing".into()))
     };
     let at = |node: NodeId, pitch: usize| Wanted {
@@ -337,12 +357,12 @@ fn foreign_nodes_and_bad_pitches_are_refused(gpu: &Gpu) -> Outcome {
     let targets = [(doubled, slice.clone())];
     let program = Executable::new(gpu, &graph, &direction, &targets);
     assert!(program.is_err_and(|error| error.to_string().contains("take ids from the graph")));
-    let none = Executable::with_rows(gpu, &graph, &leaves, &[doubled.into()], &[]);
+    let none = bound(doubled.into(), &[]);
     assert!(none.is_err_and(|error| error.to_string().contains("length 0")));
     let two = [slice.clone(), slice];
-    let two = Executable::with_rows(gpu, &graph, &leaves, &[doubled.into()], &two);
+    let two = bound(doubled.into(), &two);
     assert!(two.is_err_and(|error| error.to_string().contains("slices for the results")));
-    assert!(sources(&graph, &[foreign], &[]).is_err());
+    assert!(plan(&graph, &[foreign], &[]).is_err());
     Ok(())
 }
 

@@ -27,6 +27,7 @@ mod matrix_products;
 mod models;
 mod operators;
 mod optimizers;
+mod plans;
 mod primitives;
 mod saddle_free_newton;
 mod second_objective;
@@ -119,6 +120,7 @@ fn main() -> ExitCode {
             ("models", models::tests()),
             ("operators", operators::tests()),
             ("optimizers", optimizers::tests()),
+            ("plans", plans::tests()),
             ("primitives", primitives::tests()),
             ("saddle_free_newton", saddle_free_newton::tests()),
             ("units", units::tests()),

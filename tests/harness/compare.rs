@@ -6,11 +6,12 @@ use osculant::Result;
 use osculant::gpu::{Gpu, Recorder, Slice};
 use osculant::graph::batch::batched;
 use osculant::graph::derivatives::{gauss_newton_product, gradient, hessian_product};
-use osculant::graph::executable::{BlockPart, BlockTargets, DeviceLeaves, Planned};
+use osculant::graph::executable::{BlockPart, DeviceLeaves};
 use osculant::graph::node::elements;
+use osculant::graph::plan::{Block, Request};
 use osculant::graph::tensor::Builder;
 use osculant::graph::twin::{Leaves, evaluate};
-use osculant::graph::{DType, Executable, Graph, NodeId, Tensor};
+use osculant::graph::{Arena, DType, Executable, Graph, NodeId, Plan, Target, Tensor};
 use osculant::random::Philox;
 use rand::RngExt;
 
@@ -296,18 +297,20 @@ impl BlockOnDevice {
             let first = first.min(rows - width);
             parts.push(BlockPart {
                 directions: part(first, &directions, &direction_ranges)?,
-                targets: part(first, &targets, &target_ranges)?,
+                results: part(first, &targets, &target_ranges)?,
             });
         }
-        let block = BlockTargets {
-            pitch,
-            directions: direction_nodes,
-            targets: target_nodes,
-            parts,
+        let request = Request {
+            block: Some(Block {
+                pitch,
+                directions: direction_nodes,
+                results: target_nodes,
+            }),
+            ..Request::default()
         };
         let leaves = upload(gpu, problem)?;
-        let planned = Planned::new(gpu, &graph, [&[], &[]], &[], Some(&block))?;
-        let executable = planned.record(gpu, &leaves, &[], Some(&block))?;
+        let plan = Plan::new(&Target::of(gpu), graph, request)?;
+        let executable = plan.bind(gpu, &mut Arena::default(), &leaves, &[], &parts)?;
         Ok(BlockOnDevice {
             executable,
             pitch,

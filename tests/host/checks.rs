@@ -5,12 +5,12 @@ use osculant::Error;
 use osculant::graph::batch::batched;
 use osculant::graph::derivatives::{gauss_newton_product, gradient, hessian_product};
 use osculant::graph::jvp::linearize;
-use osculant::graph::lower::sources;
 use osculant::graph::per_example::square_sums;
+use osculant::graph::plan::Request;
 use osculant::graph::tensor::Builder;
 use osculant::graph::transpose::transpose;
 use osculant::graph::twin::{Leaves, evaluate};
-use osculant::graph::{Binary, DType, Graph, NodeId, Tensor, Unary};
+use osculant::graph::{Binary, DType, Graph, NodeId, Plan, Target, Tensor, Unary};
 use osculant::nn::{DataShape, Init, Model, Output, Scope, TargetShape};
 
 fn message<T>(outcome: osculant::Result<T>) -> String {
@@ -150,6 +150,11 @@ fn small() -> (Graph, NodeId, NodeId, NodeId) {
 fn ids_of_other_graphs_are_refused() {
     let (mut g, x, y, far) = small();
     let d = g.direction(&[1]);
+    let planned = g.clone();
+    let plan = |wanted: &[NodeId], directions: &[NodeId]| {
+        let request = Request::of(wanted, directions);
+        Plan::new(&Target::default(), planned.clone(), request)
+    };
     let refused: Vec<(&str, osculant::Result<()>)> = vec![
         ("unary", g.unary(Unary::Exp, far).map(drop)),
         ("binary", g.binary(Binary::Add, x, far).map(drop)),
@@ -189,8 +194,8 @@ fn ids_of_other_graphs_are_refused() {
         ("batched", batched(&mut g, &[far], &[x], 2).map(drop)),
         ("batched", batched(&mut g, &[y], &[far], 2).map(drop)),
         ("square_sums", square_sums(&mut g, &[y], far).map(drop)),
-        ("sources", sources(&g, &[far], &[]).map(drop)),
-        ("sources", sources(&g, &[y], &[far]).map(drop)),
+        ("plan", plan(&[far], &[]).map(drop)),
+        ("plan", plan(&[y], &[far]).map(drop)),
         (
             "evaluate",
             evaluate(&g, &Leaves::default(), &[far]).map(drop),

@@ -45,7 +45,7 @@ pub(crate) fn run(arguments: &Show) -> Outcome {
         None
     };
     if arguments.json {
-        let text = serde_json::to_string_pretty(&quadratic.listing)
+        let text = serde_json::to_string_pretty(&*quadratic.listing)
             .map_err(|error| Failure::new(error.to_string()))?;
         println!("{text}");
         return Ok(());

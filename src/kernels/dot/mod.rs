@@ -57,11 +57,6 @@ pub(crate) fn kernel(
     }
 }
 
-/// Elements that it needs for parts of the product.
-pub(crate) fn scratch_elements(sizes: Sizes, family: Family) -> usize {
-    Parts::of(sizes, family).map_or(0, |parts| parts.elements(sizes))
-}
-
 /// The kernel of the product without parts; of a family that has parts, the kernel of one.
 fn whole(sizes: Sizes, lhs: &View, rhs: &View, family: Family, store: &Store) -> Result<Kernel> {
     match family.of_parts() {

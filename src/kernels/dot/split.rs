@@ -55,12 +55,6 @@ impl Parts {
         let rest = end.next_multiple_of(ALIGNMENT);
         (0..end, rest..rest + each)
     }
-
-    /// Elements of all these results.
-    pub(super) fn elements(self, sizes: Sizes) -> usize {
-        let (equal, rest) = self.ranges(sizes);
-        if self.rest > 0 { rest.end } else { equal.end }
-    }
 }
 
 /// The product in these parts, each by the kernel `of`, and the kernel that adds them.

@@ -39,7 +39,8 @@ impl Objective for GraphObjective {
             return Ok(kept);
         }
         let inputs = self.places.loaded(loaded)?;
-        let program = Arc::new(self.build_gradient(at, &inputs, loaded, request)?);
+        let plan = self.single(loaded.rows, request.into())?;
+        let program = Arc::new(self.bind_gradient(&plan, (at, &inputs, loaded), request)?);
         let kept = (inputs, Arc::clone(&program));
         self.gradients
             .keep(at, loaded, request, program.cost.bytes, kept);
@@ -62,7 +63,8 @@ impl Curved for GraphObjective {
             return Ok(kept);
         }
         let inputs = self.places.loaded(loaded)?;
-        let program = Arc::new(self.build_quadratic(at, &inputs, loaded, request)?);
+        let plan = self.single(loaded.rows, request)?;
+        let program = Arc::new(self.bind_quadratic(&plan, (at, &inputs, loaded), request)?);
         let kept = (inputs, Arc::clone(&program));
         self.quadratics
             .keep(at, loaded, request, program.cost.bytes, kept);
@@ -94,7 +96,8 @@ impl Parts for GraphObjective {
             return Ok(kept);
         }
         let inputs = self.places.loaded(loaded)?;
-        let program = Arc::new(self.build_grouped(at, &inputs, loaded, request)?);
+        let plan = self.groups(loaded, request)?;
+        let program = Arc::new(self.bind_groups(&plan, (at, &inputs, loaded), request)?);
         let kept = (inputs, Arc::clone(&program));
         self.grouped
             .keep(at, loaded, request, program.cost.bytes, kept);

@@ -1,11 +1,12 @@
 //! Losses at a point, in a program that has the loss at the base.
 
 use super::GraphObjective;
+use super::program::pairs;
 use crate::error::Result;
 use crate::gpu::Slice;
-use crate::graph::difference::Move;
-use crate::graph::executable::CHANGE;
-use crate::graph::{Executable, NodeId};
+use crate::graph::executable::DeviceLeaves;
+use crate::graph::plan::CHANGE;
+use crate::graph::{Executable, Plan};
 use crate::objective::losses::{LABEL, Losses, RESULTS};
 use crate::vector::Vector;
 
@@ -16,22 +17,17 @@ pub(super) struct Elsewhere {
 }
 
 impl Elsewhere {
-    pub(super) fn new(objective: &GraphObjective) -> Result<Self> {
-        Ok(Self {
-            point: Vector::new(&objective.gpu, "point", &objective.layout)?,
-            results: objective.gpu.buffer(LABEL, RESULTS)?,
-        })
-    }
-
-    /// Nodes and slices of the point to which parameters move.
-    pub(super) fn points(&self, moves: &[Move]) -> Vec<(NodeId, Slice)> {
-        let slices = self.point.parts().iter().cloned();
-        moves.iter().map(|m| m.to).zip(slices).collect()
-    }
-
-    /// Where the results are wanted.
-    pub(super) fn results(&self) -> Slice {
-        self.results.clone()
+    /// For a plan with points, whose last result they are: adds both to the slices of its leaves and results.
+    pub(super) fn new(
+        objective: &GraphObjective,
+        plan: &Plan,
+        (leaves, all): (&mut DeviceLeaves, &mut Vec<Slice>),
+    ) -> Result<Self> {
+        let point = Vector::new(&objective.gpu, "point", &objective.layout)?;
+        let results = objective.gpu.buffer(LABEL, RESULTS)?;
+        leaves.points = pairs(&plan.request().points, point.parts());
+        all.push(results.clone());
+        Ok(Self { point, results })
     }
 
     /// The losses around a base with its loss, by what the program records for the point.

@@ -6,7 +6,8 @@ use super::GraphObjective;
 use crate::data::{Dataset, Role};
 use crate::error::Result;
 use crate::gpu::{Recording, Slice};
-use crate::graph::{Binary, Executable};
+use crate::graph::plan::Request;
+use crate::graph::{Binary, NodeId, Plan};
 use crate::objective::{Loaded, Objective, Slot};
 use crate::vector::Vector;
 
@@ -69,7 +70,7 @@ impl GraphObjective {
         }
         let inputs = self.places.loaded(loaded)?;
         let mut program = self.trace(loaded.rows)?;
-        let leaves = self.leaves(&program, theta, &inputs)?;
+        let leaves = self.leaves(&program.traced.graph, theta, &inputs)?;
         let loss = self.gpu.buffer("loss", 1)?;
         let mut targets = vec![(program.data_loss, loss.clone())];
         let metric = match program.traced.metric {
@@ -83,8 +84,11 @@ impl GraphObjective {
                 Some(slice)
             }
         };
-        let executable = Executable::new(&self.gpu, &program.traced.graph, &leaves, &targets)?;
-        let bytes = executable.listing.planned_bytes();
+        let (nodes, slices): (Vec<NodeId>, Vec<Slice>) = targets.into_iter().unzip();
+        let request = Request::of(&nodes, &[]);
+        let plan = Plan::new(&self.target, program.traced.graph, request)?;
+        let executable = plan.bind(&self.gpu, &mut self.arena, &leaves, &slices, &[])?;
+        let bytes = executable.listing.kept;
         let program = Arc::new(Evaluator {
             loss,
             metric,

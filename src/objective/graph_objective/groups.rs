@@ -1,5 +1,7 @@
 //! The quadratics of groups of examples, in one program.
 
+use std::sync::Arc;
+
 use super::GraphObjective;
 use super::elsewhere::Elsewhere;
 use super::inputs::Inputs;
@@ -7,9 +9,9 @@ use super::program::{Derivatives, Program, TOTAL, pairs};
 use crate::error::{Error, Result};
 use crate::gpu::Slice;
 use crate::graph::batch::batched;
-use crate::graph::executable::Wanted;
 use crate::graph::jvp::linearize;
-use crate::graph::{Binary, DType, Executable, Graph, NodeId};
+use crate::graph::plan::{Request, Wanted};
+use crate::graph::{Binary, DType, Graph, NodeId, Plan};
 use crate::kernels::blocks::{Coefficients, Rows, combine_rows};
 use crate::objective::losses::results;
 use crate::objective::{Cost, Curvature, Group, GroupRequest, GroupedQuadratic, Loaded};
@@ -17,6 +19,14 @@ use crate::vector::{Block, Vector};
 
 /// Elements from one group's variance to the next, where any device can bind them.
 const STRIDE: usize = 64;
+
+/// The plan of the quadratics of groups.
+#[derive(Debug)]
+pub(super) struct Grouped {
+    plan: Plan,
+    /// Whether variances of slopes are among the results.
+    variances: bool,
+}
 
 /// Weights of a group of examples among those of a batch.
 struct GroupWeights {
@@ -52,19 +62,23 @@ impl GraphObjective {
         Ok((self.weighted(traced, scaled)?, group))
     }
 
-    /// The program of one group, for all of them: see [`batched`].
-    pub(super) fn build_grouped(
-        &self,
-        theta: &Vector,
-        inputs: &Inputs,
+    /// The plan for the groups of what was loaded, made where it is not there.
+    pub(super) fn groups(
+        &mut self,
         loaded: &Loaded,
         request: GroupRequest,
-    ) -> Result<GroupedQuadratic> {
-        let Loaded {
-            rows,
-            groups: count,
-            ..
-        } = *loaded;
+    ) -> Result<Arc<Grouped>> {
+        let rows = [loaded.rows, loaded.groups];
+        if let Some(known) = self.grouped_plans.get(rows, request) {
+            return Ok(known);
+        }
+        let grouped = self.plan_groups(rows, request)?;
+        let bytes = grouped.plan.host_bytes();
+        Ok(self.grouped_plans.keep(rows, request, bytes, grouped))
+    }
+
+    /// The program of one group, for all of them: see [`batched`].
+    fn plan_groups(&self, [rows, count]: [usize; 2], request: GroupRequest) -> Result<Grouped> {
         let limit = self.gpu.limits().max_storage_buffer_binding_size;
         let needed = 4 * (count * self.layout.len()) as u64;
         if needed > limit {
@@ -106,21 +120,47 @@ impl GraphObjective {
         let leaves: Vec<NodeId> = leaves.filter(|&leaf| leaf != group.total).collect();
         let (_, all) = batched(graph, &all, &leaves, count)?;
         let (losses, shares, rest) = (all[0], all[1], &all[2..]);
-        let (gradients, rest) = rest.split_at(gradients.len());
-        let (products, rest) = rest.split_at(products.len());
+        let (vectors, rest) = rest.split_at(gradients.len() + products.len());
         let (variances, gains) = rest.split_at(variance.iter().len());
 
         let weighted = graph.binary(Binary::Mul, losses, shares)?;
         let whole = graph.sum(weighted, &[0])?;
-        let at_point = match *gains {
-            [gains, weights] => {
-                let flat = [gains, weights].map(|node| graph.reshape(node, &[rows]));
-                let [gains, weights] = flat;
-                let before = graph.reshape(whole, &[1])?;
-                Some(results(graph, before, [gains?, weights?], &moves, self.l2)?)
+        let apart = |pitch: usize| {
+            move |&node: &NodeId| Wanted {
+                node,
+                pitch: Some(pitch),
             }
-            _ => None,
         };
+        let mut wanted = vec![Wanted::from(whole), Wanted::from(shares)];
+        wanted.extend(vectors.iter().map(apart(self.layout.len())));
+        wanted.extend(variances.iter().map(apart(STRIDE)));
+        if let [gains, weights] = *gains {
+            let flat = [gains, weights].map(|node| graph.reshape(node, &[rows]));
+            let [gains, weights] = flat;
+            let before = graph.reshape(whole, &[1])?;
+            let all = results(graph, before, [gains?, weights?], &moves, self.l2)?;
+            wanted.push(Wanted::from(all));
+        }
+        let request = Request {
+            directions,
+            points: moves.iter().map(|m| m.to).collect(),
+            wanted,
+            block: None,
+        };
+        Ok(Grouped {
+            plan: Plan::new(&self.target, program.traced.graph, request)?,
+            variances: !variances.is_empty(),
+        })
+    }
+
+    /// The quadratics of groups.
+    pub(super) fn bind_groups(
+        &mut self,
+        Grouped { plan, variances }: &Grouped,
+        (theta, inputs, loaded): (&Vector, &Inputs, &Loaded),
+        request: GroupRequest,
+    ) -> Result<GroupedQuadratic> {
+        let count = loaded.groups;
         let value = self.gpu.buffer("loss", 1)?;
         let factors = self.gpu.buffer("shares of groups", count)?;
         let block = |label: &str| Block::new(&self.gpu, label, &self.layout, count);
@@ -128,42 +168,26 @@ impl GraphObjective {
             (block("gradients of groups")?, block("products of groups")?);
         let new = |label: &str| Vector::new(&self.gpu, label, &self.layout);
         let (gradient, direction) = (new("gradient")?, new("direction")?);
-        let mut wanted = vec![Wanted::from(whole), Wanted::from(shares)];
-        let mut slices = vec![value.clone(), factors.clone()];
-        let apart = |pitch: usize| {
-            move |&node: &NodeId| Wanted {
-                node,
-                pitch: Some(pitch),
-            }
-        };
-        for (nodes, block) in [(gradients, &gradient_block), (products, &product_block)] {
-            wanted.extend(nodes.iter().map(apart(self.layout.len())));
-            slices.extend(block.tensors(0, count)?.into_iter().take(nodes.len()));
-        }
-        let variance = match variances {
-            [] => None,
-            _ => Some(
+        let variance = variances
+            .then(|| {
                 self.gpu
-                    .buffer("variances of slopes", STRIDE * (count - 1) + 1)?,
-            ),
-        };
-        wanted.extend(variances.iter().map(apart(STRIDE)));
-        slices.extend(variance.clone());
+                    .buffer("variances of slopes", STRIDE * (count - 1) + 1)
+            })
+            .transpose()?;
 
-        let mut leaves = self.leaves(&program, theta, inputs)?;
-        leaves.directions = pairs(&directions, direction.parts());
-        let elsewhere = match at_point {
-            None => None,
-            Some(all) => {
-                let elsewhere = Elsewhere::new(self)?;
-                leaves.points = elsewhere.points(&moves);
-                wanted.push(Wanted::from(all));
-                slices.push(elsewhere.results());
-                Some(elsewhere)
-            }
+        let mut leaves = self.leaves(plan.graph(), theta, inputs)?;
+        leaves.directions = pairs(&plan.request().directions, direction.parts());
+        let mut results = vec![value.clone(), factors.clone()];
+        results.extend(gradient_block.tensors(0, count)?);
+        if !plan.request().directions.is_empty() {
+            results.extend(product_block.tensors(0, count)?);
+        }
+        results.extend(variance.clone());
+        let elsewhere = match request.losses {
+            true => Some(Elsewhere::new(self, plan, (&mut leaves, &mut results))?),
+            false => None,
         };
-        let graph = &program.traced.graph;
-        let mut executable = Executable::with_rows(&self.gpu, graph, &leaves, &wanted, &slices)?;
+        let mut executable = plan.bind(&self.gpu, &mut self.arena, &leaves, &results, &[])?;
         let shares = Coefficients {
             slice: &factors,
             first: 0,
@@ -185,6 +209,7 @@ impl GraphObjective {
                 slope_variance: variance.clone().map(own).transpose()?,
             })
         };
+        let of_gradients = 2 + self.layout.entries().len();
         let singles = 2 + usize::from(request.losses);
         let elements = (singles + 2 * count) * self.layout.len();
         let losses = elsewhere.map(|e| e.losses(self, (theta, &value), &mut executable));
@@ -198,7 +223,7 @@ impl GraphObjective {
             direction,
             linearize: executable.linearize,
             multiply: executable.product,
-            cost: Cost::of(&executable.listing, 2 + gradients.len(), elements),
+            cost: Cost::of(&executable.listing, of_gradients, elements),
             listing: executable.listing,
             loaded: *loaded,
         })

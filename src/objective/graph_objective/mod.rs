@@ -1,12 +1,12 @@
 //! The objective of a model written as a graph.
 
-mod block;
 mod capabilities;
 mod elsewhere;
 mod evaluation;
 mod groups;
 mod inputs;
 mod locate;
+mod plans;
 mod program;
 mod single;
 
@@ -14,7 +14,10 @@ use std::sync::Arc;
 
 pub use evaluation::Evaluation;
 use evaluation::Evaluator;
+use groups::Grouped;
 use inputs::{Inputs, Places};
+use plans::Plans;
+use single::Single;
 
 use super::programs::Programs;
 use super::quadratic::{
@@ -22,6 +25,7 @@ use super::quadratic::{
 };
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
+use crate::graph::{Arena, Target};
 use crate::nn::Model;
 use crate::recent::BUDGET;
 use crate::vector::{Layout, Vector};
@@ -40,7 +44,8 @@ const BLOCK_MEMORY: u64 = 512 << 20;
 /// scaled to the sum of the batch's, so that their losses, gradients and curvatures are estimates of the batch's, each with the whole `l2`
 /// term.
 ///
-/// Programs are compiled on first use for each vector, slot and number of rows, and kept as long as there is memory set aside for them.
+/// Programs are planned on first use for each number of rows, and bound to buffers for each vector and slot; both are kept as long as there
+/// is memory set aside for them. Values that no later phase needs are in buffers that all programs share.
 /// Batches may have weights; rows of weight 0 do not count, so a short last batch can be padded
 /// ([`Batch::pad_to`](crate::data::Batch::pad_to)) instead of compiling again.
 pub struct GraphObjective {
@@ -51,6 +56,10 @@ pub struct GraphObjective {
     block_memory: u64,
     program_memory: u64,
     places: Places,
+    target: Target,
+    single_plans: Plans<QuadraticRequest, Single>,
+    grouped_plans: Plans<GroupRequest, Grouped>,
+    arena: Arena,
     gradients: Programs<GradientRequest, On<Gradient>>,
     quadratics: Programs<QuadraticRequest, On<Quadratic>>,
     grouped: Programs<GroupRequest, On<GroupedQuadratic>>,
@@ -91,6 +100,10 @@ impl GraphObjective {
             block_memory: BLOCK_MEMORY,
             program_memory: BUDGET,
             places: Places::default(),
+            target: Target::of(gpu),
+            single_plans: Plans::default(),
+            grouped_plans: Plans::default(),
+            arena: Arena::default(),
             gradients: Programs::default(),
             quadratics: Programs::default(),
             grouped: Programs::default(),

@@ -95,7 +95,7 @@ impl GraphObjective {
 
     pub(super) fn leaves(
         &self,
-        program: &Program,
+        graph: &Graph,
         theta: &Vector,
         inputs: &Inputs,
     ) -> Result<DeviceLeaves> {
@@ -107,7 +107,6 @@ impl GraphObjective {
             });
         }
         let mut slices = Vec::new();
-        let graph = &program.traced.graph;
         for leaf in graph.inputs() {
             let slice = match leaf.name.strip_prefix(WIDE).unwrap_or(&leaf.name) {
                 "features" => inputs.features.as_ref(),

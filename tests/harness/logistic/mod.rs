@@ -14,7 +14,6 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use osculant::gpu::{Gpu, Recording, Slice};
-use osculant::graph::listing::Listing;
 use osculant::objective::{
     BlockProduct, Cost, Curvature, Curved, Gradient, GradientRequest, Group, GroupRequest,
     GroupedQuadratic, Loaded, LossCost, Losses, Objective, Parts, Programs, Quadratic,
@@ -304,7 +303,7 @@ impl Curved for Logistic {
             multiply,
             block,
             losses: self.losses(&kernels, at, &state, request.losses)?,
-            listing: Listing::default(),
+            listing: Arc::default(),
             loaded: *loaded,
             cost: Cost::default(),
         });
@@ -406,7 +405,7 @@ impl Parts for Logistic {
             linearize,
             multiply,
             losses: self.losses(&kernels, at, &state, request.losses)?,
-            listing: Listing::default(),
+            listing: Arc::default(),
             loaded: *loaded,
             cost: Cost::default(),
         });

@@ -1,0 +1,101 @@
+//! Programs that share a plan and buffers.
+
+use crate::harness::{GpuTest, Outcome};
+use crate::reference::batch_for;
+use osculant::gpu::Gpu;
+use osculant::nn::{Activation, DataShape, Loss, Model, Sequential, TargetShape};
+use osculant::objective::{
+    Curvature, Curved, GradientRequest, GraphObjective, Objective, QuadraticRequest, Slot,
+};
+use osculant::vector::Vector;
+
+pub(crate) fn tests() -> Vec<GpuTest> {
+    gpu_tests![programs_that_share_buffers_do_not_disturb_each_other]
+}
+
+fn model() -> Model {
+    let shape = DataShape {
+        features: 5,
+        targets: TargetShape::Classes(3),
+    };
+    Sequential::new()
+        .dense(16)
+        .activation(Activation::Tanh)
+        .dense(16)
+        .activation(Activation::Tanh)
+        .dense(3)
+        .model(shape, Loss::SoftmaxCrossEntropy)
+}
+
+/// Quadratics at two vectors and on two batches, and gradients of larger and smaller batches in between: each product is what an objective
+/// gives that has no other program.
+fn programs_that_share_buffers_do_not_disturb_each_other(gpu: &Gpu) -> Outcome {
+    let model = model();
+    let mut shared = GraphObjective::new(gpu, model.clone())?;
+    let thetas: Vec<Vector> = (0..2)
+        .map(|seed| shared.initial_parameters(seed))
+        .collect::<Result<_, _>>()?;
+    let request = QuadraticRequest {
+        curvature: Curvature::Hessian,
+        block: 3,
+        losses: true,
+        ..QuadraticRequest::default()
+    };
+    let direction = shared.initial_parameters(7)?.read(gpu)?;
+    let products = |objective: &mut GraphObjective, places: &[(usize, usize)], between: bool| {
+        let mut quadratics = Vec::new();
+        for &(theta, rows) in places {
+            let slot = Slot {
+                number: theta,
+                ..Slot::default()
+            };
+            let batch = batch_for(&model, rows, 5);
+            let quadratic = objective.load_quadratic(slot, &thetas[theta], &batch, request)?;
+            quadratic.direction.write(gpu, &direction)?;
+            for row in quadratic.block.iter().flat_map(|b| b.directions.vectors()) {
+                row.write(gpu, &direction)?;
+            }
+            if let Some(losses) = &quadratic.losses {
+                losses.point.write(gpu, &direction)?;
+            }
+            gpu.submit(|recorder| recorder.replay(&quadratic.linearize))?;
+            quadratics.push(quadratic);
+            for rows in [40, 3] {
+                if between {
+                    let batch = batch_for(&model, rows, 6);
+                    let loaded = objective.load(Slot::new(slot.role, 9), &batch)?;
+                    let request = GradientRequest { losses: false };
+                    let gradient = objective.gradient(&thetas[0], &loaded, request)?;
+                    gpu.submit(|recorder| recorder.replay(&gradient.run))?;
+                }
+            }
+        }
+        let mut found = Vec::new();
+        for quadratic in &quadratics {
+            gpu.submit(|recorder| {
+                recorder.replay(&quadratic.multiply);
+                if let Some(block) = &quadratic.block {
+                    recorder.replay(&block.multiply);
+                }
+                if let Some(losses) = &quadratic.losses {
+                    recorder.replay(&losses.at_point);
+                }
+            })?;
+            let mut all = vec![&quadratic.value];
+            all.extend([quadratic.gradient.slice(), quadratic.product.slice()]);
+            all.extend(quadratic.block.iter().map(|block| block.products.slice()));
+            all.extend(quadratic.losses.iter().map(|losses| &losses.results));
+            found.push(gpu.read(&all)?);
+        }
+        Ok::<_, osculant::Error>(found)
+    };
+    let places = [(0, 24), (1, 24), (0, 12)];
+    let together = products(&mut shared, &places, true)?;
+    for (place, found) in places.iter().zip(&together) {
+        let alone = products(&mut shared.sibling()?, &[*place], false)?;
+        if alone[0] != *found || found.iter().flatten().any(|x| !x.is_finite()) {
+            return Err(format!("{place:?}: {:?}, alone {:?}", found, alone[0]).into());
+        }
+    }
+    Ok(())
+}
