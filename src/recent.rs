@@ -4,16 +4,19 @@ use std::sync::Weak;
 
 /// Bytes that what is kept may take, by default.
 pub(crate) const BUDGET: u64 = 1 << 30;
+/// Items that are kept at most, by default: recordings take host memory that is hard to count.
+const MOST: usize = 64;
 /// Host memory that is counted for each item beside its buffers: recordings with their bind groups.
 const RECORDINGS: u64 = 1 << 16;
 
 /// Items that were used recently, each made for a vector whose life is told by a weak reference: it goes with the vector, and what was not
-/// asked for the longest goes first, once all take more than a budget of bytes.
+/// asked for the longest goes first, once all take more than a budget of bytes or are more than a number.
 #[derive(Debug)]
 pub(crate) struct Recent<T> {
     /// The one asked for last comes last.
     kept: Vec<Kept<T>>,
     budget: u64,
+    most: usize,
 }
 
 #[derive(Debug)]
@@ -35,7 +38,13 @@ impl<T> Recent<T> {
         Self {
             kept: Vec::new(),
             budget: bytes,
+            most: MOST,
         }
+    }
+
+    /// With room for this number of items.
+    pub(crate) fn with_most(self, most: usize) -> Self {
+        Self { most, ..self }
     }
 
     /// The item that is so, or a new one for a vector that takes `bytes`.
@@ -86,7 +95,7 @@ impl<T> Recent<T> {
             bytes: bytes.saturating_add(RECORDINGS),
             owner,
         });
-        while self.kept.len() > 1 && self.bytes() > self.budget {
+        while self.kept.len() > 1 && (self.kept.len() > self.most || self.bytes() > self.budget) {
             self.kept.remove(0);
         }
     }
@@ -134,6 +143,15 @@ mod tests {
         assert!(
             recent.find(|&item| item == 9).is_some() && recent.find(|&item| item == 0).is_none()
         );
+    }
+
+    #[test]
+    fn no_more_than_a_number_stay() {
+        let mut recent = Recent::default().with_most(3);
+        let owner = Arc::default();
+        assert!((0..4).all(|i| find(&mut recent, i, &owner)));
+        assert!(recent.find(|&item| item == 0).is_none());
+        assert!((1..4).all(|i| !find(&mut recent, i, &owner)));
     }
 
     #[test]

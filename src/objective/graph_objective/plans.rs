@@ -6,6 +6,8 @@ use crate::recent::Recent;
 
 /// Bytes of host memory that plans may take, for each kind of program.
 const BUDGET: u64 = 128 << 20;
+/// Most of them: so many sizes of batches, each with a few requests.
+const MOST: usize = 1024;
 
 /// Plans by the rows and the request that they were made for. What was not asked for the longest goes first, once all take more than 128 MiB
 /// of host memory.
@@ -27,7 +29,7 @@ struct Planned<R, P> {
 impl<R, P> Default for Plans<R, P> {
     fn default() -> Self {
         Self {
-            recent: Recent::with_budget(BUDGET),
+            recent: Recent::with_budget(BUDGET).with_most(MOST),
             owner: Arc::default(),
         }
     }
