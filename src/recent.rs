@@ -17,6 +17,8 @@ pub(crate) struct Recent<T> {
     kept: Vec<Kept<T>>,
     budget: u64,
     most: usize,
+    /// Whether somebody else holds an item, so that nothing would be gained by forgetting it.
+    held: fn(&T) -> bool,
 }
 
 #[derive(Debug)]
@@ -39,7 +41,13 @@ impl<T> Recent<T> {
             kept: Vec::new(),
             budget: bytes,
             most: MOST,
+            held: |_| false,
         }
+    }
+
+    /// Keeps what somebody else holds.
+    pub(crate) fn with_held(self, held: fn(&T) -> bool) -> Self {
+        Self { held, ..self }
     }
 
     /// With room for this number of items.
@@ -95,8 +103,12 @@ impl<T> Recent<T> {
             bytes: bytes.saturating_add(RECORDINGS),
             owner,
         });
-        while self.kept.len() > 1 && (self.kept.len() > self.most || self.bytes() > self.budget) {
-            self.kept.remove(0);
+        while self.kept.len() > self.most || self.bytes() > self.budget {
+            let others = &self.kept[..self.kept.len() - 1];
+            let Some(oldest) = others.iter().position(|kept| !(self.held)(&kept.item)) else {
+                break;
+            };
+            self.kept.remove(oldest);
         }
     }
 
@@ -152,6 +164,15 @@ mod tests {
         assert!((0..4).all(|i| find(&mut recent, i, &owner)));
         assert!(recent.find(|&item| item == 0).is_none());
         assert!((1..4).all(|i| !find(&mut recent, i, &owner)));
+    }
+
+    #[test]
+    fn what_somebody_holds_stays() {
+        let mut recent = Recent::default().with_most(2).with_held(|&item| item < 2);
+        let owner = Arc::default();
+        assert!((0..5).all(|i| find(&mut recent, i, &owner)));
+        assert!([0, 1, 4].iter().all(|&i| !find(&mut recent, i, &owner)));
+        assert!(recent.find(|&item| item == 2 || item == 3).is_none());
     }
 
     #[test]

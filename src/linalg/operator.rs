@@ -214,6 +214,20 @@ impl Scalars {
 }
 
 impl Scalars {
+    /// The coefficients of a sum of `count` terms, one at least.
+    pub(crate) fn of_sum(gpu: &Gpu, count: usize) -> Result<Self> {
+        // The first term is c x + 0 x, the others add c x to what is there.
+        let mut template = [1.0, 0.0].repeat(count);
+        template[0] = 0.0;
+        let places = (0..count).map(|i| 2 * i + usize::from(i > 0));
+        Self::new(gpu, "coefficients of a sum", template, places.collect())
+    }
+
+    /// Whether both are handles of the same numbers.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.slice.buffer() == other.slice.buffer()
+    }
+
     /// Records the sum of vectors with the coefficients of a sum of as many operators, into the first of two places between which it
     /// changes.
     pub(crate) fn record_sum(
@@ -300,14 +314,16 @@ impl Operator {
     /// # Errors
     /// [`Error::Length`] for no terms or terms of different lengths, limits of the device, [`Error::OutOfMemory`].
     pub fn sum(gpu: &Gpu, terms: &[Self]) -> Result<(Self, Scalars)> {
+        layout_of(terms)?;
+        let scalars = Scalars::of_sum(gpu, terms.len())?;
+        Ok((Self::sum_with(gpu, terms, &scalars)?, scalars))
+    }
+
+    /// As [`sum`](Self::sum), with numbers that others use as well.
+    pub(crate) fn sum_with(gpu: &Gpu, terms: &[Self], scalars: &Scalars) -> Result<Self> {
         let layout = layout_of(terms)?;
         let new = |label: &str| Vector::new(gpu, label, layout);
         let (input, output, other) = (new("direction")?, new("sum")?, new("sum of some terms")?);
-        // The first term is c x + 0 x, the others add c x to what is there.
-        let mut template = [1.0, 0.0].repeat(terms.len());
-        template[0] = 0.0;
-        let places = (0..terms.len()).map(|i| 2 * i + usize::from(i > 0));
-        let scalars = Scalars::new(gpu, "coefficients of a sum", template, places.collect())?;
         let mut multiply = Product::default();
         let outputs: Vec<&Slice> = terms.iter().map(|term| term.output.slice()).collect();
         for (number, term) in terms.iter().enumerate() {
@@ -321,7 +337,7 @@ impl Operator {
             output,
             multiply,
         };
-        Ok((operator, scalars))
+        Ok(operator)
     }
 
     /// `C_n .. C_2 C_1`, the first of `factors` first. `8 P` bytes moved for each factor, and one more, beyond those of the products;

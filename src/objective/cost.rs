@@ -21,6 +21,21 @@ pub struct Cost {
 }
 
 impl Cost {
+    /// Of programs one after another, with `bytes` beside theirs.
+    pub(super) fn sum(parts: impl Iterator<Item = Self>, bytes: u64) -> Self {
+        let start = Self {
+            bytes,
+            ..Self::default()
+        };
+        parts.fold(start, |sum, part| Self {
+            gradient: sum.gradient + part.gradient,
+            run: sum.run + part.run,
+            product: sum.product + part.product,
+            block: sum.block + part.block,
+            bytes: sum.bytes + part.bytes,
+        })
+    }
+
     /// Of a program, of whose results the first ones are the loss and its gradient, and of `elements` that it keeps beside its planned
     /// buffers for later phases.
     pub(crate) fn of(listing: &Listing, first: usize, elements: usize) -> Self {
@@ -47,6 +62,14 @@ pub struct LossCost {
 }
 
 impl LossCost {
+    /// Of losses of micro-batches: of a gradient of all, as much as of a gradient of each.
+    pub(super) fn sum(parts: impl Iterator<Item = Self>) -> Self {
+        parts.fold(Self::NOTHING, |sum, part| Self {
+            gradients: sum.gradients.max(part.gradients),
+            flops: sum.flops + part.flops,
+        })
+    }
+
     /// Of a loss at a point: one matrix product per layer.
     pub const LOSS: Self = Self {
         gradients: 1.0 / 3.0,

@@ -8,21 +8,21 @@
 //! groups of batches. Batches are loaded into [slots](Slot), and programs compute with what is in theirs. Solvers and optimizers see
 //! nothing else of a problem.
 
+mod accumulated;
 mod capability;
 mod cost;
 mod graph_objective;
 mod losses;
-mod mean;
 mod programs;
 mod quadratic;
 mod slot;
 
 pub use crate::graph::locate::{Located, Origin};
+pub use accumulated::Accumulated;
 pub use capability::{Curved, Objective, Parts};
 pub use cost::{Cost, LossCost};
 pub use graph_objective::{Evaluation, GraphObjective};
 pub use losses::Losses;
-pub use mean::MeanQuadratic;
 pub use programs::Programs;
 pub use quadratic::{
     BlockProduct, Curvature, Gradient, GradientRequest, Group, GroupRequest, GroupedQuadratic,

@@ -5,10 +5,13 @@ use crate::recent::Recent;
 use crate::vector::Vector;
 
 /// Programs by the vector, the slot and rows, and the request that they were made for. What was not asked for the longest goes first, once
-/// all take more than a budget of bytes, 1 GiB unless another one is set, or are more than 64; and programs go with the vector, once the last handle of it is
-/// dropped.
+/// all take more than a budget of bytes, 1 GiB unless another one is set, or are more than 64; and programs go with the vector, once the last
+/// handle of it is dropped.
 #[derive(Debug)]
-pub struct Programs<R, P>(Recent<Program<R, P>>);
+pub struct Programs<R, P> {
+    recent: Recent<Program<R, P>>,
+    held: fn(&P) -> bool,
+}
 
 #[derive(Debug)]
 struct Program<R, P> {
@@ -16,11 +19,15 @@ struct Program<R, P> {
     loaded: Loaded,
     request: R,
     program: P,
+    held: fn(&P) -> bool,
 }
 
 impl<R, P> Default for Programs<R, P> {
     fn default() -> Self {
-        Self(Recent::default())
+        Self {
+            recent: Recent::default(),
+            held: |_| false,
+        }
     }
 }
 
@@ -28,7 +35,19 @@ impl<R: PartialEq, P: Clone> Programs<R, P> {
     /// With a budget of bytes; what was asked for last stays even where it is larger.
     #[must_use]
     pub fn with_budget(bytes: u64) -> Self {
-        Self(Recent::with_budget(bytes))
+        Self {
+            recent: Recent::with_budget(bytes),
+            held: |_| false,
+        }
+    }
+
+    /// Keeps a program as long as this tells that somebody else holds it: nothing would be gained by forgetting it.
+    #[must_use]
+    pub fn with_held(self, held: fn(&P) -> bool) -> Self {
+        Self {
+            recent: self.recent.with_held(|p| (p.held)(&p.program)),
+            held,
+        }
     }
 
     /// The program made for these, if it is there.
@@ -36,12 +55,12 @@ impl<R: PartialEq, P: Clone> Programs<R, P> {
         let made_for = |p: &Program<R, P>| {
             p.request == *request && p.loaded.same_programs(loaded) && p.at.is_same(at)
         };
-        self.0.find(made_for).map(|p| p.program.clone())
+        self.recent.find(made_for).map(|p| p.program.clone())
     }
 
     /// Forgets programs whose vectors are gone.
     pub fn sweep(&mut self) {
-        self.0.sweep();
+        self.recent.sweep();
     }
 
     /// Keeps a program whose buffers take so many bytes.
@@ -51,7 +70,8 @@ impl<R: PartialEq, P: Clone> Programs<R, P> {
             loaded: *loaded,
             request,
             program,
+            held: self.held,
         };
-        self.0.keep(program, (at.life(), bytes));
+        self.recent.keep(program, (at.life(), bytes));
     }
 }

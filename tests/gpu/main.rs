@@ -7,6 +7,7 @@ mod harness;
 #[path = "../reference/mod.rs"]
 mod reference;
 
+mod accumulated;
 mod bad_input;
 mod blocks;
 mod conjugate_gradients;
@@ -100,6 +101,7 @@ const EXPECTED_FAILURES: [ExpectedFailure; 0] = [];
 fn main() -> ExitCode {
     harness::main(
         vec![
+            ("accumulated", accumulated::tests()),
             ("bad_input", bad_input::tests()),
             ("blocks", blocks::tests()),
             ("conjugate_gradients", conjugate_gradients::tests()),

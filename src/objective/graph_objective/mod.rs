@@ -69,6 +69,11 @@ pub struct GraphObjective {
 /// A program with the batch that it reads: where a program is kept, so is its batch's place.
 type On<P> = (Arc<Inputs>, Arc<P>);
 
+/// No programs yet.
+fn programs<R: PartialEq, P>(bytes: u64) -> Programs<R, On<P>> {
+    Programs::with_budget(bytes).with_held(|(_, program)| Arc::strong_count(program) > 1)
+}
+
 impl std::fmt::Debug for GraphObjective {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("GraphObjective")
@@ -104,10 +109,10 @@ impl GraphObjective {
             single_plans: Plans::default(),
             grouped_plans: Plans::default(),
             arena: Arena::default(),
-            gradients: Programs::default(),
-            quadratics: Programs::default(),
-            grouped: Programs::default(),
-            evaluations: Programs::default(),
+            gradients: programs(BUDGET),
+            quadratics: programs(BUDGET),
+            grouped: programs(BUDGET),
+            evaluations: programs(BUDGET),
         })
     }
 
@@ -140,10 +145,10 @@ impl GraphObjective {
     #[must_use]
     pub fn with_program_memory(mut self, bytes: u64) -> Self {
         self.program_memory = bytes;
-        self.gradients = Programs::with_budget(bytes);
-        self.quadratics = Programs::with_budget(bytes);
-        self.grouped = Programs::with_budget(bytes);
-        self.evaluations = Programs::with_budget(bytes);
+        self.gradients = programs(bytes);
+        self.quadratics = programs(bytes);
+        self.grouped = programs(bytes);
+        self.evaluations = programs(bytes);
         self
     }
 

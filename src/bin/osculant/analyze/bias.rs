@@ -7,7 +7,7 @@ use osculant::linalg::{
     RandomizedEigensolver, Storage,
 };
 use osculant::objective::{
-    Curvature, Curved, GraphObjective, Group, GroupRequest, MeanQuadratic, Parts, QuadraticRequest,
+    Accumulated, Curvature, Curved, GraphObjective, Group, GroupRequest, Parts, QuadraticRequest,
     Slot,
 };
 use osculant::vector::Vector;
@@ -287,7 +287,11 @@ fn measure(
         theta: &trainer.theta,
         iterations: arguments.iterations as usize,
     };
-    let all = MeanQuadratic::new(&place.objective, place.theta, full, ROWS, Place::request(0))?;
+    let mut whole = Accumulated::new(place.objective.sibling()?);
+    let rows: Vec<usize> = (0..full.len()).collect();
+    let batch = full.micro_batches(&rows, ROWS)?;
+    let all = whole.load_quadratic(Slot::default(), place.theta, &batch, Place::request(0))?;
+    let all_products = Operator::from(all.as_ref());
     gpu.submit(|recorder| recorder.replay(&all.linearize))?;
     let origin = flat(&place.theta.read(gpu)?);
     let trial = Vector::new(gpu, "trial point", place.theta.layout())?;
@@ -318,7 +322,7 @@ fn measure(
             along(gpu, &operator, &quadratic.gradient, &directions)
         };
         let (own, other) = (on(&mut place, &a)?, on(&mut place, &b)?);
-        let whole = along(gpu, &all.operator, &all.gradient, &directions)?;
+        let whole = along(gpu, &all_products, &all.gradient, &directions)?;
         for (index, line) in lines.iter_mut().enumerate().take(directions.len()) {
             line.push([own[index], other[index], whole[index]]);
         }

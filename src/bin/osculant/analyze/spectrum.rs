@@ -2,7 +2,7 @@
 
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use osculant::linalg::{Lanczos, Start, Tridiagonal};
-use osculant::objective::{MeanQuadratic, QuadraticRequest};
+use osculant::objective::{Accumulated, Curved, QuadraticRequest, Slot};
 use serde::Serialize;
 
 use super::panel::{self, Mark, Panel, Scale, Series};
@@ -62,11 +62,14 @@ pub(crate) fn run(arguments: &Spectrum) -> Outcome {
         curvature: arguments.curvature.into(),
         ..QuadraticRequest::default()
     };
-    let (objective, theta) = (&trainer.objective, &trainer.theta);
-    let quadratic = MeanQuadratic::new(objective, theta, &rows, ROWS, request)?;
+    let theta = &trainer.theta;
+    let mut objective = Accumulated::new(trainer.objective.sibling()?);
+    let all: Vec<usize> = (0..rows.len()).collect();
+    let batch = rows.micro_batches(&all, ROWS)?;
+    let quadratic = objective.load_quadratic(Slot::default(), theta, &batch, request)?;
     let parameters = theta.layout().parameters();
     let steps = (arguments.steps as usize).min(parameters);
-    let lanczos = Lanczos::new(&gpu, &quadratic.operator, steps)?;
+    let lanczos = Lanczos::new(&gpu, &quadratic.as_ref().into(), steps)?;
     let label = format!("{} {steps} products", point.problem.name());
     let mut progress = Progress::new(label, f64::from(arguments.probes));
     let mut runs = Vec::new();
@@ -87,7 +90,7 @@ pub(crate) fn run(arguments: &Spectrum) -> Outcome {
         parameters,
         examples: rows.len(),
         epochs_trained: trainer.work(),
-        loss: quadratic.value(&gpu)?,
+        loss: f64::from(gpu.read(&[&quadratic.value])?[0][0]),
         gradient_norm: square.sqrt(),
         trace: parameters as f64 * mean(&runs, |value| value),
         negative: mean(&runs, |value| f64::from(u8::from(value < 0.0))),
