@@ -17,6 +17,7 @@ mod differences;
 mod eigensolver;
 mod engine;
 mod fixtures;
+mod hundred_million;
 mod krylov;
 mod limits;
 mod locate;
@@ -30,6 +31,7 @@ mod optimizers;
 mod primitives;
 mod saddle_free_newton;
 mod second_objective;
+mod segments;
 mod units;
 mod weights;
 
@@ -109,6 +111,7 @@ fn main() -> ExitCode {
             ("eigensolver", eigensolver::tests()),
             ("engine", engine::tests()),
             ("fixtures", fixtures::tests()),
+            ("hundred_million", hundred_million::tests()),
             ("krylov", krylov::tests()),
             ("limits", limits::tests()),
             ("locate", locate::tests()),
@@ -123,6 +126,7 @@ fn main() -> ExitCode {
             ("saddle_free_newton", saddle_free_newton::tests()),
             ("units", units::tests()),
             ("second_objective", second_objective::tests()),
+            ("segments", segments::tests()),
             ("weights", weights::tests()),
         ],
         &ON_SMALL_ADAPTERS,
