@@ -1,10 +1,10 @@
 // partial[3 w + (0, 1, 2)] = sum over the elements of workgroup w of (x y, x x, y y)
 //
-// First stage of three inner products in one pass over two vectors; sum_partials.wgsl adds the workgroups. Each workgroup adds
-// its share of neighbouring vec4s, every invocation every 64-th of them in chunks of 64, then a tree in fixed order, so that the bits
-// repeat. At 10^8 elements, 256 workgroups, that is a chain of 3 + 64 + 24 + 6 additions, and 4 + 6 in the second stage: for n additions of
-// numbers of one sign an error below n 2^-24 = 6e-6, and a tenth of that where the terms are not all equal. 6 flops and 8 bytes per
-// element.
+// First stage of three inner products in one pass over two vectors, or over one segment of them, which has its own place among the
+// partial sums; sum_partials.wgsl adds the workgroups of all. Each workgroup adds its share of neighbouring vec4s, every invocation every
+// 64-th of them in chunks of 64, then a tree in fixed order, so that the bits repeat. At 10^8 elements, 256 workgroups, that is a chain of
+// 3 + 64 + 24 + 6 additions, and 4 + 6 in the second stage, 4 more for each further segment: for n additions of numbers of one sign an
+// error below n 2^-24 = 6e-6, and a tenth of that where the terms are not all equal. 6 flops and 8 bytes per element.
 //
 // binding 0: partial [3 workgroups]; 1: x [4 COUNT]; 2: y.
 //#include four.wgsl

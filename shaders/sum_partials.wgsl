@@ -1,6 +1,6 @@
 // result[FIRST + (0, 1, 2)] = sum over w < GROUPS of partial[3 w + (0, 1, 2)]
 //
-// Second stage of inner_products.wgsl; one workgroup, a tree in fixed order.
+// Second stage of inner_products.wgsl, for the workgroups of all segments; one workgroup, a tree in fixed order. 12 bytes per workgroup.
 //
 // binding 0: result; 1: partial [3 GROUPS].
 

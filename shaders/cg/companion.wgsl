@@ -9,11 +9,12 @@
 // r' are in their own.
 //
 // HALF 1: the sums (p.q', p.r'), by up to 256 workgroups.   HALF 2: every workgroup adds their partial sums, in the same order; then each
-// moves its part. HALF 0: both, in one workgroup, for vectors that one manages. log[3 i ..] = (p.r', p.q', alpha') of iteration i.
+// moves its part. HALF 0: both, in one workgroup, for vectors that one manages. log[3 i ..] = (p.r', p.q', alpha') of iteration i. Segments
+// of vectors as in long.wgsl.
 //
 // Sums: 6 flops and 12 bytes per element; step: 6 flops, 16 bytes read and 8 written.
 //
-// binding 0: state; 1: partial [8 workgroups]; 2: p [4 COUNT]; 3: C'p; 4: x'; 5: r'; 6: log; 7: variance of p.g'.
+// binding 0: state; 1: partial [8 workgroups], in HALF 2 [8 GROUPS]; 2: p [4 COUNT]; 3: C'p; 4: x'; 5: r'; 6: log; 7: variance of p.g'.
 //#include four.wgsl
 //#include cg/state.wgsl
 //#include cg/sums.wgsl

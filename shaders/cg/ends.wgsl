@@ -1,4 +1,5 @@
-// The scalars at the two ends of a run of iterations, in one workgroup: adds the partial sums of up to 256 workgroups.
+// The scalars at the two ends of a run of iterations, in one workgroup: adds the partial sums of up to 256 workgroups for each segment of
+// the vectors.
 //
 // CLOSE false, after start.wgsl: a new state with phi(x0). A gradient of zeros is a stationary point, where a solve ends before it begins;
 // one that is not finite, or has no normal number in it, ends it, too. CLOSE true, after the sums of long.wgsl: r.r of the last iterate. A

@@ -1,9 +1,9 @@
 // r = (C x + shift x + g) / scale;  p = -M^-1 r;  partial sums of (r.r, x.(r + g), g.g), with g / scale for g there
 //
 // Second kernel of a solve, after largest.wgsl, which the scale comes from; ends.wgsl follows. With WARM, x is given and q = C x; else x =
-// 0 is written and q is not read. Where g is zero the solution is zero, whatever x was. Up to 256 workgroups. 19 flops and 28 bytes per
-// element. binding 0: state; 1: partial [8 workgroups]; 2: x [4 COUNT]; 3: r; 4: p; 5: q; 6: g; 7: inverse of the diagonal preconditioner
-// (read with PRECONDITIONED only).
+// 0 is written and q is not read. Where g is zero the solution is zero, whatever x was. Up to 256 workgroups for each segment of the
+// vectors, with its own place among the partial sums. 19 flops and 28 bytes per element. binding 0: state; 1: partial [8 workgroups]; 2: x
+// [4 COUNT]; 3: r; 4: p; 5: q; 6: g; 7: inverse of the diagonal preconditioner (read with PRECONDITIONED only).
 //#include four.wgsl
 //#include cg/state.wgsl
 //#include cg/sums.wgsl

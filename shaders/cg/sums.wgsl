@@ -3,8 +3,8 @@
 // bytes.
 //
 // An invocation adds its terms in runs of RUN, and then the runs: equal terms lose up to 7e-9 of the sum in each addition, and 10^8
-// elements would be a chain of 1,526. No chain is longer than RUN up to 64 RUN^2 MOST_GROUPS vec4s, and no loop nears the 65,535 iterations
-// at which some drivers end it.
+// elements would be a chain of 1,526. No chain is longer than RUN up to segments of 64 RUN^2 MOST_GROUPS vec4s, and eight of them; and no
+// loop nears the 65,535 iterations at which some drivers end it.
 
 //<lanes
 const LANES: u32 = 256u;

@@ -21,6 +21,8 @@ pub struct Slice {
     len: usize,
     /// What a start must be a multiple of, in elements.
     alignment: usize,
+    /// What one binding holds, in elements.
+    binding: usize,
 }
 
 impl Slice {
@@ -57,6 +59,24 @@ impl Slice {
     #[expect(clippy::len_without_is_empty, reason = "a slice is never empty")]
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    pub(super) fn alignment(&self) -> usize {
+        self.alignment
+    }
+
+    /// What one binding holds, in elements: a slice that is longer is bound in [segments](Self::segments).
+    pub(super) fn binding_elements(&self) -> usize {
+        self.binding
+    }
+
+    /// The same elements as if a binding held so many.
+    #[cfg(test)]
+    pub(crate) fn with_binding(&self, elements: usize) -> Self {
+        Self {
+            binding: elements,
+            ..self.clone()
+        }
     }
 
     /// Number of bytes.
@@ -98,11 +118,16 @@ impl Slice {
                 ),
             });
         }
-        Ok(Self {
-            offset,
+        Ok(self.at(range))
+    }
+
+    /// As [`slice`](Self::slice), for a range that is known to be one.
+    pub(super) fn at(&self, range: Range<usize>) -> Self {
+        Self {
+            offset: self.offset + range.start as u64,
             len: range.len(),
             ..self.clone()
-        })
+        }
     }
 
     /// The slice as a resource for a bind group.
@@ -123,12 +148,12 @@ impl Gpu {
     /// [`Error::Length`] for zero elements, [`Error::OverLimit`] if it is larger than the device's
     /// `max_buffer_size` or `max_storage_buffer_binding_size`, [`Error::OutOfMemory`], [`Error::DeviceLost`].
     pub fn buffer(&self, label: &str, elements: usize) -> Result<Slice> {
-        let limit = self.limits().max_storage_buffer_binding_size;
-        check_size(label, elements, "max_storage_buffer_binding_size", limit)?;
+        self.check_binding(format!("buffer '{label}'"), elements)?;
         self.storage(label, elements)
     }
 
-    /// As [`buffer`](Self::buffer), but it may be larger than one binding: then only parts of it can be bound.
+    /// As [`buffer`](Self::buffer), but it may be larger than one binding: then only parts of it can be bound, such as its
+    /// [segments](Slice::segments).
     ///
     /// # Errors
     /// As [`buffer`](Self::buffer).
@@ -140,7 +165,8 @@ impl Gpu {
     /// KiB.
     pub(crate) fn uniform(&self, label: &str, elements: usize) -> Result<Slice> {
         let limit = self.limits().max_uniform_buffer_binding_size;
-        check_size(label, elements, "max_uniform_buffer_binding_size", limit)?;
+        let what = || format!("buffer '{label}'");
+        check_size(what, elements, "max_uniform_buffer_binding_size", limit)?;
         self.allocate(label, elements, wgpu::BufferUsages::UNIFORM)
     }
 
@@ -154,7 +180,7 @@ impl Gpu {
             });
         }
         check_size(
-            label,
+            || format!("buffer '{label}'"),
             elements,
             "max_buffer_size",
             self.limits().max_buffer_size,
@@ -182,6 +208,7 @@ impl Gpu {
                 offset: 0,
                 len: elements,
                 alignment: self.alignment(),
+                binding: self.binding_elements(),
             }),
         }
     }
@@ -207,6 +234,7 @@ impl Gpu {
                 offset: 0,
                 len,
                 alignment: self.alignment(),
+                binding: self.binding_elements(),
             }),
             _ => Err(Error::Length {
                 what: format!("buffer '{label}'"),
@@ -219,9 +247,11 @@ impl Gpu {
     /// Writes `data` into the slice, from `offset` elements on. It takes place before anything that is submitted
     /// later, and after everything submitted already.
     ///
+    /// Data longer than a segment are written in parts, each once the one before has arrived, so that they take little memory on the way.
+    ///
     /// # Errors
     /// [`Error::Length`] if the data reaches beyond the slice or is not a whole number of elements,
-    /// [`Error::OutOfMemory`], [`Error::Gpu`], [`Error::DeviceLost`].
+    /// [`Error::OutOfMemory`], [`Error::Gpu`], [`Error::DeviceLost`]; [`Error::Timeout`] for data in parts.
     pub fn upload<T: bytemuck::NoUninit>(
         &self,
         slice: &Slice,
@@ -255,26 +285,51 @@ impl Gpu {
             return Ok(());
         }
         let start = slice.offset_bytes() + offset as u64 * ELEMENT;
-        let ((), error) = scoped(self.device(), || {
-            self.queue().write_buffer(slice.buffer(), start, bytes)
-        });
-        match error {
-            Some(error) => Err(device_error(
-                format!("uploading to '{}'", slice.label()),
-                &error,
-            )),
-            None => Ok(()),
+        let most = slice.longest_segment().saturating_mul(ELEMENT as usize);
+        let what = || format!("uploading to '{}'", slice.label());
+        for (number, part) in bytes.chunks(most).enumerate() {
+            let start = start + (number * most) as u64;
+            let (submission, error) = scoped(self.device(), || {
+                self.queue().write_buffer(slice.buffer(), start, part);
+                (bytes.len() > most).then(|| self.queue().submit([]))
+            });
+            if let Some(error) = error {
+                return Err(device_error(what(), &error));
+            }
+            if submission.is_some() {
+                self.wait_for(submission, what)?;
+            }
         }
+        Ok(())
+    }
+
+    fn binding_elements(&self) -> usize {
+        usize::try_from(self.limits().max_storage_buffer_binding_size / ELEMENT)
+            .unwrap_or(usize::MAX)
+    }
+
+    /// Fails unless one binding holds so many elements.
+    ///
+    /// # Errors
+    /// [`Error::OverLimit`] for `what`.
+    pub(crate) fn check_binding(&self, what: String, elements: usize) -> Result<()> {
+        let limit = self.limits().max_storage_buffer_binding_size;
+        check_size(|| what, elements, "max_storage_buffer_binding_size", limit)
     }
 }
 
-fn check_size(label: &str, elements: usize, limit_name: &'static str, limit: u64) -> Result<()> {
+fn check_size(
+    what: impl FnOnce() -> String,
+    elements: usize,
+    limit_name: &'static str,
+    limit: u64,
+) -> Result<()> {
     let bytes = (elements as u64).saturating_mul(ELEMENT);
     if bytes <= limit {
         return Ok(());
     }
     Err(Error::OverLimit {
-        what: format!("buffer '{label}'"),
+        what: what(),
         needed: bytes,
         limit_name,
         limit,

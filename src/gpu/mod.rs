@@ -2,7 +2,8 @@
 //!
 //! * [`Gpu`] owns (or borrows, see [`Gpu::from_wgpu`]) a device and its queue. It allocates, uploads, compiles,
 //!   submits and reads back, and it turns every wgpu error into an [`Error`](crate::Error).
-//! * [`Slice`] is a range of a device buffer, in elements of four bytes.
+//! * [`Slice`] is a range of a device buffer, in elements of four bytes; kernels bind one that is longer than a binding in its
+//!   [segments](Slice::segments).
 //! * [`Pipeline`] is a compiled kernel, kept by the `Gpu` so that each kernel is compiled once.
 //! * [`Recording`] is a list of dispatches and copies as data. Its bind groups are made when a command is added,
 //!   so replaying it a thousand times creates nothing.
@@ -48,6 +49,7 @@ mod pipeline;
 mod readback;
 mod recording;
 mod requirements;
+mod segments;
 mod sizes;
 #[cfg(test)]
 mod tests;

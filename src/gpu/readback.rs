@@ -122,11 +122,12 @@ impl Drop for PendingRead {
 impl Gpu {
     /// The slices' contents as `f32`, in order. Waits for everything submitted before.
     ///
+    /// Slices that are together longer than a segment are read in parts, so that they take little memory on the way.
+    ///
     /// # Errors
-    /// [`Error::OverLimit`] if the slices together are larger than the device's `max_buffer_size`, [`Error::Timeout`],
-    /// [`Error::OutOfMemory`], [`Error::Gpu`], [`Error::DeviceLost`].
+    /// [`Error::Timeout`], [`Error::OutOfMemory`], [`Error::Gpu`], [`Error::DeviceLost`].
     pub fn read(&self, slices: &[&Slice]) -> Result<Vec<Vec<f32>>> {
-        self.download(|_| Ok(()), slices)
+        self.read_parts(slices)
     }
 
     /// The slices' contents as `u32`, in order; otherwise as [`read`](Self::read).
@@ -134,13 +135,14 @@ impl Gpu {
     /// # Errors
     /// As [`read`](Self::read).
     pub fn read_u32(&self, slices: &[&Slice]) -> Result<Vec<Vec<u32>>> {
-        self.download(|_| Ok(()), slices)
+        self.read_parts(slices)
     }
 
     /// Records commands and reads the slices after them, in the same submission.
     ///
     /// # Errors
-    /// As [`try_submit`](Self::try_submit) and [`read`](Self::read).
+    /// As [`try_submit`](Self::try_submit) and [`read`](Self::read); [`Error::OverLimit`] if the slices together are larger than the
+    /// device's `max_buffer_size`.
     pub fn submit_and_read(
         &self,
         record: impl FnOnce(&mut Recorder<'_>) -> Result<()>,
@@ -153,7 +155,7 @@ impl Gpu {
     /// waits, so more can be submitted meanwhile.
     ///
     /// # Errors
-    /// As [`try_submit`](Self::try_submit) and [`read`](Self::read).
+    /// As [`submit_and_read`](Self::submit_and_read).
     pub fn submit_and_read_later(
         &self,
         record: impl FnOnce(&mut Recorder<'_>) -> Result<()>,
@@ -216,6 +218,25 @@ impl Gpu {
     #[must_use]
     pub fn looks(&self) -> u64 {
         self.shared.looks.load(Ordering::Relaxed)
+    }
+
+    fn read_parts<T: bytemuck::Pod>(&self, slices: &[&Slice]) -> Result<Vec<Vec<T>>> {
+        let total: usize = slices.iter().map(|slice| slice.len()).sum();
+        if slices.iter().all(|slice| total <= slice.binding_elements()) {
+            return self.download(|_| Ok(()), slices);
+        }
+        let mut result = Vec::with_capacity(slices.len());
+        for slice in slices {
+            let mut all = Vec::with_capacity(slice.len());
+            for number in 0..slice.segments() {
+                let part = self.download(|_| Ok(()), &[&slice.segment(number)])?;
+                for values in part {
+                    all.extend_from_slice(&values);
+                }
+            }
+            result.push(all);
+        }
+        Ok(result)
     }
 
     fn download<T: bytemuck::Pod>(

@@ -6,7 +6,7 @@ use super::dot::Capabilities;
 use super::four::four;
 use super::requirements::Cg;
 use super::template::fill;
-use super::vector::{reduction_groups, vec4s};
+use super::vector::{MOST_GROUPS, in_segments, own_partials, reduction_groups, vec4s};
 use crate::error::Result;
 use crate::gpu::{Gpu, Recording, Slice, grid};
 
@@ -27,31 +27,51 @@ const ENDS: &str = include_str!("../../shaders/cg/ends.wgsl");
 struct Division {
     /// Invocations of a workgroup.
     lanes: usize,
-    /// Workgroups; one means that an iteration is one kernel.
+    /// Workgroups of each segment; one means that an iteration is one kernel.
     groups: usize,
+    segments: usize,
 }
 
 /// Vectors of up to this many elements are left to one workgroup: four vec4s of three vectors per invocation of a GPU. Eight spill on
 /// Intel's.
 const ONE_WORKGROUP: usize = 4096;
-/// Most workgroups: every one of them adds the partial sums of all.
-const MOST_GROUPS: usize = 256;
+/// Elements of the partial sums of a workgroup.
+const PARTIAL: usize = 8;
 
 impl Division {
     /// On a GPU, workgroups as large as WebGPU lets every device have, with at least four vec4s per invocation. In software a barrier costs
     /// something for every few invocations, so workgroups are small and their invocations busy.
-    fn new(gpu: &Gpu, len: usize) -> Self {
-        let (lanes, vec4s) = if Capabilities::of(gpu).software {
-            (64, 32)
-        } else {
-            (256, 4)
-        };
-        let groups = if len <= ONE_WORKGROUP {
+    ///
+    /// No more than [`MOST_GROUPS`] for a segment: every workgroup adds the partial sums of all.
+    fn new(gpu: &Gpu, vector: &Slice) -> Self {
+        let (lanes, vec4s) = Self::lanes(gpu);
+        let (len, segments) = (vector.len(), vector.segments());
+        let groups = if segments > 1 {
+            MOST_GROUPS
+        } else if len <= ONE_WORKGROUP {
             1
         } else {
             len.div_ceil(4 * vec4s * lanes).clamp(2, MOST_GROUPS)
         };
-        Self { lanes, groups }
+        Self {
+            lanes,
+            groups,
+            segments,
+        }
+    }
+
+    /// Invocations of a workgroup, and vec4s that each of them should have at least.
+    fn lanes(gpu: &Gpu) -> (usize, usize) {
+        if Capabilities::of(gpu).software {
+            (64, 32)
+        } else {
+            (256, 4)
+        }
+    }
+
+    /// Workgroups of all segments.
+    fn all_groups(&self) -> usize {
+        self.groups * self.segments
     }
 }
 
@@ -108,17 +128,18 @@ pub(crate) fn largest(
     (words, at): (&Slice, usize),
     x: &Slice,
 ) -> Result<()> {
-    let count = vec4s(&[x])?;
     let text = [four(&Capabilities::of(gpu)), LARGEST].concat();
-    let constants = [("COUNT", count as f64), ("AT", at as f64)];
-    let pipeline = gpu.kernel(
-        "largest element",
-        &text,
-        &constants,
-        Cg::Largest.requirements(64),
-    )?;
-    let groups = reduction_groups(count);
-    recording.dispatch(gpu, &pipeline, &[words, x], [groups as u32, 1, 1])
+    let groups = reduction_groups(x);
+    for (count, [x]) in in_segments([x])? {
+        let pipeline = gpu.kernel(
+            "largest element",
+            &text,
+            &[("COUNT", count as f64), ("AT", at as f64)],
+            Cg::Largest.requirements(64),
+        )?;
+        recording.dispatch(gpu, &pipeline, &[words, &x], [groups as u32, 1, 1])?;
+    }
+    Ok(())
 }
 
 /// The vectors of a solve.
@@ -137,9 +158,20 @@ pub(crate) struct Operands<'a> {
     pub(crate) inverse: Option<&'a Slice>,
 }
 
-/// Elements of the partial sums of a solve with vectors of `len` elements.
-pub(crate) fn partial_elements(gpu: &Gpu, len: usize) -> usize {
-    8 * Division::new(gpu, len).groups
+/// Elements of the partial sums of a solve with vectors like this one.
+pub(crate) fn partial_elements(gpu: &Gpu, vector: &Slice) -> usize {
+    PARTIAL * Division::new(gpu, vector).all_groups()
+}
+
+/// What a kernel has at a binding.
+#[derive(Clone, Copy)]
+enum Bound<'a> {
+    /// A slice as it is: scalars, or the partial sums of all segments.
+    Whole(&'a Slice),
+    /// The segment of a vector.
+    Segment(&'a Slice),
+    /// Where the partial sums of the segment belong.
+    Partials(&'a Slice),
 }
 
 /// Fails unless the device can run conjugate gradients, with a companion or without; asks before anything is made.
@@ -147,7 +179,7 @@ pub(crate) fn partial_elements(gpu: &Gpu, len: usize) -> usize {
 /// # Errors
 /// [`Error::OverLimit`](crate::Error::OverLimit).
 pub(crate) fn check(gpu: &Gpu) -> Result<()> {
-    let lanes = Division::new(gpu, ONE_WORKGROUP).lanes as u32;
+    let lanes = Division::lanes(gpu).0 as u32;
     let all = [
         (Cg::Largest, "largest element"),
         (Cg::Start, "cg start"),
@@ -165,18 +197,16 @@ pub(crate) fn check(gpu: &Gpu) -> Result<()> {
 struct Faces<'a> {
     gpu: &'a Gpu,
     on: &'a Operands<'a>,
-    count: usize,
     division: Division,
 }
 
 impl<'a> Faces<'a> {
     fn new(gpu: &'a Gpu, on: &'a Operands<'a>) -> Result<Self> {
-        let count = vec4s(&[on.x, on.r, on.p, on.q, on.g, on.inverse.unwrap_or(on.g)])?;
+        vec4s(&[on.x, on.r, on.p, on.q, on.g, on.inverse.unwrap_or(on.g)])?;
         Ok(Self {
             gpu,
             on,
-            count,
-            division: Division::new(gpu, 4 * count),
+            division: Division::new(gpu, on.x),
         })
     }
 
@@ -198,6 +228,42 @@ impl<'a> Faces<'a> {
         recording.dispatch(self.gpu, &pipeline, bindings, [groups as u32, 1, 1])
     }
 
+    /// Records a kernel over vectors, once for each segment; its COUNT is that of the segment.
+    fn over_segments(
+        &self,
+        recording: &mut Recording,
+        kernel: (Cg, &str),
+        parts: &[&str],
+        constants: &[(&str, f64)],
+        bindings: &[Bound<'_>],
+    ) -> Result<()> {
+        let Division {
+            groups, segments, ..
+        } = self.division;
+        for number in 0..segments {
+            let slices = bindings.iter().map(|bound| match *bound {
+                Bound::Whole(slice) => Ok(slice.clone()),
+                Bound::Segment(vector) => Ok(vector.segment(number)),
+                Bound::Partials(all) => own_partials(all, (number, segments), PARTIAL * groups),
+            });
+            let slices: Vec<Slice> = slices.collect::<Result<_>>()?;
+            let slices: Vec<&Slice> = slices.iter().collect();
+            let count = self.on.x.segment(number).len() / 4;
+            let constants = [&[("COUNT", count as f64)], constants].concat();
+            self.dispatch(recording, kernel, parts, &constants, &slices, groups)?;
+        }
+        Ok(())
+    }
+
+    /// The partial sums for a kernel that writes its own, or that adds all.
+    fn partials(&self, adds: bool) -> Bound<'a> {
+        if adds {
+            Bound::Whole(self.on.partials)
+        } else {
+            Bound::Partials(self.on.partials)
+        }
+    }
+
     fn preconditioned(&self) -> (&'static str, f64) {
         (
             "PRECONDITIONED",
@@ -212,12 +278,11 @@ impl<'a> Faces<'a> {
     /// A whole iteration, in one workgroup.
     fn short(&self, recording: &mut Recording) -> Result<()> {
         let on = self.on;
-        let per = format!(
-            "const PER: u32 = {}u;",
-            self.count.div_ceil(self.division.lanes)
-        );
+        let count = on.x.len() / 4;
+        let per = count.div_ceil(self.division.lanes);
+        let per = format!("const PER: u32 = {per}u;");
         let text = fill(SHORT, &[("per", &per)])?;
-        let constants = [("COUNT", self.count as f64), self.preconditioned()];
+        let constants = [("COUNT", count as f64), self.preconditioned()];
         let bindings = [on.state, on.x, on.r, on.p, on.q, self.inverse()];
         self.dispatch(
             recording,
@@ -233,34 +298,32 @@ impl<'a> Faces<'a> {
     fn long(&self, recording: &mut Recording, half: u8, always: bool) -> Result<()> {
         let on = self.on;
         let constants = [
-            ("COUNT", self.count as f64),
-            ("GROUPS", self.division.groups as f64),
+            ("GROUPS", self.division.all_groups() as f64),
             ("HALF", f64::from(half)),
             ("ALWAYS", f64::from(u8::from(always))),
             self.preconditioned(),
         ];
         let bindings = [
-            on.state,
-            on.partials,
-            on.x,
-            on.r,
-            on.p,
-            on.q,
-            self.inverse(),
+            Bound::Whole(on.state),
+            self.partials(half == 2),
+            Bound::Segment(on.x),
+            Bound::Segment(on.r),
+            Bound::Segment(on.p),
+            Bound::Segment(on.q),
+            Bound::Segment(self.inverse()),
         ];
-        self.dispatch(
+        self.over_segments(
             recording,
             (Cg::Long, "cg long"),
             &[PARTIALS, DECISION, LONG],
             &constants,
             &bindings,
-            self.division.groups,
         )
     }
 
     fn ends(&self, recording: &mut Recording, close: bool) -> Result<()> {
         let constants = [
-            ("GROUPS", self.division.groups as f64),
+            ("GROUPS", self.division.all_groups() as f64),
             ("CLOSE", f64::from(u8::from(close))),
         ];
         let bindings = [self.on.state, self.on.partials];
@@ -278,35 +341,24 @@ pub(crate) fn start(
     warm: bool,
 ) -> Result<()> {
     let faces = Faces::new(gpu, on)?;
-    let constants = [
-        ("COUNT", faces.count as f64),
-        ("WARM", f64::from(u8::from(warm))),
-        faces.preconditioned(),
-    ];
+    let constants = [("WARM", f64::from(u8::from(warm))), faces.preconditioned()];
     let bindings = [
-        on.state,
-        on.partials,
-        on.x,
-        on.r,
-        on.p,
-        on.q,
-        on.g,
-        faces.inverse(),
+        Bound::Whole(on.state),
+        faces.partials(false),
+        Bound::Segment(on.x),
+        Bound::Segment(on.r),
+        Bound::Segment(on.p),
+        Bound::Segment(on.q),
+        Bound::Segment(on.g),
+        Bound::Segment(faces.inverse()),
     ];
-    let groups = faces.division.groups;
     largest(gpu, recording, (on.state, LARGEST_AT), on.g)?;
-    faces.dispatch(
-        recording,
-        (Cg::Start, "cg start"),
-        &[START],
-        &constants,
-        &bindings,
-        groups,
-    )?;
+    let kernel = (Cg::Start, "cg start");
+    faces.over_segments(recording, kernel, &[START], &constants, &bindings)?;
     faces.ends(recording, false)
 }
 
-/// Records what follows the product `q = C p` in an iteration: one kernel for short vectors, two for long ones.
+/// Records what follows the product `q = C p` in an iteration: one kernel for short vectors, two for long ones, each for every segment.
 pub(crate) fn iteration(gpu: &Gpu, recording: &mut Recording, on: &Operands<'_>) -> Result<()> {
     let faces = Faces::new(gpu, on)?;
     if faces.division.groups == 1 {
@@ -336,7 +388,8 @@ pub(crate) struct CompanionOperands<'a> {
     pub(crate) variance: Option<&'a Slice>,
 }
 
-/// Records a companion's step, after both products and before [`iteration`]: one kernel for short vectors, two for long ones.
+/// Records a companion's step, after both products and before [`iteration`]: one kernel for short vectors, two for long ones, each for
+/// every segment.
 pub(crate) fn companion(
     gpu: &Gpu,
     recording: &mut Recording,
@@ -344,36 +397,30 @@ pub(crate) fn companion(
     own: &CompanionOperands<'_>,
 ) -> Result<()> {
     let faces = Faces::new(gpu, on)?;
-    let count = vec4s(&[on.p, own.q, own.x, own.r])?;
-    let groups = faces.division.groups;
+    vec4s(&[on.p, own.q, own.x, own.r])?;
+    let groups = faces.division.all_groups();
     let halves: &[u8] = if groups == 1 { &[0] } else { &[1, 2] };
+    // What is bound where no variance is read.
+    let variance = own.variance.map_or(Bound::Segment(on.p), Bound::Whole);
     for &half in halves {
         let constants = [
-            ("COUNT", count as f64),
             ("GROUPS", groups as f64),
             ("HALF", f64::from(half)),
             ("SHRINKS", f64::from(u8::from(own.variance.is_some()))),
         ];
-        let variance = own.variance.unwrap_or(on.p);
         let bindings = [
-            on.state,
-            on.partials,
-            on.p,
-            own.q,
-            own.x,
-            own.r,
-            own.log,
+            Bound::Whole(on.state),
+            faces.partials(half == 2),
+            Bound::Segment(on.p),
+            Bound::Segment(own.q),
+            Bound::Segment(own.x),
+            Bound::Segment(own.r),
+            Bound::Whole(own.log),
             variance,
         ];
+        let kernel = (Cg::Companion, "cg companion");
         let parts = [PARTIALS, COMPANION];
-        faces.dispatch(
-            recording,
-            (Cg::Companion, "cg companion"),
-            &parts,
-            &constants,
-            &bindings,
-            groups,
-        )?;
+        faces.over_segments(recording, kernel, &parts, &constants, &bindings)?;
     }
     Ok(())
 }
@@ -385,15 +432,16 @@ pub(crate) fn shifted_sum(
     state: &Slice,
     vectors: [&Slice; 5],
 ) -> Result<()> {
-    let count = vec4s(&vectors)?;
     let text = [STATE, SHIFTED_SUM].concat();
-    let pipeline = gpu.kernel(
-        "cg shifted sum",
-        &text,
-        &[("COUNT", count as f64)],
-        Cg::ShiftedSum.requirements(64),
-    )?;
-    let workgroups = grid(gpu.limits(), count.div_ceil(64))?;
-    let [r, q, x, g, s] = vectors;
-    recording.dispatch(gpu, &pipeline, &[state, r, q, x, g, s], workgroups)
+    for (count, [r, q, x, g, s]) in in_segments(vectors)? {
+        let pipeline = gpu.kernel(
+            "cg shifted sum",
+            &text,
+            &[("COUNT", count as f64)],
+            Cg::ShiftedSum.requirements(64),
+        )?;
+        let workgroups = grid(gpu.limits(), count.div_ceil(64))?;
+        recording.dispatch(gpu, &pipeline, &[state, &r, &q, &x, &g, &s], workgroups)?;
+    }
+    Ok(())
 }

@@ -15,6 +15,9 @@ use rand::RngExt;
 const TWO_ROWS: usize = 16_800_000;
 /// A few vec4s.
 const FEW: usize = 1028;
+/// Bindings that hold all there is; and 256 elements and no whole segment more: then there are five, the last of one vec4.
+const WHOLE: usize = usize::MAX;
+const NARROW: usize = 300;
 
 fn numbers(seed: u64, count: usize) -> Vec<f32> {
     let mut random = Philox::new(seed, 1 << 32);
@@ -54,13 +57,14 @@ fn near(found: &[f32], units: f64, expected: impl Fn(usize) -> (f64, f64)) {
 fn combinations_of_two_vectors() -> Result<()> {
     let gpu = Gpu::new()?;
     // A second row of the grid would take more than a binding holds.
-    for count in [FEW, 1_000_000] {
+    for (count, binding) in [(FEW, WHOLE), (FEW, NARROW), (1_000_000, WHOLE)] {
         let (a, b) = (numbers(1, count), numbers(2, count));
-        let (x, y, out) = (
+        let vectors = [
             slice(&gpu, &a)?,
             slice(&gpu, &b)?,
             gpu.buffer("out", count)?,
-        );
+        ];
+        let [x, y, out] = vectors.map(|vector| vector.with_binding(binding));
         let coefficients = slice(&gpu, &[9.0, 0.3, -1.7])?;
         let mut recording = Recording::new();
         combine(&gpu, &mut recording, &out, &x, &y, (&coefficients, 1))?;
@@ -77,9 +81,10 @@ fn combinations_of_two_vectors() -> Result<()> {
 #[test]
 fn unit_vectors_and_preconditioners() -> Result<()> {
     let gpu = Gpu::new()?;
-    for count in [FEW, TWO_ROWS] {
+    for (count, binding) in [(FEW, WHOLE), (FEW, NARROW), (TWO_ROWS, WHOLE)] {
         let a = numbers(3, count);
-        let (x, y) = (slice(&gpu, &a)?, gpu.buffer("y", count)?);
+        let vectors = [slice(&gpu, &a)?, gpu.buffer("y", count)?];
+        let [x, y] = vectors.map(|vector| vector.with_binding(binding));
         let sums = slice(&gpu, &[7.5])?;
         let mut recording = Recording::new();
         normalize(&gpu, &mut recording, &y, &x, &sums)?;
@@ -144,9 +149,16 @@ fn weighted_sums_of_numbers() -> Result<()> {
 #[test]
 fn inner_products_of_two_vectors() -> Result<()> {
     let gpu = Gpu::new()?;
-    for count in [4, FEW, 300_004] {
+    for (count, binding) in [
+        (4, WHOLE),
+        (FEW, WHOLE),
+        (FEW, NARROW),
+        (300_004, WHOLE),
+        (300_004, 100_000),
+    ] {
         let (a, b) = (numbers(8, count), numbers(9, count));
-        let (x, y, result) = (slice(&gpu, &a)?, slice(&gpu, &b)?, gpu.buffer("result", 5)?);
+        let [x, y] = [slice(&gpu, &a)?, slice(&gpu, &b)?].map(|x| x.with_binding(binding));
+        let result = gpu.buffer("result", 5)?;
         let partials = gpu.buffer("partials", partial_elements(&x))?;
         let mut recording = Recording::new();
         inner_products(&gpu, &mut recording, (&result, 2), &partials, &x, &y)?;
@@ -161,17 +173,19 @@ fn inner_products_of_two_vectors() -> Result<()> {
     Ok(())
 }
 
-/// Four settings of a step of each method; parameters, both moments.
+/// Settings of a step of each method; parameters, both moments.
 #[test]
 fn steps_of_first_order_methods() -> Result<()> {
     let gpu = Gpu::new()?;
     let (theta, m, g) = (numbers(10, FEW), numbers(11, FEW), numbers(12, FEW));
     let v: Vec<f32> = numbers(13, FEW).iter().map(|v| v * v).collect();
-    for (method, decay, nesterov) in [
-        (FirstOrderMethod::Sgd, 0.0f32, 0.0f32),
-        (FirstOrderMethod::Sgd, 0.1, 1.0),
-        (FirstOrderMethod::Adam, 0.0, 0.0),
-        (FirstOrderMethod::Adam, 0.1, 0.0),
+    for (method, decay, nesterov, binding) in [
+        (FirstOrderMethod::Sgd, 0.0f32, 0.0f32, WHOLE),
+        (FirstOrderMethod::Sgd, 0.1, 1.0, WHOLE),
+        (FirstOrderMethod::Sgd, 0.1, 1.0, NARROW),
+        (FirstOrderMethod::Adam, 0.0, 0.0, WHOLE),
+        (FirstOrderMethod::Adam, 0.1, 0.0, WHOLE),
+        (FirstOrderMethod::Adam, 0.1, 0.0, NARROW),
     ] {
         let settings = [0.01f32, 0.9, 0.99, 1e-3, 0.19, 0.0199, decay, nesterov];
         let [
@@ -186,7 +200,7 @@ fn steps_of_first_order_methods() -> Result<()> {
         ] = settings.map(f64::from);
         let on = [&theta, &m, &v, &g].map(|values| slice(&gpu, values));
         let [a, b, c, d] = on;
-        let (a, b, c, d) = (a?, b?, c?, d?);
+        let [a, b, c, d] = [a?, b?, c?, d?].map(|vector| vector.with_binding(binding));
         // The settings, a loss, and three sums.
         let scalars = gpu.uniform("scalars", FIRST_ORDER_SCALARS)?;
         gpu.upload(

@@ -1,4 +1,7 @@
 //! Faces of the kernels on flat vectors: `combine`, `inner_products` with `sum_partials`, `normalize`, `preconditioner`, `first_order`.
+//!
+//! Each kernel runs once for each segment of the vectors; sums have a place for each segment among their partial sums, which one last
+//! kernel adds.
 
 use super::dot::Capabilities;
 use super::four::four;
@@ -35,9 +38,40 @@ pub(crate) fn vec4s(vectors: &[&Slice]) -> Result<usize> {
     Ok(first.len() / 4)
 }
 
-/// Workgroups of a reduction over `count` vec4s: enough for a large GPU, but at least four vec4s per invocation.
-pub(crate) fn reduction_groups(count: usize) -> usize {
-    count.div_ceil(256).clamp(1, 256)
+/// The segments of vectors, after checking that all have the same length: of each vector a slice, and their number of vec4s.
+pub(crate) fn in_segments<'a, const N: usize>(
+    vectors: [&'a Slice; N],
+) -> Result<impl Iterator<Item = (usize, [Slice; N])> + use<'a, N>> {
+    vec4s(&vectors)?;
+    let segments = vectors.first().map_or(0, |first| first.segments());
+    Ok((0..segments).map(move |number| {
+        let parts = vectors.map(|vector| vector.segment(number));
+        (parts.first().map_or(0, Slice::len) / 4, parts)
+    }))
+}
+
+/// Most workgroups of a reduction over a vector or a segment, and the number of those of each segment where there are several: then every
+/// segment has as many partial sums, which start where a binding may.
+pub(crate) const MOST_GROUPS: usize = 256;
+
+/// Workgroups of a reduction over a vector, or over each of its segments: enough for a large GPU, but at least four vec4s per invocation.
+pub(crate) fn reduction_groups(vector: &Slice) -> usize {
+    if vector.segments() > 1 {
+        return MOST_GROUPS;
+    }
+    (vector.len() / 4).div_ceil(256).clamp(1, MOST_GROUPS)
+}
+
+/// The place of segment `number` of several among partial sums, of which each segment has so many elements.
+pub(crate) fn own_partials(
+    partials: &Slice,
+    (number, segments): (usize, usize),
+    elements: usize,
+) -> Result<Slice> {
+    if segments == 1 {
+        return Ok(partials.clone());
+    }
+    partials.slice(number * elements..(number + 1) * elements)
 }
 
 /// Records `out = a x + b y` with `(a, b) = coefficients[slot..slot + 2]`; `out` must be another buffer than `x` and `y`.
@@ -52,29 +86,24 @@ pub fn combine(
     y: &Slice,
     (coefficients, slot): (&Slice, usize),
 ) -> Result<()> {
-    let count = vec4s(&[out, x, y])?;
-    let pipeline = gpu.kernel(
-        "combine",
-        &[four(&Capabilities::of(gpu)), COMBINE].concat(),
-        &[("COUNT", count as f64), ("SLOT", slot as f64)],
-        requirements::COMBINE,
-    )?;
-    recording.dispatch(
-        gpu,
-        &pipeline,
-        &[out, x, y, coefficients],
-        grid(gpu.limits(), count.div_ceil(64 * COMBINED))?,
-    )
+    let text = [four(&Capabilities::of(gpu)), COMBINE].concat();
+    for (count, [out, x, y]) in in_segments([out, x, y])? {
+        let constants = [("COUNT", count as f64), ("SLOT", slot as f64)];
+        let pipeline = gpu.kernel("combine", &text, &constants, requirements::COMBINE)?;
+        let workgroups = grid(gpu.limits(), count.div_ceil(64 * COMBINED))?;
+        recording.dispatch(gpu, &pipeline, &[&out, &x, &y, coefficients], workgroups)?;
+    }
+    Ok(())
 }
 
 /// Elements that [`inner_products`] needs for its partial sums.
 #[must_use]
 pub fn partial_elements(vector: &Slice) -> usize {
-    4 * reduction_groups(vector.len() / 4)
+    4 * reduction_groups(vector) * vector.segments()
 }
 
-/// Records `result[first..first + 3] = (x.y, x.x, y.y)`, summed in an order that depends on nothing but the length; `partials` has the
-/// elements that [`partial_elements`] says.
+/// Records `result[first..first + 3] = (x.y, x.x, y.y)`, summed in an order that depends on nothing but the length and, where a vector has
+/// several segments, theirs; `partials` has the elements that [`partial_elements`] says.
 ///
 /// # Errors
 /// As [`combine`].
@@ -86,19 +115,24 @@ pub fn inner_products(
     x: &Slice,
     y: &Slice,
 ) -> Result<()> {
-    let count = vec4s(&[x, y])?;
-    let groups = reduction_groups(count);
-    // Vectors of 1 GiB, and no binding is larger than 4 GiB, are 4,160 iterations; the lanes are added by halving six times.
-    loops::check("inner_products", in_chunks(count.div_ceil(64 * groups)) + 6)?;
+    let (groups, segments) = (reduction_groups(x), x.segments());
     let text = [four(&Capabilities::of(gpu)), INNER_PRODUCTS].concat();
-    let first_stage = gpu.kernel(
-        "inner_products",
-        &text,
-        &[("COUNT", count as f64)],
-        requirements::INNER_PRODUCTS,
-    )?;
-    recording.dispatch(gpu, &first_stage, &[partials, x, y], [groups as u32, 1, 1])?;
-    let constants = [("GROUPS", groups as f64), ("FIRST", first as f64)];
+    for (number, (count, [x, y])) in in_segments([x, y])?.enumerate() {
+        // Segments of 1 GiB, and no binding is larger than 4 GiB, are 4,160 iterations; the lanes are added by halving six times.
+        loops::check("inner_products", in_chunks(count.div_ceil(64 * groups)) + 6)?;
+        let first_stage = gpu.kernel(
+            "inner_products",
+            &text,
+            &[("COUNT", count as f64)],
+            requirements::INNER_PRODUCTS,
+        )?;
+        let own = own_partials(partials, (number, segments), 3 * groups)?;
+        recording.dispatch(gpu, &first_stage, &[&own, &x, &y], [groups as u32, 1, 1])?;
+    }
+    let constants = [
+        ("GROUPS", (groups * segments) as f64),
+        ("FIRST", first as f64),
+    ];
     let second_stage = gpu.kernel(
         "sum_partials",
         SUM_PARTIALS,
@@ -116,15 +150,17 @@ pub(crate) fn normalize(
     x: &Slice,
     sums: &Slice,
 ) -> Result<()> {
-    let count = vec4s(&[y, x])?;
-    let pipeline = gpu.kernel(
-        "normalize",
-        NORMALIZE,
-        &[("COUNT", count as f64)],
-        requirements::NORMALIZE,
-    )?;
-    let workgroups = grid(gpu.limits(), count.div_ceil(64))?;
-    recording.dispatch(gpu, &pipeline, &[y, x, sums], workgroups)
+    for (count, [y, x]) in in_segments([y, x])? {
+        let pipeline = gpu.kernel(
+            "normalize",
+            NORMALIZE,
+            &[("COUNT", count as f64)],
+            requirements::NORMALIZE,
+        )?;
+        let workgroups = grid(gpu.limits(), count.div_ceil(64))?;
+        recording.dispatch(gpu, &pipeline, &[&y, &x, sums], workgroups)?;
+    }
+    Ok(())
 }
 
 /// Records `inverse = (diagonal + settings[0])^-settings[1]`.
@@ -135,19 +171,17 @@ pub(crate) fn preconditioner(
     diagonal: &Slice,
     settings: &Slice,
 ) -> Result<()> {
-    let count = vec4s(&[inverse, diagonal])?;
-    let pipeline = gpu.kernel(
-        "preconditioner",
-        PRECONDITIONER,
-        &[("COUNT", count as f64)],
-        requirements::PRECONDITIONER,
-    )?;
-    recording.dispatch(
-        gpu,
-        &pipeline,
-        &[inverse, diagonal, settings],
-        grid(gpu.limits(), count.div_ceil(64))?,
-    )
+    for (count, [inverse, diagonal]) in in_segments([inverse, diagonal])? {
+        let pipeline = gpu.kernel(
+            "preconditioner",
+            PRECONDITIONER,
+            &[("COUNT", count as f64)],
+            requirements::PRECONDITIONER,
+        )?;
+        let workgroups = grid(gpu.limits(), count.div_ceil(64))?;
+        recording.dispatch(gpu, &pipeline, &[&inverse, &diagonal, settings], workgroups)?;
+    }
+    Ok(())
 }
 
 /// The update rules of `shaders/first_order.wgsl`.
@@ -182,31 +216,18 @@ pub(crate) fn first_order(
     method: FirstOrderMethod,
     on: &FirstOrderOperands<'_>,
 ) -> Result<()> {
-    let count = vec4s(&[on.theta, on.first_moment, on.second_moment, on.gradient])?;
-    let constants = [
-        ("COUNT", count as f64),
-        (
-            "METHOD",
-            f64::from(u8::from(method == FirstOrderMethod::Adam)),
-        ),
-    ];
-    let pipeline = gpu.kernel(
-        "first_order",
-        FIRST_ORDER,
-        &constants,
-        requirements::FIRST_ORDER,
-    )?;
-    let bindings = [
-        on.theta,
-        on.first_moment,
-        on.second_moment,
-        on.gradient,
-        on.scalars,
-    ];
-    recording.dispatch(
-        gpu,
-        &pipeline,
-        &bindings,
-        grid(gpu.limits(), count.div_ceil(64))?,
-    )
+    let method = f64::from(u8::from(method == FirstOrderMethod::Adam));
+    let vectors = [on.theta, on.first_moment, on.second_moment, on.gradient];
+    for (count, [theta, first, second, gradient]) in in_segments(vectors)? {
+        let pipeline = gpu.kernel(
+            "first_order",
+            FIRST_ORDER,
+            &[("COUNT", count as f64), ("METHOD", method)],
+            requirements::FIRST_ORDER,
+        )?;
+        let bindings = [&theta, &first, &second, &gradient, on.scalars];
+        let workgroups = grid(gpu.limits(), count.div_ceil(64))?;
+        recording.dispatch(gpu, &pipeline, &bindings, workgroups)?;
+    }
+    Ok(())
 }

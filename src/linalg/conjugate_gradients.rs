@@ -132,7 +132,8 @@ impl ConjugateGradients {
             Vector::new(gpu, "CG residual", layout)?,
         );
         let state = gpu.buffer("CG state", STATE_ELEMENTS + options.max_iterations + 1)?;
-        let partials = gpu.buffer("CG partial sums", cg::partial_elements(gpu, layout.len()))?;
+        let partial_elements = cg::partial_elements(gpu, solution.slice());
+        let partials = gpu.buffer("CG partial sums", partial_elements)?;
         let on = cg::Operands {
             state: &state,
             partials: &partials,
@@ -448,7 +449,7 @@ impl ConjugateGradients {
     }
 
     /// One iteration, its product included: what a submission repeats. After the product come one kernel for vectors that one workgroup
-    /// manages, two for longer ones. None where the product needs the host.
+    /// manages, two for longer ones, those for each segment of the vectors. None where the product needs the host.
     pub fn iteration(&self) -> Option<&Recording> {
         self.iteration.recording()
     }

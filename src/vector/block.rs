@@ -25,6 +25,7 @@ impl Block {
     /// [`Error::Length`] for no vectors, [`Error::OverLimit`] when a vector is larger than one binding or all are larger than one buffer,
     /// [`Error::OutOfMemory`].
     pub fn new(gpu: &Gpu, label: &str, layout: &Arc<Layout>, width: usize) -> Result<Self> {
+        gpu.check_binding(format!("a vector of block '{label}'"), layout.len())?;
         let whole = gpu.storage(label, layout.len().saturating_mul(width))?;
         let vectors = (0..width)
             .map(|row| Vector::part_of(&whole, row * layout.len(), layout))

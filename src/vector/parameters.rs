@@ -7,6 +7,9 @@ use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Slice};
 
 /// A vector in parameter space, on the device. Cloning it clones the handle, not the numbers.
+///
+/// It is one buffer, which may be larger than one binding: kernels over the whole vector run over its [segments](Slice::segments) then. A
+/// tensor that a kernel of its own reads must fit a binding.
 #[derive(Clone, Debug)]
 pub struct Vector {
     whole: Slice,
@@ -20,9 +23,9 @@ impl Vector {
     /// A vector of zeros.
     ///
     /// # Errors
-    /// [`Error::OverLimit`] when it is larger than one binding, [`Error::OutOfMemory`].
+    /// [`Error::OverLimit`] when it is larger than one buffer, [`Error::OutOfMemory`].
     pub fn new(gpu: &Gpu, label: &str, layout: &Arc<Layout>) -> Result<Self> {
-        Self::part_of(&gpu.buffer(label, layout.len())?, 0, layout)
+        Self::part_of(&gpu.storage(label, layout.len())?, 0, layout)
     }
 
     /// The vector that starts at element `start` of a larger buffer.

@@ -18,6 +18,7 @@ mod differences;
 mod eigensolver;
 mod engine;
 mod fixtures;
+mod hundred_million;
 mod krylov;
 mod limits;
 mod locate;
@@ -32,6 +33,7 @@ mod plans;
 mod primitives;
 mod saddle_free_newton;
 mod second_objective;
+mod segments;
 mod units;
 mod weights;
 
@@ -87,13 +89,15 @@ const ON_SMALL_ADAPTERS: OnSmallAdapters = OnSmallAdapters {
 };
 
 /// Trials with the most kernels, which an adapter that compiles slowly runs in `.ci/long` alone: each takes it half a minute and more.
-const COMPILE_MOST: [&str; 6] = [
+const COMPILE_MOST: [&str; 8] = [
     "a_failed_step_changes_nothing",
     "a_refused_step_changes_the_damping",
+    "conjugate_gradients_over_segments_are_those_of_f64",
     "groups_have_the_quadratics_of_their_examples",
     "it_trains_by_every_strategy",
     "readbacks_and_work_are_as_documented",
     "several_folds_are_one_side",
+    "solves_over_segments_stop_where_those_of_one_stop",
 ];
 
 const EXPECTED_FAILURES: [ExpectedFailure; 0] = [];
@@ -112,6 +116,7 @@ fn main() -> ExitCode {
             ("eigensolver", eigensolver::tests()),
             ("engine", engine::tests()),
             ("fixtures", fixtures::tests()),
+            ("hundred_million", hundred_million::tests()),
             ("krylov", krylov::tests()),
             ("limits", limits::tests()),
             ("locate", locate::tests()),
@@ -127,6 +132,7 @@ fn main() -> ExitCode {
             ("saddle_free_newton", saddle_free_newton::tests()),
             ("units", units::tests()),
             ("second_objective", second_objective::tests()),
+            ("segments", segments::tests()),
             ("weights", weights::tests()),
         ],
         &ON_SMALL_ADAPTERS,

@@ -172,9 +172,11 @@ impl GraphObjective {
     /// A vector of initial parameters. The same seed gives the same numbers on every device.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`], or a bad initialiser.
+    /// [`Error::OverLimit`] where a tensor is larger than one binding or all are larger than one buffer, [`Error::OutOfMemory`], or a bad
+    /// initialiser.
     pub fn initial_parameters(&self, seed: u64) -> Result<Vector> {
         let traced = self.model.trace(1)?;
+        self.check_bindings()?;
         // The vector first: where the device has no place for it, no numbers need be drawn.
         let theta = Vector::new(&self.gpu, "theta", &self.layout)?;
         let tensors: Vec<Vec<f32>> = traced

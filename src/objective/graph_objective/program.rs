@@ -93,12 +93,21 @@ impl GraphObjective {
         })
     }
 
+    /// A vector of parameters may be larger than a binding, but kernels of a graph bind its tensors whole.
+    pub(super) fn check_bindings(&self) -> Result<()> {
+        self.layout.entries().iter().try_for_each(|entry| {
+            let what = format!("tensor '{}' of theta", entry.name);
+            self.gpu.check_binding(what, entry.elements())
+        })
+    }
+
     pub(super) fn leaves(
         &self,
         graph: &Graph,
         theta: &Vector,
         inputs: &Inputs,
     ) -> Result<DeviceLeaves> {
+        self.check_bindings()?;
         if theta.layout() != &self.layout {
             return Err(Error::Shape {
                 node: "theta".into(),
