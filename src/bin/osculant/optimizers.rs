@@ -198,7 +198,7 @@ impl Setup {
         Ok(DecoupledOptions::default()
             .with_newton(self.newton_cg()?)
             .with_strategy(strategy)
-            .with_shrinking(self.get("shrinking")?)
+            .with_shrinks(self.get("shrinking")?)
             .with_acceptance(self.get("acceptance")?))
     }
 
@@ -260,7 +260,7 @@ impl Setup {
         };
         let options = match self.get("automatic")? {
             0 => options,
-            steps => options.with_automatic(steps),
+            steps => options.with_automatic(Some(steps)),
         };
         Ok(options
             .with_eigen(eigen)
@@ -271,7 +271,8 @@ impl Setup {
             .with_average(self.get("average")?)
             .with_storage(storage)
             .with_curvature(self.curvature()?)
-            .with_step_lengths(self.get("step-length")?, self.get("step-length-beyond")?)
+            .with_step_length(self.get("step-length")?)
+            .with_step_length_beyond(self.get("step-length-beyond")?)
             .with_damping(self.get("damping")?)
             .with_rule(DampingRule::Adaptive(rule))
             .with_refresh(self.get("refresh")?))
