@@ -49,6 +49,7 @@ mod readback;
 mod recording;
 mod requirements;
 mod sizes;
+mod staging;
 #[cfg(test)]
 mod tests;
 mod texels;

@@ -14,13 +14,25 @@ use osculant::optim::{
 use serde_json::{Map, Value};
 
 use crate::failure::{Failure, Outcome};
-use crate::hints::Origin;
 use crate::methods::Method;
 use crate::paper::Paper;
 use crate::problems::Problem;
 
 /// Sub-batches of the noise test.
 const NOISE_PARTS: usize = 8;
+
+/// Who chose the options of an optimizer, which decides how they are changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// `osculant train`, by `--set KEY=VALUE`.
+    Train,
+    /// `osculant compare`, by `--set OPTIMIZER.KEY=VALUE`.
+    Compare,
+    /// A checkpoint, whose options stay as they are.
+    Checkpoint,
+    /// A command that has no such options.
+    Fixed,
+}
 
 /// An optimizer with a value for each of its options.
 #[derive(Clone, Debug, PartialEq)]
