@@ -33,6 +33,7 @@ pub mod linalg;
 pub mod nn;
 pub mod objective;
 pub mod optim;
+mod options;
 pub mod random;
 mod recent;
 pub mod vector;

@@ -23,7 +23,7 @@ from torch import nn
 
 CLASSES = 10
 COLUMNS = 32
-# Name, widths, hidden activation, batch: those of src/bin/osculant/bench/synthetic.rs.
+# Name, widths, hidden activation, batch: those of src/bin/osculant/synthetic.rs.
 NETWORKS = [
     ("digits-mlp", [64, 32, CLASSES], nn.Tanh, 64),
     ("fashion-mlp", [784, 128, CLASSES], nn.ReLU, 256),
@@ -33,7 +33,7 @@ NETWORKS = [
 
 
 def uniform(tensor: int, shape: tuple) -> np.ndarray:
-    """The numbers `u(t, i)` of src/bin/osculant/bench/synthetic.rs, which has the formula."""
+    """The numbers `u(t, i)` of src/bin/osculant/synthetic.rs, which has the formula."""
     count = math.prod(shape)
     z = np.arange(count, dtype=np.uint64) + np.uint64((tensor << 32) + 1)
     z = z * np.uint64(0x9E3779B97F4A7C15)  # arrays of unsigned integers wrap

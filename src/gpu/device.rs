@@ -3,16 +3,15 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::adapter::{AdapterDescription, AdapterOptions};
-use super::health::{Health, device_error, scoped};
+use super::health::Health;
 use super::pipeline::Pipeline;
-use super::readback::StagingPool;
-use super::recording::Recorder;
 use super::requirements::Requirements;
+use super::staging::StagingPool;
 use crate::error::{Error, Result};
 use crate::kernels::tuning::{Capabilities, Tuning};
 
@@ -37,7 +36,7 @@ pub(super) struct Shared {
     pub(super) limits: wgpu::Limits,
     features: wgpu::Features,
     info: AdapterDescription,
-    health: Arc<Health>,
+    pub(super) health: Arc<Health>,
     pub(super) pipelines: Mutex<HashMap<String, Arc<Pipeline>>>,
     pub(super) staging: StagingPool,
     pub(super) sizes: Mutex<super::sizes::Known>,
@@ -266,50 +265,6 @@ impl Gpu {
         (self.shared.limits.min_storage_buffer_offset_alignment as usize)
             .div_ceil(4)
             .max(1)
-    }
-
-    /// Records commands and submits them. An empty recording submits an empty command buffer.
-    ///
-    /// # Errors
-    /// [`Error::Gpu`] if wgpu refuses a command, [`Error::OutOfMemory`], [`Error::DeviceLost`].
-    pub fn submit(&self, record: impl FnOnce(&mut Recorder<'_>)) -> Result<()> {
-        self.try_submit(|recorder| {
-            record(recorder);
-            Ok(())
-        })
-    }
-
-    /// As [`submit`](Self::submit) where recording itself may fail: then nothing is submitted.
-    ///
-    /// # Errors
-    /// Those of `record`, and those of [`submit`](Self::submit).
-    pub fn try_submit<T>(&self, record: impl FnOnce(&mut Recorder<'_>) -> Result<T>) -> Result<T> {
-        self.submit_indexed(record).map(|(value, _)| value)
-    }
-
-    pub(super) fn submit_indexed<T>(
-        &self,
-        record: impl FnOnce(&mut Recorder<'_>) -> Result<T>,
-    ) -> Result<(T, wgpu::SubmissionIndex)> {
-        self.check()?;
-        let (outcome, error) = scoped(self.device(), || {
-            let mut encoder =
-                self.device()
-                    .create_command_encoder(&wgpu::CommandEncoderDescriptor {
-                        label: Some("osculant"),
-                    });
-            let mut recorder = Recorder::new(&mut encoder);
-            let value = record(&mut recorder)?;
-            drop(recorder);
-            Ok((value, self.queue().submit([encoder.finish()])))
-        });
-        self.shared.health.check_reported()?;
-        let outcome = outcome?;
-        self.shared.submissions.fetch_add(1, Ordering::Relaxed);
-        match error {
-            Some(error) => Err(device_error("submitted commands", &error)),
-            None => Ok(outcome),
-        }
     }
 
     /// Waits until everything submitted so far has run.

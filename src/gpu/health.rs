@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use super::buffer::ELEMENT;
 use crate::error::{Error, Result};
 
 /// Locks, also after another thread panicked: what the crate guards stays consistent at every point.
@@ -105,7 +104,7 @@ fn ignores_mistakes(device: &wgpu::Device) -> bool {
     let (_, error) = scoped(device, || {
         device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("osculant: is the device lost?"),
-            size: ELEMENT,
+            size: wgpu::COPY_BUFFER_ALIGNMENT,
             usage: wgpu::BufferUsages::empty(),
             mapped_at_creation: false,
         })

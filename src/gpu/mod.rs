@@ -51,6 +51,7 @@ mod recording;
 mod requirements;
 mod segments;
 mod sizes;
+mod staging;
 #[cfg(test)]
 mod tests;
 mod texels;

@@ -1,41 +1,14 @@
 //! From the device to the host: one submission and one mapping for any number of slices, with reused buffers.
 
-use std::collections::HashMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, mpsc};
 
 use super::buffer::{ELEMENT, Slice};
 use super::device::Gpu;
-use super::health::{device_error, lock, scoped};
+use super::health::{device_error, scoped};
 use super::recording::Recorder;
+use super::staging::{LARGEST_CLASS, SMALLEST_CLASS};
 use crate::error::{Error, Result};
-
-/// Buffers are pooled in classes of powers of two, from this size in bytes.
-const SMALLEST_CLASS: u64 = 256;
-
-/// Larger buffers are given back to the driver: a checkpoint should not keep its size in memory for ever.
-const LARGEST_CLASS: u64 = 64 << 20;
-
-/// Mappable buffers that wait for their next use, by size.
-#[derive(Debug, Default)]
-pub(super) struct StagingPool {
-    free: Mutex<HashMap<u64, Vec<wgpu::Buffer>>>,
-}
-
-impl StagingPool {
-    fn take(&self, size: u64) -> Option<wgpu::Buffer> {
-        lock(&self.free).get_mut(&size)?.pop()
-    }
-
-    fn give_back(&self, buffer: wgpu::Buffer) {
-        if buffer.size() <= LARGEST_CLASS {
-            lock(&self.free)
-                .entry(buffer.size())
-                .or_default()
-                .push(buffer);
-        }
-    }
-}
 
 /// Data on their way to the host, see [`Gpu::submit_and_read_later`]. Dropping it forgets them without waiting.
 #[derive(Debug)]

@@ -1,6 +1,7 @@
-//! Commands as data, and how they are replayed into an encoder.
+//! Commands as data, and how they are replayed into an encoder and submitted.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::buffer::{ELEMENT, Slice};
 use super::device::Gpu;
@@ -353,6 +354,52 @@ impl<'e> Recorder<'e> {
                 pipeline: None,
             }
         })
+    }
+}
+
+impl Gpu {
+    /// Records commands and submits them. An empty recording submits an empty command buffer.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] if wgpu refuses a command, [`Error::OutOfMemory`], [`Error::DeviceLost`].
+    pub fn submit(&self, record: impl FnOnce(&mut Recorder<'_>)) -> Result<()> {
+        self.try_submit(|recorder| {
+            record(recorder);
+            Ok(())
+        })
+    }
+
+    /// As [`submit`](Self::submit) where recording itself may fail: then nothing is submitted.
+    ///
+    /// # Errors
+    /// Those of `record`, and those of [`submit`](Self::submit).
+    pub fn try_submit<T>(&self, record: impl FnOnce(&mut Recorder<'_>) -> Result<T>) -> Result<T> {
+        self.submit_indexed(record).map(|(value, _)| value)
+    }
+
+    pub(super) fn submit_indexed<T>(
+        &self,
+        record: impl FnOnce(&mut Recorder<'_>) -> Result<T>,
+    ) -> Result<(T, wgpu::SubmissionIndex)> {
+        self.check()?;
+        let (outcome, error) = scoped(self.device(), || {
+            let mut encoder =
+                self.device()
+                    .create_command_encoder(&wgpu::CommandEncoderDescriptor {
+                        label: Some("osculant"),
+                    });
+            let mut recorder = Recorder::new(&mut encoder);
+            let value = record(&mut recorder)?;
+            drop(recorder);
+            Ok((value, self.queue().submit([encoder.finish()])))
+        });
+        self.shared.health.check_reported()?;
+        let outcome = outcome?;
+        self.shared.submissions.fetch_add(1, Ordering::Relaxed);
+        match error {
+            Some(error) => Err(device_error("submitted commands", &error)),
+            None => Ok(outcome),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use super::submissions::{Pace, Submissions};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, PendingRead, Recorder, Recording, Slice};
 use crate::kernels::cg::{self, STATE_ELEMENTS, State};
+use crate::options::{check_range, require};
 use crate::vector::Vector;
 
 /// Iterations before the host's first look: Martens' test needs more than ten.
@@ -378,22 +379,16 @@ impl ConjugateGradients {
             radius,
             warm,
         } = system;
-        if !shift.is_finite() || shift < 0.0 {
-            return Err(Error::Option {
-                option: "CG shift".into(),
-                message: format!("{shift} is negative or not finite"),
-            });
-        }
-        if let Some(radius) = radius
-            && (warm || self.log.is_some() || !RADII.contains(&radius))
-        {
-            let message = format!(
-                "radius {radius} with warm start {warm}: needs a radius in 1e-15..=1e15, a start from zero, and no companion"
-            );
-            return Err(Error::Option {
-                option: "trust region".into(),
-                message,
-            });
+        check_range("CG shift", &shift, 0.0..f32::INFINITY, "0 or more")?;
+        if let Some(radius) = radius {
+            let possible = !warm && self.log.is_none() && RADII.contains(&radius);
+            require(
+                possible,
+                "trust region",
+                format!(
+                    "radius {radius} with warm start {warm}: needs a radius in 1e-15..=1e15, a start from zero, and no companion"
+                ),
+            )?;
         }
         let options = &self.options;
         let state = State {

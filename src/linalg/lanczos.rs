@@ -1,5 +1,6 @@
 //! Lanczos' method (1950) with full double re-orthogonalization.
 
+use std::ops::Bound::Excluded;
 use std::time::Instant;
 
 use nalgebra::{DMatrix, SymmetricEigen};
@@ -14,6 +15,7 @@ use crate::kernels::blocks::{
 };
 use crate::kernels::cg;
 use crate::kernels::vector::{inner_products, normalize, partial_elements};
+use crate::options::check_range;
 use crate::vector::{Block, Vector};
 
 /// Most steps: each needs a vector, and every step works with all of them.
@@ -126,12 +128,7 @@ impl Lanczos {
     /// # Errors
     /// [`Error::Option`] for a number of steps out of range, limits of the device.
     pub fn new(gpu: &Gpu, operator: &Operator, steps: usize) -> Result<Self> {
-        if !(1..=MOST_STEPS).contains(&steps) {
-            return Err(Error::Option {
-                option: "Lanczos steps".into(),
-                message: format!("{steps} is not in 1..={MOST_STEPS}"),
-            });
-        }
+        check_range("Lanczos steps", &steps, 1..=MOST_STEPS, "1 to 4096")?;
         let layout = operator.input.layout();
         let start = Block::new(gpu, "start of Lanczos", layout, 1)?;
         let vectors = Block::new(gpu, "Lanczos vectors", layout, steps)?;
@@ -317,12 +314,8 @@ impl Lanczos {
         damping: f64,
         out: &Vector,
     ) -> Result<Tridiagonal> {
-        if !damping.is_finite() || damping <= 0.0 {
-            return Err(Error::Option {
-                option: "damping".into(),
-                message: format!("{damping} is not above 0"),
-            });
-        }
+        let positive = (Excluded(0.0), Excluded(f64::INFINITY));
+        check_range("damping", &damping, positive, "above 0")?;
         let mut all = before.clone();
         all.copy(gradient.slice(), self.start().slice())?;
         let found = self.run(&all, Start::Given)?;

@@ -1,16 +1,19 @@
 //! Eigenpairs to a tolerance instead of a rank: an adaptive range finder (Halko, Martinsson and Tropp 2011, section 4.4) with
 //! Rayleigh-Ritz.
 
+use std::ops::Bound::Excluded;
+
 use nalgebra::DMatrix;
 
 use super::operator::{self, Part, Product, until_last_call};
 use super::randomized::{MOST_PASSES, orthonormal, small_problem, subtract_projection};
 use super::{Basis, BlockOperator, Eigenvalues};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gpu::{Gpu, Recording, Slice};
 use crate::kernels::blocks::{Coefficients, InnerProducts, Rows, Sketch, combine_rows, sketch};
 use crate::kernels::cg;
 use crate::linalg::scale::check_products;
+use crate::options::check_range;
 use crate::vector::Block;
 
 /// High half of the stream of random numbers: no other part of the crate draws from it.
@@ -23,6 +26,22 @@ pub struct RangeOptions {
     pub tolerance: f64,
     /// Seed of the random vectors.
     pub seed: u64,
+}
+
+impl RangeOptions {
+    /// Checks the range of the tolerance.
+    ///
+    /// # Errors
+    /// [`Error::Option`](crate::Error::Option).
+    pub fn validate(&self) -> Result<()> {
+        let inside = (Excluded(0.0), Excluded(1.0));
+        check_range(
+            "residual tolerance",
+            &self.tolerance,
+            inside,
+            "above 0, below 1",
+        )
+    }
 }
 
 /// Finds an orthonormal basis `Q` of the range of a symmetric operator, block by block, until it holds all but a given part of the products
@@ -64,19 +83,14 @@ impl RangeFinder {
     /// For an operator whose block has as many vectors as are to be added at once.
     ///
     /// # Errors
-    /// [`Error::Option`] for a tolerance that is not in 0..1, limits of the device.
+    /// [`Error::Option`](crate::Error::Option) as [`RangeOptions::validate`], limits of the device.
     pub fn new(
         gpu: &Gpu,
         operator: &BlockOperator,
         basis: &Basis,
         options: &RangeOptions,
     ) -> Result<Self> {
-        if !(options.tolerance > 0.0 && options.tolerance < 1.0) {
-            return Err(Error::Option {
-                option: "residual tolerance".into(),
-                message: format!("{} is not in 0..1", options.tolerance),
-            });
-        }
+        options.validate()?;
         let (directions, products) = (&operator.directions, &operator.products);
         let (rank, width, layout) = (basis.rank(), directions.width(), basis.layout());
         let count = rank.div_ceil(width);
@@ -187,7 +201,7 @@ impl RangeFinder {
     /// Replays `before` and finds eigenpairs; the values after those found are zero.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] where products are not finite, loss of the device.
+    /// [`Error::NotFinite`](crate::Error::NotFinite) where products are not finite, loss of the device.
     pub fn solve(&mut self, before: &Recording) -> Result<Eigenvalues> {
         let (gpu, width) = (&self.gpu, self.width);
         let mut found = Eigenvalues {

@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::options::require;
 
 /// How many iterations of a solver go into one submission. No number and no decision depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,17 +27,16 @@ impl Submissions {
     /// Checks the ranges.
     ///
     /// # Errors
-    /// [`Error::Option`] for a time or a number of zero.
+    /// [`Error::Option`](crate::Error::Option) for a time or a number of zero.
     pub fn validate(&self) -> Result<()> {
-        let message = match self {
-            Self::Timed(time) if time.is_zero() => "a submission must be given some time",
-            Self::Fixed(0) => "a submission must have one iteration at least",
-            _ => return Ok(()),
+        let (possible, message) = match self {
+            Self::Timed(time) => (!time.is_zero(), "a submission must be given some time"),
+            Self::Fixed(iterations) => (
+                *iterations > 0,
+                "a submission must have one iteration at least",
+            ),
         };
-        Err(Error::Option {
-            option: "submissions".into(),
-            message: message.into(),
-        })
+        require(possible, "submissions", message)
     }
 }
 

@@ -7,8 +7,9 @@ use super::optimizer::OptimizerState;
 use super::saved;
 use super::schedule::Schedule;
 use super::state::StateTensor;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gpu::{Gpu, Recording};
+use crate::options::{check_range, require};
 use crate::vector::{Layout, Vector};
 
 /// Names of what a state has of it.
@@ -39,16 +40,14 @@ impl Course {
     /// Sets the schedule of a run of so many steps: step `k`, counted from 0, has the factor at the part `k / total`.
     ///
     /// # Errors
-    /// [`Error::Option`] for a last factor outside of 0..=1, or a run of no steps.
+    /// [`Error::Option`](crate::Error::Option) for a last factor outside of 0..=1, or a run of no steps.
     pub fn set_schedule(&mut self, schedule: Schedule, total_steps: u64) -> Result<()> {
         schedule.validate()?;
-        if total_steps == 0 {
-            return Err(Error::Option {
-                option: "schedule".into(),
-                message: "a run of 0 steps has none; give the number of steps of the whole run"
-                    .into(),
-            });
-        }
+        require(
+            total_steps > 0,
+            "schedule",
+            "a run of 0 steps has none; give the number of steps of the whole run",
+        )?;
         (self.schedule, self.total) = (schedule, total_steps);
         Ok(())
     }
@@ -63,14 +62,9 @@ impl Course {
     /// forgets it.
     ///
     /// # Errors
-    /// [`Error::Option`] outside of 0..=1.
+    /// [`Error::Option`](crate::Error::Option) outside of 0..=1.
     pub fn set_averaging(&mut self, decay: f64) -> Result<()> {
-        if !(0.0..=1.0).contains(&decay) {
-            return Err(Error::Option {
-                option: "averaging".into(),
-                message: format!("the decay {decay} is not in 0..=1"),
-            });
-        }
+        check_range("averaging", &decay, 0.0..=1.0, "a decay from 0 to 1")?;
         if decay == 0.0 {
             self.average = None;
         }

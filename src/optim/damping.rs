@@ -1,84 +1,28 @@
 //! Levenberg-Marquardt damping.
 
+use std::ops::Bound::{Excluded, Included};
+
 use super::decision::Ratio;
-use crate::error::{Error, Result};
+use crate::options::options;
 
 /// Largest damping: with it a step is a gradient step of no length.
 pub(super) const LARGEST: f64 = 1e15;
 
-/// The rule that keeps the damping where the quadratic can be trusted (Martens 2010, section 4.1): with the reduction ratio `rho`,
-/// multiply by `1/decrease` below 1/4 and by `decrease` above 3/4.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct LevenbergMarquardt {
-    /// First value. Default 1.
-    pub initial: f64,
-    /// Factor after a step that the model predicted well. Default 2/3; 1 keeps the damping fixed.
-    pub decrease: f64,
-    /// Smallest value. Default 1e-8.
-    pub minimum: f64,
-}
-
-impl Default for LevenbergMarquardt {
-    fn default() -> Self {
-        Self {
-            initial: 1.0,
-            decrease: 2.0 / 3.0,
-            minimum: 1e-8,
-        }
+options! {
+    /// The rule that keeps the damping where the quadratic can be trusted (Martens 2010, section 4.1): with the reduction ratio `rho`,
+    /// multiply by `1/decrease` below 1/4 and by `decrease` above 3/4.
+    #[derive(Copy)]
+    pub struct LevenbergMarquardt in errors "damping" {
+        /// First value.
+        initial(with_initial): f64 = 1.0, in 0.0..=LARGEST => "0 to 1e15";
+        /// Factor after a step that the model predicted well; 1 keeps the damping fixed.
+        decrease(with_decrease): f64 = 2.0 / 3.0, in (Excluded(0.0), Included(1.0)) => "above 0, at most 1";
+        /// Smallest value.
+        minimum(with_minimum): f64 = 1e-8, in 0.0..=LARGEST => "0 to 1e15";
     }
 }
 
 impl LevenbergMarquardt {
-    /// Sets the first value.
-    #[must_use]
-    pub fn with_initial(mut self, initial: f64) -> Self {
-        self.initial = initial;
-        self
-    }
-
-    /// Sets the factor; 1 keeps the damping fixed.
-    #[must_use]
-    pub fn with_decrease(mut self, decrease: f64) -> Self {
-        self.decrease = decrease;
-        self
-    }
-
-    /// Checks the ranges.
-    ///
-    /// # Errors
-    /// [`Error::Option`].
-    pub fn validate(&self) -> Result<()> {
-        let bad = |option: &str, message: String| {
-            Err(Error::Option {
-                option: option.into(),
-                message,
-            })
-        };
-        if !(0.0..=LARGEST).contains(&self.initial) {
-            return bad(
-                "damping",
-                format!(
-                    "{} is not a damping; give a number in 0..=1e15",
-                    self.initial
-                ),
-            );
-        }
-        if !(self.decrease > 0.0 && self.decrease <= 1.0) {
-            return bad(
-                "damping decrease",
-                format!("{} is not in 0..=1", self.decrease),
-            );
-        }
-        if !(0.0..=LARGEST).contains(&self.minimum) {
-            return bad(
-                "damping minimum",
-                format!("{} is not in 0..=1e15", self.minimum),
-            );
-        }
-        Ok(())
-    }
-
     /// The next damping after a step whose ratio is known up to an error: where that could make a difference, the damping stays.
     pub(super) fn judge(&self, damping: f64, ratio: Ratio) -> f64 {
         ratio

@@ -1,5 +1,6 @@
 //! Gradient descent with step lengths that other examples measure.
 
+use std::ops::Bound::{Excluded, Included};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -16,132 +17,38 @@ use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recording, Slice};
 use crate::kernels::vector::{combine, inner_products, partial_elements};
 use crate::objective::{Curvature, Parts, Quadratic, QuadraticRequest, Slot};
+use crate::options::options;
 use crate::recent::Recent;
 use crate::vector::Vector;
 
 /// Name of the number that a state must have.
 const STEPS: &str = "debiased_steps";
 
-/// Settings of [`DebiasedSgd`].
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct DebiasedSgdOptions {
-    /// The first part of a batch, from 0 to 1, that makes the direction; the rest measures the step along it. Default 0.5.
-    pub directions: f64,
-    /// Whether the parts also exchange their roles, and both steps are averaged. Default false.
-    pub cross_fit: bool,
-    /// Added to the curvature along the direction as `damping |g|^2`. Default 0.
-    pub damping: f64,
-    /// Longest step length, of either sign. Default 10.
-    pub max_step_length: f64,
-    /// Multiplies the step length after that. The best step now may not be the best one for later: curvature grows where steps are short,
-    /// and falls where they are long. Default 1.
-    pub factor: f64,
-    /// Whether to go backwards where the slopes of the two parts disagree; no step otherwise. Default false.
-    ///
-    /// With the slope `s` on all data, and an error `e` of mean zero in the one that is measured, the step `(s + e) / k` changes the
-    /// quadratic of all data by `(e^2 - s^2) / 2k`. Where the direction leads downhill on all data (`s > 0`, as it does in the mean), a
-    /// negative step has `e < -s` and raises it. So no step is better in each such case, although step lengths are unbiased only with both
-    /// signs. Where all data are near a minimum along the direction every step is noise, and half of that is left out.
-    pub backwards: bool,
-}
-
-impl Default for DebiasedSgdOptions {
-    fn default() -> Self {
-        Self {
-            directions: 0.5,
-            cross_fit: false,
-            damping: 0.0,
-            max_step_length: 10.0,
-            factor: 1.0,
-            backwards: false,
-        }
+options! {
+    /// Settings of [`DebiasedSgd`].
+    pub struct DebiasedSgdOptions {
+        /// The first part of a batch that makes the direction; the rest measures the step along it.
+        directions(with_directions): f64 = 0.5, in (Excluded(0.0), Excluded(1.0)) => "a part above 0, below 1";
+        /// Whether the parts also exchange their roles, and both steps are averaged.
+        cross_fit(with_cross_fit): bool = false;
+        /// Added to the curvature along the direction as `damping |g|^2`.
+        damping(with_damping): f64 = 0.0, in 0.0..=1e12 => "0 to 1e12";
+        /// Longest step length, of either sign.
+        max_step_length(with_max_step_length): f64 = 10.0, in (Excluded(0.0), Included(1e6)) => "above 0, at most 1e6";
+        /// Multiplies the step length after that. The best step now may not be the best one for later: curvature grows where steps are
+        /// short, and falls where they are long.
+        factor(with_factor): f64 = 1.0, in (Excluded(0.0), Included(100.0)) => "above 0, at most 100";
+        /// Whether to go backwards where the slopes of the two parts disagree; no step otherwise.
+        ///
+        /// With the slope `s` on all data, and an error `e` of mean zero in the one that is measured, the step `(s + e) / k` changes the
+        /// quadratic of all data by `(e^2 - s^2) / 2k`. Where the direction leads downhill on all data (`s > 0`, as it does in the mean), a
+        /// negative step has `e < -s` and raises it. So no step is better in each such case, although step lengths are unbiased only with
+        /// both signs. Where all data are near a minimum along the direction every step is noise, and half of that is left out.
+        backwards(with_backwards): bool = false;
     }
 }
 
 impl DebiasedSgdOptions {
-    /// Sets the part of a batch that makes the direction.
-    #[must_use]
-    pub fn with_directions(mut self, part: f64) -> Self {
-        self.directions = part;
-        self
-    }
-
-    /// Sets whether the parts exchange their roles.
-    #[must_use]
-    pub fn with_cross_fit(mut self, value: bool) -> Self {
-        self.cross_fit = value;
-        self
-    }
-
-    /// Sets the damping.
-    #[must_use]
-    pub fn with_damping(mut self, damping: f64) -> Self {
-        self.damping = damping;
-        self
-    }
-
-    /// Sets the longest step length.
-    #[must_use]
-    pub fn with_max_step_length(mut self, length: f64) -> Self {
-        self.max_step_length = length;
-        self
-    }
-
-    /// Sets what multiplies the step length.
-    #[must_use]
-    pub fn with_factor(mut self, factor: f64) -> Self {
-        self.factor = factor;
-        self
-    }
-
-    /// Sets whether to go backwards where slopes disagree.
-    #[must_use]
-    pub fn with_backwards(mut self, value: bool) -> Self {
-        self.backwards = value;
-        self
-    }
-
-    /// Checks the ranges.
-    ///
-    /// # Errors
-    /// [`Error::Option`] naming the option and its range.
-    pub fn validate(&self) -> Result<()> {
-        let checks = [
-            (
-                "directions",
-                self.directions,
-                self.directions > 0.0 && self.directions < 1.0,
-                "a part in 0..1",
-            ),
-            (
-                "damping",
-                self.damping,
-                (0.0..=1e12).contains(&self.damping),
-                "in 0..=1e12",
-            ),
-            (
-                "max step length",
-                self.max_step_length,
-                self.max_step_length > 0.0 && self.max_step_length <= 1e6,
-                "above 0 and at most 1e6",
-            ),
-            (
-                "factor",
-                self.factor,
-                self.factor > 0.0 && self.factor <= 100.0,
-                "above 0 and at most 100",
-            ),
-        ];
-        match checks.into_iter().find(|(_, _, valid, _)| !valid) {
-            None => Ok(()),
-            Some((option, value, _, range)) => Err(Error::Option {
-                option: option.into(),
-                message: format!("{value} is not {range}"),
-            }),
-        }
-    }
-
     /// The step length for a slope `g . g'`, a curvature `g . C' g` and a square `|g|^2`, before the factor.
     fn length(&self, slope: f64, curvature: f64, square: f64) -> f64 {
         let curvature = curvature + self.damping * square;

@@ -2,7 +2,8 @@
 
 use std::f64::consts::PI;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::options::check_range;
 
 /// The factor on the length of a step, as a function of the part `t` of a run that is done:
 ///
@@ -47,16 +48,13 @@ impl Schedule {
     /// Checks the range.
     ///
     /// # Errors
-    /// [`Error::Option`].
+    /// [`Error::Option`](crate::Error::Option).
     pub fn validate(self) -> Result<()> {
         match self {
-            Self::Linear { last } | Self::Cosine { last } if !(0.0..=1.0).contains(&last) => {
-                Err(Error::Option {
-                    option: "schedule".into(),
-                    message: format!("the last factor {last} is not in 0..=1"),
-                })
+            Self::Constant => Ok(()),
+            Self::Linear { last } | Self::Cosine { last } => {
+                check_range("last factor of the schedule", &last, 0.0..=1.0, "0 to 1")
             }
-            _ => Ok(()),
         }
     }
 }

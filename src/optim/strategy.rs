@@ -2,6 +2,7 @@
 
 use crate::data::Role;
 use crate::error::{Error, Result};
+use crate::options::require;
 
 /// Which parts of a batch make directions, and which make the steps along them. The batch is cut into folds of as many rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,15 +69,14 @@ impl Strategy {
         else {
             return Ok(());
         };
-        if (2..=100).contains(&folds) && (1..folds).contains(&directions) {
-            return Ok(());
-        }
-        Err(Error::Option {
-            option: "strategy".into(),
-            message: format!(
+        let possible = (2..=100).contains(&folds) && (1..folds).contains(&directions);
+        require(
+            possible,
+            "strategy",
+            format!(
                 "{directions} of {folds} folds make directions: there must be 2 to 100 folds, and one at least for either"
             ),
-        })
+        )
     }
 
     /// The folds of each solve.
@@ -118,14 +118,13 @@ pub(super) fn judging_rows(acceptance: f64, rows: usize) -> usize {
 /// # Errors
 /// [`Error::Option`] where a part would be empty.
 pub(super) fn plan(directions: usize, steps: usize, judging: usize) -> Result<Vec<(Role, usize)>> {
-    if directions == 0 || steps == 0 {
-        return Err(Error::Option {
-            option: "batch".into(),
-            message: format!(
-                "{directions} rows for directions, {steps} for steps, {judging} that judge: use a larger batch"
-            ),
-        });
-    }
+    require(
+        directions > 0 && steps > 0,
+        "batch",
+        format!(
+            "{directions} rows for directions, {steps} for steps, {judging} that judge: use a larger batch"
+        ),
+    )?;
     let mut plan = vec![(Role::Directions, directions), (Role::Steps, steps)];
     if judging > 0 {
         plan.push((Role::Acceptance, judging));

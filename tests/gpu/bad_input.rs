@@ -446,7 +446,9 @@ fn options_out_of_range_are_refused(gpu: &Gpu) -> Outcome {
         let sgd = SgdOptions::default().with_momentum(value);
         refused("momentum", Sgd::new(sgd).map(|_| ()), is_option, "momentum")?;
         for (betas, name) in [((value, 0.9), "beta1"), ((0.9, value), "beta2")] {
-            let adam = AdamOptions::default().with_betas(betas.0, betas.1);
+            let adam = AdamOptions::default()
+                .with_beta1(betas.0)
+                .with_beta2(betas.1);
             refused(name, Adam::new(adam).map(|_| ()), is_option, name)?;
         }
     }
@@ -491,8 +493,8 @@ fn options_out_of_range_are_refused(gpu: &Gpu) -> Outcome {
         })?;
         newton("minimum", &|o| o.damping.minimum = value)?;
         newton("decrease", &|o| o.damping.decrease = value)?;
-        newton("line search", &|o| o.armijo = value)?;
-        newton("line search", &|o| o.shrink = value)?;
+        newton("armijo", &|o| o.armijo = value)?;
+        newton("shrink", &|o| o.shrink = value)?;
     }
     newton("radius", &|o| o.radius = 0.0)?;
     newton("decrease", &|o| o.damping.decrease = 0.0)?;

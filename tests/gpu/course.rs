@@ -61,7 +61,8 @@ fn all() -> Result<Vec<Boxed>, Any> {
         .with_eigen(eigen)
         .with_refresh(3)
         .with_damping(0.5)
-        .with_step_lengths(0.3, 0.2);
+        .with_step_length(0.3)
+        .with_step_length_beyond(0.2);
     let adam = low_rank
         .clone()
         .with_base(Base::Adam(AdamOptions::default()));
@@ -266,8 +267,12 @@ fn steps_that_fail_or_are_refused_leave_the_average(gpu: &Gpu) -> Outcome {
     // Far too long a step: refused, because it raises the loss.
     let options = LrsfnOptions::default()
         .with_damping(1e-3)
-        .with_step_lengths(0.1, 0.1);
-    let long = options.clone().with_step_lengths(3e3, 3e3);
+        .with_step_length(0.1)
+        .with_step_length_beyond(0.1);
+    let long = options
+        .clone()
+        .with_step_length(3e3)
+        .with_step_length_beyond(3e3);
     let mut objective = GraphObjective::new(gpu, model)?;
     let theta = objective.initial_parameters(7)?;
     let mut method = LowRankSaddleFreeNewton::new(options)?.with_averaging(0.75)?;

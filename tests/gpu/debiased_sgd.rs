@@ -293,7 +293,7 @@ fn options_out_of_range_are_named(_: &Gpu) -> Outcome {
         (plain.clone().with_directions(1.0), "directions"),
         (plain.clone().with_damping(-1.0), "damping"),
         (plain.clone().with_damping(f64::NAN), "damping"),
-        (plain.clone().with_max_step_length(0.0), "max step length"),
+        (plain.clone().with_max_step_length(0.0), "max_step_length"),
         (plain.with_factor(f64::INFINITY), "factor"),
     ] {
         match DebiasedSgd::new(options) {

@@ -732,7 +732,7 @@ fn methods() -> Vec<DecoupledOptions> {
         options().with_strategy(Strategy::cross_fit(2)),
         options()
             .with_strategy(Strategy::cross_fit(4))
-            .with_shrinking(true),
+            .with_shrinks(true),
     ]
 }
 
@@ -825,7 +825,7 @@ fn options_out_of_range_are_named(_: &Gpu) -> Outcome {
                     folds: 3,
                     directions: 1,
                 })
-                .with_shrinking(true),
+                .with_shrinks(true),
             "one fold",
         ),
         (default().with_acceptance(1.0), "acceptance"),

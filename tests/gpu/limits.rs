@@ -209,7 +209,7 @@ fn with_four_storage_buffers_other_methods_work(gpu: &Gpu) -> Outcome {
         .with_base(Base::Adam(AdamOptions::default()));
     let halves = LrsfnOptions::default()
         .with_eigen(eigen)
-        .with_automatic(4)
+        .with_automatic(Some(4))
         .with_storage(Storage::Half);
     let debiased = DebiasedSgdOptions::default().with_cross_fit(true);
     let optimizers: Vec<Boxed> = vec![
@@ -344,7 +344,8 @@ fn first_order_steps_reach_every_element_of_a_long_vector(gpu: &Gpu) -> Outcome 
     let mut it = long(gpu)?;
     let options = AdamOptions::default()
         .with_learning_rate(0.25)
-        .with_betas(0.5, 0.75);
+        .with_beta1(0.5)
+        .with_beta2(0.75);
     let mut adam = Adam::new(options)?;
     for _ in 0..3 {
         adam.step(&mut it.objective, &it.theta, &Batch::without_data())?;

@@ -994,7 +994,8 @@ fn adam_follows_its_formula(gpu: &Gpu) -> Outcome {
         let rate = 0.05f32;
         let options = AdamOptions::default()
             .with_learning_rate(rate)
-            .with_betas(beta1, beta2)
+            .with_beta1(beta1)
+            .with_beta2(beta2)
             .with_weight_decay(decay);
         let mut adam = Adam::new(options)?;
         let name = Optimizer::<GraphObjective>::name(&adam);
@@ -1053,7 +1054,7 @@ fn all_and_low_rank() -> Result<Vec<Boxed>, Any> {
     let growing = LrsfnOptions::default()
         .with_eigen(eigen)
         .with_rank_rule(RankRule::Residual(0.3))
-        .with_automatic(4);
+        .with_automatic(Some(4));
     let noisy = LrsfnOptions::default()
         .with_rank_rule(RankRule::Noise {
             least: 2.0,

@@ -124,7 +124,8 @@ fn a_step_is_the_formula(gpu: &Gpu) -> Outcome {
     let (alpha, beta, gamma) = (0.7, 0.3, 0.9);
     let options = LrsfnOptions::paper(RANK, alpha, gamma)
         .with_eigen(eigen(RANK))
-        .with_step_lengths(alpha, beta);
+        .with_step_length(alpha)
+        .with_step_length_beyond(beta);
     let mut run = Run::new(gpu, diagonal(&D), options, 0)?;
     let b = [0.5, -1.0, 0.25, 2.0, 0.0, 1.0, -0.5, 0.125];
     let report = run.step(&batch_of(&b))?;
@@ -242,7 +243,8 @@ fn a_step_that_raises_the_loss_is_refused(gpu: &Gpu) -> Outcome {
     let options = LrsfnOptions::default()
         .with_damping(1e-6)
         .with_rule(DampingRule::Adaptive(rule))
-        .with_step_lengths(4.0, 4.0)
+        .with_step_length(4.0)
+        .with_step_length_beyond(4.0)
         .with_eigen(eigen(4));
     let mut run = Run::new(gpu, michalewicz(20), options, 3)?;
     let batch = Batch::without_data();
@@ -315,8 +317,10 @@ fn options_out_of_range_are_named(_: &Gpu) -> Outcome {
         (LrsfnOptions::default().with_damping(0.0), "damping"),
         (LrsfnOptions::default().with_refresh(0), "refresh"),
         (
-            LrsfnOptions::default().with_step_lengths(-1.0, 1.0),
-            "step length",
+            LrsfnOptions::default()
+                .with_step_length(-1.0)
+                .with_step_length_beyond(1.0),
+            "step_length",
         ),
         (LrsfnOptions::paper(0, 1.0, 1.0), "rank"),
         (
@@ -340,14 +344,14 @@ fn options_out_of_range_are_named(_: &Gpu) -> Outcome {
         (
             LrsfnOptions::default()
                 .with_curvature_batch(CurvatureBatch::CrossFit(2))
-                .with_automatic(5),
+                .with_automatic(Some(5)),
             "automatic",
         ),
         (LrsfnOptions::default().with_acceptance(1.0), "acceptance"),
         (LrsfnOptions::default().with_average(1.0), "average"),
         (
             LrsfnOptions::default()
-                .with_automatic(5)
+                .with_automatic(Some(5))
                 .with_base(Base::Sgd(SgdOptions::default())),
             "automatic",
         ),
@@ -391,7 +395,8 @@ fn base_moves_the_complement_alone(
     let (alpha, gamma) = (0.7, 0.9);
     let options = LrsfnOptions::paper(RANK, alpha, gamma)
         .with_eigen(eigen(RANK))
-        .with_step_lengths(alpha, 1.0)
+        .with_step_length(alpha)
+        .with_step_length_beyond(1.0)
         .with_base(base);
     let mut run = Run::new(gpu, diagonal(&D), options, 0)?;
     // The captured directions do not act on the others, so the plain method sees the same there.
@@ -521,7 +526,8 @@ fn noisy_eigenvectors_stay_in_the_complement(gpu: &Gpu) -> Outcome {
     let (alpha, beta, gamma) = (0.5, 0.25, 2.0);
     let options = LrsfnOptions::paper(4, alpha, gamma)
         .with_eigen(four())
-        .with_step_lengths(alpha, beta)
+        .with_step_length(alpha)
+        .with_step_length_beyond(beta)
         .with_rank_rule(RankRule::Noise {
             least: 2.0,
             parts: 2,
@@ -664,7 +670,8 @@ fn a_decoupled_step_is_the_formula(gpu: &Gpu) -> Outcome {
     ] {
         let options = LrsfnOptions::paper(rank, alpha, gamma)
             .with_eigen(eigen(rank))
-            .with_step_lengths(alpha, beta)
+            .with_step_length(alpha)
+            .with_step_length_beyond(beta)
             .with_curvature_batch(CurvatureBatch::Decoupled(part))
             .with_acceptance(acceptance);
         let mut run = Run::new(gpu, least_squares(N, 1.0), options, 0)?;
@@ -765,7 +772,8 @@ fn held_out_slopes_and_eigenvalues_are_unbiased(gpu: &Gpu) -> Outcome {
     let (gamma, rank) = (1e4, 3);
     let options = LrsfnOptions::paper(rank, gamma, gamma)
         .with_eigen(eigen(rank))
-        .with_step_lengths(gamma, 0.0)
+        .with_step_length(gamma)
+        .with_step_length_beyond(0.0)
         .with_curvature_batch(CurvatureBatch::Decoupled(0.5));
     let all = graded_rows(6, N, 2);
     let directions = graded_rows(3, N, 3);
@@ -800,7 +808,8 @@ fn a_cross_fit_step_is_the_mean_of_decoupled_ones(gpu: &Gpu) -> Outcome {
     let options = LrsfnOptions::paper(3, 0.6, 0.5)
         .with_eigen(rough(3))
         .with_recall(true)
-        .with_step_lengths(0.6, 0.3);
+        .with_step_length(0.6)
+        .with_step_length_beyond(0.3);
     for folds in [2usize, 3] {
         let batches: Vec<Batch> = (0..3).map(|seed| graded_rows(12, N, seed)).collect();
         let size = 12 / folds;
@@ -1015,7 +1024,7 @@ fn the_automatic_step_is_half_of_the_stable_one(gpu: &Gpu) -> Outcome {
     let d = [8.0, -6.0, 4.0, 3.0, 0.8, 0.6, -0.4, 0.2];
     let options = LrsfnOptions::paper(RANK, 1.0, 1.0)
         .with_eigen(eigen(RANK))
-        .with_automatic(8);
+        .with_automatic(Some(8));
     let mut run = Run::new(gpu, diagonal(&d), options, 0)?;
     let report = run.step(&batch_of(&[0.0; 8]))?;
     within(

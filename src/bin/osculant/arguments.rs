@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::bench::synthetic::NETWORKS;
 use crate::help::{
     BENCH_EXAMPLES, BIAS_EXAMPLES, COMPARE_EXAMPLES, DOCTOR_EXAMPLES, EXAMPLES,
     MICHALEWICZ_EXAMPLES, OPTIONS, SADDLE_EXAMPLES, SHOW_EXAMPLES, SPECTRUM_EXAMPLES,
@@ -13,6 +12,7 @@ use crate::help::{
 };
 use crate::methods::Method;
 use crate::problems::Problem;
+use crate::synthetic::NETWORKS;
 
 /// Second-order optimization on any GPU that wgpu reaches
 #[derive(Debug, Parser)]

@@ -2,13 +2,12 @@
 
 use crate::arguments::Compare;
 use crate::failure::{Failure, Outcome};
-use crate::hints::Origin;
+use crate::files;
 use crate::methods::{Method, method};
-use crate::optimizers::Setup;
+use crate::optimizers::{Origin, Setup};
 use crate::progress::Progress;
 use crate::report::{Report, Run};
 use crate::table;
-use crate::train::ending;
 use crate::training::{Task, Trainer};
 use crate::tune::{trial_work, tune};
 
@@ -64,7 +63,7 @@ pub(crate) fn run(arguments: &Compare) -> Outcome {
                 Ok(())
             })?;
             let run = Run::new(setup, seed, history, &end)?;
-            progress.finish(&ending(&run));
+            progress.finish(&table::ending(&run));
             runs.push(run);
         }
     }
@@ -75,7 +74,7 @@ pub(crate) fn run(arguments: &Compare) -> Outcome {
         report.tuning = trials;
     }
     println!("{}", table::terminal(&report));
-    report.write(&arguments.out)?;
+    files::write(&report, &arguments.out)?;
     println!("report: {}", arguments.out.join("report.html").display());
     Ok(())
 }

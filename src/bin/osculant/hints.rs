@@ -1,21 +1,8 @@
 //! What to type instead of options that cannot be used: every hint here works for the command and the data at hand.
 
 use crate::failure::Failure;
-use crate::optimizers::Setup;
+use crate::optimizers::{Origin, Setup};
 use crate::problems::Problem;
-
-/// Who chose the options of an optimizer, which decides how they are changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Origin {
-    /// `osculant train`, by `--set KEY=VALUE`.
-    Train,
-    /// `osculant compare`, by `--set OPTIMIZER.KEY=VALUE`.
-    Compare,
-    /// A checkpoint, whose options stay as they are.
-    Checkpoint,
-    /// A command that has no such options.
-    Fixed,
-}
 
 impl Setup {
     /// How the command line sets an option, where it can.

@@ -14,13 +14,25 @@ use osculant::optim::{
 use serde_json::{Map, Value};
 
 use crate::failure::{Failure, Outcome};
-use crate::hints::Origin;
 use crate::methods::Method;
 use crate::paper::Paper;
 use crate::problems::Problem;
 
 /// Sub-batches of the noise test.
 const NOISE_PARTS: usize = 8;
+
+/// Who chose the options of an optimizer, which decides how they are changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// `osculant train`, by `--set KEY=VALUE`.
+    Train,
+    /// `osculant compare`, by `--set OPTIMIZER.KEY=VALUE`.
+    Compare,
+    /// A checkpoint, whose options stay as they are.
+    Checkpoint,
+    /// A command that has no such options.
+    Fixed,
+}
 
 /// An optimizer with a value for each of its options.
 #[derive(Clone, Debug, PartialEq)]
@@ -198,7 +210,7 @@ impl Setup {
         Ok(DecoupledOptions::default()
             .with_newton(self.newton_cg()?)
             .with_strategy(strategy)
-            .with_shrinking(self.get("shrinking")?)
+            .with_shrinks(self.get("shrinking")?)
             .with_acceptance(self.get("acceptance")?))
     }
 
@@ -260,7 +272,7 @@ impl Setup {
         };
         let options = match self.get("automatic")? {
             0 => options,
-            steps => options.with_automatic(steps),
+            steps => options.with_automatic(Some(steps)),
         };
         Ok(options
             .with_eigen(eigen)
@@ -271,7 +283,8 @@ impl Setup {
             .with_average(self.get("average")?)
             .with_storage(storage)
             .with_curvature(self.curvature()?)
-            .with_step_lengths(self.get("step-length")?, self.get("step-length-beyond")?)
+            .with_step_length(self.get("step-length")?)
+            .with_step_length_beyond(self.get("step-length-beyond")?)
             .with_damping(self.get("damping")?)
             .with_rule(DampingRule::Adaptive(rule))
             .with_refresh(self.get("refresh")?))

@@ -1,14 +1,10 @@
-//! What a command found out, and the files it writes.
-
-use std::path::Path;
+//! What a command found out.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::failure::{Failure, Outcome};
-use crate::html;
 use crate::optimizers::Setup;
-use crate::plots::{self, Axis};
 use crate::problems::Problem;
 use crate::training::{End, Point, Task};
 use crate::tune::Trial;
@@ -156,30 +152,6 @@ impl Report {
             }
         }
         groups
-    }
-
-    /// Writes `report.json`, the curves and `report.html` into a folder.
-    pub(crate) fn write(&self, folder: &Path) -> Outcome {
-        std::fs::create_dir_all(folder).map_err(|error| Failure::file(folder, error))?;
-        let save = |name: &str, bytes: &[u8]| {
-            let path = folder.join(name);
-            std::fs::write(&path, bytes).map_err(|error| Failure::file(&path, error))
-        };
-        let json = serde_json::to_string_pretty(self)
-            .map_err(|error| Failure::new(format!("report.json: {error}")))?;
-        save("report.json", json.as_bytes())?;
-        let mut pictures = Vec::new();
-        for axis in [Axis::Work, Axis::Seconds] {
-            plots::png(
-                self,
-                axis,
-                &folder.join(format!("{}.png", axis.file_stem())),
-            )?;
-            let svg = plots::svg(self, axis)?;
-            save(&format!("{}.svg", axis.file_stem()), svg.as_bytes())?;
-            pictures.push(svg);
-        }
-        save("report.html", html::page(self, &pictures).as_bytes())
     }
 }
 

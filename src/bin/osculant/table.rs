@@ -111,6 +111,29 @@ pub(crate) fn percent(share: f64) -> String {
     }
 }
 
+/// The last line of a run.
+pub(crate) fn ending(run: &Run) -> String {
+    let Point {
+        work,
+        seconds,
+        train_loss,
+        test_loss,
+        test_accuracy,
+        ..
+    } = run.last;
+    let mut text = format!(
+        "train loss {train_loss:.4}  test accuracy {}  {work:.1} epochs  {seconds:.1} s",
+        percent(test_accuracy)
+    );
+    if !test_loss.is_finite() {
+        text += &format!("  the test loss is {test_loss}: some outputs are not finite");
+    }
+    if run.diverged() {
+        text += &format!("  {}", run.status);
+    }
+    text
+}
+
 fn plain(summary: Option<Summary>) -> String {
     with_deviation(summary, |value| {
         if value < 10.0 {

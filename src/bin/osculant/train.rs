@@ -7,9 +7,9 @@ use osculant::checkpoint::Checkpoint;
 
 use crate::arguments::Train;
 use crate::failure::{Failure, Outcome};
-use crate::hints::Origin;
+use crate::files;
 use crate::methods::method;
-use crate::optimizers::Setup;
+use crate::optimizers::{Origin, Setup};
 use crate::problems::Problem;
 use crate::progress::Progress;
 use crate::report::{Report, Run};
@@ -73,7 +73,7 @@ pub(crate) fn run(arguments: &Train) -> Outcome {
         Ok(())
     })?;
     let run = Run::new(&setup, seed, history, &end)?;
-    progress.finish(&ending(&run));
+    progress.finish(&table::ending(&run));
     // After a divergence the parameters are those before the failed step: the last sound ones.
     if let Some(path) = &arguments.checkpoint {
         save(&trainer, &setup, seed, &run.history, path)?;
@@ -82,7 +82,7 @@ pub(crate) fn run(arguments: &Train) -> Outcome {
     let report = Report::new(task, work, vec![run]);
     println!("{}", table::terminal(&report));
     if let Some(folder) = &arguments.out {
-        report.write(folder)?;
+        files::write(&report, folder)?;
         println!("report: {}", folder.join("report.html").display());
     }
     if arguments.locate && matches!(end, End::Diverged(_)) {
@@ -98,29 +98,6 @@ pub(crate) fn run(arguments: &Train) -> Outcome {
             })
         }
     }
-}
-
-/// The last line of a run.
-pub(crate) fn ending(run: &Run) -> String {
-    let Point {
-        work,
-        seconds,
-        train_loss,
-        test_loss,
-        test_accuracy,
-        ..
-    } = run.last;
-    let mut text = format!(
-        "train loss {train_loss:.4}  test accuracy {}  {work:.1} epochs  {seconds:.1} s",
-        table::percent(test_accuracy)
-    );
-    if !test_loss.is_finite() {
-        text += &format!("  the test loss is {test_loss}: some outputs are not finite");
-    }
-    if run.diverged() {
-        text += &format!("  {}", run.status);
-    }
-    text
 }
 
 fn save(

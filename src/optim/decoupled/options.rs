@@ -3,115 +3,60 @@
 use std::ops::Range;
 
 use crate::data::Role;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::objective::Curvature;
 use crate::optim::newton_cg::{NewtonCgOptions, Preconditioner};
 use crate::optim::strategy::{Strategy, judging_rows, no_plan, plan};
+use crate::options::{options, require};
 
-/// Settings of [`DecoupledNewtonCg`](super::DecoupledNewtonCg).
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct DecoupledOptions {
-    /// Those of Newton-CG that are not about backtracking and preconditioners, which it does not have here.
-    pub newton: NewtonCgOptions,
-    /// Who makes what. Default [`Strategy::decoupled`], the best of them in training (`docs/results.md`).
-    pub strategy: Strategy,
-    /// Whether each step along a direction is multiplied by `max(0, 1 - variance / slope^2)`. The variance is that of the first slopes of
-    /// the examples, at the start of the solve. Steps must come from one fold then. Default false.
-    pub shrinks: bool,
-    /// Part of the batch that does nothing but judge the step: losses for the line search and the reduction ratio. 0: all folds judge.
-    /// Default 0.
-    pub acceptance: f64,
-}
-
-impl Default for DecoupledOptions {
-    fn default() -> Self {
-        Self {
-            newton: NewtonCgOptions::default(),
-            strategy: Strategy::decoupled(),
-            shrinks: false,
-            acceptance: 0.0,
-        }
-    }
+options! {
+    /// Settings of [`DecoupledNewtonCg`](super::DecoupledNewtonCg).
+    pub struct DecoupledOptions {
+        /// Those of Newton-CG that are not about backtracking and preconditioners, which it does not have here.
+        newton(with_newton): NewtonCgOptions = NewtonCgOptions::default();
+        /// Who makes what. [`Strategy::decoupled`] is the best of them in training (`docs/results.md`).
+        strategy(with_strategy): Strategy = Strategy::decoupled();
+        /// Whether each step along a direction is multiplied by `max(0, 1 - variance / slope^2)`. The variance is that of the first slopes
+        /// of the examples, at the start of the solve. Steps must come from one fold then.
+        shrinks(with_shrinks): bool = false;
+        /// Part of the batch that does nothing but judge the step: losses for the line search and the reduction ratio. 0: all folds judge.
+        acceptance(with_acceptance): f64 = 0.0, in 0.0..1.0 => "0 or more, below 1";
+    } together Self::check_together
 }
 
 impl DecoupledOptions {
-    /// Sets the options of Newton-CG.
-    #[must_use]
-    pub fn with_newton(mut self, newton: NewtonCgOptions) -> Self {
-        self.newton = newton;
-        self
-    }
-
-    /// Sets who makes what.
-    #[must_use]
-    pub fn with_strategy(mut self, strategy: Strategy) -> Self {
-        self.strategy = strategy;
-        self
-    }
-
-    /// Sets whether steps shrink with the noise of their slopes.
-    #[must_use]
-    pub fn with_shrinking(mut self, shrinks: bool) -> Self {
-        self.shrinks = shrinks;
-        self
-    }
-
-    /// Sets the part of the batch that only judges.
-    #[must_use]
-    pub fn with_acceptance(mut self, part: f64) -> Self {
-        self.acceptance = part;
-        self
-    }
-
-    /// Checks the ranges.
-    ///
-    /// # Errors
-    /// [`Error::Option`] naming the option and its range.
-    pub fn validate(&self) -> Result<()> {
-        let bad = |option: &str, message: String| {
-            Err(Error::Option {
-                option: option.into(),
-                message,
-            })
-        };
+    fn check_together(&self) -> Result<()> {
         self.newton.validate()?;
         self.strategy.validate()?;
-        if self.newton.preconditioner != Preconditioner::None {
-            return bad(
-                "preconditioner",
-                "decoupled Newton-CG has none; use Preconditioner::None".into(),
-            );
-        }
-        if self.newton.curvature != Curvature::GaussNewton {
-            return bad(
-                "curvature",
-                "decoupled Newton-CG works with the Gauss-Newton matrix".into(),
-            );
-        }
-        if self.shrinks
-            && self
-                .strategy
-                .turns()
-                .iter()
-                .any(|turn| turn.steps.len() > 1)
-        {
-            return bad(
-                "shrinks",
-                "the noise of slopes is known for one fold; let all others make directions".into(),
-            );
-        }
-        if !(0.0..1.0).contains(&self.acceptance) {
-            return bad("acceptance", format!("{} is not in 0..1", self.acceptance));
-        }
-        Ok(())
+        let plain = self.newton.preconditioner == Preconditioner::None;
+        require(
+            plain,
+            "preconditioner",
+            "decoupled Newton-CG has none; use Preconditioner::None",
+        )?;
+        let definite = self.newton.curvature == Curvature::GaussNewton;
+        require(
+            definite,
+            "curvature",
+            "decoupled Newton-CG works with the Gauss-Newton matrix",
+        )?;
+        let single = self
+            .strategy
+            .turns()
+            .iter()
+            .all(|turn| turn.steps.len() == 1);
+        require(
+            single || !self.shrinks,
+            "shrinks",
+            "the noise of slopes is known for one fold; let all others make directions",
+        )
     }
 
     /// How a batch of `rows` rows is cut, for [`Roles`](crate::data::Roles) that deal it otherwise than by cutting: directions, steps, and
     /// those that judge.
     ///
     /// # Errors
-    /// [`Error::Option`] unless the strategy is [`Strategy::Decoupled`], or where a role would have no rows.
+    /// [`Error::Option`](crate::Error::Option) unless the strategy is [`Strategy::Decoupled`], or where a role would have no rows.
     pub fn plan(&self, rows: usize) -> Result<Vec<(Role, usize)>> {
         let Strategy::Decoupled { folds, directions } = self.strategy else {
             return Err(no_plan());

@@ -1,7 +1,10 @@
 //! Settings of SGD and Adam.
 
-use crate::error::{Error, Result};
+use std::ops::Bound::Excluded;
+
+use crate::error::Result;
 use crate::kernels::vector::FirstOrderMethod;
+use crate::options::{options, require};
 
 /// What tells the first-order methods from each other.
 pub trait Rule {
@@ -14,7 +17,7 @@ pub trait Rule {
     /// Checks the ranges.
     ///
     /// # Errors
-    /// [`Error::Option`].
+    /// [`Error::Option`](crate::Error::Option).
     fn check(&self) -> Result<()>;
 
     /// What the kernel needs to know for step `step`, counted from 1, with a factor on its length.
@@ -57,46 +60,21 @@ impl Rule for AdamOptions {
     }
 }
 
-/// Settings of [`Sgd`](crate::optim::Sgd).
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct SgdOptions {
-    /// Learning rate. Default 0.1.
-    pub learning_rate: f32,
-    /// Momentum in 0..1. Default 0.9.
-    pub momentum: f32,
-    /// Nesterov's form of momentum. Default false.
-    pub nesterov: bool,
-    /// Decoupled weight decay. Default 0.
-    pub weight_decay: f32,
-}
-
-impl Default for SgdOptions {
-    fn default() -> Self {
-        Self {
-            learning_rate: 0.1,
-            momentum: 0.9,
-            nesterov: false,
-            weight_decay: 0.0,
-        }
-    }
+options! {
+    /// Settings of [`Sgd`](crate::optim::Sgd).
+    pub struct SgdOptions {
+        /// Learning rate.
+        learning_rate(with_learning_rate): f32 = 0.1, in (Excluded(0.0), Excluded(f32::INFINITY)) => "above 0";
+        /// Momentum.
+        momentum(with_momentum): f32 = 0.9, in 0.0..1.0 => "0 or more, below 1";
+        /// Nesterov's form of momentum.
+        nesterov(with_nesterov): bool = false;
+        /// Decoupled weight decay.
+        weight_decay(with_weight_decay): f32 = 0.0, in 0.0..f32::INFINITY => "0 or more, below 1 / learning_rate";
+    } together Self::check_together
 }
 
 impl SgdOptions {
-    /// Sets the learning rate.
-    #[must_use]
-    pub fn with_learning_rate(mut self, value: f32) -> Self {
-        self.learning_rate = value;
-        self
-    }
-
-    /// Sets the momentum.
-    #[must_use]
-    pub fn with_momentum(mut self, value: f32) -> Self {
-        self.momentum = value;
-        self
-    }
-
     /// What the kernel needs to know for a step with this factor on the learning rate, with which weight decay shrinks, too.
     pub(in crate::optim) fn settings(&self, factor: f64) -> [f32; 8] {
         let nesterov = f32::from(u8::from(self.nesterov));
@@ -113,72 +91,28 @@ impl SgdOptions {
         ]
     }
 
-    /// Checks the ranges.
-    ///
-    /// # Errors
-    /// [`Error::Option`] naming the option and its range.
-    pub fn validate(&self) -> Result<()> {
-        check_rates(self.learning_rate, self.weight_decay)?;
-        let momentum = self.momentum;
-        check(
-            "momentum",
-            momentum,
-            (0.0..1.0).contains(&momentum),
-            "in 0..1",
-        )
-    }
-
-    /// Switches Nesterov's form on or off.
-    #[must_use]
-    pub fn with_nesterov(mut self, value: bool) -> Self {
-        self.nesterov = value;
-        self
-    }
-
-    /// Sets the decoupled weight decay.
-    #[must_use]
-    pub fn with_weight_decay(mut self, value: f32) -> Self {
-        self.weight_decay = value;
-        self
+    fn check_together(&self) -> Result<()> {
+        check_decay(self.learning_rate, self.weight_decay)
     }
 }
 
-/// Settings of [`Adam`](crate::optim::Adam).
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct AdamOptions {
-    /// Learning rate. Default 1e-3.
-    pub learning_rate: f32,
-    /// Decay of the first moment. Default 0.9.
-    pub beta1: f32,
-    /// Decay of the second moment. Default 0.999.
-    pub beta2: f32,
-    /// Added to the root of the second moment. Default 1e-8.
-    pub epsilon: f32,
-    /// Decoupled weight decay: with it, this is AdamW (Loshchilov and Hutter 2019). Default 0.
-    pub weight_decay: f32,
-}
-
-impl Default for AdamOptions {
-    fn default() -> Self {
-        Self {
-            learning_rate: 1e-3,
-            beta1: 0.9,
-            beta2: 0.999,
-            epsilon: 1e-8,
-            weight_decay: 0.0,
-        }
-    }
+options! {
+    /// Settings of [`Adam`](crate::optim::Adam).
+    pub struct AdamOptions {
+        /// Learning rate.
+        learning_rate(with_learning_rate): f32 = 1e-3, in (Excluded(0.0), Excluded(f32::INFINITY)) => "above 0";
+        /// Decay of the first moment.
+        beta1(with_beta1): f32 = 0.9, in 0.0..1.0 => "0 or more, below 1";
+        /// Decay of the second moment.
+        beta2(with_beta2): f32 = 0.999, in 0.0..1.0 => "0 or more, below 1";
+        /// Added to the root of the second moment.
+        epsilon(with_epsilon): f32 = 1e-8, in (Excluded(0.0), Excluded(f32::INFINITY)) => "above 0";
+        /// Decoupled weight decay: with it, this is AdamW (Loshchilov and Hutter 2019).
+        weight_decay(with_weight_decay): f32 = 0.0, in 0.0..f32::INFINITY => "0 or more, below 1 / learning_rate";
+    } together Self::check_together
 }
 
 impl AdamOptions {
-    /// Sets the learning rate.
-    #[must_use]
-    pub fn with_learning_rate(mut self, value: f32) -> Self {
-        self.learning_rate = value;
-        self
-    }
-
     /// What the kernel needs to know for step `step`, counted from 1, with this factor on the learning rate.
     pub(in crate::optim) fn settings(&self, step: i32, factor: f64) -> [f32; 8] {
         // In f64: 1 - 0.999 loses half of the digits of an f32.
@@ -195,62 +129,19 @@ impl AdamOptions {
         ]
     }
 
-    /// Checks the ranges.
-    ///
-    /// # Errors
-    /// [`Error::Option`] naming the option and its range.
-    pub fn validate(&self) -> Result<()> {
-        check_rates(self.learning_rate, self.weight_decay)?;
-        for (name, value) in [("beta1", self.beta1), ("beta2", self.beta2)] {
-            check(name, value, (0.0..1.0).contains(&value), "in 0..1")?;
-        }
-        let epsilon = self.epsilon;
-        check(
-            "epsilon",
-            epsilon,
-            epsilon.is_finite() && epsilon > 0.0,
-            "above 0",
-        )
-    }
-
-    /// Sets the decays of the moments.
-    #[must_use]
-    pub fn with_betas(mut self, beta1: f32, beta2: f32) -> Self {
-        (self.beta1, self.beta2) = (beta1, beta2);
-        self
-    }
-
-    /// Sets the decoupled weight decay.
-    #[must_use]
-    pub fn with_weight_decay(mut self, value: f32) -> Self {
-        self.weight_decay = value;
-        self
+    fn check_together(&self) -> Result<()> {
+        check_decay(self.learning_rate, self.weight_decay)
     }
 }
 
-fn check(option: &str, value: f32, valid: bool, range: &str) -> Result<()> {
-    if valid {
-        Ok(())
-    } else {
-        Err(Error::Option {
-            option: option.into(),
-            message: format!("{value} is not {range}"),
-        })
-    }
-}
-
-fn check_rates(learning_rate: f32, weight_decay: f32) -> Result<()> {
-    check(
-        "learning_rate",
-        learning_rate,
-        learning_rate.is_finite() && learning_rate > 0.0,
-        "above 0",
-    )?;
-    check(
+/// Refuses a weight decay that would turn parameters around.
+fn check_decay(learning_rate: f32, weight_decay: f32) -> Result<()> {
+    require(
+        learning_rate * weight_decay < 1.0,
         "weight_decay",
-        weight_decay,
-        weight_decay.is_finite() && weight_decay >= 0.0 && learning_rate * weight_decay < 1.0,
-        "0 or above, and below 1 / learning_rate",
+        format!(
+            "{weight_decay} is not below 1 / learning_rate; with a learning rate of {learning_rate} a step would reverse the parameters"
+        ),
     )
 }
 

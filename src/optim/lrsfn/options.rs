@@ -1,10 +1,13 @@
 //! Settings of low-rank saddle-free Newton.
 
-use crate::error::{Error, Result};
-use crate::linalg::{EigenOptions, Storage};
+use std::ops::Bound::Excluded;
+
+use crate::error::Result;
+use crate::linalg::{EigenOptions, RangeOptions, Storage};
 use crate::objective::Curvature;
 use crate::optim::damping::LevenbergMarquardt;
 use crate::optim::first_order::{AdamOptions, SgdOptions};
+use crate::options::{check_range, options, require};
 
 /// How the damping is set.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -76,66 +79,41 @@ pub enum RankRule {
     },
 }
 
-/// Settings of [`LowRankSaddleFreeNewton`](super::LowRankSaddleFreeNewton).
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct LrsfnOptions {
-    /// Which matrix. Default the Hessian, whose negative eigenvalues lead away from saddles.
-    pub curvature: Curvature,
-    /// The eigensolver.
-    pub eigen: EigenOptions,
-    /// Step length in the captured space, `alpha`. Default 1.
-    pub step_length: f64,
-    /// Step length in its complement, where the step is `-step_length_beyond / damping` times the gradient. Default 1.
-    pub step_length_beyond: f64,
-    /// The damping `gamma`, or the least of it. Default 1e-3.
-    pub damping: f64,
-    /// How the damping is set. Default adaptive.
-    pub rule: DampingRule,
-    /// Steps from one computation of eigenpairs to the next. Default 1.
-    pub refresh: usize,
-    /// Whether a computation starts from the last eigenvectors. Default true.
-    pub recall: bool,
-    /// What moves the parameters in the complement. Default the gradient.
-    pub base: Base,
-    /// Which examples the eigenpairs come from. Default all.
-    pub curvature_batch: CurvatureBatch,
-    /// Part of the batch that does nothing but judge the step: losses, and the slope in the reduction ratio. 0: the whole batch judges.
-    /// Default 0.
-    pub acceptance: f64,
-    /// How many eigenpairs are used. Default all.
-    pub rank_rule: RankRule,
-    /// Decay of a running average of the matrix over computations of eigenpairs, of which the low-rank part is kept; 0 is no average.
-    /// Default 0.
-    pub average: f64,
-    /// With a number of Lanczos steps: both step lengths become `1 / (2 m)` with `m` the largest `|eigenvalue|` of the preconditioned
-    /// matrix on the batch of the gradient, after each computation of eigenpairs (the rule of SketchySGD, Frangella et al. 2024). Default
-    /// none.
-    pub automatic: Option<usize>,
-    /// How eigenvectors are stored. Default full precision.
-    pub storage: Storage,
-}
-
-impl Default for LrsfnOptions {
-    fn default() -> Self {
-        Self {
-            curvature: Curvature::Hessian,
-            eigen: EigenOptions::default(),
-            step_length: 1.0,
-            step_length_beyond: 1.0,
-            damping: 1e-3,
-            rule: DampingRule::Adaptive(LevenbergMarquardt::default().with_initial(1e-3)),
-            refresh: 1,
-            recall: true,
-            base: Base::Gradient,
-            curvature_batch: CurvatureBatch::Same,
-            acceptance: 0.0,
-            rank_rule: RankRule::Fixed,
-            average: 0.0,
-            automatic: None,
-            storage: Storage::Full,
-        }
-    }
+options! {
+    /// Settings of [`LowRankSaddleFreeNewton`](super::LowRankSaddleFreeNewton).
+    pub struct LrsfnOptions {
+        /// Which matrix. The negative eigenvalues of the Hessian lead away from saddles.
+        curvature(with_curvature): Curvature = Curvature::Hessian;
+        /// The eigensolver.
+        eigen(with_eigen): EigenOptions = EigenOptions::default();
+        /// Step length in the captured space, `alpha`.
+        step_length(with_step_length): f64 = 1.0, in 0.0..=1e6 => "0 to 1e6";
+        /// Step length in its complement, where the step is `-step_length_beyond / damping` times the gradient.
+        step_length_beyond(with_step_length_beyond): f64 = 1.0, in 0.0..=1e6 => "0 to 1e6";
+        /// The damping `gamma`, or the least of it.
+        damping(with_damping): f64 = 1e-3, in 1e-20..=1e20 => "1e-20 to 1e20";
+        /// How the damping is set.
+        rule(with_rule): DampingRule = DampingRule::Adaptive(LevenbergMarquardt::default().with_initial(1e-3));
+        /// Steps from one computation of eigenpairs to the next.
+        refresh(with_refresh): usize = 1, in 1.. => "1 step or more";
+        /// Whether a computation starts from the last eigenvectors.
+        recall(with_recall): bool = true;
+        /// What moves the parameters in the complement.
+        base(with_base): Base = Base::Gradient;
+        /// Which examples the eigenpairs come from.
+        curvature_batch(with_curvature_batch): CurvatureBatch = CurvatureBatch::Same;
+        /// Part of the batch that does nothing but judge the step: losses, and the slope in the reduction ratio. 0: the whole batch judges.
+        acceptance(with_acceptance): f64 = 0.0, in 0.0..1.0 => "0 or more, below 1";
+        /// How many eigenpairs are used.
+        rank_rule(with_rank_rule): RankRule = RankRule::Fixed;
+        /// Decay of a running average of the matrix over computations of eigenpairs, of which the low-rank part is kept; 0 is no average.
+        average(with_average): f64 = 0.0, in 0.0..1.0 => "0 or more, below 1";
+        /// With a number of Lanczos steps: both step lengths become `1 / (2 m)` with `m` the largest `|eigenvalue|` of the preconditioned
+        /// matrix on the batch of the gradient, after each computation of eigenpairs (the rule of SketchySGD, Frangella et al. 2024).
+        automatic(with_automatic): Option<usize> = None;
+        /// How eigenvectors are stored.
+        storage(with_storage): Storage = Storage::Full;
+    } together Self::check_together
 }
 
 impl LrsfnOptions {
@@ -159,146 +137,31 @@ impl LrsfnOptions {
         }
     }
 
-    /// Sets the eigensolver.
-    #[must_use]
-    pub fn with_eigen(mut self, eigen: EigenOptions) -> Self {
-        self.eigen = eigen;
-        self
-    }
-
-    /// Sets the matrix.
-    #[must_use]
-    pub fn with_curvature(mut self, curvature: Curvature) -> Self {
-        self.curvature = curvature;
-        self
-    }
-
-    /// Sets the step lengths in the captured space and in its complement.
-    #[must_use]
-    pub fn with_step_lengths(mut self, captured: f64, beyond: f64) -> Self {
-        self.step_length = captured;
-        self.step_length_beyond = beyond;
-        self
-    }
-
-    /// Sets the damping, or the least of it.
-    #[must_use]
-    pub fn with_damping(mut self, damping: f64) -> Self {
-        self.damping = damping;
-        self
-    }
-
-    /// Sets how the damping is set.
-    #[must_use]
-    pub fn with_rule(mut self, rule: DampingRule) -> Self {
-        self.rule = rule;
-        self
-    }
-
-    /// Sets the steps from one computation of eigenpairs to the next.
-    #[must_use]
-    pub fn with_refresh(mut self, steps: usize) -> Self {
-        self.refresh = steps;
-        self
-    }
-
-    /// Sets whether a computation starts from the last eigenvectors.
-    #[must_use]
-    pub fn with_recall(mut self, recall: bool) -> Self {
-        self.recall = recall;
-        self
-    }
-
-    /// Sets what moves the parameters in the complement.
-    #[must_use]
-    pub fn with_base(mut self, base: Base) -> Self {
-        self.base = base;
-        self
-    }
-
-    /// Sets which examples the eigenpairs come from.
-    #[must_use]
-    pub fn with_curvature_batch(mut self, batch: CurvatureBatch) -> Self {
-        self.curvature_batch = batch;
-        self
-    }
-
-    /// Sets the part of the batch that only judges.
-    #[must_use]
-    pub fn with_acceptance(mut self, part: f64) -> Self {
-        self.acceptance = part;
-        self
-    }
-
-    /// Sets how many eigenpairs are used.
-    #[must_use]
-    pub fn with_rank_rule(mut self, rule: RankRule) -> Self {
-        self.rank_rule = rule;
-        self
-    }
-
-    /// Sets the decay of the running average of the matrix.
-    #[must_use]
-    pub fn with_average(mut self, decay: f64) -> Self {
-        self.average = decay;
-        self
-    }
-
-    /// Sets the number of Lanczos steps that the automatic step length takes.
-    #[must_use]
-    pub fn with_automatic(mut self, steps: usize) -> Self {
-        self.automatic = Some(steps);
-        self
-    }
-
-    /// Sets how eigenvectors are stored.
-    #[must_use]
-    pub fn with_storage(mut self, storage: Storage) -> Self {
-        self.storage = storage;
-        self
-    }
-
-    /// Checks the ranges.
-    ///
-    /// # Errors
-    /// [`Error::Option`] naming the option and its range.
-    pub fn validate(&self) -> Result<()> {
-        let bad = |option: &str, message: String| {
-            Err(Error::Option {
-                option: option.into(),
-                message,
-            })
-        };
+    fn check_together(&self) -> Result<()> {
         self.eigen.validate()?;
         if let DampingRule::Adaptive(rule) = &self.rule {
             rule.validate()?;
         }
-        if self.curvature == Curvature::None {
-            return bad(
-                "curvature",
-                "saddle-free Newton needs a matrix: Hessian or GaussNewton".into(),
-            );
-        }
-        for (name, value) in [
-            ("step length", self.step_length),
-            (
-                "step length beyond the captured space",
-                self.step_length_beyond,
-            ),
-        ] {
-            if !(0.0..=1e6).contains(&value) {
-                return bad(name, format!("{value} is not in 0..=1e6"));
-            }
-        }
-        if !(1e-20..=1e20).contains(&self.damping) {
-            return bad(
-                "damping",
-                format!("{} is not in 1e-20..=1e20", self.damping),
-            );
-        }
-        if self.refresh == 0 {
-            return bad("refresh", "0 is no number of steps; give at least 1".into());
-        }
+        require(
+            self.curvature != Curvature::None,
+            "curvature",
+            "saddle-free Newton needs a matrix: Hessian or GaussNewton",
+        )?;
+        self.check_base()?;
+        self.check_curvature_batch()?;
+        self.check_rank_rule()?;
+        let Some(steps) = self.automatic else {
+            return Ok(());
+        };
+        require(
+            self.base == Base::Gradient,
+            "automatic",
+            "an automatic step length is for the base Gradient; SGD and Adam have learning rates",
+        )?;
+        check_range("automatic", &steps, 1..=100, "1 to 100 Lanczos steps")
+    }
+
+    fn check_base(&self) -> Result<()> {
         let decay = match &self.base {
             Base::Gradient => 0.0,
             Base::Sgd(options) => {
@@ -310,84 +173,54 @@ impl LrsfnOptions {
                 options.weight_decay
             }
         };
-        if decay != 0.0 {
-            return bad(
-                "weight decay of the base",
-                format!("{decay} would act on the step; give the objective an l2 term instead"),
-            );
-        }
-        self.validate_roles()?;
-        match self.rank_rule {
-            RankRule::Fixed => {}
-            RankRule::Residual(tolerance) => {
-                if !(tolerance > 0.0 && tolerance < 1.0) {
-                    return bad("residual tolerance", format!("{tolerance} is not in 0..1"));
-                }
-                if self.eigen.oversampling == 0 || self.average > 0.0 {
-                    return bad(
-                        "rank rule",
-                        "a residual test needs oversampling, its block size, and no running average".into(),
-                    );
-                }
-            }
-            RankRule::Noise { least, parts } => {
-                if !(0.0..=1e6).contains(&least) || !(2..=1000).contains(&parts) {
-                    return bad(
-                        "rank rule",
-                        format!(
-                            "{least} and {parts}: the ratio must be in 0..=1e6, the sub-batches 2 to 1000"
-                        ),
-                    );
-                }
-            }
-        }
-        if !(0.0..1.0).contains(&self.average) {
-            return bad("average", format!("{} is not in 0..1", self.average));
-        }
-        if let Some(steps) = self.automatic
-            && (self.base != Base::Gradient || !(1..=100).contains(&steps))
-        {
-            return bad(
-                "automatic step length",
-                "it is for the base Gradient, and takes 1 to 100 Lanczos steps".into(),
-            );
-        }
-        Ok(())
+        require(
+            decay == 0.0,
+            "weight decay of the base",
+            format!("{decay} would act on the step; give the objective an l2 term instead"),
+        )
     }
 
-    /// Who makes what.
-    fn validate_roles(&self) -> Result<()> {
-        let bad = |option: &str, message: String| {
-            Err(Error::Option {
-                option: option.into(),
-                message,
-            })
-        };
+    fn check_rank_rule(&self) -> Result<()> {
+        match self.rank_rule {
+            RankRule::Fixed => Ok(()),
+            RankRule::Residual(tolerance) => {
+                let seed = self.eigen.seed;
+                RangeOptions { tolerance, seed }.validate()?;
+                let possible = self.eigen.oversampling > 0 && self.average == 0.0;
+                require(
+                    possible,
+                    "rank rule",
+                    "a residual test needs oversampling, its block size, and no running average",
+                )
+            }
+            RankRule::Noise { least, parts } => {
+                check_range("rank rule's ratio", &least, 0.0..=1e6, "0 to 1e6")?;
+                check_range("rank rule's sub-batches", &parts, 2..=1000, "2 to 1000")
+            }
+        }
+    }
+
+    fn check_curvature_batch(&self) -> Result<()> {
         match self.curvature_batch {
-            CurvatureBatch::Part(part) | CurvatureBatch::Decoupled(part)
-                if !(part > 0.0 && part < 1.0) =>
-            {
-                bad("curvature batch", format!("{part} is not a part in 0..1"))
+            CurvatureBatch::Same => Ok(()),
+            CurvatureBatch::Part(part) | CurvatureBatch::Decoupled(part) => {
+                let inside = (Excluded(0.0), Excluded(1.0));
+                check_range("curvature batch", &part, inside, "a part above 0, below 1")
             }
-            CurvatureBatch::CrossFit(folds) if !(2..=100).contains(&folds) => bad(
-                "curvature batch",
-                format!("{folds} folds are not in 2..=100"),
-            ),
-            CurvatureBatch::CrossFit(_) if self.base != Base::Gradient => bad(
-                "base",
-                "each fold of CrossFit has a captured space of its own, and SGD or Adam has one memory beyond it; use the base Gradient, \
-                    or decoupled batches"
-                    .into(),
-            ),
-            CurvatureBatch::CrossFit(_) if self.automatic.is_some() => bad(
-                "automatic step length",
-                "each fold of CrossFit would have its own; set step lengths, or use decoupled batches"
-                    .into(),
-            ),
-            _ if !(0.0..1.0).contains(&self.acceptance) => {
-                bad("acceptance", format!("{} is not in 0..1", self.acceptance))
+            CurvatureBatch::CrossFit(folds) => {
+                check_range("curvature batch", &folds, 2..=100, "2 to 100 folds")?;
+                require(
+                    self.base == Base::Gradient,
+                    "base",
+                    "each fold of CrossFit has a captured space of its own, and SGD or Adam has one memory beyond it; use the base \
+                        Gradient, or decoupled batches",
+                )?;
+                require(
+                    self.automatic.is_none(),
+                    "automatic",
+                    "each fold of CrossFit would have a step length of its own; set step lengths, or use decoupled batches",
+                )
             }
-            _ => Ok(()),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Prints one JSON with the keys of `bench.json`; progress goes to standard error. `../README.md` says what each figure includes.
 
 mod network;
-#[path = "../../../../src/bin/osculant/bench/synthetic.rs"]
+#[path = "../../../../src/bin/osculant/synthetic.rs"]
 mod synthetic;
 mod timer;
 

@@ -13,7 +13,7 @@ use osculant::objective::{
 use osculant::vector::Vector;
 
 use super::bias_report::{
-    Checkpoint, Direction, Mean, PathPoint, Report, Three, mean, table, write,
+    Checkpoint, Direction, Mean, PathPoint, Report, STRATEGIES, Three, mean, table, write,
 };
 use super::start;
 use crate::arguments::{Bias, DirectionKind};
@@ -262,15 +262,6 @@ impl Place<'_> {
         }
     }
 }
-
-/// Ways to make a step of two batches.
-pub(super) const STRATEGIES: [&str; 5] = [
-    "single(n)",
-    "single(2n)",
-    "decoupled",
-    "cross-fit",
-    "shrinkage",
-];
 
 fn measure(
     gpu: &Gpu,

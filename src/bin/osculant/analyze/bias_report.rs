@@ -5,10 +5,18 @@ use std::fmt::Write;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use serde::Serialize;
 
-use super::bias::STRATEGIES;
 use super::panel::{self, Mark, Panel, Scale, Series};
 use crate::arguments::Bias;
 use crate::failure::{Failure, Outcome};
+
+/// Ways to make a step of two batches.
+pub(super) const STRATEGIES: [&str; 5] = [
+    "single(n)",
+    "single(2n)",
+    "decoupled",
+    "cross-fit",
+    "shrinkage",
+];
 
 /// A mean over the batches, with its standard error.
 #[derive(Clone, Copy, Debug, Serialize)]

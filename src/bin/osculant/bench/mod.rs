@@ -5,7 +5,6 @@ mod network;
 pub(crate) mod problems;
 mod products;
 mod results;
-pub(crate) mod synthetic;
 mod tables;
 mod timing;
 mod vectors;

@@ -14,8 +14,8 @@ use osculant::vector::Vector;
 use serde::Serialize;
 
 use super::problems::Problem;
-use super::synthetic::uniform;
 use super::timing::{Effort, Figure, Times, replay, rounds};
+use crate::synthetic::uniform;
 
 /// Directions in a block.
 const BLOCK: usize = 32;

@@ -3,7 +3,7 @@
 use osculant::data::{Dataset, Targets};
 use osculant::nn::{Activation, Loss, Model, Sequential};
 
-use super::synthetic::{CLASSES, Hidden, NETWORKS, Network};
+use crate::synthetic::{CLASSES, Hidden, NETWORKS, Network};
 
 /// A network that is timed, with its batch and its parameters.
 pub(crate) struct Problem {

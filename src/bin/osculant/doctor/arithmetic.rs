@@ -3,7 +3,7 @@
 use osculant::gpu::Gpu;
 
 use super::{Finding, Section, execute};
-use crate::bench::synthetic::uniform;
+use crate::synthetic::uniform;
 
 const SOURCE: &str = include_str!("../../../../shaders/doctor/arithmetic.wgsl");
 /// Triples of numbers, and results of each.

@@ -3,7 +3,7 @@
 use osculant::gpu::Gpu;
 
 use super::{Finding, Section, execute};
-use crate::bench::synthetic::uniform;
+use crate::synthetic::uniform;
 
 const SOURCE: &str = include_str!("../../../../shaders/doctor/functions.wgsl");
 /// Points of each function, as in the shader.
