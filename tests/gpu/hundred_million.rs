@@ -315,7 +315,8 @@ fn adam_steps(gpu: &Gpu, layout: &Arc<Layout>) -> Outcome {
     };
     let options = AdamOptions::default()
         .with_learning_rate(0.25)
-        .with_betas(0.5, 0.75);
+        .with_beta1(0.5)
+        .with_beta2(0.75);
     let mut adam = Adam::new(options)?;
     for _ in 0..2 {
         adam.step(&mut objective, &theta, &())?;
