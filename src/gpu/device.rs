@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::adapter::{AdapterDescription, AdapterOptions};
 use super::health::Health;
+use super::idle::Idle;
 use super::pipeline::Pipeline;
 use super::requirements::Requirements;
 use super::staging::StagingPool;
@@ -22,6 +23,9 @@ pub struct Gpu {
     tuning: Arc<Tuning>,
     timeout: Duration,
 }
+
+/// Compiled kernels that are kept although no recording holds them.
+const IDLE_KERNELS: usize = 1024;
 
 /// How long a wait for the device may take unless told otherwise.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -37,7 +41,7 @@ pub(super) struct Shared {
     features: wgpu::Features,
     info: AdapterDescription,
     pub(super) health: Arc<Health>,
-    pub(super) pipelines: Mutex<HashMap<String, Arc<Pipeline>>>,
+    pub(super) pipelines: Mutex<Idle<Pipeline>>,
     pub(super) staging: StagingPool,
     pub(super) sizes: Mutex<super::sizes::Known>,
     /// Textures by place among the operands of a kernel and by number of rows.
@@ -160,7 +164,7 @@ impl Gpu {
                 features,
                 info,
                 health,
-                pipelines: Mutex::default(),
+                pipelines: Mutex::new(Idle::new(IDLE_KERNELS)),
                 staging: StagingPool::default(),
                 sizes: Mutex::default(),
                 texels: Mutex::default(),

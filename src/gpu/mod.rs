@@ -45,6 +45,7 @@ mod device;
 #[cfg(feature = "fault-injection")]
 mod faults;
 mod health;
+mod idle;
 mod pipeline;
 mod readback;
 mod recording;

@@ -41,7 +41,7 @@ impl Pipeline {
 
 impl Gpu {
     /// The kernel with this WGSL and these values for its `override` constants, compiled at the first call and shared
-    /// from then on.
+    /// from then on. Kernels that no recording holds are forgotten beyond a thousand.
     ///
     /// Workgroup memory is *not* set to zero at the start of a kernel.
     ///
@@ -56,19 +56,17 @@ impl Gpu {
         self.check()?;
         let key = cache_key(source, constants);
         if let Some(pipeline) = lock(&self.shared.pipelines).get(&key) {
-            return Ok(Arc::clone(pipeline));
+            return Ok(pipeline);
         }
         // Compiled without the lock, so that threads compile side by side; the first to finish is the one kept.
         let pipeline = Arc::new(self.compile(label, source, constants)?);
-        Ok(Arc::clone(
-            lock(&self.shared.pipelines).entry(key).or_insert(pipeline),
-        ))
+        Ok(lock(&self.shared.pipelines).keep(key, pipeline))
     }
 
     /// Number of kernels compiled so far.
     #[must_use]
     pub fn pipelines(&self) -> usize {
-        lock(&self.shared.pipelines).len()
+        lock(&self.shared.pipelines).made()
     }
 
     /// As [`pipeline`](Self::pipeline), once it is clear that the device grants what the kernel requires.
