@@ -88,13 +88,26 @@ const ON_SMALL_ADAPTERS: OnSmallAdapters = OnSmallAdapters {
     ],
 };
 
-/// Trials with the most kernels, which an adapter that compiles slowly runs in `.ci/long` alone: each takes it half a minute and more.
-const COMPILE_MOST: [&str; 8] = [
+/// Trials with the most kernels or the longest loops, which an adapter that compiles slowly runs in `.ci/long` alone: each takes it a
+/// quarter of a minute and more.
+const COMPILE_MOST: [&str; 20] = [
     "a_failed_step_changes_nothing",
     "a_refused_step_changes_the_damping",
+    "a_restored_state_goes_on_with_the_same_bits",
+    "a_single_fold_is_newton_cg",
+    "changes_of_the_loss_keep_their_digits",
     "conjugate_gradients_over_segments_are_those_of_f64",
+    "damaged_and_foreign_states_are_refused",
+    "differences_keep_their_digits",
+    "gradients_of_300_000_rows",
+    "groups_are_those_of_all_micro_batches",
     "groups_have_the_quadratics_of_their_examples",
     "it_trains_by_every_strategy",
+    "its_numbers_are_those_of_the_whole_batch",
+    "methods_make_the_same_steps",
+    "networks_of_the_problems_agree_with_the_twin",
+    "products_keep_their_digits",
+    "programs_go_with_their_vector",
     "readbacks_and_work_are_as_documented",
     "several_folds_are_one_side",
     "solves_over_segments_stop_where_those_of_one_stop",
