@@ -6,7 +6,8 @@ use std::time::Instant;
 use super::cg_options::CgOptions;
 use super::cg_report::{CgReport, report};
 use super::companion::{Beside, Companion};
-use super::operator::{self, Operator, Product};
+use super::operator::Operator;
+use super::product::{self, Product};
 use super::submissions::{Pace, Submissions};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, PendingRead, Recorder, Recording, Slice};
@@ -422,8 +423,8 @@ impl ConjugateGradients {
         for number in done.map(|number| number + 1) {
             let mut parts = vec![(&self.iteration).into()];
             let stored = self.stored.iter().position(|(after, _)| *after == number);
-            parts.extend(stored.map(|at| operator::Part::from(&self.stores[at])));
-            operator::run(gpu, &parts)?;
+            parts.extend(stored.map(|at| product::Part::from(&self.stores[at])));
+            product::run(gpu, &parts)?;
         }
         Ok(())
     }

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use nalgebra::{DMatrix, SymmetricEigen};
 
-use super::operator::{self, Operator, Part, Product};
+use super::operator::Operator;
+use super::product::{self, Part, Product};
 use super::scale::{check_products, not_finite_product};
 use super::submissions::{Pace, Submissions};
 use crate::error::{Error, Result};
@@ -259,7 +260,7 @@ impl Lanczos {
         })?;
         for steps in self.steps.chunks(self.pace.at_once(self.steps.len())) {
             let parts: Vec<Part<'_>> = steps.iter().map(Part::from).collect();
-            operator::run(&self.gpu, &parts)?;
+            product::run(&self.gpu, &parts)?;
         }
         let [start_word, product_word] = &self.largest;
         let reads = [&self.log, &self.start_sums, start_word, product_word];

@@ -2,13 +2,14 @@
 
 use nalgebra::{DMatrix, SymmetricEigen};
 
-use super::{Basis, BlockOperator, Eigenvalues};
+use super::{Basis, Eigenvalues, Operator};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recording, Slice};
 use crate::kernels::blocks::{Coefficients, InnerProducts, Rows, Sketch, combine_rows, sketch};
 use crate::kernels::cg;
-use crate::linalg::operator::{Product, until_last_call};
+use crate::linalg::product::{Product, until_last_call};
 use crate::linalg::scale::{check_products, not_finite_product};
+use crate::vector::Block;
 
 /// First shift, in units of `|y| / |w|^2`. Rounding errors `e |y|^2` in `Y^T Y` become eigenvalues of about `e |y|^2 / (shift |w|^2)`, and
 /// the shift of a space of `|w|^2` dimensions takes about `shift |w|^2` from the eigenvalues: both are small where `shift |w|^2` is near
@@ -46,9 +47,9 @@ impl Nystrom {
     ///
     /// # Errors
     /// [`Error::Length`] for other widths, limits of the device.
-    pub fn new(gpu: &Gpu, operator: &BlockOperator, basis: &Basis, seed: u64) -> Result<Self> {
+    pub fn new(gpu: &Gpu, operator: &Operator<Block>, basis: &Basis, seed: u64) -> Result<Self> {
         let rank = basis.rank();
-        let (directions, products) = (&operator.directions, &operator.products);
+        let (directions, products) = (&operator.input, &operator.output);
         for block in [directions, products] {
             if block.width() != rank {
                 return Err(Error::Length {

@@ -7,32 +7,10 @@ use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recording, Slice};
 use crate::kernels::blocks::{Coefficients, InnerProducts, Rows, combine_rows, sketch, weigh};
 use crate::kernels::cg;
-use crate::linalg::operator::{Part, Product, until_last_call};
+use crate::linalg::product::{Part, Product, until_last_call};
 use crate::linalg::scale::{check_products, not_finite_product};
-use crate::linalg::{Basis, EigenOptions};
-use crate::objective::BlockProduct;
+use crate::linalg::{Basis, EigenOptions, Operator};
 use crate::vector::Block;
-
-/// A symmetric linear operator on blocks of vectors: replaying `multiply` writes `C v` to `products` for every `v` in `directions`.
-#[derive(Clone, Debug)]
-pub struct BlockOperator {
-    /// The vectors; the solver writes them.
-    pub directions: Block,
-    /// Their products.
-    pub products: Block,
-    /// The products' program.
-    pub multiply: Product,
-}
-
-impl From<&BlockProduct> for BlockOperator {
-    fn from(block: &BlockProduct) -> Self {
-        Self {
-            directions: block.directions.clone(),
-            products: block.products.clone(),
-            multiply: block.multiply.clone().into(),
-        }
-    }
-}
 
 /// Ratio of the smallest to the largest eigenvalue of a normalized matrix of inner products from which on one pass makes the block
 /// orthonormal to rounding: that matrix is right to about 1e-6.
@@ -100,13 +78,13 @@ impl RandomizedEigensolver {
     /// [`Error::Option`], [`Error::Length`] for blocks of other widths, limits of the device.
     pub fn new(
         gpu: &Gpu,
-        operator: &BlockOperator,
+        operator: &Operator<Block>,
         basis: &Basis,
         options: &EigenOptions,
     ) -> Result<Self> {
         options.validate()?;
         let width = options.width();
-        let (directions, products) = (&operator.directions, &operator.products);
+        let (directions, products) = (&operator.input, &operator.output);
         for (what, found, expected) in [
             ("directions", directions.width(), width),
             ("products", products.width(), width),

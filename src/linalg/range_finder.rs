@@ -5,9 +5,9 @@ use std::ops::Bound::Excluded;
 
 use nalgebra::DMatrix;
 
-use super::operator::{self, Part, Product, until_last_call};
+use super::product::{self, Part, Product, until_last_call};
 use super::randomized::{MOST_PASSES, orthonormal, small_problem, subtract_projection};
-use super::{Basis, BlockOperator, Eigenvalues};
+use super::{Basis, Eigenvalues, Operator};
 use crate::error::Result;
 use crate::gpu::{Gpu, Recording, Slice};
 use crate::kernels::blocks::{Coefficients, InnerProducts, Rows, Sketch, combine_rows, sketch};
@@ -86,12 +86,12 @@ impl RangeFinder {
     /// [`Error::Option`](crate::Error::Option) as [`RangeOptions::validate`], limits of the device.
     pub fn new(
         gpu: &Gpu,
-        operator: &BlockOperator,
+        operator: &Operator<Block>,
         basis: &Basis,
         options: &RangeOptions,
     ) -> Result<Self> {
         options.validate()?;
-        let (directions, products) = (&operator.directions, &operator.products);
+        let (directions, products) = (&operator.input, &operator.output);
         let (rank, width, layout) = (basis.rank(), directions.width(), basis.layout());
         let count = rank.div_ceil(width);
         let all = count * width;
@@ -246,7 +246,7 @@ impl RangeFinder {
             }
             found.passes += passes;
             self.put(&self.coefficients, &coefficients)?;
-            operator::run(gpu, &[turn.into(), group.into()])?;
+            product::run(gpu, &[turn.into(), group.into()])?;
             found.products += width;
             used += 1;
         }

@@ -1,7 +1,8 @@
 //! An operator between two copies of a low-rank one: what a change of variables makes of it.
 
 use super::LowRank;
-use super::operator::{Operator, Product};
+use super::operator::Operator;
+use super::product::Product;
 use crate::error::Result;
 use crate::gpu::{Gpu, Slice};
 use crate::kernels::vector::combine;

@@ -4,9 +4,7 @@ use crate::harness::rotated::{Rotated, orthogonality};
 use crate::harness::{GpuTest, Outcome};
 use osculant::data::Batch;
 use osculant::gpu::Gpu;
-use osculant::linalg::{
-    Basis, BlockOperator, EigenOptions, RandomizedEigensolver, Sketch, Storage,
-};
+use osculant::linalg::{Basis, EigenOptions, Operator, RandomizedEigensolver, Sketch, Storage};
 use osculant::nn::Model;
 use osculant::objective::{Curvature, Curved, GraphObjective, QuadraticRequest, Slot};
 
@@ -118,7 +116,7 @@ fn solver_with(
     let layout = quadratic.gradient.layout();
     let basis = Basis::new(gpu, layout, options.rank, storage)?;
     Ok(Solver {
-        solver: RandomizedEigensolver::new(gpu, &BlockOperator::from(block), &basis, options)?,
+        solver: RandomizedEigensolver::new(gpu, &Operator::from(block), &basis, options)?,
         before: quadratic.linearize.clone(),
         _objective: objective,
     })

@@ -7,11 +7,11 @@ use crate::harness::{GpuTest, Outcome};
 use osculant::data::Batch;
 use osculant::gpu::Gpu;
 use osculant::linalg::{
-    Basis, BlockOperator, EigenOptions, Lanczos, Nystrom, Operator, RandomizedEigensolver,
-    RangeFinder, RangeOptions, Start, Storage,
+    Basis, EigenOptions, Lanczos, Nystrom, Operator, RandomizedEigensolver, RangeFinder,
+    RangeOptions, Start, Storage,
 };
 use osculant::objective::{Curvature, Curved, GraphObjective, Quadratic, QuadraticRequest, Slot};
-use osculant::vector::Vector;
+use osculant::vector::{Block, Vector};
 
 pub(crate) fn tests() -> Vec<GpuTest> {
     gpu_tests![
@@ -62,9 +62,9 @@ impl Hessian {
         Ok(Lanczos::new(gpu, &operator, steps)?)
     }
 
-    fn block(&self) -> Result<BlockOperator, Any> {
+    fn block(&self) -> Result<Operator<Block>, Any> {
         let block = self.quadratic.block.as_ref().ok_or("no block")?;
-        Ok(BlockOperator::from(block))
+        Ok(Operator::from(block))
     }
 
     fn basis(&self, gpu: &Gpu, rank: usize, storage: Storage) -> Result<Basis, Any> {

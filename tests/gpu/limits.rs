@@ -8,8 +8,8 @@ use crate::harness::{GpuTest, Outcome, small};
 use osculant::data::{Batch, digits};
 use osculant::gpu::{AdapterOptions, Gpu, Recorder, Recording, Slice};
 use osculant::linalg::{
-    Basis, BlockOperator, CgOptions, Companion, ConjugateGradients, EigenOptions, Lanczos,
-    Operator, RandomizedEigensolver, Sketch, Start, Storage,
+    Basis, CgOptions, Companion, ConjugateGradients, EigenOptions, Lanczos, Operator,
+    RandomizedEigensolver, Sketch, Start, Storage,
 };
 use osculant::nn::{Activation, DataShape, Init, Loss, Model, Output, Sequential, TargetShape};
 use osculant::objective::{Curvature, Curved, GraphObjective, Objective, QuadraticRequest, Slot};
@@ -441,7 +441,7 @@ fn eigenvectors_of_a_long_vector(gpu: &Gpu) -> Outcome {
             objective.load_quadratic(Slot::default(), &theta, &Batch::without_data(), request)?;
         let block = quadratic.block.as_ref().ok_or("no block")?;
         let basis = Basis::new(gpu, quadratic.gradient.layout(), rank, storage)?;
-        let operator = BlockOperator::from(block);
+        let operator = Operator::from(block);
         let mut solver = RandomizedEigensolver::new(gpu, &operator, &basis, &options)?;
         let found = solver.solve(&quadratic.linearize, false)?;
         for i in 0..rank {

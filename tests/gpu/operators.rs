@@ -9,8 +9,8 @@ use osculant::Error;
 use osculant::data::Batch;
 use osculant::gpu::{Gpu, Recording};
 use osculant::linalg::{
-    Basis, BlockOperator, CgOptions, ConjugateGradients, EigenOptions, Lanczos, Nystrom, Operator,
-    Product, Property, RandomizedEigensolver, RangeFinder, RangeOptions, Start, Storage,
+    Basis, CgOptions, ConjugateGradients, EigenOptions, Lanczos, Nystrom, Operator, Product,
+    Property, RandomizedEigensolver, RangeFinder, RangeOptions, Start, Storage,
 };
 use osculant::objective::{Curvature, Curved, GraphObjective, Quadratic, QuadraticRequest, Slot};
 
@@ -107,7 +107,34 @@ fn combinators_are_those_of_the_products(gpu: &Gpu) -> Outcome {
     }
     let chain = Operator::chain(gpu, &[c.clone(), c.clone()])?;
     near("chain", apply(gpu, &chain)?, ccv)?;
-    assert!(Operator::chain(gpu, &[]).is_err() && Operator::sum(gpu, &[]).is_err());
+    assert!(Operator::<osculant::vector::Vector>::chain(gpu, &[]).is_err());
+    assert!(Operator::<osculant::vector::Vector>::sum(gpu, &[]).is_err());
+
+    // The same algebra of blocks.
+    let (_objective, quadratic) = self::quadratic(gpu, 3)?;
+    gpu.submit(|recorder| recorder.replay(&quadratic.linearize))?;
+    let c = Operator::from(quadratic.block.as_ref().ok_or("no block")?);
+    let (shifted, scalars) = c.shifted(gpu)?;
+    scalars.set(gpu, &[0.5, -2.0])?;
+    let (sum, weights) = Operator::sum(gpu, &[c.clone(), shifted.clone()])?;
+    weights.set(gpu, &[2.0, 3.0])?;
+    let chain = Operator::chain(gpu, &[c.clone(), c])?;
+    let factors = [1.0, -2.0, 0.5];
+    let rows = factors.map(|f| vec![direction().iter().map(|x| f * x).collect::<Vec<f32>>()]);
+    let ccv = times(&times(&v));
+    for (what, operator, expected) in [
+        ("shifted block", shifted, expected(0.5, -2.0)),
+        ("sum of blocks", sum, expected(3.5, -6.0)),
+        ("chain of blocks", chain, ccv),
+    ] {
+        operator.input.write(gpu, &rows)?;
+        operator.multiply.run(gpu)?;
+        for (row, factor) in operator.output.vectors().iter().zip(factors) {
+            let found = row.read(gpu)?.concat();
+            let scaled = expected.iter().map(|x| x * f64::from(factor)).collect();
+            near(what, found.into_iter().map(f64::from).collect(), scaled)?;
+        }
+    }
     Ok(())
 }
 
@@ -115,7 +142,7 @@ fn hosted_products_change_no_bit(gpu: &Gpu) -> Outcome {
     let (rank, width) = (5, 5);
     let (_objective, quadratic) = quadratic(gpu, width)?;
     let before = &quadratic.linearize;
-    let block = BlockOperator::from(quadratic.block.as_ref().ok_or("no block")?);
+    let block = Operator::from(quadratic.block.as_ref().ok_or("no block")?);
     let operator = Operator::from(quadratic.as_ref());
     let mut results = Vec::new();
     for host in [false, true] {

@@ -10,7 +10,10 @@ use osculant::objective::{
 use osculant::vector::Vector;
 
 pub(crate) fn tests() -> Vec<GpuTest> {
-    gpu_tests![programs_that_share_buffers_do_not_disturb_each_other]
+    gpu_tests![
+        programs_that_share_buffers_do_not_disturb_each_other,
+        other_settings_have_other_programs,
+    ]
 }
 
 fn model() -> Model {
@@ -96,6 +99,29 @@ fn programs_that_share_buffers_do_not_disturb_each_other(gpu: &Gpu) -> Outcome {
         if alone[0] != *found || found.iter().flatten().any(|x| !x.is_finite()) {
             return Err(format!("{place:?}: {:?}, alone {:?}", found, alone[0]).into());
         }
+    }
+    Ok(())
+}
+
+/// What was made before a setting changed is not taken after it.
+fn other_settings_have_other_programs(gpu: &Gpu) -> Outcome {
+    let model = model();
+    let batch = batch_for(&model, 6, 5);
+    let mut objective = GraphObjective::new(gpu, model)?;
+    let theta = objective.initial_parameters(0)?;
+    let mut losses = Vec::new();
+    for l2 in [0.0, 0.5] {
+        objective = objective.with_l2(l2)?;
+        let loaded = objective.load(Slot::default(), &batch)?;
+        let gradient = objective.gradient(&theta, &loaded, GradientRequest::default())?;
+        gpu.submit(|recorder| recorder.replay(&gradient.run))?;
+        losses.push(gpu.read(&[&gradient.value])?[0][0]);
+    }
+    let numbers = theta.read(gpu)?.concat();
+    let square: f32 = numbers.iter().map(|x| x * x).sum();
+    let off = losses[1] - losses[0] - 0.25 * square;
+    if off.abs() > 1e-5 * losses[1] {
+        return Err(format!("{losses:?}, |theta|^2 = {square}").into());
     }
     Ok(())
 }

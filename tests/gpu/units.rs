@@ -9,12 +9,13 @@ use osculant::gpu::Gpu;
 use osculant::graph::executable::DeviceLeaves;
 use osculant::graph::{Binary, DType, Executable, Graph};
 use osculant::linalg::{
-    Basis, BlockOperator, EigenOptions, Lanczos, Nystrom, Operator, RandomizedEigensolver,
-    RangeFinder, RangeOptions, Start, Storage,
+    Basis, EigenOptions, Lanczos, Nystrom, Operator, RandomizedEigensolver, RangeFinder,
+    RangeOptions, Start, Storage,
 };
 use osculant::nn::{DataShape, Init, Model, Output, TargetShape};
 use osculant::objective::{Curvature, Curved, GraphObjective, Quadratic, QuadraticRequest, Slot};
 use osculant::optim::{LowRankSaddleFreeNewton, LrsfnOptions, Optimizer};
+use osculant::vector::Block;
 
 pub(crate) fn tests() -> Vec<GpuTest> {
     gpu_tests![
@@ -101,9 +102,9 @@ fn compare(gpu: &Gpu, tolerance: f64, find: impl Fn(f64) -> Result<Found, Any>) 
     Ok(())
 }
 
-fn block(quadratic: &Quadratic) -> Result<BlockOperator, Any> {
+fn block(quadratic: &Quadratic) -> Result<Operator<Block>, Any> {
     let block = quadratic.block.as_ref().ok_or("no block")?;
-    Ok(BlockOperator::from(block))
+    Ok(Operator::from(block))
 }
 
 fn vectors(gpu: &Gpu, basis: &Basis) -> Result<Vec<Vec<f32>>, Any> {

@@ -4,7 +4,7 @@ use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use osculant::Error;
 use osculant::data::Batch;
 use osculant::gpu::Gpu;
-use osculant::linalg::{Basis, BlockOperator, EigenOptions, RandomizedEigensolver, Storage};
+use osculant::linalg::{Basis, EigenOptions, Operator, RandomizedEigensolver, Storage};
 use osculant::nn::functions::michalewicz;
 use osculant::objective::{Curvature, Curved, GraphObjective, Objective, QuadraticRequest, Slot};
 use osculant::optim::{LowRankSaddleFreeNewton, LrsfnOptions, Optimizer, Sgd, SgdOptions};
@@ -241,7 +241,7 @@ fn exact(gpu: &Gpu, objective: &mut GraphObjective, theta: &Vector, kind: Exact)
         return Err(Failure::new("the program has no block".to_owned()));
     };
     let basis = Basis::new(gpu, theta.layout(), DIMENSIONS, Storage::Full)?;
-    let operator = BlockOperator::from(block);
+    let operator = Operator::from(block);
     let mut solver = RandomizedEigensolver::new(gpu, &operator, &basis, &options)?;
     let mut values = Vec::new();
     for _ in 0..STEPS {

@@ -328,18 +328,12 @@ impl<O: Curved> Curved for Accumulated<O> {
 
 /// Products with a block of directions: one micro-batch after another.
 fn multiply_blocks(sums: &Sums<'_>, parts: &[&BlockProduct]) -> Result<BlockProduct> {
-    let first = &parts[0].directions;
-    let directions = Block::new(sums.gpu, "directions", first.layout(), first.width())?;
-    let mut multiply = Recording::new();
-    for part in parts {
-        multiply.copy(directions.slice(), part.directions.slice())?;
-        multiply.append(part.multiply.clone());
-    }
-    let products: Vec<&Block> = parts.iter().map(|part| &part.products).collect();
+    let terms: Vec<Operator<Block>> = parts.iter().map(|&part| part.into()).collect();
+    let operator = Operator::sum_with(sums.gpu, &terms, sums.shares)?;
     Ok(BlockProduct {
-        products: sums.block(&mut multiply, "products", &products)?,
-        directions,
+        directions: operator.input,
+        products: operator.output,
+        multiply: operator.multiply.recording().cloned().unwrap_or_default(),
         width: parts[0].width,
-        multiply,
     })
 }

@@ -129,7 +129,7 @@ impl GraphObjective {
             });
         }
         self.l2 = l2;
-        Ok(self)
+        Ok(self.without_programs())
     }
 
     /// Sets how many bytes the intermediate values of a program may take before a block of products is computed in parts. Default 512 MiB.
@@ -137,7 +137,18 @@ impl GraphObjective {
     #[must_use]
     pub fn with_block_memory(mut self, bytes: u64) -> Self {
         self.block_memory = bytes;
-        self
+        self.without_programs()
+    }
+
+    /// Forgets what was made for other settings.
+    fn without_programs(self) -> Self {
+        let bytes = self.program_memory;
+        Self {
+            single_plans: Plans::default(),
+            grouped_plans: Plans::default(),
+            ..self
+        }
+        .with_program_memory(bytes)
     }
 
     /// Sets how many bytes the buffers of kept programs may take, for each kind of program: gradients, quadratics, those of groups. Beyond

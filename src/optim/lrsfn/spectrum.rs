@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::gpu::{Gpu, Recorder, Slice};
 use crate::kernels::blocks::{Rows, weigh};
 use crate::linalg::{
-    Basis, BlockOperator, Eigenvalues, RandomizedEigensolver, RangeFinder, RangeOptions,
+    Basis, Eigenvalues, Operator, RandomizedEigensolver, RangeFinder, RangeOptions,
 };
 use crate::objective::{Curved, Quadratic, QuadraticRequest, Slot};
 use crate::optim::optimizer::OptimizerState;
@@ -17,7 +17,7 @@ use crate::optim::state::StateTensor;
 use crate::optim::undo::Undo;
 use crate::optim::work::{Work, flops};
 use crate::recent::Recent;
-use crate::vector::{Layout, Vector};
+use crate::vector::{Block, Layout, Vector};
 
 /// Eigenpairs of the curvature.
 pub(super) struct Spectrum {
@@ -273,7 +273,7 @@ impl Solver {
         basis: &Basis,
         quadratic: &Arc<Quadratic>,
     ) -> Result<Self> {
-        let mut operator = BlockOperator::from(block(quadratic)?);
+        let mut operator = Operator::from(block(quadratic)?);
         let mut weights = None;
         if options.average > 0.0 {
             let elements = 2 * options.eigen.width() * options.eigen.rank;
@@ -328,14 +328,19 @@ fn solve(
 
 /// Adds the last eigenpairs to an operator: `C + sum over i of weights[i] u_i u_i^T`. `weights` holds them once for each vector of a block,
 /// and as many zeros. `4 K r P` flops more.
-fn averaged(gpu: &Gpu, operator: &mut BlockOperator, basis: &Basis, weights: &Slice) -> Result<()> {
+fn averaged(
+    gpu: &Gpu,
+    operator: &mut Operator<Block>,
+    basis: &Basis,
+    weights: &Slice,
+) -> Result<()> {
     let elements = weights.len() / 2;
     let products = gpu.buffer("projections", elements)?;
     let coefficients = gpu.buffer("coefficients of a basis", elements)?;
     let multiply = operator.multiply.tail();
-    let directions = Rows::all(&operator.directions);
+    let directions = Rows::all(&operator.input);
     basis.record_products(gpu, multiply, &directions, &products)?;
     let (c, p) = (&coefficients, &products);
     weigh(gpu, multiply, c, weights, p, p)?;
-    basis.record_combination(gpu, multiply, &Rows::all(&operator.products), c, true)
+    basis.record_combination(gpu, multiply, &Rows::all(&operator.output), c, true)
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::gpu::{Gpu, Recorder, Recording};
-use crate::linalg::{Basis, BlockOperator, LowRank, Nystrom, Operator, Sandwich, Storage};
+use crate::linalg::{Basis, LowRank, Nystrom, Operator, Sandwich, Storage};
 use crate::objective::Quadratic;
 use crate::optim::first_order::missing;
 use crate::optim::optimizer::OptimizerState;
@@ -121,7 +121,7 @@ impl Variables {
         let block = quadratic.block.as_ref().ok_or_else(|| missing("block"))?;
         let filter = LowRank::new(gpu, &memory.basis)?;
         Ok(Self {
-            nystrom: Nystrom::new(gpu, &BlockOperator::from(block), &memory.basis, memory.seed)?,
+            nystrom: Nystrom::new(gpu, &Operator::from(block), &memory.basis, memory.seed)?,
             sandwich: Sandwich::new(gpu, &Operator::from(quadratic), &filter)?,
             filter,
             inverse: LowRank::new(gpu, &memory.basis)?,

@@ -3,8 +3,8 @@
 use osculant::data::{Batch, Dataset, Dealing, Role, Roles};
 use osculant::gpu::{Gpu, Recording};
 use osculant::linalg::{
-    Basis, BlockOperator, CgOptions, Companion, ConjugateGradients, EigenOptions, Operator,
-    RandomizedEigensolver, Storage,
+    Basis, CgOptions, Companion, ConjugateGradients, EigenOptions, Operator, RandomizedEigensolver,
+    Storage,
 };
 use osculant::objective::{
     Accumulated, Curvature, Curved, GraphObjective, Group, GroupRequest, Parts, QuadraticRequest,
@@ -253,7 +253,7 @@ impl Place<'_> {
                     return Err(Failure::new("the program has no block".to_owned()));
                 };
                 let basis = Basis::new(self.gpu, self.theta.layout(), k, Storage::Full)?;
-                let operator = BlockOperator::from(block);
+                let operator = Operator::from(block);
                 RandomizedEigensolver::new(self.gpu, &operator, &basis, &options)?
                     .solve(&quadratic.linearize, false)?;
                 let vectors = basis.read(self.gpu)?;
