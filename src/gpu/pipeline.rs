@@ -63,6 +63,11 @@ impl Gpu {
         Ok(lock(&self.shared.pipelines).keep(key, pipeline))
     }
 
+    /// Whether the kernel with this WGSL and no constants is compiled.
+    pub(crate) fn knows(&self, source: &str) -> bool {
+        lock(&self.shared.pipelines).get(source).is_some()
+    }
+
     /// Number of kernels compiled so far.
     #[must_use]
     pub fn pipelines(&self) -> usize {

@@ -164,41 +164,35 @@ impl Kernel {
     }
 }
 
-/// Compiles kernels side by side, so that recording them finds them compiled.
+/// Compiles those kernels that the device does not know yet, side by side, so that recording finds them.
 ///
 /// # Errors
-/// That of the first one that is refused.
+/// That of one that is refused.
 pub(crate) fn compile(gpu: &Gpu, kernels: &[&Kernel]) -> Result<()> {
+    let capabilities = Capabilities::of(gpu);
+    let all = kernels.iter().flat_map(|kernel| kernel.all());
+    let missing: Vec<&Kernel> = all
+        .filter(|kernel| !gpu.knows(&kernel.source(&capabilities)))
+        .collect();
     let next = AtomicUsize::new(0);
     let work = || {
-        let mut failed = None;
-        while failed.is_none() {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            let Some(kernel) = kernels.get(number) else {
-                break;
-            };
-            let compiled = kernel.all().try_for_each(|k| k.compiled(gpu).map(drop));
-            failed = compiled.err().map(|error| (number, error));
+        while let Some(kernel) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+            kernel.compiled(gpu)?;
         }
-        failed
+        Ok(())
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let failed = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads.min(kernels.len()))
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads.min(missing.len()))
             .map(|_| scope.spawn(work))
             .collect();
-        let mut failed: Vec<_> = work().into_iter().collect();
-        failed.extend(
-            others
-                .into_iter()
-                .filter_map(|thread| thread.join().ok().flatten()),
-        );
-        failed
-    });
-    match failed.into_iter().min_by_key(|&(number, _)| number) {
-        None => Ok(()),
-        Some((_, error)) => Err(error),
-    }
+        let mut outcome = work();
+        for thread in others {
+            // A panic is the driver's; recording the kernel meets it again.
+            outcome = outcome.and(thread.join().unwrap_or(Ok(())));
+        }
+        outcome
+    })
 }
 
 /// The declaration of the sizes of a kernel, with functions of these names for them.
