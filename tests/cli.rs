@@ -378,7 +378,7 @@ fn tensors(path: &Path) -> BTreeMap<String, Vec<u8>> {
 fn a_resumed_run_ends_with_the_bits_of_one_that_was_never_interrupted() {
     let folder = tempfile::tempdir().unwrap();
     // Newton-CG does several epochs of work in a step; both halves must have steps, and epochs with a short last batch.
-    let cases: [(&str, &str, &str, &[&str]); 5] = [
+    let cases: [(&str, &str, &str, &[&str]); 6] = [
         ("sgd", "1.5", "3", &["batch=100"]),
         (
             "adam",
@@ -387,7 +387,24 @@ fn a_resumed_run_ends_with_the_bits_of_one_that_was_never_interrupted() {
             &["batch=100", "growth=2:1:300", "averaging=0.9"],
         ),
         ("newton-cg", "15", "30", &["batch=300"]),
-        ("debiased-sgd", "3", "6", &["batch=100"]),
+        (
+            "debiased-sgd",
+            "3",
+            "6",
+            &["batch=100", "strategy=cross-fit"],
+        ),
+        (
+            "lrsfn",
+            "12",
+            "24",
+            &[
+                "batch=100",
+                "base=gradient",
+                "strategy=cross-fit",
+                "folds=3",
+                "directions=1",
+            ],
+        ),
         (
             "decoupled-newton-cg",
             "6",

@@ -1,7 +1,6 @@
 //! Gradient descent with step lengths that other examples measure.
 
 use std::ops::Bound::{Excluded, Included};
-use std::ops::Range;
 use std::sync::Arc;
 
 use super::course::Course;
@@ -11,13 +10,14 @@ use super::optimizer::{Optimizer, OptimizerState};
 use super::report::StepReport;
 use super::saved;
 use super::state::{StateTensor, Stateful};
+use super::strategy::{Strategy, rows_of};
 use super::work::Work;
 use crate::data::Role;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recording, Slice};
 use crate::kernels::vector::{combine, inner_products, partial_elements};
 use crate::objective::{Curvature, Parts, Quadratic, QuadraticRequest, Slot};
-use crate::options::options;
+use crate::options::{options, require};
 use crate::recent::Recent;
 use crate::vector::Vector;
 
@@ -27,10 +27,9 @@ const STEPS: &str = "debiased_steps";
 options! {
     /// Settings of [`DebiasedSgd`].
     pub struct DebiasedSgdOptions {
-        /// The first part of a batch that makes the direction; the rest measures the step along it.
-        directions(with_directions): f64 = 0.5, in (Excluded(0.0), Excluded(1.0)) => "a part above 0, below 1";
-        /// Whether the parts also exchange their roles, and both steps are averaged.
-        cross_fit(with_cross_fit): bool = false;
+        /// Which examples make the direction, and which measure the step along it: [`Strategy::Decoupled`], or [`Strategy::CrossFit`] with
+        /// two folds, which exchange their gradients.
+        strategy(with_strategy): Strategy = Strategy::decoupled();
         /// Added to the curvature along the direction as `damping |g|^2`.
         damping(with_damping): f64 = 0.0, in 0.0..=1e12 => "0 to 1e12";
         /// Longest step length, of either sign.
@@ -45,10 +44,28 @@ options! {
         /// negative step has `e < -s` and raises it. So no step is better in each such case, although step lengths are unbiased only with
         /// both signs. Where all data are near a minimum along the direction every step is noise, and half of that is left out.
         backwards(with_backwards): bool = false;
-    }
+    } together Self::check_together
 }
 
 impl DebiasedSgdOptions {
+    fn check_together(&self) -> Result<()> {
+        self.strategy.validate()?;
+        let possible = match self.strategy {
+            Strategy::Single => false,
+            Strategy::Decoupled { .. } => true,
+            Strategy::CrossFit { folds, .. } => folds == 2,
+        };
+        require(
+            possible,
+            "strategy",
+            "debiased steps are decoupled, or cross-fitted with two folds, each of which measures the step along the other's gradient",
+        )
+    }
+
+    fn crosses(&self) -> bool {
+        matches!(self.strategy, Strategy::CrossFit { .. })
+    }
+
     /// The step length for a slope `g . g'`, a curvature `g . C' g` and a square `|g|^2`, before the factor.
     fn length(&self, slope: f64, curvature: f64, square: f64) -> f64 {
         let curvature = curvature + self.damping * square;
@@ -107,8 +124,8 @@ struct Measured {
 /// This is the case of one direction of the debiased quadratics of Tatzel et al. 2025, a reconstruction: that paper's text and program were
 /// not available. Where the curvature is not positive there is no step.
 ///
-/// A step has one blocking readback. Its loss and gradient norm are those of the whole batch, as the mean of its parts; its step length is
-/// `alpha`, with both roles the mean of two. The loss after the step is not computed.
+/// A step has one blocking readback. Its loss and gradient norm are those of all folds, as the mean of both parts; its step length is
+/// `alpha`, in cross-fitting the mean of two. The loss after the step is not computed.
 pub struct DebiasedSgd {
     options: DebiasedSgdOptions,
     steps: usize,
@@ -143,11 +160,10 @@ impl DebiasedSgd {
     ) -> Result<StepReport> {
         let gpu = objective.gpu().clone();
         let options = &self.options;
-        let rows = objective.rows(batch);
-        let cut = (options.directions * rows as f64).round() as usize;
-        let cut = cut.clamp(1, rows.saturating_sub(1).max(1)).min(rows);
-        let mut part = |range: Range<usize>, role: Role, curvature: Curvature| {
-            let part = objective.part(batch, &[range])?;
+        let (strategy, cross_fit) = (options.strategy, options.crosses());
+        let (size, _) = strategy.cut(0.0, objective.rows(batch))?;
+        let mut part = |folds: &[usize], role: Role, curvature: Curvature| {
+            let part = objective.part(batch, &rows_of(folds, size))?;
             let loaded = objective.load(Slot::new(role, 0), &part)?;
             let request = QuadraticRequest {
                 curvature,
@@ -155,14 +171,15 @@ impl DebiasedSgd {
             };
             objective.quadratic(theta, &loaded, request)
         };
-        let back = if options.cross_fit {
+        let back = if cross_fit {
             Curvature::GaussNewton
         } else {
             Curvature::None
         };
+        let turns = strategy.turns();
         let parts = [
-            part(0..cut, Role::Directions, back)?,
-            part(cut..rows, Role::Steps, Curvature::GaussNewton)?,
+            part(&turns[0].directions, Role::Directions, back)?,
+            part(&turns[0].steps, Role::Steps, Curvature::GaussNewton)?,
         ];
         let examples = parts.each_ref().map(|part| part.loaded.examples);
         let bytes = parts.iter().map(|part| part.cost.bytes).sum();
@@ -172,7 +189,7 @@ impl DebiasedSgd {
         };
         let workspace = self.workspaces.find_or(known, (theta.life(), bytes), || {
             Ok::<_, Error>(Workspace {
-                measure: memory.record(&gpu, &parts, options.cross_fit)?,
+                measure: memory.record(&gpu, &parts, cross_fit)?,
                 take: memory.record_move(&gpu, theta, &parts)?,
                 parts: parts.clone(),
                 theta: theta.uncounted(),
@@ -185,7 +202,7 @@ impl DebiasedSgd {
             },
             &[&memory.losses, &memory.sums],
         )?;
-        let measured = Measured::new(&read, options.cross_fit)?;
+        let measured = Measured::new(&read, cross_fit)?;
         measured.check()?;
         let Measured {
             losses,
@@ -201,7 +218,7 @@ impl DebiasedSgd {
             work.gradient(&part.cost, &part.loaded);
         }
         work.products(1, &parts[1].cost, &parts[1].loaded);
-        if options.cross_fit {
+        if cross_fit {
             lengths = [0.5 * length(0), 0.5 * length(1)];
             work.products(1, &parts[0].cost, &parts[0].loaded);
         }

@@ -30,9 +30,7 @@ pub use damping::LevenbergMarquardt;
 pub use debiased_sgd::{DebiasedSgd, DebiasedSgdOptions};
 pub use decoupled::{DecoupledNewtonCg, DecoupledOptions};
 pub use first_order::{Adam, AdamOptions, FirstOrder, Sgd, SgdOptions};
-pub use lrsfn::{
-    Base, CurvatureBatch, DampingRule, LowRankSaddleFreeNewton, LrsfnOptions, RankRule,
-};
+pub use lrsfn::{Base, DampingRule, LowRankSaddleFreeNewton, LrsfnOptions, RankRule};
 pub use newton_cg::{NewtonCg, NewtonCgOptions, NystromNewtonCg, Preconditioner};
 pub use optimizer::{Optimizer, OptimizerState};
 pub use report::StepReport;

@@ -9,7 +9,9 @@ use crate::harness::{GpuTest, Outcome};
 use osculant::data::Batch;
 use osculant::gpu::Gpu;
 use osculant::objective::GraphObjective;
-use osculant::optim::{DebiasedSgd, DebiasedSgdOptions, Optimizer, Sgd, SgdOptions, StepReport};
+use osculant::optim::{
+    DebiasedSgd, DebiasedSgdOptions, Optimizer, Sgd, SgdOptions, StepReport, Strategy,
+};
 use osculant::vector::Vector;
 
 pub(crate) fn tests() -> Vec<GpuTest> {
@@ -23,6 +25,11 @@ pub(crate) fn tests() -> Vec<GpuTest> {
         numbers_that_are_not_finite_change_nothing,
         options_out_of_range_are_named,
     ]
+}
+
+/// The first `directions` of `folds` folds make the direction.
+fn split(folds: usize, directions: usize) -> Strategy {
+    Strategy::Decoupled { folds, directions }
 }
 
 type Any = Box<dyn std::error::Error>;
@@ -69,24 +76,18 @@ fn a_step_is_the_formula(gpu: &Gpu) -> Outcome {
     let gpu = &Gpu::from_wgpu(gpu.device().clone(), gpu.queue().clone())?;
     let batch = random_rows(20, N, 1);
     let plain = DebiasedSgdOptions::default().with_backwards(true);
-    let crossed = plain.clone().with_cross_fit(true);
+    let crossed = plain.clone().with_strategy(Strategy::cross_fit(2));
     for (index, (options, cut)) in [
         (plain.clone(), 10),
         (
             plain
-                .with_directions(0.25)
+                .with_strategy(split(4, 1))
                 .with_damping(0.3)
                 .with_factor(0.5),
             5,
         ),
         (crossed.clone(), 10),
-        (
-            crossed
-                .with_directions(0.7)
-                .with_damping(0.2)
-                .with_factor(1.5),
-            14,
-        ),
+        (crossed.with_damping(0.2).with_factor(1.5), 10),
     ]
     .into_iter()
     .enumerate()
@@ -110,7 +111,7 @@ fn a_step_is_the_formula(gpu: &Gpu) -> Outcome {
             };
             let mut lengths = [length(&gradients[0], &parts[1]), 0.0];
             let mut work = cut as f64 + 3.0 * (20 - cut) as f64;
-            if options.cross_fit {
+            if options.strategy == Strategy::cross_fit(2) {
                 lengths[1] = length(&gradients[1], &parts[0]);
                 lengths = lengths.map(|length| 0.5 * length);
                 work += 2.0 * cut as f64;
@@ -142,8 +143,8 @@ fn a_step_is_the_formula(gpu: &Gpu) -> Outcome {
 
 fn with_the_same_examples_it_is_an_exact_line_search(gpu: &Gpu) -> Outcome {
     let once = random_rows(9, N, 2);
-    for cross_fit in [false, true] {
-        let options = DebiasedSgdOptions::default().with_cross_fit(cross_fit);
+    for strategy in [Strategy::decoupled(), Strategy::cross_fit(2)] {
+        let options = DebiasedSgdOptions::default().with_strategy(strategy);
         let mut run = Run::new(gpu, options)?;
         let all = Dense::new(&once, N, 0..9);
         for step in 0..3 {
@@ -172,8 +173,9 @@ fn slopes_are_unbiased(gpu: &Gpu) -> Outcome {
         .with_backwards(true);
     let (directions, all) = (random_rows(3, N, 3), random_rows(6, N, 4));
     let measure = |batch: &Batch| -> Result<f64, Any> {
-        let rows = values_of(batch).len() as f64;
-        let options = options.clone().with_directions(3.0 / (3.0 + rows));
+        // The first of two folds, or of three.
+        let folds = 1 + values_of(batch).len() / 3;
+        let options = options.clone().with_strategy(split(folds, 1));
         let mut run = Run::new(gpu, options)?;
         let report = run.step(&joined(&directions, batch))?;
         Ok(report.step_length.unwrap_or(f64::NAN))
@@ -205,8 +207,8 @@ fn disagreeing() -> Batch {
 }
 
 fn where_slopes_disagree_it_stays_or_goes_back(gpu: &Gpu) -> Outcome {
-    for cross_fit in [false, true] {
-        let options = DebiasedSgdOptions::default().with_cross_fit(cross_fit);
+    for strategy in [Strategy::decoupled(), Strategy::cross_fit(2)] {
+        let options = DebiasedSgdOptions::default().with_strategy(strategy);
         let mut run = Run::new(gpu, options.clone())?;
         let report = run.step(&disagreeing())?;
         assert_eq!((report.accepted, report.step_norm), (false, 0.0));
@@ -215,7 +217,8 @@ fn where_slopes_disagree_it_stays_or_goes_back(gpu: &Gpu) -> Outcome {
         // Gradients 1 and -2, both curvatures 1: to the other's minimum, and with both roles to the middle of both.
         let mut run = Run::new(gpu, options.with_backwards(true))?;
         let report = run.step(&disagreeing())?;
-        let expected = if cross_fit { 1.5 } else { 3.0 };
+        let crosses = strategy == Strategy::cross_fit(2);
+        let expected = if crosses { 1.5 } else { 3.0 };
         near(run.point()?[0], expected, 1e-5, "x")?;
         assert!(report.accepted && report.step_length < Some(0.0));
     }
@@ -240,7 +243,7 @@ fn step_lengths_have_a_limit(gpu: &Gpu) -> Outcome {
 }
 
 fn a_restored_state_goes_on_with_the_same_bits(gpu: &Gpu) -> Outcome {
-    let options = DebiasedSgdOptions::default().with_cross_fit(true);
+    let options = DebiasedSgdOptions::default().with_strategy(Strategy::cross_fit(2));
     let batches: Vec<Batch> = (0..4).map(|seed| random_rows(20, N, seed)).collect();
     let mut run = Run::new(gpu, options.clone())?;
     for batch in &batches {
@@ -289,8 +292,12 @@ fn numbers_that_are_not_finite_change_nothing(gpu: &Gpu) -> Outcome {
 fn options_out_of_range_are_named(_: &Gpu) -> Outcome {
     let plain = DebiasedSgdOptions::default();
     for (options, word) in [
-        (plain.clone().with_directions(0.0), "directions"),
-        (plain.clone().with_directions(1.0), "directions"),
+        (plain.clone().with_strategy(split(2, 2)), "strategy"),
+        (plain.clone().with_strategy(Strategy::Single), "strategy"),
+        (
+            plain.clone().with_strategy(Strategy::cross_fit(3)),
+            "two folds",
+        ),
         (plain.clone().with_damping(-1.0), "damping"),
         (plain.clone().with_damping(f64::NAN), "damping"),
         (plain.clone().with_max_step_length(0.0), "max_step_length"),

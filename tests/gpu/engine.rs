@@ -14,9 +14,9 @@ use osculant::objective::{
     Loaded, Losses, Objective, Parts, Quadratic, QuadraticRequest, Slot,
 };
 use osculant::optim::{
-    Adam, AdamOptions, Base, CurvatureBatch, DebiasedSgd, DebiasedSgdOptions, DecoupledNewtonCg,
-    DecoupledOptions, LowRankSaddleFreeNewton, LrsfnOptions, NewtonCg, NewtonCgOptions, Optimizer,
-    OptimizerState, Preconditioner, RankRule, Schedule, Sgd, SgdOptions, Strategy,
+    Adam, AdamOptions, Base, DebiasedSgd, DebiasedSgdOptions, DecoupledNewtonCg, DecoupledOptions,
+    LowRankSaddleFreeNewton, LrsfnOptions, NewtonCg, NewtonCgOptions, Optimizer, OptimizerState,
+    Preconditioner, RankRule, Schedule, Sgd, SgdOptions, Strategy,
 };
 use osculant::vector::{Layout, Vector};
 
@@ -97,19 +97,19 @@ fn methods<O: Parts>() -> Result<Vec<(&'static str, Boxed<O>)>> {
         (
             "cross-fit lrsfn",
             Box::new(lr(lrsfn()
-                .with_curvature_batch(CurvatureBatch::CrossFit(2))
+                .with_strategy(Strategy::cross_fit(2))
                 .with_acceptance(0.25))?),
         ),
         (
             "decoupled lrsfn with a rank by noise",
             Box::new(lr(lrsfn()
-                .with_curvature_batch(CurvatureBatch::Decoupled(0.5))
+                .with_strategy(Strategy::decoupled())
                 .with_rank_rule(noise))?),
         ),
         (
             "debiased sgd",
             Box::new(DebiasedSgd::new(
-                DebiasedSgdOptions::default().with_cross_fit(true),
+                DebiasedSgdOptions::default().with_strategy(Strategy::cross_fit(2)),
             )?),
         ),
     ])

@@ -16,7 +16,7 @@ use osculant::objective::{Curvature, Curved, GraphObjective, Objective, Quadrati
 use osculant::optim::{
     Adam, AdamOptions, Base, DebiasedSgd, DebiasedSgdOptions, DecoupledNewtonCg, DecoupledOptions,
     LevenbergMarquardt, LowRankSaddleFreeNewton, LrsfnOptions, NewtonCg, NewtonCgOptions,
-    Optimizer, Preconditioner, Sgd, SgdOptions,
+    Optimizer, Preconditioner, Sgd, SgdOptions, Strategy,
 };
 use osculant::vector::Vector;
 use osculant::{Error, Result};
@@ -211,7 +211,7 @@ fn with_four_storage_buffers_other_methods_work(gpu: &Gpu) -> Outcome {
         .with_eigen(eigen)
         .with_automatic(Some(4))
         .with_storage(Storage::Half);
-    let debiased = DebiasedSgdOptions::default().with_cross_fit(true);
+    let debiased = DebiasedSgdOptions::default().with_strategy(Strategy::cross_fit(2));
     let optimizers: Vec<Boxed> = vec![
         Box::new(Sgd::new(SgdOptions::default())?),
         Box::new(Adam::new(AdamOptions::default())?),

@@ -15,7 +15,7 @@ use osculant::objective::{Curvature, Curved, GraphObjective, Quadratic, Quadrati
 use osculant::optim::{
     Adam, AdamOptions, Base, DebiasedSgd, DebiasedSgdOptions, LevenbergMarquardt,
     LowRankSaddleFreeNewton, LrsfnOptions, NewtonCg, NewtonCgOptions, NystromNewtonCg, Optimizer,
-    Preconditioner, RankRule, Sgd, SgdOptions,
+    Preconditioner, RankRule, Sgd, SgdOptions, Strategy,
 };
 use osculant::random::Philox;
 use osculant::vector::Vector;
@@ -1064,7 +1064,7 @@ fn all_and_low_rank() -> Result<Vec<Boxed>, Any> {
         .with_base(Base::Sgd(SgdOptions::default()));
     let mut all = all()?;
     all.push(Box::new(NystromNewtonCg::new(nystrom)?));
-    let debiased = DebiasedSgdOptions::default().with_cross_fit(true);
+    let debiased = DebiasedSgdOptions::default().with_strategy(Strategy::cross_fit(2));
     all.push(Box::new(DebiasedSgd::new(debiased)?));
     for options in [averaged, growing, noisy] {
         all.push(Box::new(LowRankSaddleFreeNewton::new(options)?));

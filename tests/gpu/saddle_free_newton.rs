@@ -12,8 +12,8 @@ use osculant::nn::functions::{michalewicz, monkey_saddle};
 use osculant::nn::{DataShape, Init, Model, Output, TargetShape};
 use osculant::objective::{GraphObjective, Objective};
 use osculant::optim::{
-    Adam, AdamOptions, Base, CurvatureBatch, DampingRule, LowRankSaddleFreeNewton, LrsfnOptions,
-    Optimizer, OptimizerState, RankRule, Sgd, SgdOptions, StepReport,
+    Adam, AdamOptions, Base, DampingRule, LowRankSaddleFreeNewton, LrsfnOptions, Optimizer,
+    OptimizerState, RankRule, Sgd, SgdOptions, StepReport, Strategy,
 };
 use osculant::random::Philox;
 use osculant::vector::Vector;
@@ -324,26 +324,32 @@ fn options_out_of_range_are_named(_: &Gpu) -> Outcome {
         ),
         (LrsfnOptions::paper(0, 1.0, 1.0), "rank"),
         (
-            LrsfnOptions::default().with_curvature_batch(CurvatureBatch::Part(1.5)),
-            "curvature batch",
-        ),
-        (
-            LrsfnOptions::default().with_curvature_batch(CurvatureBatch::Decoupled(0.0)),
-            "curvature batch",
-        ),
-        (
-            LrsfnOptions::default().with_curvature_batch(CurvatureBatch::CrossFit(1)),
-            "curvature batch",
+            LrsfnOptions::default().with_curvature_part(1.5),
+            "curvature_part",
         ),
         (
             LrsfnOptions::default()
-                .with_curvature_batch(CurvatureBatch::CrossFit(2))
+                .with_strategy(Strategy::decoupled())
+                .with_curvature_part(0.5),
+            "curvature_part",
+        ),
+        (
+            LrsfnOptions::default().with_strategy(split(2, 0)),
+            "strategy",
+        ),
+        (
+            LrsfnOptions::default().with_strategy(Strategy::cross_fit(1)),
+            "strategy",
+        ),
+        (
+            LrsfnOptions::default()
+                .with_strategy(Strategy::cross_fit(2))
                 .with_base(Base::Adam(AdamOptions::default())),
             "base",
         ),
         (
             LrsfnOptions::default()
-                .with_curvature_batch(CurvatureBatch::CrossFit(2))
+                .with_strategy(Strategy::cross_fit(2))
                 .with_automatic(Some(5)),
             "automatic",
         ),
@@ -553,7 +559,7 @@ fn curvature_comes_from_its_part_of_the_batch(gpu: &Gpu) -> Outcome {
     let gradient = [2.5, 2.5, -0.5, 4.25];
     let options = LrsfnOptions::paper(4, alpha, gamma)
         .with_eigen(four())
-        .with_curvature_batch(CurvatureBatch::Part(0.5));
+        .with_curvature_part(0.5);
     let mut run = Run::new(gpu, weighted(4), options, 0)?;
     run.step(&rows(&[one, one, two, two]))?;
     for (i, x) in run.point()?.iter().enumerate() {
@@ -561,6 +567,11 @@ fn curvature_comes_from_its_part_of_the_batch(gpu: &Gpu) -> Outcome {
         within(f64::from(*x), 1.0 - gain * gradient[i], 1e-4, "x")?;
     }
     Ok(())
+}
+
+/// The first `directions` of `folds` folds make eigenvectors.
+fn split(folds: usize, directions: usize) -> Strategy {
+    Strategy::Decoupled { folds, directions }
 }
 
 /// Random rows for least squares, with features of falling size.
@@ -623,12 +634,12 @@ fn with_the_same_examples_twice_it_is_the_single_step(gpu: &Gpu) -> Outcome {
     .enumerate()
     {
         let mut single = Run::new(gpu, least_squares(N, 1.0), options.clone(), 0)?;
-        let both = [CurvatureBatch::Decoupled(0.5), CurvatureBatch::CrossFit(2)];
+        let both = [Strategy::decoupled(), Strategy::cross_fit(2)];
         let crossed = options.base == Base::Gradient;
         let mut others = both[..1 + usize::from(crossed)]
             .iter()
-            .map(|&batch| {
-                let options = options.clone().with_curvature_batch(batch);
+            .map(|&strategy| {
+                let options = options.clone().with_strategy(strategy);
                 Run::new(gpu, least_squares(N, 1.0), options, 0)
             })
             .collect::<Result<Vec<_>, _>>()?;
@@ -663,16 +674,18 @@ fn a_decoupled_step_is_the_formula(gpu: &Gpu) -> Outcome {
     let (alpha, beta, gamma, rank) = (0.7, 0.4, 0.8, 3);
     let batch = graded_rows(20, N, 1);
     // Rows of directions, of steps, and of judges.
-    for (part, acceptance, cut, end, judging) in [
-        (0.5, 0.0, 10, 20, 0..20),
-        (0.25, 0.0, 5, 20, 0..20),
-        (0.5, 0.4, 6, 12, 12..20),
+    for (strategy, acceptance, cut, end, judging) in [
+        (Strategy::decoupled(), 0.0, 10, 20, 0..20),
+        (split(4, 1), 0.0, 5, 20, 0..20),
+        // Two rows are left out by all but those who judge.
+        (split(3, 2), 0.0, 12, 18, 0..20),
+        (Strategy::decoupled(), 0.4, 6, 12, 12..20),
     ] {
         let options = LrsfnOptions::paper(rank, alpha, gamma)
             .with_eigen(eigen(rank))
             .with_step_length(alpha)
             .with_step_length_beyond(beta)
-            .with_curvature_batch(CurvatureBatch::Decoupled(part))
+            .with_strategy(strategy)
             .with_acceptance(acceptance);
         let mut run = Run::new(gpu, least_squares(N, 1.0), options, 0)?;
         let before = wide(&run.point()?);
@@ -717,7 +730,7 @@ fn held_out_curvature_is_averaged(gpu: &Gpu) -> Outcome {
     let options = LrsfnOptions::paper(4, 0.0, 1.0)
         .with_eigen(four())
         .with_average(beta)
-        .with_curvature_batch(CurvatureBatch::Decoupled(0.5));
+        .with_strategy(Strategy::decoupled());
     let mut run = Run::new(gpu, weighted(4), options, 0)?;
     // The first row makes eigenvectors; they are the axes all the time.
     let directions = [8.0, -4.0, 2.0, 0.5];
@@ -741,7 +754,7 @@ fn held_out_curvature_is_averaged(gpu: &Gpu) -> Outcome {
 fn held_out_noise_is_of_the_examples_that_step(gpu: &Gpu) -> Outcome {
     let options = LrsfnOptions::paper(4, 0.0, 1.0)
         .with_eigen(four())
-        .with_curvature_batch(CurvatureBatch::Decoupled(0.5))
+        .with_strategy(Strategy::decoupled())
         .with_rank_rule(RankRule::Noise {
             least: 2.0,
             parts: 2,
@@ -774,7 +787,7 @@ fn held_out_slopes_and_eigenvalues_are_unbiased(gpu: &Gpu) -> Outcome {
         .with_eigen(eigen(rank))
         .with_step_length(gamma)
         .with_step_length_beyond(0.0)
-        .with_curvature_batch(CurvatureBatch::Decoupled(0.5));
+        .with_strategy(Strategy::decoupled());
     let all = graded_rows(6, N, 2);
     let directions = graded_rows(3, N, 3);
     let measure = |batch: &Batch| -> Result<Vec<f64>, Any> {
@@ -810,15 +823,15 @@ fn a_cross_fit_step_is_the_mean_of_decoupled_ones(gpu: &Gpu) -> Outcome {
         .with_recall(true)
         .with_step_length(0.6)
         .with_step_length_beyond(0.3);
-    for folds in [2usize, 3] {
+    for (folds, directions) in [(2, 1), (3, 2), (3, 1)] {
         let batches: Vec<Batch> = (0..3).map(|seed| graded_rows(12, N, seed)).collect();
         let size = 12 / folds;
-        let with = |batch| options.clone().with_curvature_batch(batch);
-        let crossed = with(CurvatureBatch::CrossFit(folds));
+        let with = |strategy| options.clone().with_strategy(strategy);
+        let crossed = with(Strategy::CrossFit { folds, directions });
         let mut crossed = Run::new(gpu, least_squares(N, 1.0), crossed, 0)?;
         let mut parts = (0..folds)
             .map(|_| {
-                let part = with(CurvatureBatch::Decoupled(1.0 - 1.0 / folds as f64));
+                let part = with(split(folds, directions));
                 Run::new(gpu, least_squares(N, 1.0), part, 0)
             })
             .collect::<Result<Vec<_>, _>>()?;
@@ -826,12 +839,15 @@ fn a_cross_fit_step_is_the_mean_of_decoupled_ones(gpu: &Gpu) -> Outcome {
             let before = crossed.theta.read(gpu)?;
             let report = crossed.step(batch)?;
             let (mut mean, mut values) = (vec![0.0; N], Vec::new());
-            for (fold, part) in parts.iter_mut().enumerate() {
+            for (first, part) in parts.iter_mut().enumerate() {
                 part.theta.write(gpu, &before)?;
-                let (start, end) = (fold * size, (fold + 1) * size);
-                let order = [0..start, end..12, start..end];
-                let order: Vec<_> = order.into_iter().filter(|r| !r.is_empty()).collect();
-                values.extend(part.step(&batch.part(&order)?)?.eigenvalues);
+                // Directions before steps, both in the order of the batch.
+                let mut order: Vec<usize> = (0..folds).map(|i| (first + i) % folds).collect();
+                order[..directions].sort_unstable();
+                order[directions..].sort_unstable();
+                let order = order.iter().map(|fold| fold * size..(fold + 1) * size);
+                let order = batch.part(&order.collect::<Vec<_>>())?;
+                values.extend(part.step(&order)?.eigenvalues);
                 let moved = part.point()?;
                 let share = 1.0 / folds as f64;
                 mean.iter_mut()
@@ -851,11 +867,11 @@ fn the_least_damping_is_of_the_examples_of_the_eigenvectors(gpu: &Gpu) -> Outcom
     // Of the second row the second eigenvalue of the first is nearly zero, and its own second one is 2.
     let (one, two) = ([8.0f32, 4.0, 1.0, 0.5], [7.0f32, -0.25, 2.0, 0.5]);
     let options = LrsfnOptions::default().with_eigen(eigen(2));
-    for (batch, values) in [
-        (CurvatureBatch::Decoupled(0.5), vec![7.0, -0.25]),
-        (CurvatureBatch::CrossFit(2), vec![8.0, 1.0, 7.0, -0.25]),
+    for (strategy, values) in [
+        (Strategy::decoupled(), vec![7.0, -0.25]),
+        (Strategy::cross_fit(2), vec![7.0, -0.25, 8.0, 1.0]),
     ] {
-        let options = options.clone().with_curvature_batch(batch);
+        let options = options.clone().with_strategy(strategy);
         let mut run = Run::new(gpu, weighted(4), options, 0)?;
         let report = run.step(&rows(&[one, two]))?;
         within(report.damping.unwrap_or(0.0), 4.0, 1e-3, "damping")?;
@@ -869,9 +885,7 @@ fn the_least_damping_is_of_the_examples_of_the_eigenvectors(gpu: &Gpu) -> Outcom
 
 fn strategies() -> [LrsfnOptions; 4] {
     let options = LrsfnOptions::default().with_eigen(rough(3));
-    let decoupled = options
-        .clone()
-        .with_curvature_batch(CurvatureBatch::Decoupled(0.5));
+    let decoupled = options.clone().with_strategy(Strategy::decoupled());
     [
         decoupled.clone().with_refresh(2),
         decoupled
@@ -879,11 +893,11 @@ fn strategies() -> [LrsfnOptions; 4] {
             .with_average(0.5),
         options
             .clone()
-            .with_curvature_batch(CurvatureBatch::CrossFit(3))
+            .with_strategy(Strategy::cross_fit(3))
             .with_acceptance(0.25)
             .with_refresh(2),
         options
-            .with_curvature_batch(CurvatureBatch::CrossFit(2))
+            .with_strategy(Strategy::cross_fit(2))
             .with_storage(Storage::Half)
             .with_average(0.5)
             .with_rank_rule(RankRule::Noise {
@@ -954,8 +968,8 @@ fn readbacks_and_work_of_strategies_are_as_documented(gpu: &Gpu) -> Outcome {
         while !run.step(&batch)?.accepted {}
         run.step(&batch)
     };
-    let with = |batch| plain.clone().with_curvature_batch(batch);
-    let (decoupled, crossed) = (CurvatureBatch::Decoupled(0.5), CurvatureBatch::CrossFit(3));
+    let with = |strategy| plain.clone().with_strategy(strategy);
+    let (decoupled, crossed) = (Strategy::decoupled(), Strategy::cross_fit(3));
     let noise = RankRule::Noise {
         least: 0.1,
         parts: 2,
@@ -996,23 +1010,20 @@ fn readbacks_and_work_of_strategies_are_as_documented(gpu: &Gpu) -> Outcome {
         within(found, expected, 1e-9, "work")?;
     }
     // With eigenpairs of the same examples: linearization and products of those that step, as well as their gradient.
-    let single = last(with(CurvatureBatch::Part(0.5)))?.work;
+    let single = last(plain.clone().with_curvature_part(0.5))?.work;
     let more = last(with(decoupled))?.work - single;
     within(more, 12.0 * (1.0 + 2.0 * rank as f64) + 12.0, 1e-9, "work")
 }
 
 fn batches_too_small_for_their_roles_are_refused(gpu: &Gpu) -> Outcome {
     let plain = LrsfnOptions::default().with_eigen(rough(3));
-    for (batch, rows) in [
-        (CurvatureBatch::Decoupled(0.5), 1),
-        (CurvatureBatch::CrossFit(4), 3),
-    ] {
-        let options = plain.clone().with_curvature_batch(batch);
+    for (strategy, rows) in [(Strategy::decoupled(), 1), (Strategy::cross_fit(4), 3)] {
+        let options = plain.clone().with_strategy(strategy);
         let mut run = Run::new(gpu, least_squares(N, 1.0), options, 0)?;
         let before = run.point()?;
         match run.step(&graded_rows(rows, N, 0)) {
             Err(error) if error.to_string().contains("larger batch") => {}
-            other => return Err(format!("{batch:?} of {rows} rows: {other:?}").into()),
+            other => return Err(format!("{strategy:?} of {rows} rows: {other:?}").into()),
         }
         assert_eq!(before, run.point()?);
     }

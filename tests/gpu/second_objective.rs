@@ -12,9 +12,9 @@ use osculant::objective::{
     QuadraticRequest, Slot,
 };
 use osculant::optim::{
-    Adam, AdamOptions, Base, CurvatureBatch, DebiasedSgd, DebiasedSgdOptions, DecoupledNewtonCg,
-    DecoupledOptions, LowRankSaddleFreeNewton, LrsfnOptions, NewtonCg, NewtonCgOptions, Optimizer,
-    Preconditioner, Sgd, SgdOptions, StepReport, Strategy,
+    Adam, AdamOptions, Base, DebiasedSgd, DebiasedSgdOptions, DecoupledNewtonCg, DecoupledOptions,
+    LowRankSaddleFreeNewton, LrsfnOptions, NewtonCg, NewtonCgOptions, Optimizer, Preconditioner,
+    Sgd, SgdOptions, StepReport, Strategy,
 };
 use osculant::random::Philox;
 use osculant::vector::Vector;
@@ -376,20 +376,14 @@ fn eigen() -> EigenOptions {
 
 fn saddle_free_newton_makes_the_same_steps(gpu: &Gpu) -> Outcome {
     let adaptive = LrsfnOptions::default().with_eigen(eigen());
-    let crossed = CurvatureBatch::CrossFit(2);
-    let decoupled = CurvatureBatch::Decoupled(0.5);
+    let crossed = Strategy::cross_fit(2);
+    let decoupled = Strategy::decoupled();
     let adam = AdamOptions::default().with_learning_rate(0.02);
     for (name, options) in [
         ("adaptive", adaptive.clone()),
         ("paper", LrsfnOptions::paper(3, 0.3, 0.1)),
-        (
-            "decoupled pairs",
-            adaptive.clone().with_curvature_batch(decoupled),
-        ),
-        (
-            "cross-fit pairs",
-            adaptive.clone().with_curvature_batch(crossed),
-        ),
+        ("decoupled pairs", adaptive.clone().with_strategy(decoupled)),
+        ("cross-fit pairs", adaptive.clone().with_strategy(crossed)),
         ("judged apart", adaptive.clone().with_acceptance(0.25)),
         ("Adam beyond", adaptive.with_base(Base::Adam(adam))),
     ] {
@@ -429,7 +423,10 @@ fn debiased_descent_makes_the_same_steps(gpu: &Gpu) -> Outcome {
     let options = DebiasedSgdOptions::default();
     for (name, options) in [
         ("debiased", options.clone()),
-        ("debiased, cross-fit", options.clone().with_cross_fit(true)),
+        (
+            "debiased, cross-fit",
+            options.clone().with_strategy(Strategy::cross_fit(2)),
+        ),
         ("debiased, backwards", options.with_backwards(true)),
     ] {
         same_steps(gpu, name, SOLVES, || DebiasedSgd::new(options.clone()))?;

@@ -175,8 +175,7 @@ impl Setup {
 
     /// Whether the optimizer cuts batches into parts.
     fn cuts_batches(&self) -> bool {
-        self.method == Method::DebiasedSgd
-            || self.has_roles() && self.text("strategy").is_ok_and(|name| name != "single")
+        self.text("strategy").is_ok_and(|name| name != "single")
     }
 
     /// Roles and numbers of rows as the optimizer cuts a batch of `batch` rows.

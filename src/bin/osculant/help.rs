@@ -24,8 +24,9 @@ Options of the optimizers (--set KEY=VALUE):
                                 factor as in linear:0.1 (learning rates, step lengths, the first factor of line searches)
              averaging          decay of an average of iterates, with which the network is evaluated: 0: none; 1: their mean
   sgd        learning-rate, momentum, nesterov, weight-decay
-  debiased-sgd  directions      the first part of a batch, which makes the direction; the rest measures the step along it
-             cross-fit          whether the parts also exchange their roles, averaged: true or false
+  debiased-sgd  strategy        decoupled: the first folds of a batch make directions, the others the steps along them;
+                                cross-fit: that from each fold on, averaged (here of 2 folds)
+             folds, directions  number of folds, and of those that make directions; directions=others: all but one
              damping            added to the curvature
              max-step-length    the longest step length
              factor             multiplies it after that
@@ -46,9 +47,8 @@ Options of the optimizers (--set KEY=VALUE):
   nystrom-newton-cg  those of newton-cg without the preconditioner and radius, and
              rank, refresh      of the Nystrom approximation: eigenpairs, and steps until the next
   decoupled-newton-cg  those of newton-cg without curvature, preconditioner, radius and backtracking, and
-             strategy           decoupled: the first folds of a batch make directions, the rest steps; cross-fit: that from
-                                each fold on, averaged; single: all examples make both
-             folds              their number; directions: how many make directions, or others: all but one
+             strategy           as for debiased-sgd, of any number of folds; or single: all examples make both
+             folds, directions  as for debiased-sgd
              shrinking          whether steps shrink with the noise of their slopes: true or false
              acceptance         part of the batch that only judges; 0: the whole batch judges
              dealing            how parts share the rows, with strategy decoupled: disjoint, overlapping or with-replacement
@@ -61,10 +61,9 @@ Options of the optimizers (--set KEY=VALUE):
              automatic          Lanczos steps that measure the step length, with base gradient; 0: none
              damping, damping-decrease         least damping, and its factor after a good step
              curvature          hessian or ggn
-             strategy           single; decoupled: the first part of a batch makes eigenvectors, the rest slopes, eigenvalues and
-                                steps; cross-fit: each fold does so with eigenvectors of the others, averaged (base gradient)
-             curvature-batch    part of the batch that eigenpairs come from, with strategy single
-             directions         the part that makes eigenvectors; folds: their number
+             strategy           as for decoupled-newton-cg; directions are eigenvectors, and cross-fit needs base gradient
+             folds, directions  as for debiased-sgd
+             curvature-part     part of the batch that eigenpairs come from, with strategy single
              acceptance, dealing               as above
              rank-rule          fixed; residual (of random vectors) or noise (over sub-batches) lower the rank
              rank-threshold     largest relative residual, or smallest ratio of signal to noise

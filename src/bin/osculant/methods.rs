@@ -75,8 +75,9 @@ impl Method {
             ],
             Method::DebiasedSgd => vec![
                 batch,
-                ("directions", "0.5"),
-                ("cross-fit", "false"),
+                ("strategy", "decoupled"),
+                ("folds", "2"),
+                ("directions", "others"),
                 ("damping", "0"),
                 (
                     "max-step-length",
@@ -162,9 +163,9 @@ impl Method {
                 ("damping-decrease", "0.6666666666666666"),
                 ("curvature", "hessian"),
                 ("strategy", "single"),
-                ("curvature-batch", "1"),
-                ("directions", "0.5"),
                 ("folds", "2"),
+                ("directions", "others"),
+                ("curvature-part", "1"),
                 ("acceptance", "0"),
                 ("rank-rule", "fixed"),
                 ("rank-threshold", "2"),

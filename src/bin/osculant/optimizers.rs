@@ -6,10 +6,10 @@ use std::str::FromStr;
 use osculant::linalg::Storage;
 use osculant::objective::{Curvature, GraphObjective};
 use osculant::optim::{
-    Adam, AdamOptions, Base, CurvatureBatch, DampingRule, DebiasedSgd, DebiasedSgdOptions,
-    DecoupledNewtonCg, DecoupledOptions, LevenbergMarquardt, LowRankSaddleFreeNewton, LrsfnOptions,
-    NewtonCg, NewtonCgOptions, NystromNewtonCg, Optimizer, Preconditioner, RankRule, Sgd,
-    SgdOptions, Strategy,
+    Adam, AdamOptions, Base, DampingRule, DebiasedSgd, DebiasedSgdOptions, DecoupledNewtonCg,
+    DecoupledOptions, LevenbergMarquardt, LowRankSaddleFreeNewton, LrsfnOptions, NewtonCg,
+    NewtonCgOptions, NystromNewtonCg, Optimizer, Preconditioner, RankRule, Sgd, SgdOptions,
+    Strategy,
 };
 use serde_json::{Map, Value};
 
@@ -139,8 +139,7 @@ impl Setup {
             }
             Method::DebiasedSgd => {
                 let options = DebiasedSgdOptions::default()
-                    .with_directions(self.get("directions")?)
-                    .with_cross_fit(self.get("cross-fit")?)
+                    .with_strategy(self.strategy()?)
                     .with_damping(self.get("damping")?)
                     .with_max_step_length(self.get("max-step-length")?)
                     .with_factor(self.get("factor")?)
@@ -196,22 +195,28 @@ impl Setup {
 
     /// The settings of decoupled Newton-CG.
     pub(crate) fn decoupled(&self) -> Outcome<DecoupledOptions> {
+        Ok(DecoupledOptions::default()
+            .with_newton(self.newton_cg()?)
+            .with_strategy(self.strategy()?)
+            .with_shrinks(self.get("shrinking")?)
+            .with_acceptance(self.get("acceptance")?))
+    }
+
+    /// Which examples make directions, and which steps.
+    fn strategy(&self) -> Outcome<Strategy> {
         let folds: usize = self.get("folds")?;
         let directions = match self.text("directions")? {
             "others" => folds.saturating_sub(1),
-            _ => self.get("directions")?,
+            number => number
+                .parse()
+                .map_err(|_| self.bad("directions", "a whole number or 'others'"))?,
         };
-        let strategy = match self.text("strategy")? {
-            "single" => Strategy::Single,
-            "decoupled" => Strategy::Decoupled { folds, directions },
-            "cross-fit" => Strategy::CrossFit { folds, directions },
-            _ => return Err(self.bad("strategy", "single, decoupled or cross-fit")),
-        };
-        Ok(DecoupledOptions::default()
-            .with_newton(self.newton_cg()?)
-            .with_strategy(strategy)
-            .with_shrinks(self.get("shrinking")?)
-            .with_acceptance(self.get("acceptance")?))
+        match self.text("strategy")? {
+            "single" => Ok(Strategy::Single),
+            "decoupled" => Ok(Strategy::Decoupled { folds, directions }),
+            "cross-fit" => Ok(Strategy::CrossFit { folds, directions }),
+            _ => Err(self.bad("strategy", "single, decoupled or cross-fit")),
+        }
     }
 
     fn curvature(&self) -> Outcome<Curvature> {
@@ -246,15 +251,6 @@ impl Setup {
             }
             _ => return Err(self.bad("base", "gradient, sgd or adam")),
         };
-        let curvature_batch = match self.text("strategy")? {
-            "single" => match self.get("curvature-batch")? {
-                1.0 => CurvatureBatch::Same,
-                part => CurvatureBatch::Part(part),
-            },
-            "decoupled" => CurvatureBatch::Decoupled(self.get("directions")?),
-            "cross-fit" => CurvatureBatch::CrossFit(self.get("folds")?),
-            _ => return Err(self.bad("strategy", "single, decoupled or cross-fit")),
-        };
         let threshold = self.get("rank-threshold")?;
         let rank_rule = match self.text("rank-rule")? {
             "fixed" => RankRule::Fixed,
@@ -277,7 +273,8 @@ impl Setup {
         Ok(options
             .with_eigen(eigen)
             .with_base(base)
-            .with_curvature_batch(curvature_batch)
+            .with_strategy(self.strategy()?)
+            .with_curvature_part(self.get("curvature-part")?)
             .with_acceptance(self.get("acceptance")?)
             .with_rank_rule(rank_rule)
             .with_average(self.get("average")?)
@@ -348,5 +345,36 @@ impl fmt::Display for Setup {
             .filter(|option| main.contains(&option.0) || !default.options.contains(option));
         let shown: Vec<String> = shown.map(|(key, value)| format!("{key}={value}")).collect();
         formatter.write_str(&shown.join("\n"))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods_with_roles_have_one_vocabulary() {
+        for method in [
+            Method::DebiasedSgd,
+            Method::DecoupledNewtonCg,
+            Method::Lrsfn,
+        ] {
+            let mut setup = Setup::new(method, Problem::DigitsMlp).with_origin(Origin::Train);
+            let mut strategy = |settings: &[&str]| {
+                setup.set_all(settings.iter().copied()).unwrap();
+                setup.build().map(drop)?;
+                setup.strategy()
+            };
+            let found = strategy(&["strategy=decoupled"]).unwrap();
+            assert_eq!(found, Strategy::decoupled());
+            let (folds, directions) = (4, 1);
+            let found = strategy(&["folds=4", "directions=1"]).unwrap();
+            assert_eq!(found, Strategy::Decoupled { folds, directions });
+            let part = strategy(&["directions=0.5"]).unwrap_err().to_string();
+            assert!(part.contains("a whole number or 'others'"), "{part}");
+            assert!(part.contains("--set directions=others"), "{part}");
+            assert!(strategy(&["directions=4"]).is_err());
+        }
     }
 }

@@ -306,7 +306,9 @@ impl DecoupledNewtonCg {
     ) -> Result<Proposal> {
         let gpu = objective.gpu().clone();
         let rows = objective.rows(batch);
-        let (used, apart) = self.options.deal(rows);
+        let strategy = self.options.strategy;
+        let (size, apart) = strategy.cut(self.options.acceptance, rows)?;
+        let used = size * strategy.folds();
         let cut;
         let folds = if used == rows {
             batch
@@ -320,8 +322,7 @@ impl DecoupledNewtonCg {
             slope_variance: self.options.shrinks,
             losses: true,
         };
-        let loaded =
-            objective.load_groups(Slot::default(), folds, self.options.strategy.folds())?;
+        let loaded = objective.load_groups(Slot::default(), folds, strategy.folds())?;
         let quadratic = objective.grouped(theta, &loaded, request)?;
         let known = |w: &Workspace| Arc::ptr_eq(&w.quadratic, &quadratic) && w.theta.is_same(theta);
         let own = 8 * self.turns.len() * objective.layout().len();

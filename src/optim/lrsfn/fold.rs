@@ -1,4 +1,4 @@
-//! The step of one fold: its eigenpairs, and the kernels that make a step with them.
+//! The step of one turn of the folds: its eigenpairs, and the kernels that make a step with them.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::vector::{Layout, Vector};
 
 /// What outlives a quadratic.
 pub(super) struct Memory {
-    /// One, or as many as there are steps to average.
+    /// One for each turn of the strategy.
     pub(super) folds: Vec<Fold>,
     /// The step `d`. With several folds: two places between which the sum of steps changes, and the step of one fold.
     steps: Vec<Vector>,
@@ -33,7 +33,7 @@ pub(super) struct Memory {
     factors: Slice,
 }
 
-/// Eigenpairs, and how a gradient becomes a step with them.
+/// For the turn that counts from one fold on: eigenpairs, and how a gradient becomes a step with them.
 pub(super) struct Fold {
     pub(super) spectrum: Spectrum,
     /// `u_i . g`
@@ -110,7 +110,7 @@ impl Memory {
                 })
             }
         };
-        let folds = (0..options.folds())
+        let folds = (0..options.strategy.turns().len())
             .map(|_| Fold::new(gpu, layout, options))
             .collect::<Result<Vec<_>>>()?;
         let steps = if folds.len() == 1 { 1 } else { 3 };

@@ -9,7 +9,7 @@ mod roles;
 mod spectrum;
 
 use fold::{Fold, Memory};
-pub use options::{Base, CurvatureBatch, DampingRule, LrsfnOptions, RankRule};
+pub use options::{Base, DampingRule, LrsfnOptions, RankRule};
 use propose::{Caches, Cast};
 use roles::Rows;
 
@@ -23,6 +23,7 @@ use super::origin::with_origin;
 use super::report::StepReport;
 use super::saved;
 use super::state::{StateTensor, Stateful};
+use super::strategy::Strategy;
 use crate::error::{Error, Result};
 use crate::gpu::Recorder;
 use crate::objective::{Curved, Parts};
@@ -38,20 +39,21 @@ use crate::vector::Vector;
 /// captured space and beyond it. Directions of negative curvature are followed downhill with the length that their magnitude allows. With
 /// another [`Base`] the second term is the step of SGD or Adam on the gradient beyond the captured space, made orthogonal to that space.
 ///
-/// Eigenpairs come from the batch of the step, from a part of it ([`CurvatureBatch`]), or from a batch of their own with
-/// [`step_with_curvature`](Self::step_with_curvature). With [`CurvatureBatch::Decoupled`] and [`CurvatureBatch::CrossFit`] this is Newton's
-/// method in eigenvectors with debiased mini-batches, a reconstruction (Tatzel et al. 2025): `u_i` of some examples, `l_i = u_i . C u_i`
-/// and `g` of others.
+/// Eigenpairs come from the batch of the step, from a part of it ([`LrsfnOptions::curvature_part`]), or from a batch of their own with
+/// [`step_with_curvature`](Self::step_with_curvature). On the batch that made them eigenvectors are too steep and too curved. With
+/// [`Strategy::Decoupled`] and [`Strategy::CrossFit`] this is Newton's method in eigenvectors with debiased mini-batches (Tatzel et al.
+/// 2025), a reconstruction, since the paper's text and program were not available: `u_i` of some examples, `l_i = u_i . C u_i` and `g` of
+/// others. Each turn of cross-fitting starts from its own last eigenvectors.
 ///
 /// Whoever steps, the loss before and after, whether a step is accepted and the reduction ratio are those of the whole batch, or of the
 /// part [`LrsfnOptions::acceptance`]. The ratio is the change of that loss over the model's, `g . d + d . C d / 2`: `g` is the judges'
-/// gradient, and `d . C d` the mean over folds of `sum_i l_i (u_i . d)^2` of each fold's own step, with the eigenvalues that made it. So
-/// the slope is that of the loss which is judged, and the curvature was held out; were all folds' matrices one and positive semi-definite,
+/// gradient, and `d . C d` the mean over turns of `sum_i l_i (u_i . d)^2` of each turn's own step, with the eigenvalues that made it. So
+/// the slope is that of the loss which is judged, and the curvature was held out; were all turns' matrices one and positive semi-definite,
 /// their mean would bound the mean step's from above.
 ///
-/// A step has one blocking readback, whatever the number of folds. Where eigenpairs are computed there is one more for each fold if they
+/// A step has one blocking readback, whatever the number of turns. Where eigenpairs are computed there is one more for each turn if they
 /// start from the last ones without power iterations, and `2 + power_iterations` more otherwise (see
-/// [`RandomizedEigensolver`](crate::linalg::RandomizedEigensolver)); one more for each fold with Rayleigh quotients of other examples or a
+/// [`RandomizedEigensolver`](crate::linalg::RandomizedEigensolver)); one more for each turn with Rayleigh quotients of other examples or a
 /// noise test, which share it; and one for an automatic step length.
 ///
 /// The eigensolver, the rules for stable damping, the separate step lengths and everything else in [`LrsfnOptions`] go beyond the paper;
@@ -99,7 +101,7 @@ impl LowRankSaddleFreeNewton {
     }
 
     /// The eigenvalues in use; empty before the first step. They fall in magnitude, unless they are Rayleigh quotients of other examples
-    /// than those of the eigenvectors; with several folds they are one fold's after another's.
+    /// than those of the eigenvectors; with several turns they are one turn's after another's.
     pub fn eigenvalues(&self) -> Vec<f64> {
         self.memory
             .as_ref()
@@ -109,9 +111,9 @@ impl LowRankSaddleFreeNewton {
     /// One step with gradient and losses of `batch` and curvature of `curvature_batch`. Nothing is cut off from either batch: all of
     /// `batch` judges.
     ///
-    /// With [`CurvatureBatch::Decoupled`] or [`CurvatureBatch::CrossFit`] only eigenvectors are of `curvature_batch`, and eigenvalues are
-    /// Rayleigh quotients on `batch`; there is one fold, which is the first one. Otherwise both are of `curvature_batch`, and slopes alone
-    /// are of `batch`.
+    /// With [`Strategy::Decoupled`] or [`Strategy::CrossFit`] only eigenvectors are of `curvature_batch`, and eigenvalues are Rayleigh
+    /// quotients on `batch`; there is one turn, which is the first one. Otherwise both are of `curvature_batch`, and slopes alone are of
+    /// `batch`.
     ///
     /// # Errors
     /// As [`Optimizer::step`].
@@ -147,7 +149,8 @@ impl LowRankSaddleFreeNewton {
     ) -> Result<StepReport> {
         let options = &self.options;
         let noise = matches!(options.rank_rule, RankRule::Noise { .. });
-        if options.curvature_batch != CurvatureBatch::Same || options.acceptance > 0.0 || noise {
+        let parts = options.holds_out() || options.curvature_part < 1.0;
+        if parts || options.acceptance > 0.0 || noise {
             return Err(needs_parts());
         }
         let mut step = Step {
@@ -162,7 +165,7 @@ impl LowRankSaddleFreeNewton {
         with_origin(result, objective, theta, batch)
     }
 
-    /// The damping of a step with these folds.
+    /// The damping of a step with these turns.
     fn current_damping(&self, folds: &[Fold]) -> f64 {
         match self.options.rule {
             DampingRule::Fixed => self.options.damping,
@@ -199,9 +202,9 @@ impl LowRankSaddleFreeNewton {
 
 fn needs_parts() -> Error {
     Error::Option {
-        option: "curvature batch".into(),
-        message: "these options need parts of batches; use CurvatureBatch::Same, no acceptance and RankRule::Fixed, or an objective that \
-            implements Parts".into(),
+        option: "strategy".into(),
+        message: "these options need parts of batches; use Strategy::Single with a curvature_part of 1, no acceptance and RankRule::Fixed, \
+            or an objective that implements Parts".into(),
     }
 }
 
@@ -308,11 +311,11 @@ impl Stateful for LowRankSaddleFreeNewton {
 
 impl<O: Parts + ?Sized> Optimizer<O> for LowRankSaddleFreeNewton {
     fn name(&self) -> &'static str {
-        match (self.options.rule, self.options.curvature_batch) {
-            (_, CurvatureBatch::Decoupled(_)) => "decoupled-lrsfn",
-            (_, CurvatureBatch::CrossFit(_)) => "cross-fit-lrsfn",
-            (DampingRule::Fixed, _) => "lrsfn-paper",
-            (DampingRule::Adaptive(_), _) => "lrsfn",
+        match (self.options.rule, self.options.strategy) {
+            (_, Strategy::Decoupled { .. }) => "decoupled-lrsfn",
+            (_, Strategy::CrossFit { .. }) => "cross-fit-lrsfn",
+            (DampingRule::Fixed, Strategy::Single) => "lrsfn-paper",
+            (DampingRule::Adaptive(_), Strategy::Single) => "lrsfn",
         }
     }
 
@@ -322,13 +325,13 @@ impl<O: Parts + ?Sized> Optimizer<O> for LowRankSaddleFreeNewton {
         theta: &Vector,
         batch: &O::Batch,
     ) -> Result<StepReport> {
-        let roles = self.options.deal(objective.rows(batch));
+        let roles = self.options.deal(objective.rows(batch))?;
         let part = |rows: &Rows| match rows {
             Some(ranges) => objective.part(batch, ranges).map(Some),
             None => Ok(None),
         };
         let folds = roles
-            .folds
+            .turns
             .iter()
             .map(|[directions, steps]| Ok([part(directions)?, part(steps)?]))
             .collect::<Result<Vec<_>>>()?;
@@ -350,11 +353,12 @@ impl<O: Parts + ?Sized> Optimizer<O> for LowRankSaddleFreeNewton {
     }
 
     fn restore(&mut self, objective: &O, state: &OptimizerState) -> Result<()> {
+        let mut memory = Memory::new(objective, &self.options)?;
         let known = ["steps", "damping", "step_length", "step_length_beyond"];
         let mut scalars = known.to_vec();
         scalars.extend(["refreshes", "drawn", "least", "eigenvalue ", "noise "]);
         let mut vectors = vec!["eigenvector "];
-        if self.options.folds() > 1 {
+        if memory.folds.len() > 1 {
             scalars.push("fold ");
             vectors.push("fold ");
         }
@@ -367,7 +371,6 @@ impl<O: Parts + ?Sized> Optimizer<O> for LowRankSaddleFreeNewton {
         let length = |name: &str| saved::number(state, name, 0.0..=f64::MAX);
         let lengths = [length("step_length")?, length("step_length_beyond")?];
         let gpu = objective.gpu();
-        let mut memory = Memory::new(objective, &self.options)?;
         if steps > 0 {
             for (number, fold) in memory.folds.iter_mut().enumerate() {
                 fold.spectrum.restore(gpu, &prefix(number), state)?;
@@ -384,7 +387,7 @@ impl<O: Parts + ?Sized> Optimizer<O> for LowRankSaddleFreeNewton {
     }
 }
 
-/// How names of what fold `number` remembers begin.
+/// How names of what is remembered for the turn from fold `number` on begin.
 fn prefix(number: usize) -> String {
     match number {
         0 => String::new(),
@@ -392,7 +395,7 @@ fn prefix(number: usize) -> String {
     }
 }
 
-/// The eigenvalues of one fold after another.
+/// The eigenvalues of one turn after another.
 fn all_values(folds: &[Fold]) -> Vec<f64> {
     let values = folds.iter().flat_map(|fold| &fold.spectrum.known.values);
     values.copied().collect()

@@ -1,12 +1,13 @@
 //! Settings of low-rank saddle-free Newton.
 
-use std::ops::Bound::Excluded;
+use std::ops::Bound::{Excluded, Included};
 
 use crate::error::Result;
 use crate::linalg::{EigenOptions, RangeOptions, Storage};
 use crate::objective::Curvature;
 use crate::optim::damping::LevenbergMarquardt;
 use crate::optim::first_order::{AdamOptions, SgdOptions};
+use crate::optim::strategy::Strategy;
 use crate::options::{check_range, options, require};
 
 /// How the damping is set.
@@ -20,8 +21,8 @@ pub enum DampingRule {
     /// refused.
     ///
     /// What bounds the rest is the last eigenvalue on the examples that made the eigenvectors. The Rayleigh quotients of other examples,
-    /// with which [`CurvatureBatch::Decoupled`] and [`CurvatureBatch::CrossFit`] step, are in no order, and one that happens to be near
-    /// zero bounds nothing; so it is not theirs. With several folds it is the largest of theirs, one damping for all.
+    /// with which [`Strategy::Decoupled`] and [`Strategy::CrossFit`] step, are in no order, and one that happens to be near zero bounds
+    /// nothing; so it is not theirs. With several turns it is the largest of theirs, one damping for all.
     Adaptive(LevenbergMarquardt),
 }
 
@@ -37,27 +38,6 @@ pub enum Base {
     Sgd(SgdOptions),
     /// Adam in the same way.
     Adam(AdamOptions),
-}
-
-/// Which examples of a step's batch the eigenpairs come from.
-///
-/// `Decoupled` and `CrossFit` are Newton's method in eigenvectors with debiased mini-batches (Tatzel et al. 2025), a reconstruction: the
-/// paper's text and program were not available. On the batch that made them eigenvectors are too steep and too curved. Slopes and
-/// curvatures of other examples have no such bias, if both are of others: there is no way to ask for one of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-#[non_exhaustive]
-pub enum CurvatureBatch {
-    /// All of them.
-    #[default]
-    Same,
-    /// This part of them, from 0 to 1; the gradient is of all.
-    Part(f64),
-    /// Eigenvectors come from the first part of them, from 0 to 1. Everything else is of the others: slopes `u_i . g`, the gradient beyond
-    /// the captured space, and eigenvalues, as Rayleigh quotients `u_i . C u_i`.
-    Decoupled(f64),
-    /// They are cut into this many folds of equal size. Each makes a step as [`Decoupled`](Self::Decoupled) does, with the eigenvectors of
-    /// all others, and the steps are averaged. Eigenvectors of each fold start from its own last ones.
-    CrossFit(usize),
 }
 
 /// How many of the eigenpairs are used.
@@ -100,8 +80,12 @@ options! {
         recall(with_recall): bool = true;
         /// What moves the parameters in the complement.
         base(with_base): Base = Base::Gradient;
-        /// Which examples the eigenpairs come from.
-        curvature_batch(with_curvature_batch): CurvatureBatch = CurvatureBatch::Same;
+        /// Which examples make eigenvectors. Everything else is of those that step: slopes `u_i . g`, the gradient beyond the captured
+        /// space, and eigenvalues, as Rayleigh quotients `u_i . C u_i`. There is no way to ask for one of them: slopes and curvatures are
+        /// unbiased only if both are of others.
+        strategy(with_strategy): Strategy = Strategy::Single;
+        /// The first part of the examples, of which the eigenpairs are with [`Strategy::Single`]; the gradient is of all.
+        curvature_part(with_curvature_part): f64 = 1.0, in (Excluded(0.0), Included(1.0)) => "a part above 0, at most 1";
         /// Part of the batch that does nothing but judge the step: losses, and the slope in the reduction ratio. 0: the whole batch judges.
         acceptance(with_acceptance): f64 = 0.0, in 0.0..1.0 => "0 or more, below 1";
         /// How many eigenpairs are used.
@@ -148,7 +132,7 @@ impl LrsfnOptions {
             "saddle-free Newton needs a matrix: Hessian or GaussNewton",
         )?;
         self.check_base()?;
-        self.check_curvature_batch()?;
+        self.check_strategy()?;
         self.check_rank_rule()?;
         let Some(steps) = self.automatic else {
             return Ok(());
@@ -200,27 +184,26 @@ impl LrsfnOptions {
         }
     }
 
-    fn check_curvature_batch(&self) -> Result<()> {
-        match self.curvature_batch {
-            CurvatureBatch::Same => Ok(()),
-            CurvatureBatch::Part(part) | CurvatureBatch::Decoupled(part) => {
-                let inside = (Excluded(0.0), Excluded(1.0));
-                check_range("curvature batch", &part, inside, "a part above 0, below 1")
-            }
-            CurvatureBatch::CrossFit(folds) => {
-                check_range("curvature batch", &folds, 2..=100, "2 to 100 folds")?;
-                require(
-                    self.base == Base::Gradient,
-                    "base",
-                    "each fold of CrossFit has a captured space of its own, and SGD or Adam has one memory beyond it; use the base \
-                        Gradient, or decoupled batches",
-                )?;
-                require(
-                    self.automatic.is_none(),
-                    "automatic",
-                    "each fold of CrossFit would have a step length of its own; set step lengths, or use decoupled batches",
-                )
-            }
+    fn check_strategy(&self) -> Result<()> {
+        self.strategy.validate()?;
+        require(
+            self.curvature_part == 1.0 || self.strategy == Strategy::Single,
+            "curvature_part",
+            "it is for Strategy::Single; folds and directions of another strategy say what makes eigenvectors",
+        )?;
+        if !matches!(self.strategy, Strategy::CrossFit { .. }) {
+            return Ok(());
         }
+        require(
+            self.base == Base::Gradient,
+            "base",
+            "each turn of CrossFit has a captured space of its own, and SGD or Adam has one memory beyond it; use the base Gradient, or \
+                decoupled batches",
+        )?;
+        require(
+            self.automatic.is_none(),
+            "automatic",
+            "each turn of CrossFit would have a step length of its own; set step lengths, or use decoupled batches",
+        )
     }
 }

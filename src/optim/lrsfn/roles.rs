@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use super::options::{CurvatureBatch, LrsfnOptions};
+use super::options::LrsfnOptions;
 use crate::data::Role;
 use crate::error::Result;
-use crate::optim::strategy::{judging_rows, no_plan, plan};
+use crate::optim::strategy::{Strategy, Turn, rows_of};
 
 /// Rows of a batch; all of them where there are no ranges.
 pub(super) type Rows = Option<Vec<Range<usize>>>;
@@ -14,7 +14,7 @@ pub(super) type Rows = Option<Vec<Range<usize>>>;
 #[derive(Debug, PartialEq)]
 pub(super) struct Roles {
     /// Those that make eigenvectors, and those that step along them, for each step that is averaged.
-    pub(super) folds: Vec<[Rows; 2]>,
+    pub(super) turns: Vec<[Rows; 2]>,
     /// Those that judge.
     pub(super) judges: Rows,
 }
@@ -22,119 +22,95 @@ pub(super) struct Roles {
 impl Roles {
     /// Whether the examples that step also judge, so that one gradient is for both.
     pub(super) fn judge_themselves(&self) -> bool {
-        matches!(&self.folds[..], [[_, steps]] if *steps == self.judges)
+        matches!(&self.turns[..], [[_, steps]] if *steps == self.judges)
     }
 }
 
 impl LrsfnOptions {
     /// Whether slopes and eigenvalues are of other examples than eigenvectors.
     pub(super) fn holds_out(&self) -> bool {
-        match self.curvature_batch {
-            CurvatureBatch::Same | CurvatureBatch::Part(_) => false,
-            CurvatureBatch::Decoupled(_) | CurvatureBatch::CrossFit(_) => true,
-        }
-    }
-
-    /// The number of steps that are averaged.
-    pub(super) fn folds(&self) -> usize {
-        match self.curvature_batch {
-            CurvatureBatch::CrossFit(folds) => folds,
-            _ => 1,
-        }
+        self.strategy != Strategy::Single
     }
 
     /// How a batch of `rows` rows is cut, for [`Roles`](crate::data::Roles) that deal it otherwise than by cutting: eigenvectors,
     /// everything else, and those that judge.
     ///
     /// # Errors
-    /// [`Error::Option`](crate::Error::Option) unless the batch is [`CurvatureBatch::Decoupled`], or where a role would have no rows.
+    /// [`Error::Option`](crate::Error::Option) unless the strategy is [`Strategy::Decoupled`], or where a role would have no rows.
     pub fn plan(&self, rows: usize) -> Result<Vec<(Role, usize)>> {
-        if !matches!(self.curvature_batch, CurvatureBatch::Decoupled(_)) {
-            return Err(no_plan());
-        }
-        let roles = self.deal(rows);
-        let count = |rows: &Rows| rows.iter().flatten().map(ExactSizeIterator::len).sum();
-        let [directions, steps] = &roles.folds[0];
-        plan(count(directions), count(steps), count(&roles.judges))
+        self.strategy.plan(self.acceptance, rows)
     }
 
-    /// Deals out a batch of `rows` rows. Where it is too small, a role gets no rows.
-    pub(super) fn deal(&self, rows: usize) -> Roles {
-        let judging = judging_rows(self.acceptance, rows);
-        let rest = rows.saturating_sub(judging);
-        let some = |range: Range<usize>| Some(vec![range]);
-        let (all, judges) = if judging == 0 {
-            (None, None)
-        } else {
-            (some(0..rest), some(rest..rows))
+    /// Deals out a batch of `rows` rows.
+    pub(super) fn deal(&self, rows: usize) -> Result<Roles> {
+        let (size, judges) = self.strategy.cut(self.acceptance, rows)?;
+        let all = 0..rows;
+        let some = |ranges: Vec<Range<usize>>| (ranges != [all.clone()]).then_some(ranges);
+        let dealt = |turn: &Turn| {
+            let folds = [&turn.directions, &turn.steps];
+            folds.map(|folds| some(rows_of(folds, size)))
         };
-        let of =
-            |part: f64, most: usize| ((rest as f64 * part).round() as usize).clamp(1, most.max(1));
-        let folds = match self.curvature_batch {
-            CurvatureBatch::Same => vec![[all.clone(), all]],
-            CurvatureBatch::Part(part) => vec![[some(0..of(part, rest)), all]],
-            CurvatureBatch::Decoupled(part) => {
-                let cut = of(part, rest.saturating_sub(1)).min(rest);
-                vec![[some(0..cut), some(cut..rest)]]
-            }
-            CurvatureBatch::CrossFit(folds) => {
-                // Folds of one size, so that every one runs the same programs.
-                let size = rest / folds;
-                let end = size * folds;
-                let fold = |number: usize| {
-                    let own = number * size..(number + 1) * size;
-                    let others = [0..own.start, own.end..end];
-                    let others = others.into_iter().filter(|range| !range.is_empty());
-                    [Some(others.collect()), some(own)]
-                };
-                (0..folds).map(fold).collect()
-            }
-        };
-        Roles { folds, judges }
+        let mut turns: Vec<[Rows; 2]> = self.strategy.turns().iter().map(dealt).collect();
+        if self.curvature_part < 1.0 {
+            let part = (size as f64 * self.curvature_part).round() as usize;
+            let part = 0..part.clamp(1, size);
+            turns[0][0] = some(vec![part]);
+        }
+        Ok(Roles {
+            turns,
+            judges: judges.map(|judges| vec![judges]),
+        })
     }
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
+    fn some(range: Range<usize>) -> Rows {
+        Some(vec![range])
+    }
+
     #[test]
-    fn every_row_has_its_roles() {
-        let options = |batch| LrsfnOptions::default().with_curvature_batch(batch);
-        let some = |range: Range<usize>| Some(vec![range]);
-        let same = options(CurvatureBatch::Same).deal(20);
+    fn with_one_fold_all_rows_step() {
+        let options = LrsfnOptions::default();
+        let same = options.deal(20).unwrap();
         assert!(same.judge_themselves());
-        assert_eq!((same.folds, same.judges), (vec![[None, None]], None));
-        let part = options(CurvatureBatch::Part(0.25)).with_acceptance(0.2);
-        let part = part.deal(20);
+        assert_eq!((same.turns, same.judges), (vec![[None, None]], None));
+        let options = options.with_curvature_part(0.25).with_acceptance(0.2);
+        let part = options.deal(20).unwrap();
         assert!(!part.judge_themselves());
-        assert_eq!(part.folds, vec![[some(0..4), some(0..16)]]);
+        assert_eq!(part.turns, vec![[some(0..4), some(0..16)]]);
         assert_eq!(part.judges, some(16..20));
-        let decoupled = options(CurvatureBatch::Decoupled(0.75)).deal(20);
+        // However small the part, it has a row.
+        let part = options.with_curvature_part(0.01).deal(20).unwrap();
+        assert_eq!(part.turns[0][0], some(0..1));
+    }
+
+    #[test]
+    fn folds_have_their_roles() {
+        let options = |strategy| LrsfnOptions::default().with_strategy(strategy);
+        let decoupled = options(Strategy::Decoupled {
+            folds: 4,
+            directions: 3,
+        });
+        let decoupled = decoupled.deal(21).unwrap();
         assert!(!decoupled.judge_themselves());
-        assert_eq!(decoupled.folds, vec![[some(0..15), some(15..20)]]);
+        assert_eq!(decoupled.turns, vec![[some(0..15), some(15..20)]]);
         assert_eq!(decoupled.judges, None);
-        let plan = [(Role::Directions, 15), (Role::Steps, 5)];
-        let options_of = options(CurvatureBatch::Decoupled(0.75));
-        assert!(options_of.plan(20).is_ok_and(|found| found == plan));
-        assert!(options(CurvatureBatch::Same).plan(20).is_err());
-        // Neither role is left without a row.
-        for part in [0.01, 0.99] {
-            let roles = options(CurvatureBatch::Decoupled(part)).deal(2);
-            assert_eq!(roles.folds, vec![[some(0..1), some(1..2)]]);
-        }
-        let crossed = options(CurvatureBatch::CrossFit(4)).with_acceptance(0.1);
-        let crossed = crossed.deal(20);
+        let crossed = options(Strategy::CrossFit {
+            folds: 3,
+            directions: 1,
+        });
+        let crossed = crossed.with_acceptance(0.1).deal(20).unwrap();
         assert_eq!(crossed.judges, some(18..20));
-        assert_eq!(crossed.folds.len(), 4);
-        let mut stepping = Vec::new();
-        for [others, own] in &crossed.folds {
-            let rows = others.iter().chain(own).flatten().cloned().flatten();
-            let mut rows: Vec<usize> = rows.collect();
-            rows.sort_unstable();
-            assert_eq!(rows, (0..16).collect::<Vec<_>>());
-            stepping.extend(own.iter().flatten().cloned().flatten());
-        }
-        assert_eq!(stepping, (0..16).collect::<Vec<_>>());
+        let others = Some(vec![0..6, 12..18]);
+        let turns = vec![
+            [some(0..6), some(6..18)],
+            [some(6..12), others],
+            [some(12..18), some(0..12)],
+        ];
+        assert_eq!(crossed.turns, turns);
     }
 }
