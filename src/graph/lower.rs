@@ -6,6 +6,7 @@ use super::fused::{Builder, through_view};
 use super::fusion::{Fusion, fuse, only_units, same_buffer};
 use super::node::{Graph, NodeId, elements};
 use super::op::Op;
+pub use super::plan::sources;
 use crate::error::{Error, Result};
 use crate::kernels::dot::{Family, View};
 use crate::kernels::expression::{Coordinate, Expression, Step};

@@ -33,7 +33,7 @@ mod guard;
 pub mod jvp;
 pub mod listing;
 pub mod locate;
-mod lower;
+pub mod lower;
 pub mod node;
 pub mod op;
 pub mod per_example;

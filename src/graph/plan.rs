@@ -280,6 +280,20 @@ impl Plan {
     }
 }
 
+/// The WGSL of every kernel of the program that computes `wanted`, each with the node whose value it writes, for any device.
+///
+/// # Errors
+/// Those of [`Plan::new`].
+pub fn sources(
+    graph: &Graph,
+    wanted: &[NodeId],
+    directions: &[NodeId],
+) -> Result<Vec<(NodeId, String)>> {
+    let request = Request::of(wanted, directions);
+    let plan = Plan::new(&Target::default(), graph.clone(), request)?;
+    Ok(plan.sources().collect())
+}
+
 /// The listing.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -8,6 +8,7 @@ use crate::harness::{GpuTest, Outcome, small};
 use osculant::gpu::{Gpu, Slice};
 use osculant::graph::executable::DeviceLeaves;
 use osculant::graph::listing::Listing;
+use osculant::graph::lower::sources;
 use osculant::graph::plan::{Request, Wanted};
 use osculant::graph::{Arena, Binary, DType, Executable, Graph, NodeId, Plan, Target};
 use osculant::{Error, Result};
@@ -43,21 +44,12 @@ fn twelve_inputs(shape: &[usize]) -> Result<Problem> {
     })
 }
 
-/// A program of one direction, for any device.
-fn plan(graph: &Graph, wanted: &[NodeId], directions: &[NodeId]) -> Result<Plan> {
-    Plan::new(
-        &Target::default(),
-        graph.clone(),
-        Request::of(wanted, directions),
-    )
-}
-
 /// Seven operands and the result are the eight storage buffers that every WebGPU device has.
 fn a_sum_of_twelve_inputs_is_split(gpu: &Gpu) -> Outcome {
     for shape in [[7], [8]] {
         let problem = twelve_inputs(&shape)?;
         let targets: Vec<NodeId> = problem.results().iter().map(|&(_, node)| node).collect();
-        for (node, text) in plan(&problem.graph, &targets, &problem.directions)?.sources() {
+        for (node, text) in sources(&problem.graph, &targets, &problem.directions)? {
             let bindings = text.matches("var<storage").count();
             if bindings > 8 {
                 let what = problem.graph.describe(node);
@@ -161,11 +153,8 @@ fn long_chains_are_cut(gpu: &Gpu) -> Outcome {
         problem.map(|problem| (problem, last))
     };
     let (problem, last) = chain(10_000)?;
-    let program = plan(&problem.graph, &last, &problem.directions)?;
-    let longest = program
-        .sources()
-        .map(|(_, text)| text.lines().count())
-        .max();
+    let kernels = sources(&problem.graph, &last, &problem.directions)?;
+    let longest = kernels.iter().map(|(_, text)| text.lines().count()).max();
     assert!(longest < Some(1000), "{longest:?} lines");
     chain(200)?.0.check(gpu, cases::TOLERANCE)
 }
@@ -362,7 +351,7 @@ fn foreign_nodes_and_bad_pitches_are_refused(gpu: &Gpu) -> Outcome {
     let two = [slice.clone(), slice];
     let two = bound(doubled.into(), &two);
     assert!(two.is_err_and(|error| error.to_string().contains("slices for the results")));
-    assert!(plan(&graph, &[foreign], &[]).is_err());
+    assert!(sources(&graph, &[foreign], &[]).is_err());
     Ok(())
 }
 

@@ -14,8 +14,8 @@ use naga::back::{glsl, hlsl, msl, spv};
 use naga::proc::BoundsCheckPolicies;
 use naga::valid::{Capabilities, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
 use osculant::gpu::Requirements;
-use osculant::graph::plan::Request;
-use osculant::graph::{NodeId, Plan, Target};
+use osculant::graph::NodeId;
+use osculant::graph::lower::sources;
 use osculant::kernels::dot::catalogue;
 use osculant::kernels::requirements::stated;
 use proptest::test_runner::TestCaseError;
@@ -25,9 +25,7 @@ type Outcome = std::result::Result<(), Box<dyn std::error::Error>>;
 /// Translates the kernels of a problem that were not seen before.
 fn check(problem: &Problem, seen: &mut HashSet<String>) -> Outcome {
     let targets: Vec<NodeId> = problem.results().iter().map(|&(_, node)| node).collect();
-    let request = Request::of(&targets, &problem.directions);
-    let plan = Plan::new(&Target::default(), problem.graph.clone(), request)?;
-    for (node, text) in plan.sources() {
+    for (node, text) in sources(&problem.graph, &targets, &problem.directions)? {
         if !seen.contains(&text) {
             let describe = |error| format!("{}: {error}\n{text}", problem.graph.describe(node));
             translate(&text, &[], Capabilities::empty()).map_err(describe)?;
@@ -147,9 +145,7 @@ fn products_evaluate_no_function() -> Outcome {
         let graph = &problem.graph;
         let moves = graph.depends_on(&problem.directions);
         let targets = [problem.hessian.as_slice(), &problem.gauss_newton].concat();
-        let request = Request::of(&targets, &problem.directions);
-        let plan = Plan::new(&Target::default(), graph.clone(), request)?;
-        for (node, text) in plan.sources() {
+        for (node, text) in sources(graph, &targets, &problem.directions)? {
             // The library of functions stands before the bindings; the body is a list of steps.
             let steps = text
                 .lines()
