@@ -3,8 +3,8 @@
 use crate::error::Result;
 use crate::gpu::{Gpu, Slice};
 
-/// Buffers that programs lend each other. A program reads in them only what it wrote there in the same phase, so any number of programs that
-/// are never in the middle of one at the same time may be bound to one arena: on one queue they never are.
+/// Buffers that programs lend each other. A program reads in them only what it wrote there in the same phase, so any number of programs
+/// that are never in the middle of one at the same time may be bound to one arena: on one queue they never are.
 #[derive(Debug, Default)]
 pub struct Arena {
     /// Largest first.

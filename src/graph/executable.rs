@@ -80,7 +80,8 @@ impl Executable {
 
 impl Plan {
     /// Compiles the kernels that the device does not know yet and records them over these slices: `results` for what is wanted, and, for
-    /// each part of a block, one after another, its own. Values that a later phase needs get buffers of their own, others those of the arena.
+    /// each part of a block, one after another, its own. Values that a later phase needs get buffers of their own, others those of the
+    /// arena.
     ///
     /// # Errors
     /// [`Error::Length`] when a slice does not fit its node; limits of the device; refused shaders.

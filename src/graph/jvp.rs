@@ -152,7 +152,8 @@ fn unary_rule(
             return Ok(Some(quotient(graph, half, y)?));
         }
         Unary::Reciprocal => {
-            // Not times y: what comes back to x is then (u / x) / x, whose own tangent is finite where u / x^3 is, though 1 / x^2 may not be.
+            // Not times y: what comes back to x is then (u / x) / x, whose own tangent is finite where u / x^3 is, though 1 / x^2 may not
+            // be.
             let ratio = quotient(graph, t, x)?;
             let product = quotient(graph, ratio, x)?;
             return Ok(Some(graph.unary(Unary::Neg, product)?));

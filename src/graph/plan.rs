@@ -266,8 +266,8 @@ impl Plan {
         all.fold(Requirements::new(0, 0, 0), Requirements::largest)
     }
 
-    /// The WGSL of its kernels, each with the node whose value it writes: for reading, and for checking with other compilers than the one on
-    /// this machine. Not of those that only make parts of sums for them.
+    /// The WGSL of its kernels, each with the node whose value it writes: for reading, and for checking with other compilers than the one
+    /// on this machine. Not of those that only make parts of sums for them.
     pub fn sources(&self) -> impl Iterator<Item = (NodeId, String)> {
         let kernels = self.kernels.iter();
         kernels.map(|k| (k.bindings[0], k.kernel.source(&self.capabilities)))
@@ -301,8 +301,8 @@ impl fmt::Display for Plan {
     }
 }
 
-/// For each result, whether its kernel writes it where it is wanted. One that is wanted twice or read again is copied there, which may be in
-/// one buffer with others.
+/// For each result, whether its kernel writes it where it is wanted. One that is wanted twice or read again is copied there, which may be
+/// in one buffer with others.
 fn direct(
     graph: &Graph,
     kernels: &[Lowered],

@@ -56,8 +56,8 @@ impl Places for Block {
     }
 }
 
-/// A symmetric linear operator `C` on parameter space: `multiply` writes `C v` to `output` for every `v` in `input`, and leaves `input` as it
-/// is. Of one vector, or of a block of them.
+/// A symmetric linear operator `C` on parameter space: `multiply` writes `C v` to `output` for every `v` in `input`, and leaves `input` as
+/// it is. Of one vector, or of a block of them.
 #[derive(Clone, Debug)]
 pub struct Operator<V = Vector> {
     /// `v`; the solver writes its directions here.
@@ -197,8 +197,8 @@ impl<V: Places> Operator<V> {
     }
 
     /// `sum over i of c_i C_i`, and the numbers `c`, to be set before the first product. `3 P` flops and `20 P` bytes moved for each term
-    /// beyond those of the products; allocates three times the vectors of `input`, `12 P` bytes for each. Terms may share vectors: each is added before the next is
-    /// computed.
+    /// beyond those of the products; allocates three times the vectors of `input`, `12 P` bytes for each. Terms may share vectors: each is
+    /// added before the next is computed.
     ///
     /// # Errors
     /// [`Error::Length`] for no terms or terms of different lengths, limits of the device, [`Error::OutOfMemory`].

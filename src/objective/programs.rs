@@ -5,8 +5,8 @@ use crate::recent::Recent;
 use crate::vector::Vector;
 
 /// Programs by the vector, the slot and rows, and the request that they were made for. What was not asked for the longest goes first, once
-/// all take more than a budget of bytes, 1 GiB unless another one is set, or are more than 64; and programs go with the vector, once the last
-/// handle of it is dropped.
+/// all take more than a budget of bytes, 1 GiB unless another one is set, or are more than 64; and programs go with the vector, once the
+/// last handle of it is dropped.
 #[derive(Debug)]
 pub struct Programs<R, P> {
     recent: Recent<Program<R, P>>,

@@ -9,8 +9,8 @@ const BUDGET: u64 = 128 << 20;
 /// Most of them: so many sizes of batches, each with a few requests.
 const MOST: usize = 1024;
 
-/// Plans by the rows and the request that they were made for. What was not asked for the longest goes first, once all take more than 128 MiB
-/// of host memory.
+/// Plans by the rows and the request that they were made for. What was not asked for the longest goes first, once all take more than 128
+/// MiB of host memory.
 #[derive(Debug)]
 pub(super) struct Plans<R, P> {
     recent: Recent<Planned<R, P>>,
