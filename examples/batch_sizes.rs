@@ -1,4 +1,4 @@
-//! What the first step with a batch of another size costs, and what is left of vectors that are gone: figures of docs/benchmarks.md.
+//! What the first step with a batch of another size costs, and what many vectors and sizes take of memory: figures of docs/benchmarks.md.
 //!
 //! ```sh
 //! MESA_SHADER_CACHE_DISABLE=true cargo run --release --example batch_sizes
@@ -13,6 +13,7 @@ use osculant::gpu::Gpu;
 use osculant::nn::{Activation, Loss, Sequential};
 use osculant::objective::GraphObjective;
 use osculant::optim::{Adam, AdamOptions, NewtonCg, NewtonCgOptions, Optimizer};
+use osculant::vector::Vector;
 
 const ROWS: [usize; 8] = [256, 192, 320, 250, 333, 500, 96, 1000];
 const VECTORS: u64 = 20;
@@ -40,13 +41,13 @@ fn main() -> osculant::Result<()> {
         "Newton-CG",
         &mut NewtonCg::new(NewtonCgOptions::default())?,
     )?;
-    restarts(
+    many_vectors(
         &mut objective,
         &data,
         "Adam",
         &mut Adam::new(AdamOptions::default())?,
     )?;
-    restarts(
+    many_vectors(
         &mut objective,
         &data,
         "Newton-CG",
@@ -74,19 +75,21 @@ fn first_steps(
     Ok(())
 }
 
-/// Memory of the process after every hundred steps from vector after vector, each with all sizes of batches.
-fn restarts(
+/// Memory of the process after every hundred steps from vector after vector, each with all sizes of batches; all vectors stay alive.
+fn many_vectors(
     objective: &mut GraphObjective,
     data: &Dataset,
     name: &str,
     optimizer: &mut impl Optimizer<GraphObjective>,
 ) -> osculant::Result<()> {
     let mut steps = 0;
-    for seed in 0..VECTORS {
-        let theta = objective.initial_parameters(seed)?;
+    let vectors: Vec<Vector> = (0..VECTORS)
+        .map(|seed| objective.initial_parameters(seed))
+        .collect::<osculant::Result<_>>()?;
+    for theta in &vectors {
         for size in 0..SIZES {
             let batch = data.batch(&(0..64 + 8 * size).collect::<Vec<_>>())?;
-            optimizer.step(objective, &theta, &batch)?;
+            optimizer.step(objective, theta, &batch)?;
             steps += 1;
             if steps % 100 == 0 {
                 println!("{name}, {steps} steps: {}", memory());
