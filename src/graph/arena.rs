@@ -22,7 +22,11 @@ impl Arena {
         for (rank, &i) in descending.iter().enumerate() {
             let fits = |slice: &Slice| slice.len() >= elements[i];
             if !self.buffers.get(rank).is_some_and(fits) {
-                let buffer = gpu.buffer("intermediate values", elements[i])?;
+                // Half as much again as the one that was too small, so that sizes that grow step by step leave few behind.
+                let before = self.buffers.get(rank).map_or(0, Slice::len);
+                let most = gpu.limits().max_storage_buffer_binding_size / 4;
+                let grown = (before + before / 2).min(usize::try_from(most).unwrap_or(usize::MAX));
+                let buffer = gpu.buffer("intermediate values", elements[i].max(grown))?;
                 self.buffers.insert(rank, buffer);
             }
         }

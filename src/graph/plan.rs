@@ -191,7 +191,15 @@ impl Plan {
             .zip(&results)
             .filter_map(|(wanted, &result)| Some((result, wanted.rows(&graph)?)))
             .collect();
-        let direct = direct(&graph, &lowered, &results, &rows);
+        let mut direct = direct(&graph, &lowered, &results, &rows);
+        // Of a block the result is written with each part, also where it depends on no direction and was computed before.
+        let mut late = Vec::new();
+        for at in request.wanted.len()..results.len() {
+            if fusion.phase[results[at].0] != BLOCK {
+                direct[at] = false;
+                late.push(results[at]);
+            }
+        }
         let stored_at = |root: NodeId| {
             let position = results.iter().position(|&result| result == root)?;
             rows.get(&root).copied().filter(|_| direct[position])
@@ -200,7 +208,8 @@ impl Plan {
         for (&result, &direct) in results.iter().zip(&direct) {
             if direct { &mut placed } else { &mut copied }.push(result);
         }
-        let (assigned, spaces) = assign_spaces(&graph, &fusion, &lowered, &placed, &copied);
+        let (assigned, spaces) =
+            assign_spaces(&graph, &fusion, &lowered, (&placed, &copied, &late));
         let kernels: Vec<PlannedKernel> = lowered
             .iter()
             .map(|lowered| {

@@ -20,20 +20,19 @@ pub(super) struct Space {
 const FOREVER: usize = usize::MAX;
 
 /// Assigns spaces to the values that have no place yet, reusing a space once its value has been read for the last time. `placed` need none;
-/// `copied` are read at the end of their phase.
+/// `copied` are read at the end of their phase, and `late` in a later one.
 pub(super) fn assign_spaces(
     graph: &Graph,
     fusion: &Fusion,
     kernels: &[Lowered],
-    placed: &[NodeId],
-    copied: &[NodeId],
+    (placed, copied, late): (&[NodeId], &[NodeId], &[NodeId]),
 ) -> (Vec<(NodeId, usize)>, Vec<Space>) {
     let mut last_read: HashMap<NodeId, usize> = HashMap::new();
-    let mut crossing: HashSet<NodeId> = HashSet::new();
+    let mut crossing: HashSet<NodeId> = late.iter().copied().collect();
     for (kernel, lowered) in kernels.iter().enumerate() {
         for &operand in &lowered.operands {
-            // Products are repeated: what they read from phase 0 must survive them all.
-            let crosses = fusion.phase[operand.0] == 0 && lowered.phase > 0;
+            // Products are repeated: what they read from another phase must survive them all.
+            let crosses = fusion.phase[operand.0] != lowered.phase;
             if crosses {
                 crossing.insert(operand);
             }

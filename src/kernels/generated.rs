@@ -44,10 +44,14 @@ pub(crate) fn functions(vector: bool) -> Result<String> {
     )
 }
 
-/// The axis of vec4s and the bindings read as scalars; only where no vec4 of the result spans two rows.
+/// The axis of vec4s and the bindings read as scalars; only where no vec4 of the result spans two rows, and
+/// rows start where one may.
 fn vector_axis(expression: &Expression, rows: Option<Rows>) -> (Option<usize>, Option<Vec<bool>>) {
-    let fits =
-        |axis| axis >= expression.kept || rows.is_none_or(|rows| rows.elements.is_multiple_of(4));
+    let fits = |axis| {
+        axis >= expression.kept
+            || rows
+                .is_none_or(|rows| rows.elements.is_multiple_of(4) && rows.pitch.is_multiple_of(4))
+    };
     expression
         .vector_axis()
         .filter(|&(axis, _)| fits(axis))

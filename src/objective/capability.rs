@@ -45,7 +45,7 @@ pub trait Objective {
     /// Puts a batch into a slot.
     ///
     /// # Errors
-    /// Data that do not fit the model. The slot is as it was then.
+    /// Data that do not fit the model. The slot is as it was then, or holds nothing.
     fn load(&mut self, slot: Slot, batch: &Self::Batch) -> Result<Loaded>;
 
     /// Loss and gradient at a vector, and, if asked for, losses at other points.

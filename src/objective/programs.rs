@@ -52,8 +52,20 @@ impl<R: PartialEq, P: Clone> Programs<R, P> {
 
     /// The program made for these, if it is there.
     pub fn get(&mut self, at: &Vector, loaded: &Loaded, request: &R) -> Option<P> {
+        self.find(at, loaded, request, |_| true)
+    }
+
+    /// As [`get`](Self::get), among those that are so.
+    pub(crate) fn find(
+        &mut self,
+        at: &Vector,
+        loaded: &Loaded,
+        request: &R,
+        is: impl Fn(&P) -> bool,
+    ) -> Option<P> {
         let made_for = |p: &Program<R, P>| {
-            p.request == *request && p.loaded.same_programs(loaded) && p.at.is_same(at)
+            let same = p.request == *request && p.loaded.same_programs(loaded);
+            same && p.at.is_same(at) && is(&p.program)
         };
         self.recent.find(made_for).map(|p| p.program.clone())
     }

@@ -1,5 +1,7 @@
 //! Micro-batches: an objective over them has the numbers of one pass over the whole batch, and every optimizer makes the same steps.
 
+use std::sync::Arc;
+
 use crate::harness::{GpuTest, Outcome};
 use osculant::data::{Dataset, MicroBatches, digits};
 use osculant::gpu::{Gpu, Slice};
@@ -21,6 +23,8 @@ pub(crate) fn tests() -> Vec<GpuTest> {
         groups_are_those_of_all_micro_batches,
         methods_make_the_same_steps,
         other_micro_batches_in_a_slot_are_what_programs_compute_with,
+        programs_are_found_again,
+        parts_of_padded_micro_batches,
         micro_batches_without_sense_are_refused,
     ]
 }
@@ -282,6 +286,61 @@ fn other_micro_batches_in_a_slot_are_what_programs_compute_with(gpu: &Gpu) -> Ou
         let expected = gpu.read(&[&gradient.value, gradient.gradient.slice()])?;
         compare(&format!("{} rows", rows.len()), &found, &expected, SUMS)?;
     }
+    Ok(())
+}
+
+/// Batches that are cut in two ways in turns have two programs, each made once.
+fn programs_are_found_again(gpu: &Gpu) -> Outcome {
+    let (data, one) = (data()?, whole(gpu)?);
+    let theta = one.initial_parameters(1)?;
+    let mut many = Accumulated::new(one);
+    let request = QuadraticRequest {
+        curvature: Curvature::GaussNewton,
+        ..QuadraticRequest::default()
+    };
+    let mut quadratics = Vec::new();
+    for each in [6, 15, 6, 15, 6] {
+        let batch = data.micro_batches(&all(), each)?;
+        quadratics.push(many.load_quadratic(Slot::default(), &theta, &batch, request)?);
+    }
+    for (one, other) in [(0, 2), (1, 3), (2, 4)] {
+        assert!(Arc::ptr_eq(&quadratics[one], &quadratics[other]));
+    }
+    Ok(())
+}
+
+/// A part that takes one row of a padded micro-batch, where there is no example, is of the others.
+fn parts_of_padded_micro_batches(gpu: &Gpu) -> Outcome {
+    let (data, mut one) = (data()?, whole(gpu)?);
+    let theta = one.initial_parameters(1)?;
+    let mut many = Accumulated::new(one.sibling()?);
+    let batch = data.micro_batches(&all(), 8)?;
+    let part = many.part(&batch, std::slice::from_ref(&(0..25)))?;
+    let loaded = many.load(Slot::default(), &part)?;
+    assert_eq!(loaded.examples, 24);
+    let gradient = many.gradient(&theta, &loaded, GradientRequest::default())?;
+    gpu.submit(|recorder| recorder.replay(&gradient.run))?;
+    let found = gpu.read(&[&gradient.value, gradient.gradient.slice()])?;
+    let rows: Vec<usize> = (0..24).collect();
+    let loaded = one.load(Slot::default(), &data.batch(&rows)?)?;
+    let gradient = one.gradient(&theta, &loaded, GradientRequest::default())?;
+    gpu.submit(|recorder| recorder.replay(&gradient.run))?;
+    let expected = gpu.read(&[&gradient.value, gradient.gradient.slice()])?;
+    compare("part", &found, &expected, SUMS)?;
+    assert!(many.part(&batch, std::slice::from_ref(&(24..25))).is_err());
+    #[expect(clippy::reversed_empty_ranges, reason = "it is what is refused")]
+    for range in [0..33, 5..4] {
+        assert!(many.part(&batch, std::slice::from_ref(&range)).is_err());
+    }
+    // What was loaded as a whole has no groups.
+    let groups = many.load_groups(Slot::default(), &batch, 2)?;
+    many.load(Slot::default(), &batch)?;
+    let request = GroupRequest {
+        curvature: Curvature::GaussNewton,
+        slope_variance: false,
+        losses: false,
+    };
+    assert!(many.grouped(&theta, &groups, request).is_err());
     Ok(())
 }
 

@@ -2,8 +2,12 @@
 
 use crate::harness::{GpuTest, Outcome};
 use crate::reference::batch_for;
+use osculant::data::Batch;
 use osculant::gpu::Gpu;
-use osculant::nn::{Activation, DataShape, Loss, Model, Sequential, TargetShape};
+use osculant::graph::executable::DeviceLeaves;
+use osculant::graph::plan::{Request, Wanted};
+use osculant::graph::{Arena, Binary, Graph, Plan, Target};
+use osculant::nn::{Activation, DataShape, Init, Loss, Model, Output, Sequential, TargetShape};
 use osculant::objective::{
     Curvature, Curved, GradientRequest, GraphObjective, Objective, QuadraticRequest, Slot,
 };
@@ -13,6 +17,8 @@ pub(crate) fn tests() -> Vec<GpuTest> {
     gpu_tests![
         programs_that_share_buffers_do_not_disturb_each_other,
         other_settings_have_other_programs,
+        products_that_depend_on_no_direction_stay_zero,
+        rows_at_any_pitch_are_where_they_belong,
     ]
 }
 
@@ -122,6 +128,103 @@ fn other_settings_have_other_programs(gpu: &Gpu) -> Outcome {
     let off = losses[1] - losses[0] - 0.25 * square;
     if off.abs() > 1e-5 * losses[1] {
         return Err(format!("{losses:?}, |theta|^2 = {square}").into());
+    }
+    Ok(())
+}
+
+/// Parameters behind `stop_gradient` have products of zero, computed once; what runs between linearizing and multiplying does not get there.
+fn products_that_depend_on_no_direction_stay_zero(gpu: &Gpu) -> Outcome {
+    let shape = DataShape {
+        features: 0,
+        targets: TargetShape::Inputs,
+    };
+    for frozen in [1, 2] {
+        let model = Model::new(shape, move |scope| {
+            let x = scope.parameter("x", &[8], Init::Constant(0.5));
+            let sum = (0..frozen).fold(x.tanh(), |sum, number| {
+                let name = format!("frozen {number}");
+                let y = scope.parameter(&name, &[8], Init::Constant(2.0));
+                sum + y.stop_gradient()
+            });
+            Output {
+                losses: sum.square().sum(&[0]).reshape(&[1]),
+                outputs: sum,
+                metric: None,
+            }
+        });
+        let mut objective = GraphObjective::new(gpu, model)?;
+        let theta = objective.initial_parameters(0)?;
+        let batch = Batch::without_data();
+        let request = QuadraticRequest {
+            curvature: Curvature::Hessian,
+            block: 3,
+            ..QuadraticRequest::default()
+        };
+        let quadratic = objective.load_quadratic(Slot::default(), &theta, &batch, request)?;
+        let block = quadratic.block.as_ref().ok_or("no block")?;
+        let ones = vec![vec![1.0; 8]; 1 + frozen];
+        block.directions.write(gpu, &vec![ones.clone(); 3])?;
+        quadratic.direction.write(gpu, &ones)?;
+        gpu.submit(|recorder| recorder.replay(&quadratic.linearize))?;
+        let slot = Slot {
+            number: 1,
+            ..Slot::default()
+        };
+        let plain = QuadraticRequest {
+            block: 0,
+            ..request
+        };
+        let other = objective.load_quadratic(slot, &theta, &batch, plain)?;
+        gpu.submit(|recorder| {
+            recorder.replay(&other.linearize);
+            recorder.replay(&other.multiply);
+            recorder.replay(&quadratic.multiply);
+            recorder.replay(&block.multiply);
+        })?;
+        let single = quadratic.product.read(gpu)?;
+        for row in block.products.vectors() {
+            let found = row.read(gpu)?;
+            let zero = found[1..].iter().flatten().all(|x| *x == 0.0);
+            if !zero || found != single || found[0].contains(&0.0) {
+                return Err(format!("{frozen} frozen: {found:?}, single {single:?}").into());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Rows of four elements, at pitches that are no multiple of four, too.
+fn rows_at_any_pitch_are_where_they_belong(gpu: &Gpu) -> Outcome {
+    let mut graph = Graph::new();
+    let x = graph.parameter("x", &[3, 4])?;
+    let doubled = graph.binary(Binary::Add, x, x)?;
+    let values: Vec<f32> = (1..=12).map(|i| i as f32).collect();
+    let slice = gpu.buffer("x", 12)?;
+    gpu.upload(&slice, 0, &values)?;
+    for pitch in [4, 5, 6, 8] {
+        let request = Request {
+            wanted: vec![Wanted {
+                node: doubled,
+                pitch: Some(pitch),
+            }],
+            ..Request::default()
+        };
+        let plan = Plan::new(&Target::of(gpu), graph.clone(), request)?;
+        let result = gpu.buffer("result", 2 * pitch + 4)?;
+        let leaves = DeviceLeaves {
+            parameters: vec![slice.clone()],
+            ..DeviceLeaves::default()
+        };
+        let results = [result.clone()];
+        let program = plan.bind(gpu, &mut Arena::default(), &leaves, &results, &[])?;
+        gpu.submit(|recorder| recorder.replay(&program.linearize))?;
+        let found = gpu.read(&[&result])?.remove(0);
+        for (row, expected) in values.chunks(4).enumerate() {
+            let doubled: Vec<f32> = expected.iter().map(|x| 2.0 * x).collect();
+            if found[row * pitch..][..4] != doubled {
+                return Err(format!("pitch {pitch}: {found:?}").into());
+            }
+        }
     }
     Ok(())
 }

@@ -29,7 +29,8 @@ const MOST: usize = 1 << 16;
 ///
 /// with everything that the inner objective has: gradients, quadratics with blocks and diagonals, groups, and changes of losses. Each
 /// micro-batch has a slot of the inner objective, all at a time: memory is that of the rows of all, and, for each, a gradient and what
-/// its products need of the forward pass; what is needed only within a pass is there once. The bits depend on how a batch is cut.
+/// its products need of the forward pass; what is needed only within a pass is there once. The bits depend on how a batch is cut,
+/// and a program serves what is cut alike: whoever loads another cut asks for its program again.
 ///
 /// ```
 /// use osculant::data::digits;
@@ -52,6 +53,8 @@ const MOST: usize = 1 << 16;
 pub struct Accumulated<O> {
     inner: O,
     slots: Vec<Held>,
+    /// The shares of slots by the number of micro-batches: programs that were made for as many hold them.
+    shares: Vec<(Slot, usize, Scalars)>,
     gradients: Programs<GradientRequest, Sum<Gradient>>,
     quadratics: Programs<QuadraticRequest, Sum<Quadratic>>,
     grouped: Programs<GroupRequest, Sum<GroupedQuadratic>>,
@@ -76,15 +79,17 @@ impl<P> Clone for Sum<P> {
 }
 
 impl<P> Sum<P> {
-    /// The program, if it is made of these.
-    fn of(self, parts: &[Arc<P>], shares: &Scalars) -> Option<Arc<P>> {
-        let same = parts.len() == self.parts.len()
-            && parts
-                .iter()
-                .zip(&self.parts)
-                .all(|(a, b)| Arc::ptr_eq(a, b))
-            && self.shares.is_same(shares);
-        same.then_some(self.all)
+    /// Whether it is made of these.
+    fn is_of(&self, parts: &[Arc<P>], shares: &Scalars) -> bool {
+        let mut pairs = parts.iter().zip(&self.parts);
+        parts.len() == self.parts.len()
+            && pairs.all(|(a, b)| Arc::ptr_eq(a, b))
+            && self.shares.is_same(shares)
+    }
+
+    /// Whether somebody else holds it.
+    fn held(&self) -> bool {
+        Arc::strong_count(&self.all) > 1
     }
 }
 
@@ -104,9 +109,10 @@ impl<O: Objective> Accumulated<O> {
         Self {
             inner,
             slots: Vec::new(),
-            gradients: Programs::default(),
-            quadratics: Programs::default(),
-            grouped: Programs::default(),
+            shares: Vec::new(),
+            gradients: Programs::default().with_held(Sum::held),
+            quadratics: Programs::default().with_held(Sum::held),
+            grouped: Programs::default().with_held(Sum::held),
         }
     }
 
@@ -136,18 +142,21 @@ impl<O: Objective> Accumulated<O> {
                 advice: "give more rows to each",
             });
         }
-        let before = self.slots.iter().position(|held| held.slot == slot);
-        let before = before.map(|at| self.slots.swap_remove(at));
+        self.slots.retain(|held| held.slot != slot);
         let first = slot.number.wrapping_add(1).wrapping_mul(MOST);
         let mut loaded = Vec::with_capacity(parts.len());
         for (number, (batch, _)) in parts.iter().enumerate() {
             let own = Slot::new(slot.role, first.wrapping_add(number));
             loaded.push(load(&mut self.inner, own, batch)?);
         }
-        // Programs that were made for as many hold these.
-        let shares = match before.filter(|held| held.parts.len() == parts.len()) {
-            Some(held) => held.shares,
-            None => Scalars::of_sum(self.inner.gpu(), parts.len())?,
+        let of = |known: &&(Slot, usize, Scalars)| (known.0, known.1) == (slot, parts.len());
+        let shares = match self.shares.iter().find(of) {
+            Some((_, _, shares)) => shares.clone(),
+            None => {
+                let shares = Scalars::of_sum(self.inner.gpu(), parts.len())?;
+                self.shares.push((slot, parts.len(), shares.clone()));
+                shares
+            }
         };
         let values: Vec<f64> = parts.iter().map(|&(_, share)| share).collect();
         shares.set(self.inner.gpu(), &values)?;
@@ -167,7 +176,10 @@ impl<O: Objective> Accumulated<O> {
 
     fn held(&self, loaded: &Loaded) -> Result<&Held> {
         let rows = |held: &Held| held.parts.iter().map(|part| part.rows).sum::<usize>();
-        let of = |held: &&Held| held.slot == loaded.slot && rows(held) == loaded.rows;
+        let of = |held: &&Held| {
+            let groups = held.parts.iter().all(|part| part.groups == loaded.groups);
+            held.slot == loaded.slot && rows(held) == loaded.rows && groups
+        };
         self.slots
             .iter()
             .find(of)
@@ -210,9 +222,9 @@ impl<O: Objective> Objective for Accumulated<O> {
             .iter()
             .map(|part| self.inner.gradient(at, part, request))
             .collect::<Result<_>>()?;
-        let known = self.gradients.get(at, loaded, &request);
-        if let Some(known) = known.and_then(|known| known.of(&parts, &shares)) {
-            return Ok(known);
+        let made_of = |known: &Sum<Gradient>| known.is_of(&parts, &shares);
+        if let Some(known) = self.gradients.find(at, loaded, &request, made_of) {
+            return Ok(known.all);
         }
         let sums = Sums {
             gpu: self.inner.gpu(),
@@ -273,9 +285,9 @@ impl<O: Curved> Curved for Accumulated<O> {
             .iter()
             .map(|part| self.inner.quadratic(at, part, request))
             .collect::<Result<_>>()?;
-        let known = self.quadratics.get(at, loaded, &request);
-        if let Some(known) = known.and_then(|known| known.of(&parts, &shares)) {
-            return Ok(known);
+        let made_of = |known: &Sum<Quadratic>| known.is_of(&parts, &shares);
+        if let Some(known) = self.quadratics.find(at, loaded, &request, made_of) {
+            return Ok(known.all);
         }
         let gpu = self.inner.gpu();
         let sums = Sums {
@@ -294,7 +306,7 @@ impl<O: Curved> Curved for Accumulated<O> {
         let terms: Vec<Operator> = parts.iter().map(|part| part.as_ref().into()).collect();
         let operator = Operator::sum_with(gpu, &terms, &shares)?;
         let blocks: Option<Vec<_>> = parts.iter().map(|part| part.block.as_ref()).collect();
-        let vectors = 8 + 2 * request.block as u64;
+        let vectors = 8 + 3 * request.block as u64;
         let quadratic = Arc::new(Quadratic {
             value: sums.value(&mut linearize, &results, &values)?,
             gradient: sums.vector(&mut linearize, "gradient", &gradients)?,

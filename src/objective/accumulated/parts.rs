@@ -19,8 +19,16 @@ impl<O: Parts> Parts for Accumulated<O> {
     }
 
     fn part(&self, batch: &Self::Batch, ranges: &[Range<usize>]) -> Result<Self::Batch> {
+        let all = self.rows(batch);
+        if let Some(range) = ranges.iter().find(|r| r.start > r.end || r.end > all) {
+            return Err(Error::Data {
+                what: "a part of micro-batches".into(),
+                message: format!("rows {range:?} are not among the {all} of the batch"),
+            });
+        }
         let mut start = 0;
         let mut parts = Vec::new();
+        let mut empty = None;
         let (mut whole, mut taken) = (0.0, 0.0);
         for (part, share) in batch.parts() {
             let rows = self.inner.rows(part);
@@ -37,10 +45,19 @@ impl<O: Parts> Parts for Accumulated<O> {
             if chosen > 0 {
                 // Each stands for its micro-batch: what is left of that counts as much less.
                 let share = share * chosen as f64 / rows as f64;
-                taken += share;
-                parts.push((self.inner.part(part, &within)?, share));
+                match self.inner.part(part, &within) {
+                    Ok(part) => {
+                        taken += share;
+                        parts.push((part, share));
+                    }
+                    // Rows without an example, where the micro-batch is padded.
+                    Err(error) => empty = Some(error),
+                }
             }
             start += rows;
+        }
+        if let (true, Some(error)) = (parts.is_empty(), empty) {
+            return Err(error);
         }
         for (_, share) in &mut parts {
             *share *= whole / taken;
@@ -72,9 +89,9 @@ impl<O: Parts> Parts for Accumulated<O> {
             .iter()
             .map(|part| self.inner.grouped(at, part, request))
             .collect::<Result<_>>()?;
-        let known = self.grouped.get(at, loaded, &request);
-        if let Some(known) = known.and_then(|known| known.of(&parts, &shares)) {
-            return Ok(known);
+        let made_of = |known: &Sum<GroupedQuadratic>| known.is_of(&parts, &shares);
+        if let Some(known) = self.grouped.find(at, loaded, &request, made_of) {
+            return Ok(known.all);
         }
         let gpu = self.inner.gpu();
         let sums = Sums {
