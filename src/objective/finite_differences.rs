@@ -90,6 +90,32 @@ impl<O: Objective> FiniteDifferences<O> {
         &mut self.inner
     }
 
+    /// A block of products, one after another by what computes `product` from `direction`; none of no width.
+    pub(super) fn block(
+        gpu: &Gpu,
+        at: &Vector,
+        width: usize,
+        (multiply, [direction, product]): (&Recording, [&Vector; 2]),
+    ) -> Result<Option<BlockProduct>> {
+        if width == 0 {
+            return Ok(None);
+        }
+        let new = |label: &str| Block::new(gpu, label, at.layout(), width);
+        let (directions, products) = (new("directions")?, new("products")?);
+        let mut all = Recording::new();
+        for (v, to) in directions.vectors().iter().zip(products.vectors()) {
+            all.copy(v.slice(), direction.slice())?;
+            all.append(multiply.clone());
+            all.copy(product.slice(), to.slice())?;
+        }
+        Ok(Some(BlockProduct {
+            directions,
+            products,
+            multiply: all,
+            width: 1,
+        }))
+    }
+
     /// Records `product = C direction` around gradients at a point of its own.
     fn multiply(
         &mut self,
@@ -183,23 +209,8 @@ impl<O: Objective> Curved for FiniteDifferences<O> {
         } else {
             (Recording::new(), Cost::default())
         };
-        let mut block = None;
-        if curved && request.block > 0 {
-            let new = |label: &str| Block::new(&gpu, label, at.layout(), request.block);
-            let (directions, products) = (new("directions")?, new("products")?);
-            let mut all = Recording::new();
-            for (v, to) in directions.vectors().iter().zip(products.vectors()) {
-                all.copy(v.slice(), direction.slice())?;
-                all.append(multiply.clone());
-                all.copy(product.slice(), to.slice())?;
-            }
-            block = Some(BlockProduct {
-                directions,
-                products,
-                multiply: all,
-                width: 1,
-            });
-        }
+        let width = if curved { request.block } else { 0 };
+        let block = Self::block(&gpu, at, width, (&multiply, [&direction, &product]))?;
         let vector = 4 * at.layout().len() as u64;
         let bytes = gradient.cost.bytes + one.bytes + (4 + 2 * request.block as u64) * vector;
         let quadratic = Arc::new(Quadratic {

@@ -14,6 +14,7 @@ mod cost;
 mod finite_differences;
 mod graph_objective;
 mod losses;
+mod own_kernels;
 mod programs;
 mod quadratic;
 mod slot;
@@ -25,6 +26,7 @@ pub use cost::{Cost, LossCost};
 pub use finite_differences::FiniteDifferences;
 pub use graph_objective::{Evaluation, GraphObjective};
 pub use losses::Losses;
+pub use own_kernels::{Buffer, OwnKernels, OwnTensor};
 pub use programs::Programs;
 pub use quadratic::{
     BlockProduct, Curvature, Gradient, GradientRequest, Group, GroupRequest, GroupedQuadratic,

@@ -17,6 +17,7 @@ mod newton_cg;
 mod not_finite;
 mod optimizer;
 mod origin;
+mod own_kernels;
 mod recorded;
 mod report;
 mod saved;

@@ -146,6 +146,15 @@ impl<M: Stateful> Recorded<M> {
         Ok(reports.collect())
     }
 
+    /// With commands around those of each step, such as one that gathers the rows of its batch.
+    #[must_use]
+    pub fn between(mut self, before: Recording, after: Recording) -> Self {
+        let step = std::mem::replace(&mut self.script.commands, before);
+        self.script.commands.append(step);
+        self.script.commands.append(after);
+        self
+    }
+
     /// Steps recorded so far.
     #[must_use]
     pub fn steps(&self) -> u64 {

@@ -30,6 +30,7 @@ mod matrix_products;
 mod models;
 mod operators;
 mod optimizers;
+mod own_kernels;
 mod plans;
 mod primitives;
 mod recorded;
@@ -158,6 +159,7 @@ fn main() -> ExitCode {
             ("models", models::tests()),
             ("operators", operators::tests()),
             ("optimizers", optimizers::tests()),
+            ("own_kernels", own_kernels::tests()),
             ("plans", plans::tests()),
             ("primitives", primitives::tests()),
             ("recorded", recorded::tests()),

@@ -1,0 +1,284 @@
+//! Objectives out of a caller's own buffers and passes.
+
+mod gradients;
+mod places;
+
+use std::sync::Arc;
+
+use gradients::Gradients;
+use places::{Place, gather, scatter};
+
+use super::Cost;
+use super::capability::{Curved, Objective, Parts};
+use super::finite_differences::FiniteDifferences;
+use super::programs::Programs;
+use super::quadratic::{Curvature, Gradient, GradientRequest, Quadratic, QuadraticRequest};
+use super::slot::{Loaded, Slot};
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, Recording};
+use crate::vector::{Layout, Vector};
+
+/// A buffer of the caller, and the byte from which on something lies in it: any multiple of four.
+pub type Buffer<'a> = (&'a wgpu::Buffer, u64);
+
+/// A parameter tensor of a caller: f32, row-major.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnTensor<'a> {
+    /// Its name, for messages and checkpoints.
+    pub name: &'a str,
+    /// Its shape.
+    pub shape: &'a [usize],
+    /// Where it is.
+    pub parameters: Buffer<'a>,
+    /// Where the caller's passes leave its gradient.
+    pub gradient: Buffer<'a>,
+}
+
+/// A training loop of somebody else, as an objective: parameters in the caller's own buffers, and passes of the caller's own that compute
+/// the loss and its gradient from them. All optimizers step on it that need no parts of batches.
+///
+/// The passes see nothing new: they read the parameters where they always did. Whatever point an optimizer wants to know the loss at is
+/// copied there on the device, the passes run, and the gradient is copied from where they leave it. So tensors may lie in one buffer or in
+/// many, one behind the other or apart. The batch is what is in the caller's buffers when a step runs: it must not change within one.
+///
+/// Products with the Hessian are made by [`FiniteDifferences`], unless there is a kernel for them: [`with_product`](Self::with_product).
+///
+/// ```
+/// use osculant::gpu::Gpu;
+/// use osculant::objective::{Curvature, OwnKernels};
+/// use osculant::optim::{NewtonCg, NewtonCgOptions};
+/// # struct Network { parameters: wgpu::Buffer, gradient: wgpu::Buffer, loss: wgpu::Buffer }
+/// # impl Network { fn record(&self, _encoder: &mut wgpu::CommandEncoder) {} }
+/// # fn train(device: &wgpu::Device, queue: &wgpu::Queue, network: std::sync::Arc<Network>) -> osculant::Result<()> {
+/// let gpu = Gpu::from_wgpu(device.clone(), queue.clone())?;
+/// let (parameters, gradient, loss) = (&network.parameters, &network.gradient, &network.loss);
+/// let passes = { let network = network.clone(); move |encoder: &mut _| network.record(encoder) };
+/// let mut objective = OwnKernels::flat(&gpu, parameters, gradient, loss, passes)?;
+/// let mut newton = NewtonCg::new(NewtonCgOptions::default().with_curvature(Curvature::Hessian))?;
+/// for _ in 0..100 {
+///     // The caller's next batch.
+///     let report = objective.step(&mut newton)?;
+///     println!("{}", report.loss_before);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct OwnKernels {
+    differences: FiniteDifferences<Gradients>,
+    product: Option<OwnProduct>,
+    quadratics: Programs<QuadraticRequest, Arc<Quadratic>>,
+    theta: Vector,
+    gather: Recording,
+    scatter: Recording,
+}
+
+/// A product kernel of the caller's.
+#[derive(Debug)]
+struct OwnProduct {
+    curvature: Curvature,
+    directions: Vec<Place>,
+    products: Vec<Place>,
+    passes: Recording,
+}
+
+impl OwnKernels {
+    /// Of tensors, the place of the loss (one f32), and what records the passes that compute loss and gradient.
+    ///
+    /// # Errors
+    /// [`Error::Length`] for places beyond their buffers, [`Error::Unsupported`] for buffers without the usages `STORAGE`, `COPY_SRC` and, of
+    /// parameters, `COPY_DST`; [`Error::Shape`] for two tensors of a name; limits of the device.
+    pub fn new(
+        gpu: &Gpu,
+        tensors: &[OwnTensor<'_>],
+        loss: Buffer<'_>,
+        passes: impl Fn(&mut wgpu::CommandEncoder) + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let gradients = Gradients::new(gpu, tensors, loss, passes)?;
+        let theta = Vector::new(gpu, "theta", gradients.layout())?;
+        let [mut before, mut after] = [Recording::new(), Recording::new()];
+        gather(&mut before, &gradients.parameters, &theta)?;
+        scatter(&mut after, &gradients.parameters, &theta)?;
+        Ok(Self {
+            theta,
+            gather: before,
+            scatter: after,
+            differences: FiniteDifferences::new(gradients),
+            product: None,
+            quadratics: Programs::default(),
+        })
+    }
+
+    /// Of parameters that fill one buffer, with a gradient that is laid out like them.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn flat(
+        gpu: &Gpu,
+        parameters: &wgpu::Buffer,
+        gradient: &wgpu::Buffer,
+        loss: &wgpu::Buffer,
+        passes: impl Fn(&mut wgpu::CommandEncoder) + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let tensor = OwnTensor {
+            name: "parameters",
+            shape: &[(parameters.size() / 4) as usize],
+            parameters: (parameters, 0),
+            gradient: (gradient, 0),
+        };
+        Self::new(gpu, &[tensor], (loss, 0), passes)
+    }
+
+    /// With passes that multiply a direction with a curvature matrix, at the parameters for which the passes of the gradient ran last; the
+    /// places of directions and products are in the order of the tensors. Look at them once with
+    /// [`Operator::probe`](crate::linalg::Operator::probe).
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); [`Error::Option`] for no matrix, [`Error::Length`] unless there is a place for each tensor.
+    pub fn with_product(
+        mut self,
+        curvature: Curvature,
+        directions: &[Buffer<'_>],
+        products: &[Buffer<'_>],
+        passes: impl Fn(&mut wgpu::CommandEncoder) + Send + Sync + 'static,
+    ) -> Result<Self> {
+        crate::options::require(
+            curvature != Curvature::None,
+            "curvature",
+            "say which matrix the product is with: Hessian or GaussNewton",
+        )?;
+        let mut recording = Recording::new();
+        recording.custom(passes);
+        self.product = Some(OwnProduct {
+            curvature,
+            directions: self.places("direction", directions)?,
+            products: self.places("product", products)?,
+            passes: recording,
+        });
+        self.quadratics = Programs::default();
+        Ok(self)
+    }
+
+    /// With so many examples in a batch, for counting work; 1 unless said otherwise.
+    #[must_use]
+    pub fn with_examples(mut self, examples: usize) -> Self {
+        self.differences.inner_mut().examples = examples;
+        self
+    }
+
+    /// With displacements of another length: see [`FiniteDifferences::with_length`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn with_length(mut self, length: f32) -> Result<Self> {
+        self.differences = self.differences.with_length(length)?;
+        Ok(self)
+    }
+
+    /// The parameters on our side, as they were gathered last or as a step has left them.
+    pub fn theta(&self) -> &Vector {
+        &self.theta
+    }
+
+    /// Copies the caller's parameters to [`theta`](Self::theta): what comes before a step.
+    pub fn gather(&self) -> &Recording {
+        &self.gather
+    }
+
+    /// Copies [`theta`](Self::theta) to the caller's parameters, where the last point that a step looked at still is.
+    pub fn scatter(&self) -> &Recording {
+        &self.scatter
+    }
+
+    fn places(&self, label: &str, buffers: &[Buffer<'_>]) -> Result<Vec<Place>> {
+        let entries = self.layout().entries();
+        if buffers.len() != entries.len() {
+            return Err(Error::Length {
+                what: format!("the list of places for the {label}"),
+                found: buffers.len(),
+                expected: entries.len(),
+            });
+        }
+        let places = entries.iter().zip(buffers).map(|(entry, buffer)| {
+            let label = format!("{label} of {}", entry.name);
+            Place::new(self.gpu(), &label, *buffer, entry.elements())
+        });
+        places.collect()
+    }
+}
+
+impl Objective for OwnKernels {
+    /// The batch is what is in the caller's buffers.
+    type Batch = ();
+
+    fn gpu(&self) -> &Gpu {
+        self.differences.gpu()
+    }
+
+    fn layout(&self) -> &Arc<Layout> {
+        self.differences.layout()
+    }
+
+    fn load(&mut self, slot: Slot, batch: &()) -> Result<Loaded> {
+        self.differences.load(slot, batch)
+    }
+
+    fn gradient(
+        &mut self,
+        at: &Vector,
+        loaded: &Loaded,
+        request: GradientRequest,
+    ) -> Result<Arc<Gradient>> {
+        self.differences.gradient(at, loaded, request)
+    }
+}
+
+impl Curved for OwnKernels {
+    fn quadratic(
+        &mut self,
+        at: &Vector,
+        loaded: &Loaded,
+        request: QuadraticRequest,
+    ) -> Result<Arc<Quadratic>> {
+        let Some(own) = self
+            .product
+            .as_ref()
+            .filter(|own| own.curvature == request.curvature)
+        else {
+            return self.differences.quadratic(at, loaded, request);
+        };
+        if let Some(known) = self.quadratics.get(at, loaded, &request) {
+            return Ok(known);
+        }
+        // All but the product is as with differences.
+        let none = QuadraticRequest {
+            curvature: Curvature::None,
+            ..request
+        };
+        let base = self.differences.quadratic(at, loaded, none)?;
+        let mut multiply = Recording::new();
+        scatter(&mut multiply, &own.directions, &base.direction)?;
+        multiply.append(own.passes.clone());
+        gather(&mut multiply, &own.products, &base.product)?;
+        let gpu = self.differences.gpu().clone();
+        let block = FiniteDifferences::<Gradients>::block(
+            &gpu,
+            at,
+            request.block,
+            (&multiply, [&base.direction, &base.product]),
+        )?;
+        let bytes = base.cost.bytes;
+        let quadratic = Arc::new(Quadratic {
+            multiply,
+            block,
+            cost: Cost { ..base.cost },
+            ..(*base).clone()
+        });
+        self.quadratics
+            .keep(at, loaded, request, bytes, Arc::clone(&quadratic));
+        Ok(quadratic)
+    }
+}
+
+/// None: a batch counts as one row.
+impl Parts for OwnKernels {}
