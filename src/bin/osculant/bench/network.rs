@@ -28,6 +28,9 @@ const FEWER_ITERATIONS: usize = 5;
 /// Where a block takes longer than this, a quick run leaves it out, with all that repeats long products.
 const LONG_BLOCK_SECONDS: f64 = 1.0;
 
+/// A small difference of large times needs more rounds than a time.
+const MORE_SECONDS: f64 = 4.0;
+
 /// How much is done for a network.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Extent {
@@ -266,11 +269,23 @@ fn cg_overhead(
         solver.solve(&nothing, damping, None, false)?;
         Ok(start.elapsed().as_secs_f64())
     };
+    let iterations = || -> osculant::Result<f64> { Ok(solve(&long)? - solve(&short)?) };
+    let products = || -> osculant::Result<f64> {
+        Ok(replay(gpu, &quadratic.multiply, most)? - replay(gpu, &quadratic.multiply, 1)?)
+    };
     let mut overheads = Vec::new();
+    let effort = Effort {
+        seconds: MORE_SECONDS * effort.seconds,
+        ..effort
+    };
     rounds(effort, || {
-        let iterations = solve(&long)? - solve(&short)?;
-        let products =
-            replay(gpu, &quadratic.multiply, most)? - replay(gpu, &quadratic.multiply, 1)?;
+        // The order turns around, so that a machine that changes its speed in between favours neither.
+        let (iterations, products) = if overheads.len().is_multiple_of(2) {
+            (iterations()?, products()?)
+        } else {
+            let products = products()?;
+            (iterations()?, products)
+        };
         overheads.push(iterations / products - 1.0);
         Ok(())
     })?;
