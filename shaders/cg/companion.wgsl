@@ -14,7 +14,8 @@
 //
 // Sums: 6 flops and 12 bytes per element; step: 6 flops, 16 bytes read and 8 written.
 //
-// binding 0: state; 1: partial [8 workgroups], in HALF 2 [8 GROUPS]; 2: p [COUNT Floats]; 3: C'p; 4: x'; 5: r'; 6: log; 7: variance of p.g'.
+// binding 0: state; 1: partial [8 workgroups], in HALF 2 [8 GROUPS]; 2: p [COUNT Floats]; 3: C'p; 4: x'; 5: r'; 6: log; 7: variance of
+// p.g'.
 //#include cg/floats.wgsl
 //#include cg/state.wgsl
 //#include cg/sums.wgsl

@@ -15,17 +15,17 @@
 // HALF 1: the sums, by up to 256 workgroups.   HALF 2: every workgroup adds their partial sums, in the same order, and decides; then each
 // moves its part.   ALWAYS: HALF 1 sums even after the stop.
 //
-// Vectors that are longer than a binding come in segments of COUNT `Floats`, and each half runs once for each: HALF 1 with the segment's own
-// place among the partial sums, HALF 2 with those of all segments. So each segment decides anew, from the same numbers.
+// Vectors that are longer than a binding come in segments of COUNT `Floats`, and each half runs once for each: HALF 1 with the segment's
+// own place among the partial sums, HALF 2 with those of all segments. So each segment decides anew, from the same numbers.
 //
 // No race: in HALF 2 all workgroups read state.now and the settings, and one invocation writes state.next; in HALF 1 all read
 // state.next.stop, and one invocation copies next to now. phi[i] is written in iteration i, which reads no phi later than i - 1. So no
 // dispatch reads what another of its invocations writes, and between dispatches everything written is visible. Further segments write the
 // same numbers again. Elements of vectors are touched by one invocation each.
 //
-// binding 0: state; 1: partial [8 workgroups], in HALF 2 [8 GROUPS]; 2: x [COUNT Floats]; 3: r; 4: p; 5: q; 6: inverse of the preconditioner
-// (read with PRECONDITIONED only). Sums: 14 flops and 12 bytes per element (21 and 16 preconditioned); step: 8 flops and 28 bytes (9 and
-// 32).
+// binding 0: state; 1: partial [8 workgroups], in HALF 2 [8 GROUPS]; 2: x [COUNT Floats]; 3: r; 4: p; 5: q; 6: inverse of the
+// preconditioner (read with PRECONDITIONED only). Sums: 14 flops and 12 bytes per element (21 and 16 preconditioned); step: 8 flops and 28
+// bytes (9 and 32).
 //#include cg/floats.wgsl
 //#include cg/state.wgsl
 //#include cg/sums.wgsl
