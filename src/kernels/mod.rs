@@ -15,6 +15,7 @@ pub(crate) mod generated;
 pub(crate) mod half;
 pub(crate) mod loops;
 pub mod requirements;
+pub(crate) mod step;
 pub(crate) mod store;
 pub(crate) mod template;
 pub mod tuning;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::blocks::{Coefficients, InnerProducts, Rows, Sketch, combine_rows, sketch, weigh};
 use super::half::{pack, unpack};
+use super::step::{CONTROL, Control, take};
 use super::vector::*;
 use crate::error::Result;
 use crate::gpu::{Gpu, Recording, Slice};
@@ -248,6 +249,47 @@ fn steps_of_first_order_methods() -> Result<()> {
                 (1.0 - rate * decay) * f64::from(theta[i]) - rate * along,
                 2.0,
             )
+        });
+    }
+    Ok(())
+}
+
+/// What moves where the flag says so, and keeps its bits where it does not; in segments, too.
+#[test]
+fn vectors_that_are_taken_or_left() -> Result<()> {
+    let gpu = Gpu::new()?;
+    for (moves, binding) in [(0u32, WHOLE), (1, WHOLE), (0, NARROW), (1, NARROW)] {
+        let (before, after) = (numbers(14, FEW), numbers(15, FEW));
+        let [to, source] = [&before, &after].map(|values| slice(&gpu, values));
+        let [to, source] = [to?, source?].map(|vector| vector.with_binding(binding));
+        let control = gpu.buffer("control", CONTROL)?;
+        let flags = Control {
+            moves,
+            ..Control::default()
+        };
+        gpu.upload(&control, 0, bytemuck::bytes_of(&flags))?;
+        let mut recording = Recording::new();
+        take(&gpu, &mut recording, &to, &source, &control)?;
+        let expected = if moves == 1 { &after } else { &before };
+        assert_eq!(&run(&gpu, &recording, &to)?, expected);
+    }
+    Ok(())
+}
+
+/// Displacements of a direction of length 2 from a point at 7: by a fifth of the cube root of 1 + 7; and of no direction at all.
+#[test]
+fn displacements_for_differences() -> Result<()> {
+    let gpu = Gpu::new()?;
+    for (sums, e, slope) in [
+        ([1.0, 4.0, 49.0f32], 0.2, 2.5),
+        ([0.0, 0.0, 49.0], 0.0, 0.0),
+    ] {
+        let (sums, coefficients) = (slice(&gpu, &sums)?, gpu.buffer("coefficients", 6)?);
+        let mut recording = Recording::new();
+        displacement(&gpu, &mut recording, 0.2, &sums, &coefficients)?;
+        let expected = [1.0, e, 1.0, -e, slope, -slope];
+        near(&run(&gpu, &recording, &coefficients)?, 4.0, |i| {
+            (expected[i], 0.0)
         });
     }
     Ok(())
