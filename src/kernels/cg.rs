@@ -273,11 +273,8 @@ impl<'a> Faces<'a> {
         let (lanes, few) = (self.division.lanes, self.division.few());
         let lanes = format!("const LANES: u32 = {lanes}u;\nconst FEW: u32 = {few}u;");
         let sums = fill(SUMS, &[("lanes", &lanes)])?;
-        let floats = if self.division.floats == 8 {
-            FLOATS_WIDE
-        } else {
-            FLOATS
-        };
+        let wide = self.division.floats == 8;
+        let floats = if wide { FLOATS_WIDE } else { FLOATS };
         let text = [floats, STATE, &sums].concat() + &parts.concat();
         let requirements = kernel.requirements(self.division.lanes as u32);
         let pipeline = self.gpu.kernel(label, &text, constants, requirements)?;
