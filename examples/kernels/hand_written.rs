@@ -18,7 +18,7 @@ const WIDE: [(&str, &str); 2] = [
     ("four.wgsl", "four_wide.wgsl"),
     ("cg/floats.wgsl", "cg/floats_wide.wgsl"),
 ];
-/// Regions that kernels hold several times, and how often those for a GPU's longest short vectors do.
+/// Regions of `cg/short` that its kernels hold several times, and how often those for a GPU's longest short vectors do.
 const REPEATED: [&str; 3] = ["sums", "step", "turn"];
 const TIMES: usize = 4;
 
@@ -38,7 +38,11 @@ pub(crate) fn all() -> Result<Vec<Listed>, Box<dyn Error>> {
             .with_extension("")
             .to_string_lossy()
             .replace('\\', "/");
-        let text = repeated(text);
+        let text = if family == "cg/short" {
+            repeated(text)
+        } else {
+            text
+        };
         for (name, constants) in combinations(&module) {
             for (plain, wide) in WIDE {
                 let plain = fs::read_to_string(folder.join(plain))?;
