@@ -13,6 +13,15 @@ const SIZES: [(&str, f64); 2] = [("COUNT", 25_456.0), ("GROUPS", 100.0)];
 /// The number of choices behind the constants that choose.
 const CHOICES: [(&str, u32); 2] = [("METHOD", 2), ("HALF", 3)];
 
+/// How vectors are loaded, and how where 64-bit loads are cheaper.
+const WIDE: [(&str, &str); 2] = [
+    ("four.wgsl", "four_wide.wgsl"),
+    ("cg/floats.wgsl", "cg/floats_wide.wgsl"),
+];
+/// Regions of `cg/short` that its kernels hold several times, and how often those for a GPU's longest short vectors do.
+const REPEATED: [&str; 3] = ["sums", "step", "turn"];
+const TIMES: usize = 4;
+
 /// Every file with an entry point, once for each combination of its choices.
 pub(crate) fn all() -> Result<Vec<Listed>, Box<dyn Error>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
@@ -29,16 +38,23 @@ pub(crate) fn all() -> Result<Vec<Listed>, Box<dyn Error>> {
             .with_extension("")
             .to_string_lossy()
             .replace('\\', "/");
-        let plain = fs::read_to_string(folder.join("four.wgsl"))?;
-        let wide = fs::read_to_string(folder.join("four_wide.wgsl"))?;
+        let text = if family == "cg/short" {
+            repeated(text)
+        } else {
+            text
+        };
         for (name, constants) in combinations(&module) {
-            if text.contains(&plain) {
-                kernels.push(Listed {
-                    family: family.clone(),
-                    name: format!("{name} 64-bit loads").trim_start().into(),
-                    text: text.replace(&plain, &wide),
-                    constants: constants.clone(),
-                });
+            for (plain, wide) in WIDE {
+                let plain = fs::read_to_string(folder.join(plain))?;
+                if text.contains(&plain) {
+                    let wide = fs::read_to_string(folder.join(wide))?;
+                    kernels.push(Listed {
+                        family: family.clone(),
+                        name: format!("{name} 64-bit loads").trim_start().into(),
+                        text: text.replace(&plain, &wide),
+                        constants: constants.clone(),
+                    });
+                }
             }
             kernels.push(Listed {
                 family: family.clone(),
@@ -53,6 +69,28 @@ pub(crate) fn all() -> Result<Vec<Listed>, Box<dyn Error>> {
         }
     }
     Ok(kernels)
+}
+
+/// The text with its regions as often as a kernel has them, as the crate repeats them.
+fn repeated(mut text: String) -> String {
+    for name in REPEATED {
+        let open = format!("//<{name}\n");
+        let Some(start) = text.find(&open) else {
+            continue;
+        };
+        let Some(length) = text[start..].find("//>") else {
+            continue;
+        };
+        let one = text[start + open.len()..start + length].to_owned();
+        let all: String = (0..TIMES)
+            .map(|k| {
+                one.replace("_0", &format!("_{k}"))
+                    .replace("0u * LANES", &format!("{k}u * LANES"))
+            })
+            .collect();
+        text.replace_range(start..start + length + 3, &all);
+    }
+    text
 }
 
 /// The choices in words, with the values of all constants.

@@ -14,8 +14,9 @@
 //
 // Sums: 6 flops and 12 bytes per element; step: 6 flops, 16 bytes read and 8 written.
 //
-// binding 0: state; 1: partial [8 workgroups], in HALF 2 [8 GROUPS]; 2: p [4 COUNT]; 3: C'p; 4: x'; 5: r'; 6: log; 7: variance of p.g'.
-//#include four.wgsl
+// binding 0: state; 1: partial [8 workgroups], in HALF 2 [8 GROUPS]; 2: p [COUNT Floats]; 3: C'p; 4: x'; 5: r'; 6: log; 7: variance of
+// p.g'.
+//#include cg/floats.wgsl
 //#include cg/state.wgsl
 //#include cg/sums.wgsl
 //#include cg/partials.wgsl
@@ -24,10 +25,10 @@ override COUNT: u32 = 1u;
 override HALF: u32 = 0u;
 override SHRINKS: bool = false;
 
-@group(0) @binding(2) var<storage, read> p: array<Four>;
-@group(0) @binding(3) var<storage, read> q: array<Four>;
-@group(0) @binding(4) var<storage, read_write> x: array<Four>;
-@group(0) @binding(5) var<storage, read_write> r: array<Four>;
+@group(0) @binding(2) var<storage, read> p: array<Stored>;
+@group(0) @binding(3) var<storage, read> q: array<Stored>;
+@group(0) @binding(4) var<storage, read_write> x: array<Stored>;
+@group(0) @binding(5) var<storage, read_write> r: array<Stored>;
 @group(0) @binding(6) var<storage, read_write> log: array<f32>;
 @group(0) @binding(7) var<storage, read> variance: array<f32>;
 
@@ -60,14 +61,17 @@ fn main(
         end = select(min(COUNT, (group.x + 1u) * each), 0u, state.next.stop != 0u);
     }
     workgroupBarrier();
+    let added = shift;
+    let stop = end;
     var sum = Sums();
     if (HALF < 2u) {
-        for (var run = first; run < end; run += RUN * LANES) {
+        for (var run = first; run < stop; run += RUN * LANES) {
             var part = vec2<f32>();
-            for (var i = run; i < min(end, run + RUN * LANES); i += LANES) {
+            let rest = min(stop, run + RUN * LANES);
+            for (var i = run; i < rest; i += LANES) {
                 let pi = floats(p[i]);
-                let qi = floats(q[i]) + shift * pi;
-                part += vec2<f32>(dot(pi, qi), dot(pi, floats(r[i])));
+                let qi = floats(q[i]) + added * pi;
+                part += vec2<f32>(inner(pi, qi), inner(pi, floats(r[i])));
             }
             sum.b += part;
         }
@@ -83,7 +87,7 @@ fn main(
     }
     if (local.x == 0u) {
         alpha = length_along(sum.b.y, sum.b.x);
-        if (group.x == 0u && end != 0u) {
+        if (group.x == 0u && stop != 0u) {
             let at = 3u * state.next.iterations;
             log[at] = sum.b.y;
             log[at + 1u] = sum.b.x;
@@ -91,9 +95,10 @@ fn main(
         }
     }
     workgroupBarrier();
-    for (var i = first; i < end; i += LANES) {
+    let step = alpha;
+    for (var i = first; i < stop; i += LANES) {
         let pi = floats(p[i]);
-        x[i] = stored(floats(x[i]) + alpha * pi);
-        r[i] = stored(floats(r[i]) + alpha * (floats(q[i]) + shift * pi));
+        x[i] = stored(floats(x[i]) + step * pi);
+        r[i] = stored(floats(r[i]) + step * (floats(q[i]) + added * pi));
     }
 }

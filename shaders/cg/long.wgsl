@@ -15,18 +15,18 @@
 // HALF 1: the sums, by up to 256 workgroups.   HALF 2: every workgroup adds their partial sums, in the same order, and decides; then each
 // moves its part.   ALWAYS: HALF 1 sums even after the stop.
 //
-// Vectors that are longer than a binding come in segments of COUNT vec4s, and each half runs once for each: HALF 1 with the segment's own
-// place among the partial sums, HALF 2 with those of all segments. So each segment decides anew, from the same numbers.
+// Vectors that are longer than a binding come in segments of COUNT `Floats`, and each half runs once for each: HALF 1 with the segment's
+// own place among the partial sums, HALF 2 with those of all segments. So each segment decides anew, from the same numbers.
 //
 // No race: in HALF 2 all workgroups read state.now and the settings, and one invocation writes state.next; in HALF 1 all read
 // state.next.stop, and one invocation copies next to now. phi[i] is written in iteration i, which reads no phi later than i - 1. So no
 // dispatch reads what another of its invocations writes, and between dispatches everything written is visible. Further segments write the
 // same numbers again. Elements of vectors are touched by one invocation each.
 //
-// binding 0: state; 1: partial [8 workgroups], in HALF 2 [8 GROUPS]; 2: x [4 COUNT]; 3: r; 4: p; 5: q; 6: inverse of the preconditioner
-// (read with PRECONDITIONED only). Sums: 14 flops and 12 bytes per element (21 and 16 preconditioned); step: 8 flops and 28 bytes (9 and
-// 32).
-//#include four.wgsl
+// binding 0: state; 1: partial [8 workgroups], in HALF 2 [8 GROUPS]; 2: x [COUNT Floats]; 3: r; 4: p; 5: q; 6: inverse of the
+// preconditioner (read with PRECONDITIONED only). Sums: 14 flops and 12 bytes per element (21 and 16 preconditioned); step: 8 flops and 28
+// bytes (9 and 32).
+//#include cg/floats.wgsl
 //#include cg/state.wgsl
 //#include cg/sums.wgsl
 //#include cg/partials.wgsl
@@ -37,11 +37,11 @@ override HALF: u32 = 1u;
 override ALWAYS: bool = false;
 override PRECONDITIONED: bool = false;
 
-@group(0) @binding(2) var<storage, read_write> x: array<Four>;
-@group(0) @binding(3) var<storage, read_write> r: array<Four>;
-@group(0) @binding(4) var<storage, read_write> p: array<Four>;
-@group(0) @binding(5) var<storage, read> q: array<Four>;
-@group(0) @binding(6) var<storage, read> inverse: array<Four>;
+@group(0) @binding(2) var<storage, read_write> x: array<Stored>;
+@group(0) @binding(3) var<storage, read_write> r: array<Stored>;
+@group(0) @binding(4) var<storage, read_write> p: array<Stored>;
+@group(0) @binding(5) var<storage, read> q: array<Stored>;
+@group(0) @binding(6) var<storage, read> inverse: array<Stored>;
 
 var<workgroup> end: u32;
 var<workgroup> shift: f32;
@@ -51,9 +51,9 @@ var<workgroup> along: f32;
 var<workgroup> beta: f32;
 var<workgroup> turns: u32;
 
-fn preconditioned(i: u32, v: vec4<f32>) -> vec4<f32> {
+fn preconditioned(i: u32, v: Floats) -> Floats {
     if (PRECONDITIONED) {
-        return floats(inverse[i]) * v;
+        return times(floats(inverse[i]), v);
     }
     return v;
 }
@@ -75,17 +75,21 @@ fn main(
             end = select(share, 0u, !ALWAYS && state.next.stop != 0u);
         }
         workgroupBarrier();
+        let added = shift;
+        let lifted = lift;
+        let stop = end;
         var term = Sums();
-        for (var run = first; run < end; run += RUN * LANES) {
+        for (var run = first; run < stop; run += RUN * LANES) {
             var part = Sums();
-            for (var i = run; i < min(end, run + RUN * LANES); i += LANES) {
+            let rest = min(stop, run + RUN * LANES);
+            for (var i = run; i < rest; i += LANES) {
                 let pi = floats(p[i]);
                 let ri = floats(r[i]);
-                let qi = floats(q[i]) + shift * pi;
+                let qi = floats(q[i]) + added * pi;
                 let zi = preconditioned(i, ri);
-                let wi = lift * qi;
-                part.a += vec4<f32>(dot(pi, qi), dot(pi, ri), dot(ri, ri), dot(ri, zi));
-                part.b += vec2<f32>(dot(zi, qi), dot(wi, preconditioned(i, wi)));
+                let wi = lifted * qi;
+                part.a += vec4<f32>(inner(pi, qi), inner(pi, ri), inner(ri, ri), inner(ri, zi));
+                part.b += vec2<f32>(inner(zi, qi), inner(wi, preconditioned(i, wi)));
             }
             term.a += part.a;
             term.b += part.b;
@@ -118,13 +122,19 @@ fn main(
         }
     }
     workgroupBarrier();
-    for (var i = first; i < end; i += LANES) {
+    let added = shift;
+    let step = alpha;
+    let distance = along;
+    let kept = beta;
+    let turned = turns != 0u;
+    let stop = end;
+    for (var i = first; i < stop; i += LANES) {
         let pi = floats(p[i]);
-        let ri = floats(r[i]) + alpha * (floats(q[i]) + shift * pi);
-        x[i] = stored(floats(x[i]) + along * pi);
+        let ri = floats(r[i]) + step * (floats(q[i]) + added * pi);
+        x[i] = stored(floats(x[i]) + distance * pi);
         r[i] = stored(ri);
-        if (turns != 0u) {
-            p[i] = stored(beta * pi - preconditioned(i, ri));
+        if (turned) {
+            p[i] = stored(kept * pi - preconditioned(i, ri));
         }
     }
 }

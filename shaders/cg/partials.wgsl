@@ -7,9 +7,9 @@ override GROUPS: u32 = 1u;
 @group(0) @binding(1) var<storage, read_write> partials: array<vec4<f32>>;
 
 fn over_partials(local: u32) -> Sums {
-    if (local < 16u) {
+    if (local < FEW) {
         var sum = Sums();
-        for (var k = local; k < GROUPS; k += 16u) {
+        for (var k = local; k < GROUPS; k += FEW) {
             sum.a += partials[2u * k];
             sum.b += partials[2u * k + 1u].xy;
         }

@@ -7,28 +7,25 @@
 //     beta      r.z of the new r / r.z
 //     p         -M^-1 r + beta p
 //
-// Every invocation keeps its PER vec4s of p, r and q' in registers, so that each is read once: 16 bytes read and 12 written per element (20
-// and 12 preconditioned), 14 flops. Invocation 0 alone touches the state, and hands on in workgroup memory what the others need, so nothing
-// races.
+// Every invocation keeps its `Floats` of p, r and q' in registers, so that each is read once: 16 bytes read and 12 written per element (20
+// and 12 preconditioned), 14 flops. The regions are what is done with one of each; the face repeats them, LANES further on every time, so
+// that registers have names: arrays of them are memory where a compiler does not unroll the loops. Invocation 0 alone touches the state,
+// and hands on in workgroup memory what the others need, so nothing races.
 //
-// binding 0: state; 1: x [4 COUNT]; 2: r; 3: p; 4: q; 5: inverse of the preconditioner (read with PRECONDITIONED only).
-//#include four.wgsl
+// binding 0: state; 1: x [COUNT Floats]; 2: r; 3: p; 4: q; 5: inverse of the preconditioner (read with PRECONDITIONED only).
+//#include cg/floats.wgsl
 //#include cg/state.wgsl
 //#include cg/sums.wgsl
 //#include cg/decision.wgsl
 
-//<per
-const PER: u32 = 4u;
-//>
-
 override COUNT: u32 = 1u;
 override PRECONDITIONED: bool = false;
 
-@group(0) @binding(1) var<storage, read_write> x: array<Four>;
-@group(0) @binding(2) var<storage, read_write> r: array<Four>;
-@group(0) @binding(3) var<storage, read_write> p: array<Four>;
-@group(0) @binding(4) var<storage, read> q: array<Four>;
-@group(0) @binding(5) var<storage, read> inverse: array<Four>;
+@group(0) @binding(1) var<storage, read_write> x: array<Stored>;
+@group(0) @binding(2) var<storage, read_write> r: array<Stored>;
+@group(0) @binding(3) var<storage, read_write> p: array<Stored>;
+@group(0) @binding(4) var<storage, read> q: array<Stored>;
+@group(0) @binding(5) var<storage, read> inverse: array<Stored>;
 
 var<workgroup> shift: f32;
 var<workgroup> alpha: f32;
@@ -37,9 +34,34 @@ var<workgroup> beta: f32;
 var<workgroup> moves: u32;
 var<workgroup> turns: u32;
 
-fn preconditioned(i: u32, v: vec4<f32>) -> vec4<f32> {
-    if (PRECONDITIONED) {
-        return floats(inverse[i]) * v;
+fn preconditioned(i: u32, v: Floats) -> Floats {
+    var z = v;
+    if (PRECONDITIONED && i < COUNT) {
+        z = times(floats(inverse[i]), v);
+    }
+    return z;
+}
+
+fn of_p(i: u32) -> Floats {
+    var v = Floats();
+    if (i < COUNT) {
+        v = floats(p[i]);
+    }
+    return v;
+}
+
+fn of_q(i: u32) -> Floats {
+    var v = Floats();
+    if (i < COUNT) {
+        v = floats(q[i]);
+    }
+    return v;
+}
+
+fn of_r(i: u32) -> Floats {
+    var v = Floats();
+    if (i < COUNT) {
+        v = floats(r[i]);
     }
     return v;
 }
@@ -51,52 +73,44 @@ fn main(@builtin(local_invocation_id) id: vec3<u32>) {
         shift = state.shift;
     }
     workgroupBarrier();
-    var ps: array<vec4<f32>, PER>;
-    var rs: array<vec4<f32>, PER>;
-    var qs: array<vec4<f32>, PER>;
-    var term = Sums();
-    for (var k = 0u; k < PER; k++) {
-        let i = local + k * LANES;
-        if (i < COUNT) {
-            let pi = floats(p[i]);
-            let ri = floats(r[i]);
-            let qi = floats(q[i]) + shift * pi;
-            term.a += vec4<f32>(dot(pi, qi), dot(pi, ri), dot(ri, ri), dot(ri, preconditioned(i, ri)));
-            ps[k] = pi;
-            rs[k] = ri;
-            qs[k] = qi;
-        }
-    }
-    let sum = over_workgroup(term, local);
+    let added = shift;
+    var term = vec4<f32>();
+    //<sums
+    let i_0 = local + 0u * LANES;
+    let p_0 = of_p(i_0);
+    let r_0 = of_r(i_0);
+    let q_0 = of_q(i_0) + added * p_0;
+    term += vec4<f32>(inner(p_0, q_0), inner(p_0, r_0), inner(r_0, r_0), inner(r_0, preconditioned(i_0, r_0)));
+    //>
+    let sum = four_over_workgroup(term, local);
     var decision: Decision;
     var before: Scalars;
     if (local == 0u) {
         before = state.next;
-        decision = decide(before, sum, state.phi[earlier(before.iterations + 1u)]);
+        decision = decide(before, Sums(sum, vec2<f32>()), state.phi[earlier(before.iterations + 1u)]);
         alpha = decision.alpha;
         along = decision.along;
         moves = u32(decision.moves);
         turns = u32(decision.turns);
     }
     workgroupBarrier();
-    var after = Sums();
-    if (moves != 0u) {
-        for (var k = 0u; k < PER; k++) {
-            let i = local + k * LANES;
-            if (i < COUNT) {
-                let ri = rs[k] + alpha * qs[k];
-                x[i] = stored(floats(x[i]) + along * ps[k]);
-                r[i] = stored(ri);
-                let zi = preconditioned(i, ri);
-                after.a.w += dot(ri, zi);
-                rs[k] = zi;
-            }
-        }
+    let step = alpha;
+    let distance = along;
+    let moved = select(0u, COUNT, moves != 0u);
+    var after = 0.0;
+    //<step
+    let n_0 = r_0 + step * q_0;
+    let z_0 = preconditioned(i_0, n_0);
+    after += inner(n_0, z_0);
+    if (i_0 < moved) {
+        x[i_0] = stored(floats(x[i_0]) + distance * p_0);
+        r[i_0] = stored(n_0);
     }
-    after = over_workgroup(after, local);
+    //>
+    after = one_over_workgroup(after, local);
     if (local == 0u) {
         if (decision.turns) {
-            turn(&decision, before, sum.a.w, after.a.w);
+            turn(&decision, before, sum.w, after);
         }
         beta = decision.beta;
         state.next = decision.next;
@@ -105,12 +119,11 @@ fn main(@builtin(local_invocation_id) id: vec3<u32>) {
         }
     }
     workgroupBarrier();
-    if (turns != 0u) {
-        for (var k = 0u; k < PER; k++) {
-            let i = local + k * LANES;
-            if (i < COUNT) {
-                p[i] = stored(beta * ps[k] - rs[k]);
-            }
-        }
+    let kept = beta;
+    let turned = select(0u, COUNT, turns != 0u);
+    //<turn
+    if (i_0 < turned) {
+        p[i_0] = stored(kept * p_0 - z_0);
     }
+    //>
 }

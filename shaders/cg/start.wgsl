@@ -3,8 +3,8 @@
 // Second kernel of a solve, after largest.wgsl, which the scale comes from; ends.wgsl follows. With WARM, x is given and q = C x; else x =
 // 0 is written and q is not read. Where g is zero the solution is zero, whatever x was. Up to 256 workgroups for each segment of the
 // vectors, with its own place among the partial sums. 19 flops and 28 bytes per element. binding 0: state; 1: partial [8 workgroups]; 2: x
-// [4 COUNT]; 3: r; 4: p; 5: q; 6: g; 7: inverse of the diagonal preconditioner (read with PRECONDITIONED only).
-//#include four.wgsl
+// [COUNT Floats]; 3: r; 4: p; 5: q; 6: g; 7: inverse of the diagonal preconditioner (read with PRECONDITIONED only).
+//#include cg/floats.wgsl
 //#include cg/state.wgsl
 //#include cg/sums.wgsl
 
@@ -13,12 +13,12 @@ override WARM: bool = false;
 override PRECONDITIONED: bool = false;
 
 @group(0) @binding(1) var<storage, read_write> partials: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> x: array<Four>;
-@group(0) @binding(3) var<storage, read_write> r: array<Four>;
-@group(0) @binding(4) var<storage, read_write> p: array<Four>;
-@group(0) @binding(5) var<storage, read> q: array<Four>;
-@group(0) @binding(6) var<storage, read> g: array<Four>;
-@group(0) @binding(7) var<storage, read> inverse: array<Four>;
+@group(0) @binding(2) var<storage, read_write> x: array<Stored>;
+@group(0) @binding(3) var<storage, read_write> r: array<Stored>;
+@group(0) @binding(4) var<storage, read_write> p: array<Stored>;
+@group(0) @binding(5) var<storage, read> q: array<Stored>;
+@group(0) @binding(6) var<storage, read> g: array<Stored>;
+@group(0) @binding(7) var<storage, read> inverse: array<Stored>;
 
 var<workgroup> shift: f32;
 var<workgroup> down: f32;
@@ -36,30 +36,34 @@ fn main(
         warm = u32(WARM && state.largest != 0u);
     }
     workgroupBarrier();
+    let added = shift;
+    let factor = down;
+    let continues = warm != 0u;
     var term = Sums();
     let each = (COUNT + groups.x - 1u) / groups.x;
     let end = min(COUNT, (group.x + 1u) * each);
     for (var run = group.x * each + local.x; run < end; run += RUN * LANES) {
         var part = Sums();
-        for (var i = run; i < min(end, run + RUN * LANES); i += LANES) {
+        let rest = min(end, run + RUN * LANES);
+        for (var i = run; i < rest; i += LANES) {
             let gi = floats(g[i]);
-            var xi = vec4<f32>();
+            var xi = Floats();
             var ri = gi;
-            if (warm != 0u) {
+            if (continues) {
                 xi = floats(x[i]);
-                ri = floats(q[i]) + shift * xi + gi;
+                ri = floats(q[i]) + added * xi + gi;
             } else {
                 x[i] = stored(xi);
             }
-            ri *= down;
+            ri = factor * ri;
             var zi = ri;
             if (PRECONDITIONED) {
-                zi = floats(inverse[i]) * ri;
+                zi = times(floats(inverse[i]), ri);
             }
             r[i] = stored(ri);
-            p[i] = stored(-zi);
-            let unit_gradient = down * gi;
-            part.a += vec4<f32>(dot(ri, ri), dot(xi, ri + unit_gradient), dot(unit_gradient, unit_gradient), 0.0);
+            p[i] = stored(-1.0 * zi);
+            let unit_gradient = factor * gi;
+            part.a += vec4<f32>(inner(ri, ri), inner(xi, ri + unit_gradient), inner(unit_gradient, unit_gradient), 0.0);
         }
         term.a += part.a;
     }

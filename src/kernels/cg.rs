@@ -5,11 +5,13 @@ use bytemuck::{Pod, Zeroable};
 use super::dot::Capabilities;
 use super::four::four;
 use super::requirements::Cg;
-use super::template::fill;
+use super::template::{fill, repeat};
 use super::vector::{MOST_GROUPS, in_segments, own_partials, reduction_groups, vec4s};
 use crate::error::Result;
 use crate::gpu::{Gpu, Recording, Slice, grid};
 
+const FLOATS: &str = include_str!("../../shaders/cg/floats.wgsl");
+const FLOATS_WIDE: &str = include_str!("../../shaders/cg/floats_wide.wgsl");
 const STATE: &str = include_str!("../../shaders/cg/state.wgsl");
 const SUMS: &str = include_str!("../../shaders/cg/sums.wgsl");
 const PARTIALS: &str = include_str!("../../shaders/cg/partials.wgsl");
@@ -25,6 +27,8 @@ const ENDS: &str = include_str!("../../shaders/cg/ends.wgsl");
 /// How the work on a vector is divided.
 #[derive(Clone, Copy, Debug)]
 struct Division {
+    /// Floats that an invocation loads at once.
+    floats: usize,
     /// Invocations of a workgroup.
     lanes: usize,
     /// Workgroups of each segment; one means that an iteration is one kernel.
@@ -38,35 +42,77 @@ const ONE_WORKGROUP: usize = 4096;
 /// Elements of the partial sums of a workgroup.
 const PARTIAL: usize = 8;
 
+/// Invocations of a GPU's workgroups, the most that WebGPU lets every device have, and vec4s that each of them should have at least.
+const LANES: (usize, usize) = (256, 4);
+
+/// In software an `if` costs every vector of invocations what it holds, taken or not, and sums and decisions are many of them. So a
+/// workgroup is one vector of eight invocations, of which each is busy.
+const SOFTWARE_LANES: usize = 8;
+/// Elements that a software workgroup should have at least, for what it takes to add and to decide.
+const SOFTWARE_SHARE: usize = 4096;
+/// Most workgroups in software, each of which adds the partial sums of all: a few for each core of a large processor.
+const SOFTWARE_GROUPS: usize = 64;
+/// In software, most elements of each vector that an invocation keeps in registers where one workgroup has the whole vector: the kernel is
+/// as long as they are many, so that workgroups are larger for it.
+const SOFTWARE_REGISTERS: usize = 96;
+/// Most invocations of a software workgroup: what a short vector takes.
+const MOST_SOFTWARE_LANES: usize = 64;
+
 impl Division {
-    /// On a GPU, workgroups as large as WebGPU lets every device have, with at least four vec4s per invocation. In software a barrier costs
-    /// something for every few invocations, so workgroups are small and their invocations busy.
-    ///
-    /// No more than [`MOST_GROUPS`] for a segment: every workgroup adds the partial sums of all.
+    /// No more than [`MOST_GROUPS`] workgroups for a segment: every workgroup adds the partial sums of all. In software, powers of two, so
+    /// that cores have equal shares.
     fn new(gpu: &Gpu, vector: &Slice) -> Self {
-        let (lanes, vec4s) = Self::lanes(gpu);
+        let Capabilities {
+            software,
+            wide_loads,
+            ..
+        } = Capabilities::of(gpu);
         let (len, segments) = (vector.len(), vector.segments());
+        let short = segments == 1 && len <= ONE_WORKGROUP;
+        let lanes = match (software, short) {
+            (false, _) => LANES.0,
+            (true, false) => SOFTWARE_LANES,
+            (true, true) => len
+                .div_ceil(SOFTWARE_REGISTERS)
+                .next_power_of_two()
+                .clamp(SOFTWARE_LANES, MOST_SOFTWARE_LANES),
+        };
         let groups = if segments > 1 {
             MOST_GROUPS
-        } else if len <= ONE_WORKGROUP {
+        } else if short {
             1
+        } else if software {
+            (len / SOFTWARE_SHARE)
+                .next_power_of_two()
+                .clamp(2, SOFTWARE_GROUPS)
         } else {
-            len.div_ceil(4 * vec4s * lanes).clamp(2, MOST_GROUPS)
+            len.div_ceil(4 * LANES.0 * LANES.1).clamp(2, MOST_GROUPS)
         };
         Self {
+            // All segments start at multiples of 64 elements.
+            floats: if wide_loads && len.is_multiple_of(8) {
+                8
+            } else {
+                4
+            },
             lanes,
             groups,
             segments,
         }
     }
 
-    /// Invocations of a workgroup, and vec4s that each of them should have at least.
-    fn lanes(gpu: &Gpu) -> (usize, usize) {
+    /// Most invocations of a workgroup on a device.
+    fn most_lanes(gpu: &Gpu) -> usize {
         if Capabilities::of(gpu).software {
-            (64, 32)
+            MOST_SOFTWARE_LANES
         } else {
-            (256, 4)
+            LANES.0
         }
+    }
+
+    /// Invocations that add the sums of all in a workgroup, before one adds theirs: about the root of their number.
+    fn few(&self) -> usize {
+        if self.lanes > 64 { 16 } else { 8 }
     }
 
     /// Workgroups of all segments.
@@ -183,7 +229,7 @@ enum Bound<'a> {
 /// # Errors
 /// [`Error::OverLimit`](crate::Error::OverLimit).
 pub(crate) fn check(gpu: &Gpu) -> Result<()> {
-    let lanes = Division::lanes(gpu).0 as u32;
+    let lanes = Division::most_lanes(gpu) as u32;
     let all = [
         (Cg::Largest, "largest element"),
         (Cg::Start, "cg start"),
@@ -224,9 +270,12 @@ impl<'a> Faces<'a> {
         bindings: &[&Slice],
         groups: usize,
     ) -> Result<()> {
-        let lanes = format!("const LANES: u32 = {}u;", self.division.lanes);
+        let (lanes, few) = (self.division.lanes, self.division.few());
+        let lanes = format!("const LANES: u32 = {lanes}u;\nconst FEW: u32 = {few}u;");
         let sums = fill(SUMS, &[("lanes", &lanes)])?;
-        let text = [four(&Capabilities::of(self.gpu)), STATE, &sums].concat() + &parts.concat();
+        let wide = self.division.floats == 8;
+        let floats = if wide { FLOATS_WIDE } else { FLOATS };
+        let text = [floats, STATE, &sums].concat() + &parts.concat();
         let requirements = kernel.requirements(self.division.lanes as u32);
         let pipeline = self.gpu.kernel(label, &text, constants, requirements)?;
         recording.dispatch(self.gpu, &pipeline, bindings, [groups as u32, 1, 1])
@@ -252,7 +301,7 @@ impl<'a> Faces<'a> {
             });
             let slices: Vec<Slice> = slices.collect::<Result<_>>()?;
             let slices: Vec<&Slice> = slices.iter().collect();
-            let count = self.on.x.segment(number).len() / 4;
+            let count = self.on.x.segment(number).len() / self.division.floats;
             let constants = [&[("COUNT", count as f64)], constants].concat();
             self.dispatch(recording, kernel, parts, &constants, &slices, groups)?;
         }
@@ -282,10 +331,9 @@ impl<'a> Faces<'a> {
     /// A whole iteration, in one workgroup.
     fn short(&self, recording: &mut Recording) -> Result<()> {
         let on = self.on;
-        let count = on.x.len() / 4;
+        let count = on.x.len() / self.division.floats;
         let per = count.div_ceil(self.division.lanes);
-        let per = format!("const PER: u32 = {per}u;");
-        let text = fill(SHORT, &[("per", &per)])?;
+        let text = repeat(SHORT, &["sums", "step", "turn"], per)?;
         let constants = [("COUNT", count as f64), self.preconditioned()];
         let bindings = [on.state, on.x, on.r, on.p, on.q, self.inverse()];
         self.dispatch(

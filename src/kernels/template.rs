@@ -225,16 +225,42 @@ pub(crate) fn size(number: usize) -> Result<u32> {
 pub(crate) fn fill(text: &str, regions: &[(&str, &str)]) -> Result<String> {
     let mut out = text.to_string();
     for (name, content) in regions {
-        let missing = || Error::Unsupported {
-            what: format!("the region '{name}' of a kernel template"),
-            message: "the shader file has no such region".into(),
-        };
-        let open = format!("//<{name}\n");
-        let start = out.find(&open).ok_or_else(missing)?;
-        let end = start + out[start..].find("//>").ok_or_else(missing)?;
-        out.replace_range(start..end + 3, content);
+        let place = region(&out, name)?;
+        out.replace_range(place, content);
     }
     Ok(out)
+}
+
+/// Repeats the default of each named region of `text`: names that end in `_0`, and `0u * LANES`, count up.
+///
+/// # Errors
+/// As [`fill`].
+pub(crate) fn repeat(text: &str, regions: &[&str], times: usize) -> Result<String> {
+    let mut out = text.to_string();
+    for name in regions {
+        let default = region(&out, name)?;
+        let one = &out[default.start + "//<\n".len() + name.len()..default.end - "//>".len()];
+        let all: String = (0..times)
+            .map(|k| {
+                one.replace("_0", &format!("_{k}"))
+                    .replace("0u * LANES", &format!("{k}u * LANES"))
+            })
+            .collect();
+        out.replace_range(default, &all);
+    }
+    Ok(out)
+}
+
+/// Where a named region is, its two lines included.
+fn region(text: &str, name: &str) -> Result<Range<usize>> {
+    let missing = || Error::Unsupported {
+        what: format!("the region '{name}' of a kernel template"),
+        message: "the shader file has no such region".into(),
+    };
+    let open = format!("//<{name}\n");
+    let start = text.find(&open).ok_or_else(missing)?;
+    let end = start + text[start..].find("//>").ok_or_else(missing)?;
+    Ok(start..end + "//>".len())
 }
 
 #[cfg(test)]

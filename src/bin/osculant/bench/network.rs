@@ -28,6 +28,11 @@ const FEWER_ITERATIONS: usize = 5;
 /// Where a block takes longer than this, a quick run leaves it out, with all that repeats long products.
 const LONG_BLOCK_SECONDS: f64 = 1.0;
 
+/// Relative residual that a solve must leave to be timed.
+const LEAST_RESIDUAL: f32 = 1e-6;
+/// A small difference of large times needs more rounds than a time.
+const MORE_SECONDS: f64 = 4.0;
+
 /// How much is done for a network.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Extent {
@@ -250,10 +255,12 @@ fn cg_overhead(
     let (long, short) = (solver(most)?, solver(1)?);
     replay(gpu, &quadratic.linearize, 1)?;
     let nothing = Recording::new();
-    // A solve that is over moves no vectors any more, and would be timed as too fast.
+    // A solve that is over moves no vectors any more, and would be timed as too fast. One whose residual has vanished computes with
+    // subnormal numbers, which processors are slow at, and would be timed as too slow.
     let mut damping = None;
-    for shift in [1.0, 1e-2, 1e-4] {
-        if long.solve(&nothing, shift, None, false)?.iterations == most {
+    for shift in [1e-4, 1e-2, 1.0] {
+        let report = long.solve(&nothing, shift, None, false)?;
+        if report.iterations == most && report.relative_residual > LEAST_RESIDUAL {
             damping = Some(shift);
             break;
         }
@@ -266,11 +273,23 @@ fn cg_overhead(
         solver.solve(&nothing, damping, None, false)?;
         Ok(start.elapsed().as_secs_f64())
     };
+    let iterations = || -> osculant::Result<f64> { Ok(solve(&long)? - solve(&short)?) };
+    let products = || -> osculant::Result<f64> {
+        Ok(replay(gpu, &quadratic.multiply, most)? - replay(gpu, &quadratic.multiply, 1)?)
+    };
     let mut overheads = Vec::new();
+    let effort = Effort {
+        seconds: MORE_SECONDS * effort.seconds,
+        ..effort
+    };
     rounds(effort, || {
-        let iterations = solve(&long)? - solve(&short)?;
-        let products =
-            replay(gpu, &quadratic.multiply, most)? - replay(gpu, &quadratic.multiply, 1)?;
+        // The order turns around, so that a machine that changes its speed in between favours neither.
+        let (iterations, products) = if overheads.len().is_multiple_of(2) {
+            (iterations()?, products()?)
+        } else {
+            let products = products()?;
+            (iterations()?, products)
+        };
         overheads.push(iterations / products - 1.0);
         Ok(())
     })?;
