@@ -13,6 +13,10 @@ const SIZES: [(&str, f64); 2] = [("COUNT", 25_456.0), ("GROUPS", 100.0)];
 /// The number of choices behind the constants that choose.
 const CHOICES: [(&str, u32); 2] = [("METHOD", 2), ("HALF", 3)];
 
+/// What moves words as they are, and what it moves four of in their place.
+const WORD: &str = "alias Words = u32;";
+const WORDS: [(&str, &str); 2] = [("vec4<u32>", "by four"), ("vec2<u64>", "64-bit loads")];
+
 /// Every file with an entry point, once for each combination of its choices.
 pub(crate) fn all() -> Result<Vec<Listed>, Box<dyn Error>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
@@ -32,6 +36,16 @@ pub(crate) fn all() -> Result<Vec<Listed>, Box<dyn Error>> {
         let plain = fs::read_to_string(folder.join("four.wgsl"))?;
         let wide = fs::read_to_string(folder.join("four_wide.wgsl"))?;
         for (name, constants) in combinations(&module) {
+            for (words, label) in WORDS {
+                if text.contains(WORD) {
+                    kernels.push(Listed {
+                        family: family.clone(),
+                        name: format!("{name} {label}").trim_start().into(),
+                        text: text.replace(WORD, &format!("alias Words = {words};")),
+                        constants: constants.clone(),
+                    });
+                }
+            }
             if text.contains(&plain) {
                 kernels.push(Listed {
                     family: family.clone(),

@@ -16,6 +16,9 @@ pub(crate) const FIRST_ORDER: Requirements = Requirements::new(4, 64, 0);
 pub(crate) const ADD_SUMS: Requirements = Requirements::new(2, 64, 64 * 4);
 pub(crate) const WEIGH: Requirements = Requirements::new(4, 64, 0);
 pub(crate) const SKETCH: Requirements = Requirements::new(2, 64, 0);
+pub(crate) const DRAW_ROWS: Requirements = Requirements::new(3, 64, 0);
+/// And a uniform buffer.
+pub(crate) const GATHER_ROWS: Requirements = Requirements::new(3, 64, 0);
 pub(crate) const HALF: Requirements = Requirements::new(2, 64, 0);
 
 /// The kernels of conjugate gradients.
@@ -62,6 +65,8 @@ pub fn stated() -> Vec<(&'static str, Requirements)> {
         ("add_sums", ADD_SUMS),
         ("weigh", WEIGH),
         ("sketch", SKETCH),
+        ("draw_rows", DRAW_ROWS),
+        ("gather_rows", GATHER_ROWS),
         ("pack_half", HALF),
         ("unpack_half", HALF),
         ("cg/largest", cg(Cg::Largest)),

@@ -15,6 +15,7 @@ mod graph_objective;
 mod losses;
 mod programs;
 mod quadratic;
+mod resident;
 mod slot;
 
 pub use crate::graph::locate::{Located, Origin};
@@ -28,4 +29,5 @@ pub use quadratic::{
     BlockProduct, Curvature, Gradient, GradientRequest, Group, GroupRequest, GroupedQuadratic,
     Quadratic, QuadraticRequest,
 };
+pub use resident::{Gather, Resident};
 pub use slot::{Loaded, Slot};

@@ -31,6 +31,7 @@ mod operators;
 mod optimizers;
 mod plans;
 mod primitives;
+mod resident;
 mod saddle_free_newton;
 mod second_objective;
 mod segments;
@@ -56,6 +57,7 @@ const ON_SMALL_ADAPTERS: OnSmallAdapters = OnSmallAdapters {
         ("lowering", ""),
         ("optimizers", ""),
         ("primitives", "small-4"),
+        ("resident", ""),
     ],
     needs_more: &[
         (
@@ -142,6 +144,7 @@ fn main() -> ExitCode {
             ("optimizers", optimizers::tests()),
             ("plans", plans::tests()),
             ("primitives", primitives::tests()),
+            ("resident", resident::tests()),
             ("saddle_free_newton", saddle_free_newton::tests()),
             ("units", units::tests()),
             ("second_objective", second_objective::tests()),
