@@ -30,13 +30,24 @@ use crate::kernels::gather_rows::Table;
 /// assert_eq!(gpu.read_u32(&[&labels])?, [[2, 0, 7]]);
 /// # Ok::<(), osculant::Error>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct DeviceDataset {
     gpu: Gpu,
     host: Arc<Dataset>,
     features: Table,
     /// None where the inputs are the targets.
     targets: Option<Table>,
+}
+
+impl std::fmt::Debug for DeviceDataset {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DeviceDataset")
+            .field("name", &self.host.name())
+            .field("rows", &self.host.len())
+            .field("width", &self.host.width())
+            .field("gpu", &self.gpu)
+            .finish_non_exhaustive()
+    }
 }
 
 impl DeviceDataset {

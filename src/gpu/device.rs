@@ -233,6 +233,11 @@ impl Gpu {
         &self.tuning
     }
 
+    /// Whether both share everything. Two that were made of one wgpu device do not: what devices of different instances are cannot be told apart.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
     /// The wgpu device.
     #[must_use]
     pub fn device(&self) -> &wgpu::Device {

@@ -41,11 +41,19 @@ use crate::vector::{Layout, Vector};
 /// ```
 ///
 /// A step that is recorded has its rows from [`gather`](Self::gather).
-#[derive(Debug)]
 pub struct Resident {
     inner: GraphObjective,
     data: DeviceDataset,
     gathers: Vec<Arc<Gather>>,
+}
+
+impl std::fmt::Debug for Resident {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Resident")
+            .field("inner", &self.inner)
+            .field("data", &self.data)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How the batches of one slot and number of rows are copied together.
@@ -82,15 +90,17 @@ impl Gather {
 }
 
 impl Resident {
-    /// Of an objective and a data set that fits its model, on one device.
+    /// Of an objective and a data set that fits its model, made with one [`Gpu`] and its clones.
     ///
     /// # Errors
-    /// [`Error::Data`] for a data set that does not fit the model; [`Error::Unsupported`] for one on another device.
+    /// [`Error::Data`] for a data set that does not fit the model; [`Error::Unsupported`] for one of another [`Gpu`].
     pub fn new(inner: GraphObjective, data: DeviceDataset) -> Result<Self> {
-        if data.gpu().device() != inner.gpu().device() {
+        if !data.gpu().is_same(inner.gpu()) {
             return Err(Error::Unsupported {
                 what: format!("data set {} for this objective", data.host().name()),
-                message: "it is on another device; upload it to that of the objective".into(),
+                message:
+                    "it belongs to another Gpu; upload it with that of the objective, or a clone"
+                        .into(),
             });
         }
         let host = data.host();
