@@ -4,8 +4,8 @@
 // smallest power of two that holds all rows, walked on until it lands on a row: an alternating Feistel network of 8 rounds, whose round
 // function is a word of Philox under the seed. src/data/shuffle.rs says what is guaranteed, and is its twin with equal numbers.
 //
-// One invocation draws one row, 64 in a workgroup: there is nothing to share. A step of the walk is 8 Philox of 10 rounds; fewer than two are
-// expected, and at most 128 are made, 11,392 iterations of all loops together. Writes 4 bytes for each row.
+// One invocation draws one row, 64 in a workgroup: there is nothing to share. A step of the walk is 8 Philox of 10 rounds; fewer than two
+// are expected, and at most 128 are made, 11,392 iterations of all loops together. Writes 4 bytes for each row.
 //
 // binding 0: index [COUNT]; 1: step [1]; 2: [ROWS, COUNT, LOW, HIGH, seed low, seed high], with COUNT from 1 to ROWS.
 //#include philox.wgsl

@@ -1,15 +1,16 @@
 // result[i, :] = table[index[i], :]        (zeros where index[i] is no row of the table)
 //
 // Rows of a data set that is on the device, moved as they are: whether the words are floats or labels does not matter. A table that is
-// larger than a binding is in pieces of whole rows, and the kernel runs once for each: it writes the rows that are in its piece, and the run
-// for the first piece (which begins at row 0) those that are in none. So nothing outside a piece is ever read, whatever an index is.
+// larger than a binding is in pieces of whole rows, and the kernel runs once for each: it writes the rows that are in its piece, and the
+// run for the first piece (which begins at row 0) those that are in none. So nothing outside a piece is ever read, whatever an index is.
 //
 // One invocation moves one Words, four words where the number of columns allows it; 64 of them in a workgroup, where neighbours move
-// neighbouring Words of a row. No loops. Each run reads 4 bytes of indices for each Words, and all runs together read and write the bytes of
-// the result once.
+// neighbouring Words of a row. No loops. Each run reads 4 bytes of indices for each Words, and all runs together read and write the bytes
+// of the result once.
 //
-// binding 0: the result [COUNT, WIDTH]; 1: the piece [ROWS, WIDTH], rows FIRST and on of the table; 2: index [COUNT]; 3: a uniform with COUNT,
-// FIRST, ROWS, and the rows of the whole table, so that all batch sizes share the kernel. WIDTH is a constant, so that the division folds.
+// binding 0: the result [COUNT, WIDTH]; 1: the piece [ROWS, WIDTH], rows FIRST and on of the table; 2: index [COUNT]; 3: a uniform with
+// COUNT, FIRST, ROWS, and the rows of the whole table, so that all batch sizes share the kernel. WIDTH is a constant, so that the
+// division folds.
 
 //<words
 alias Words = u32;

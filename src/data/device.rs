@@ -9,8 +9,8 @@ use crate::kernels::gather_rows::Table;
 
 /// A data set whose inputs and targets were uploaded once, so that a batch is a list of row numbers.
 ///
-/// Inputs are `[rows, width]` floats, targets as many labels or rows of values; what is larger than one binding is in pieces of whole rows. The
-/// data set on the host is kept, for batches of which an error has to be explained. Clones share both.
+/// Inputs are `[rows, width]` floats, targets as many labels or rows of values; what is larger than one binding is in pieces of whole
+/// rows. The data set on the host is kept, for batches of which an error has to be explained. Clones share both.
 ///
 /// [`Resident`](crate::objective::Resident) is the objective over it; whoever has kernels of their own records
 /// [`gather_features`](Self::gather_features) and [`gather_targets`](Self::gather_targets) in front of them.
@@ -99,7 +99,8 @@ impl DeviceDataset {
         rows.check(self.host.name(), self.host.len())
     }
 
-    /// Records that the inputs of the rows in `index`, `[n]` u32, are written to `result`, `[n, width]`. Numbers beyond the data set give zeros.
+    /// Records that the inputs of the rows in `index`, `[n]` u32, are written to `result`, `[n, width]`. Numbers beyond the data set give
+    /// zeros.
     ///
     /// # Errors
     /// [`Error::Length`](crate::Error::Length) for a `result` of another size; limits of the device.
@@ -112,8 +113,8 @@ impl DeviceDataset {
         self.features.gather(&self.gpu, recording, result, index)
     }
 
-    /// As [`gather_features`](Self::gather_features) for the targets: labels as u32 `[n]`, values `[n, width]`. Where inputs are the targets it
-    /// is the same.
+    /// As [`gather_features`](Self::gather_features) for the targets: labels as u32 `[n]`, values `[n, width]`. Where inputs are the
+    /// targets it is the same.
     ///
     /// # Errors
     /// As there.

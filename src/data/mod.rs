@@ -1,8 +1,7 @@
 //! Data sets, their readers, and the order in which an optimizer sees their rows.
 //!
-//! A [`Dataset`] is checked once, when it is made; after that every batch drawn from it is valid.
-//! [`Epochs`] gives the row numbers of mini-batches, [`Dataset::batch`] the numbers in those rows. A [`DeviceDataset`] is uploaded once; then [`Rows`]
-//! are a batch.
+//! A [`Dataset`] is checked once, when it is made; after that every batch drawn from it is valid. [`Epochs`] gives the row numbers of
+//! mini-batches, [`Dataset::batch`] the numbers in those rows. A [`DeviceDataset`] is uploaded once; then [`Rows`] are a batch.
 //!
 //! ```
 //! use osculant::data::{Epochs, digits};

@@ -15,17 +15,18 @@ const STREAM_HIGH: u32 = 7 << 16;
 /// Mini-batches without replacement that can be drawn on the device: row `i` of batch `step` is computed from seed, step and `i` alone, by
 /// equal integers here and there.
 ///
-/// Epoch `e` is steps `e b` to `e b + b - 1` for the `b = rows / batch` batches that fit (rounded down); rows beyond them are left out, others in
-/// each epoch. Within an epoch a row occurs at most once.
+/// Epoch `e` is steps `e b` to `e b + b - 1` for the `b = rows / batch` batches that fit (rounded down); rows beyond them are left out,
+/// others in each epoch. Within an epoch a row occurs at most once.
 ///
 /// The shuffle of an epoch is a bijection of `0..2^B`, the smallest power of two that holds all rows: an alternating Feistel network of 8
-/// rounds with halves of `B/2` bits (rounded down and up), whose round function is the first word of [Philox](philox4x32) block `(half, round)` of
-/// stream `7 * 2^48 + e`. It is applied again to what is not below `rows` (cycle walking), which keeps it a bijection of `0..rows`. The parts
-/// are well known; putting them together like this is our own construction, and not the order of [`Epochs`](super::Epochs).
+/// rounds with halves of `B/2` bits (rounded down and up), whose round function is the first word of [Philox](philox4x32) block `(half,
+/// round)` of stream `7 * 2^48 + e`. It is applied again to what is not below `rows` (cycle walking), which keeps it a bijection of
+/// `0..rows`. The parts are well known; putting them together like this is our own construction, and not the order of
+/// [`Epochs`](super::Epochs).
 ///
-/// Guaranteed is that an epoch's rows are all different as long as no walk takes more than 128 steps: never more than `2^B - rows + 1`, and of a
-/// step at most half of all numbers go on, so that the odds of a longer one are about `2^-128`. Not guaranteed are equal odds for all
-/// orders of the rows: there are more of these than seeds and epochs; for 20,000 epochs of 10 rows, how often each row comes to
+/// Guaranteed is that an epoch's rows are all different as long as no walk takes more than 128 steps: never more than `2^B - rows + 1`,
+/// and of a step at most half of all numbers go on, so that the odds of a longer one are about `2^-128`. Not guaranteed are equal odds
+/// for all orders of the rows: there are more of these than seeds and epochs; for 20,000 epochs of 10 rows, how often each row comes to
 /// each place and after which other row does not differ measurably from equal odds (a test here).
 ///
 /// ```
@@ -120,8 +121,8 @@ impl Shuffle {
         high << self.low | low
     }
 
-    /// Records that `index` is filled with the rows of the batch whose number stands in the first element of `step`, a u32, when it is replayed:
-    /// nothing goes through the host. `index` has an element for each row of a batch, and lies in another buffer than `step`.
+    /// Records that `index` is filled with the rows of the batch whose number stands in the first element of `step`, a u32, when it is
+    /// replayed: nothing goes through the host. `index` has an element for each row of a batch, and lies in another buffer than `step`.
     ///
     /// # Errors
     /// [`Error::Length`] for an `index` of another length; limits of the device.
@@ -213,8 +214,8 @@ mod tests {
 
     const PINNED: [usize; 10] = [7, 8, 6, 0, 1, 4, 2, 5, 9, 3];
 
-    /// Counts of 20,000 epochs of 10 rows have a standard deviation of 42 around 2,000; of 200 of them the largest is 3.0 of these off on the average,
-    /// and more than 5 once in ten thousand times.
+    /// Counts of 20,000 epochs of 10 rows have a standard deviation of 42 around 2,000; of 200 of them the largest is 3.0 of these off on
+    /// the average, and more than 5 once in ten thousand times.
     #[test]
     fn places_and_neighbours_have_equal_odds() {
         const ROWS: usize = 10;
@@ -239,7 +240,7 @@ mod tests {
         for (row, counts) in neighbours.iter().enumerate() {
             for (next, &count) in counts.iter().enumerate() {
                 let off = count.abs_diff(if row == next { 0 } else { each });
-                assert!(off < 5 * 45, "{row} {next}: {neighbours:?}");
+                assert!(off < 5 * 42, "{row} {next}: {neighbours:?}");
             }
         }
     }

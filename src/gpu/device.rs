@@ -233,7 +233,8 @@ impl Gpu {
         &self.tuning
     }
 
-    /// Whether both share everything. Two that were made of one wgpu device do not: what devices of different instances are cannot be told apart.
+    /// Whether one is a clone of the other. Two that were made of one wgpu device are not: wgpu gives devices of different instances equal
+    /// numbers, so their buffers could not be told apart.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.shared, &other.shared)
     }

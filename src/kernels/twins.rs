@@ -386,8 +386,8 @@ fn blocks_of_vectors() -> Result<()> {
     Ok(())
 }
 
-/// Words of every kind, a table in one piece and in several with the last one partly filled, indices beyond it, and so many rows that they take
-/// two rows of a grid.
+/// Words of every kind, a table in one piece and in several with the last one partly filled, indices beyond it, and so many rows that
+/// they take two rows of a grid.
 #[test]
 fn rows_of_a_table() -> Result<()> {
     let gpu = Gpu::new()?;

@@ -16,8 +16,9 @@ use crate::vector::{Layout, Vector};
 
 /// A [`GraphObjective`] whose batches are [`Rows`] of a data set that resides on the device.
 ///
-/// Loading a batch uploads its row numbers and weights, 8 bytes for each row, and copies the rows on the device. What computes with them is the
-/// same programs, so that losses, gradients, products and steps have the bits of those with a [`Batch`](crate::data::Batch) of the same rows.
+/// Loading a batch uploads its row numbers and weights, 8 bytes for each row, and copies the rows on the device. What computes with them
+/// is the same programs, so that losses, gradients, products and steps have the bits of those with a [`Batch`](crate::data::Batch) of the
+/// same rows.
 ///
 /// ```
 /// use osculant::data::{DeviceDataset, Epochs, Rows, digits};
@@ -62,8 +63,8 @@ pub struct Gather {
     /// The numbers of the rows, `[rows]` u32: from an upload, a kernel of the caller's, or
     /// [`Shuffle::record`](crate::data::Shuffle::record). Numbers beyond the data set give rows of zeros.
     pub index: Slice,
-    /// The weights of the rows as they were loaded, `[rows]`. Whoever changes what they add up to loads the batch instead, because programs know
-    /// the sum.
+    /// The weights of the rows as they were loaded, `[rows]`. Whoever changes what they add up to loads the batch instead, because
+    /// programs know the sum.
     pub weights: Slice,
     /// Copies the rows to where programs read them.
     pub run: Recording,
@@ -128,8 +129,8 @@ impl Resident {
         &self.data
     }
 
-    /// How the rows of what was loaded come to where its programs read them: for steps that choose other rows without the host. It serves as long as
-    /// it is held, or a program for what was loaded is.
+    /// How the rows of what was loaded come to where its programs read them: for steps that choose other rows without the host. It serves
+    /// as long as it is held, or a program for what was loaded is.
     ///
     /// ```
     /// use osculant::data::{Rows, Shuffle};

@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use crate::harness::{GpuTest, Outcome, small};
 use osculant::Error;
-use osculant::data::{Batch, Dataset, DeviceDataset, Epochs, Rows, Shuffle, Targets, digits};
+use osculant::data::{
+    Batch, Dataset, DeviceDataset, Epochs, MicroBatches, Rows, Shuffle, Targets, digits,
+};
 use osculant::gpu::{Gpu, Recording, Slice};
 use osculant::linalg::EigenOptions;
 use osculant::nn::{Activation, Loss, Model, Sequential};
 use osculant::objective::{
-    GradientRequest, GraphObjective, Objective, Parts, QuadraticRequest, Resident, Slot,
+    Accumulated, GradientRequest, GraphObjective, Objective, Parts, QuadraticRequest, Resident,
+    Slot,
 };
 use osculant::optim::{
     Adam, AdamOptions, DecoupledNewtonCg, DecoupledOptions, LowRankSaddleFreeNewton, LrsfnOptions,
@@ -26,7 +29,9 @@ pub(crate) fn tests() -> Vec<GpuTest> {
         saddle_free_newton_steps_have_the_bits_of_batches,
         targets_of_every_kind_are_those_of_the_host,
         tables_larger_than_a_binding_are_in_pieces,
+        micro_batches_of_rows_are_those_of_the_host,
         bad_rows_change_nothing,
+        a_step_that_fails_changes_nothing,
         data_that_do_not_fit_the_model_are_refused,
         rows_drawn_on_the_device_need_no_host,
         numbers_that_are_not_finite_are_traced_to_their_rows,
@@ -259,6 +264,64 @@ fn tables_larger_than_a_binding_are_in_pieces(gpu: &Gpu) -> Outcome {
         }) if what.contains("row") => Ok(()),
         other => Err(format!("{other:?}").into()),
     }
+}
+
+fn micro_batches_of_rows_are_those_of_the_host(gpu: &Gpu) -> Outcome {
+    let mut host = Accumulated::new(objective(gpu)?);
+    let theta = host.inner().initial_parameters(1)?;
+    let mut device = Accumulated::new(resident(gpu)?);
+    let data = data()?;
+    let chosen: Vec<usize> = (3..17).collect();
+    let batch = data.micro_batches(&chosen, 6)?;
+    let parts = chosen.chunks(5).zip(batch.parts());
+    let rows: Vec<_> = parts
+        .map(|(chosen, (_, share))| Ok((Rows::new(chosen)?.pad_to(5)?, *share)))
+        .collect::<osculant::Result<_>>()?;
+    let expected = numbers(gpu, &mut host, &theta, &batch)?;
+    let rows = MicroBatches::new(rows)?;
+    assert_eq!(rows.parts().len(), 3);
+    assert_eq!(numbers(gpu, &mut device, &theta, &rows)?, expected);
+    Ok(())
+}
+
+/// Lets every operation of a step fail, one after another, the loading of its rows among them.
+fn a_step_that_fails_changes_nothing(gpu: &Gpu) -> Outcome {
+    // A device of its own: other trials work with the shared one at the same time.
+    let gpu = &Gpu::from_wgpu(gpu.device().clone(), gpu.queue().clone())?;
+    let batches = [Rows::new(&[5, 6, 7])?, Rows::new(&[1, 2, 3, 4])?];
+    let start = || -> Result<_, Any> {
+        let objective = resident(gpu)?;
+        let theta = objective.inner().initial_parameters(1)?;
+        Ok((objective, theta, Adam::new(AdamOptions::default())?))
+    };
+    let (mut objective, theta, mut adam) = start()?;
+    adam.step(&mut objective, &theta, &batches[0])?;
+    let before = (bits(gpu, &[theta.slice()])?, adam.state(&objective)?);
+    let mut failures = 0;
+    loop {
+        gpu.fail_after(Some(failures));
+        let result = adam.step(&mut objective, &theta, &batches[1]);
+        let reached = !gpu.fails_later();
+        gpu.fail_after(None);
+        if !reached {
+            result?;
+            break;
+        }
+        assert!(result.is_err(), "operation {failures} failed unseen");
+        let after = (bits(gpu, &[theta.slice()])?, adam.state(&objective)?);
+        assert_eq!(after, before, "after operation {failures} failed");
+        failures += 1;
+    }
+    // Index, weights, their sum and the copies, beside what the step itself does.
+    assert!(failures > 10, "{failures}");
+    let after = (bits(gpu, &[theta.slice()])?, adam.state(&objective)?);
+    let (mut objective, theta, mut adam) = start()?;
+    for batch in &batches {
+        adam.step(&mut objective, &theta, batch)?;
+    }
+    let expected = (bits(gpu, &[theta.slice()])?, adam.state(&objective)?);
+    assert_eq!(after, expected);
+    Ok(())
 }
 
 fn bad_rows_change_nothing(gpu: &Gpu) -> Outcome {
