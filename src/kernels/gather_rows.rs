@@ -8,6 +8,9 @@ use crate::gpu::{Gpu, Recording, Slice, grid};
 
 const GATHER_ROWS: &str = include_str!("../../shaders/gather_rows.wgsl");
 
+/// Most words, or fours of them, that an invocation moves.
+const MOVED: usize = 4;
+
 /// A table `[rows, width]` of words of four bytes, in pieces of whole rows that a binding holds.
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
@@ -104,9 +107,10 @@ impl Table {
             &[("words", &format!("alias Words = {words};"))],
         )?;
         let across = self.width / each;
-        let constants = [("WIDTH", across as f64)];
+        let lanes = across.div_ceil(MOVED);
+        let constants = [("WIDTH", across as f64), ("LANES", lanes as f64)];
         let pipeline = gpu.kernel("gather_rows", &text, &constants, requirements::GATHER_ROWS)?;
-        let workgroups = grid(gpu.limits(), (count * across).div_ceil(64))?;
+        let workgroups = grid(gpu.limits(), (count * lanes).div_ceil(64))?;
         for (number, piece) in self.pieces.iter().enumerate() {
             let sizes = gpu.sizes([
                 size(count)?,

@@ -42,6 +42,8 @@ use crate::vector::{Layout, Vector};
 /// ```
 ///
 /// A step that is recorded has its rows from [`gather`](Self::gather).
+///
+/// On a software adapter, where the device is the processor, there is nothing to save: copying by a kernel takes longer than an upload.
 pub struct Resident {
     inner: GraphObjective,
     data: DeviceDataset,
