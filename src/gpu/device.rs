@@ -292,14 +292,23 @@ impl Gpu {
         submission_index: Option<wgpu::SubmissionIndex>,
         what: impl FnOnce() -> String,
     ) -> Result<()> {
-        #[cfg(feature = "fault-injection")]
-        self.shared.faults.check()?;
         let wait = wgpu::PollType::Wait {
             submission_index,
             timeout: Some(self.timeout),
         };
+        self.poll_as(wait, what)
+    }
+
+    /// Lets wgpu hand over what has finished, without waiting for anything.
+    pub(super) fn poll(&self) -> Result<()> {
+        self.poll_as(wgpu::PollType::Poll, || "the device".into())
+    }
+
+    fn poll_as(&self, how: wgpu::PollType, what: impl FnOnce() -> String) -> Result<()> {
+        #[cfg(feature = "fault-injection")]
+        self.shared.faults.check()?;
         // wgpu 30 panics in `poll` when the driver reports a lost device; it holds no lock at that point.
-        match catch_unwind(AssertUnwindSafe(|| self.device().poll(wait))) {
+        match catch_unwind(AssertUnwindSafe(|| self.device().poll(how))) {
             Ok(Ok(_)) => self.shared.health.check_reported(),
             Ok(Err(wgpu::PollError::Timeout)) => {
                 self.check()?;

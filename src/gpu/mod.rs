@@ -8,6 +8,7 @@
 //! * [`Recording`] is a list of dispatches and copies as data. Its bind groups are made when a command is added,
 //!   so replaying it a thousand times creates nothing.
 //! * [`PendingRead`] is data on their way back, while more is submitted.
+//! * [`Arrivals`] are data on their way back for which nobody waits; [`Upload`] is a command that carries numbers of the host.
 //! * [`Recorder`] replays recordings into a command encoder: the crate's own in [`Gpu::submit`], or the caller's.
 //!
 //! ```
@@ -40,6 +41,7 @@
 //! somebody else. A lost device makes every later call return [`Error::DeviceLost`](crate::Error::DeviceLost).
 
 mod adapter;
+mod arrivals;
 mod buffer;
 mod device;
 #[cfg(feature = "fault-injection")]
@@ -56,15 +58,18 @@ mod staging;
 #[cfg(test)]
 mod tests;
 mod texels;
+mod uploads;
 
 pub use adapter::{AdapterDescription, AdapterOptions, adapters};
+pub use arrivals::Arrivals;
 pub use buffer::Slice;
 pub use device::Gpu;
 pub use pipeline::Pipeline;
 pub use readback::PendingRead;
 pub(crate) use recording::Binding;
-pub use recording::{Command, Recorder, Recording, grid};
+pub use recording::{Command, Custom, Recorder, Recording, grid};
 pub use requirements::Requirements;
 pub(crate) use sizes::Sizes;
 pub use texels::Texels;
 pub(crate) use texels::{TEXELS_PER_ROW, TEXTURE_ELEMENTS};
+pub use uploads::Upload;

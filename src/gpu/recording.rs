@@ -1,5 +1,6 @@
 //! Commands as data, and how they are replayed into an encoder and submitted.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -8,6 +9,7 @@ use super::device::Gpu;
 use super::health::{device_error, scoped};
 use super::pipeline::Pipeline;
 use super::texels::Texels;
+use super::uploads::Upload;
 use crate::error::{Error, Result};
 
 /// One command of a [`Recording`].
@@ -38,6 +40,22 @@ pub enum Command {
         /// So many elements.
         elements: usize,
     },
+    /// Write what the host has to say when it is replayed.
+    Upload(Upload),
+    /// Commands of somebody else.
+    Custom(Custom),
+}
+
+/// Commands that a caller records, see [`Recording::custom`].
+#[derive(Clone)]
+pub struct Custom(Arc<CustomCommands>);
+
+type CustomCommands = dyn Fn(&mut wgpu::CommandEncoder) + Send + Sync;
+
+impl fmt::Debug for Custom {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Custom")
+    }
 }
 
 /// What a kernel reads or writes.
@@ -231,6 +249,16 @@ impl Recording {
         Ok(())
     }
 
+    /// Adds what a caller records at this place in every replay: passes with pipelines and bind groups of their own, copies, anything that an
+    /// encoder takes. It runs between the commands before and those after.
+    pub fn custom(&mut self, record: impl Fn(&mut wgpu::CommandEncoder) + Send + Sync + 'static) {
+        self.push(Command::Custom(Custom(Arc::new(record))));
+    }
+
+    pub(super) fn push(&mut self, command: Command) {
+        self.commands.push(command);
+    }
+
     /// Adds the commands of another recording at the end.
     pub fn append(&mut self, other: Self) {
         self.commands.extend(other.commands);
@@ -312,6 +340,8 @@ impl<'e> Recorder<'e> {
                     open.pass.dispatch_workgroups(*x, *y, *z);
                 }
                 Command::Texels(texels) => texels.update(self.encoder()),
+                Command::Upload(upload) => upload.record(self.encoder()),
+                Command::Custom(Custom(record)) => record(self.encoder()),
                 Command::Copy {
                     source,
                     source_start,

@@ -110,6 +110,10 @@ pub(crate) struct State {
 /// Place of the bits of the largest `|g_i|` in it.
 const LARGEST_AT: usize = std::mem::offset_of!(State, largest) / 4;
 
+/// Places of what a recorded solve is told on the device.
+pub(crate) const SHIFT_AT: usize = std::mem::offset_of!(State, shift) / 4;
+pub(crate) const RADIUS_AT: usize = std::mem::offset_of!(State, radius) / 4;
+
 /// Elements of the fixed part.
 pub(crate) const STATE_ELEMENTS: usize = size_of::<State>() / 4;
 

@@ -18,6 +18,9 @@ pub(crate) mod half;
 pub(crate) mod loops;
 pub(crate) mod philox;
 pub mod requirements;
+#[cfg(test)]
+mod rows_tests;
+pub(crate) mod step;
 pub(crate) mod store;
 pub(crate) mod template;
 pub mod tuning;

@@ -1,8 +1,9 @@
 //! What the kernels in files ask of a device: storage buffers, invocations of a workgroup, bytes of workgroup memory. Generated kernels
 //! compute theirs (`Kernel::requirements`).
 //!
-//! No kernel needs more than eight storage buffers, 256 invocations and 16,352 bytes, which every WebGPU device grants. Those that
-//! conjugate gradients are not made of need four at most, which is what [`wgpu::Limits::downlevel_defaults`] grants.
+//! No kernel needs more than eight storage buffers, 256 invocations and 16,352 bytes, which every WebGPU device grants. Those that neither
+//! conjugate gradients are made of, nor what decides on their recorded steps, need four at most, which is what
+//! [`wgpu::Limits::downlevel_defaults`] grants.
 
 use crate::gpu::Requirements;
 
@@ -19,6 +20,9 @@ pub(crate) const SKETCH: Requirements = Requirements::new(2, 64, 0);
 pub(crate) const DRAW_ROWS: Requirements = Requirements::new(3, 64, 0);
 /// And a uniform buffer.
 pub(crate) const GATHER_ROWS: Requirements = Requirements::new(3, 64, 0);
+pub(crate) const DISPLACEMENT: Requirements = Requirements::new(2, 1, 0);
+pub(crate) const DECIDE: Requirements = Requirements::new(6, 1, 0);
+pub(crate) const TAKE: Requirements = Requirements::new(3, 64, 0);
 pub(crate) const HALF: Requirements = Requirements::new(2, 64, 0);
 
 /// The kernels of conjugate gradients.
@@ -69,6 +73,9 @@ pub fn stated() -> Vec<(&'static str, Requirements)> {
         ("gather_rows", GATHER_ROWS),
         ("pack_half", HALF),
         ("unpack_half", HALF),
+        ("displacement", DISPLACEMENT),
+        ("step/decide", DECIDE),
+        ("step/take", TAKE),
         ("cg/largest", cg(Cg::Largest)),
         ("cg/start", cg(Cg::Start)),
         ("cg/short", cg(Cg::Short)),

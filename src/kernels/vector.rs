@@ -15,6 +15,7 @@ const INNER_PRODUCTS: &str = include_str!("../../shaders/inner_products.wgsl");
 const SUM_PARTIALS: &str = include_str!("../../shaders/sum_partials.wgsl");
 const PRECONDITIONER: &str = include_str!("../../shaders/preconditioner.wgsl");
 const NORMALIZE: &str = include_str!("../../shaders/normalize.wgsl");
+const DISPLACEMENT: &str = include_str!("../../shaders/displacement.wgsl");
 const FIRST_ORDER: &str = include_str!("../../shaders/first_order.wgsl");
 
 /// vec4s that an invocation of `combine` makes.
@@ -184,6 +185,28 @@ pub(crate) fn preconditioner(
     Ok(())
 }
 
+/// Elements of the coefficients of a displacement.
+pub(crate) const DISPLACEMENT_COEFFICIENTS: usize = 6;
+
+/// Records the coefficients of `theta + e v`, `theta - e v` and `(g+ - g-) / 2e` with `e |v| = length (1 + |theta|)^(1/3)`, from `sums =
+/// (v.theta, v.v, theta.theta)`.
+pub(crate) fn displacement(
+    gpu: &Gpu,
+    recording: &mut Recording,
+    length: f32,
+    sums: &Slice,
+    coefficients: &Slice,
+) -> Result<()> {
+    let constants = [("LENGTH", f64::from(length))];
+    let pipeline = gpu.kernel(
+        "displacement",
+        DISPLACEMENT,
+        &constants,
+        requirements::DISPLACEMENT,
+    )?;
+    recording.dispatch(gpu, &pipeline, &[coefficients, sums], [1, 1, 1])
+}
+
 /// The update rules of `shaders/first_order.wgsl`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FirstOrderMethod {
@@ -206,6 +229,8 @@ pub(crate) struct FirstOrderOperands<'a> {
 
 /// Elements of the scalars of a first-order step, and where the loss and the sums are among them.
 pub(crate) const FIRST_ORDER_SCALARS: usize = 12;
+/// Of the settings, which come first.
+pub(crate) const FIRST_ORDER_SETTINGS: usize = 8;
 pub(crate) const FIRST_ORDER_LOSS: usize = 8;
 pub(crate) const FIRST_ORDER_SUMS: usize = 9;
 

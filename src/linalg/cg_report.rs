@@ -23,6 +23,21 @@ pub enum Stop {
     NotFinite,
 }
 
+impl Stop {
+    /// The reason that the device has written down; none while a solve is running.
+    pub(crate) fn from_code(code: u32) -> Option<Self> {
+        match code {
+            1 => Some(Self::RelativeProgress),
+            2 => Some(Self::Residual),
+            3 => Some(Self::NegativeCurvature),
+            4 => Some(Self::Boundary),
+            5 => Some(Self::MaxIterations),
+            6 => Some(Self::NotFinite),
+            _ => None,
+        }
+    }
+}
+
 /// How a solve went.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CgReport {
@@ -65,15 +80,7 @@ pub(super) fn report(read: &[Vec<f32>], products: usize) -> Option<CgReport> {
     let (fixed, model) = read.first()?.split_at_checked(STATE_ELEMENTS)?;
     let state: State = bytemuck::pod_read_unaligned(bytemuck::cast_slice(fixed));
     let last = state.next;
-    let stop = match last.stop {
-        1 => Stop::RelativeProgress,
-        2 => Stop::Residual,
-        3 => Stop::NegativeCurvature,
-        4 => Stop::Boundary,
-        5 => Stop::MaxIterations,
-        6 => Stop::NotFinite,
-        _ => return None,
-    };
+    let stop = Stop::from_code(last.stop)?;
     let iterations = last.iterations as usize;
     let unit = cg::unit(state.largest);
     let finite = f32::from_bits(state.largest).is_finite();

@@ -60,18 +60,18 @@ impl Afterword for Nothing {
 /// A solver of `(C + shift) x = -g` with buffers and recordings for one operator; made once, run often.
 #[derive(Debug)]
 pub struct ConjugateGradients {
-    gpu: Gpu,
-    options: CgOptions,
-    state: Slice,
+    pub(super) gpu: Gpu,
+    pub(super) options: CgOptions,
+    pub(super) state: Slice,
     /// Log of a companion.
-    log: Option<Slice>,
+    pub(super) log: Option<Slice>,
     /// The solution, that of the companion where there is one; also the first iterate of a warm start.
     pub solution: Vector,
     input: Vector,
-    cold_start: Recording,
-    warm_start: Product,
-    iteration: Product,
-    close: Recording,
+    pub(super) cold_start: Recording,
+    pub(super) warm_start: Product,
+    pub(super) iteration: Product,
+    pub(super) close: Recording,
     /// Iterates kept, with the number of the iteration after which each was copied.
     stored: Vec<(usize, Vector)>,
     stores: Vec<Recording>,
@@ -391,17 +391,22 @@ impl ConjugateGradients {
                 ),
             )?;
         }
+        let state = self.first_state(shift, radius.unwrap_or(0.0));
+        self.gpu.upload(&self.state, 0, bytemuck::bytes_of(&state))
+    }
+
+    /// The state with which a solve begins.
+    pub(super) fn first_state(&self, shift: f32, radius: f32) -> State {
         let options = &self.options;
-        let state = State {
+        State {
             max_iterations: options.max_iterations as u32,
             min_window: options.min_window as u32,
             shift,
             residual_tolerance: options.residual_tolerance,
             progress_tolerance: options.progress_tolerance,
-            radius: radius.unwrap_or(0.0),
+            radius,
             ..State::default()
-        };
-        self.gpu.upload(&self.state, 0, bytemuck::bytes_of(&state))
+        }
     }
 
     /// Iterations whose products need the host, after the start where they are the first: submissions end at each product.

@@ -16,6 +16,7 @@ mod randomized;
 mod range_finder;
 mod sandwich;
 mod scale;
+mod script;
 mod submissions;
 
 pub use crate::kernels::blocks::Sketch;
@@ -36,4 +37,5 @@ pub use randomized::{Eigenvalues, RandomizedEigensolver};
 pub use range_finder::{RangeFinder, RangeOptions};
 pub(crate) use sandwich::Sandwich;
 pub(crate) use scale::OUT_OF_SCALE;
+pub(crate) use script::Script;
 pub use submissions::Submissions;

@@ -7,7 +7,7 @@ use super::quadratic::{
     Gradient, GradientRequest, GroupRequest, GroupedQuadratic, Quadratic, QuadraticRequest,
 };
 use super::slot::{Loaded, Slot};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::graph::locate::Located;
 use crate::vector::{Layout, Vector};
@@ -118,6 +118,9 @@ pub trait Curved: Objective {
 
 /// An objective whose batches have parts: what methods need whose directions and steps come from different examples.
 ///
+/// Where a batch has no parts, `impl Parts for Own {}` says so: it counts as one row then, and low-rank saddle-free Newton, which asks for
+/// parts only where its [`Strategy`](crate::optim::Strategy) does, runs on it.
+///
 /// ```
 /// use osculant::objective::{Curvature, GraphObjective, GroupRequest, Parts, Slot};
 /// # use osculant::{gpu::Gpu, data::Batch, vector::Vector};
@@ -131,29 +134,44 @@ pub trait Curved: Objective {
 /// ```
 pub trait Parts: Curved {
     /// Number of rows of a batch, padding included.
-    fn rows(&self, batch: &Self::Batch) -> usize;
+    fn rows(&self, _batch: &Self::Batch) -> usize {
+        1
+    }
 
     /// The rows of a batch in these ranges, as a batch that stands for the whole: with weights of the same sum.
     ///
     /// # Errors
-    /// A batch that is too small.
-    fn part(&self, batch: &Self::Batch, ranges: &[Range<usize>]) -> Result<Self::Batch>;
+    /// A batch that is too small, [`Error::Unsupported`] where there are no parts.
+    fn part(&self, _batch: &Self::Batch, _ranges: &[Range<usize>]) -> Result<Self::Batch> {
+        Err(without_parts("a part of a batch"))
+    }
 
     /// Puts a batch into a slot that is cut into groups of as many rows each.
     ///
     /// # Errors
     /// As [`Objective::load`]; rows that cannot be cut into groups.
-    fn load_groups(&mut self, slot: Slot, batch: &Self::Batch, groups: usize) -> Result<Loaded>;
+    fn load_groups(&mut self, _slot: Slot, _batch: &Self::Batch, _groups: usize) -> Result<Loaded> {
+        Err(without_parts("a batch in groups"))
+    }
 
     /// The quadratics of the groups of what was loaded so.
     ///
     /// # Errors
-    /// As [`Curved::quadratic`]; [`Error::OverLimit`](crate::Error::OverLimit) where the groups' gradients do not fit one binding;
-    /// [`Error::Unsupported`](crate::Error::Unsupported) for rows of a table at indices that are inputs.
+    /// As [`Curved::quadratic`]; [`Error::OverLimit`] where the groups' gradients do not fit one binding;
+    /// [`Error::Unsupported`] for rows of a table at indices that are inputs.
     fn grouped(
         &mut self,
-        at: &Vector,
-        loaded: &Loaded,
-        request: GroupRequest,
-    ) -> Result<Arc<GroupedQuadratic>>;
+        _at: &Vector,
+        _loaded: &Loaded,
+        _request: GroupRequest,
+    ) -> Result<Arc<GroupedQuadratic>> {
+        Err(without_parts("the quadratics of groups"))
+    }
+}
+
+fn without_parts(what: &str) -> Error {
+    Error::Unsupported {
+        what: format!("{what} of an objective without parts"),
+        message: "use Strategy::Single, or implement osculant::objective::Parts".into(),
+    }
 }

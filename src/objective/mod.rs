@@ -11,6 +11,7 @@
 mod accumulated;
 mod capability;
 mod cost;
+mod finite_differences;
 mod graph_objective;
 mod losses;
 mod programs;
@@ -22,6 +23,7 @@ pub use crate::graph::locate::{Located, Origin};
 pub use accumulated::Accumulated;
 pub use capability::{Curved, Objective, Parts};
 pub use cost::{Cost, LossCost};
+pub use finite_differences::FiniteDifferences;
 pub use graph_objective::{Evaluation, GraphObjective};
 pub use losses::Losses;
 pub use programs::Programs;

@@ -110,6 +110,11 @@ impl Course {
         }
     }
 
+    /// Whether iterates are averaged.
+    pub(super) fn averages(&self) -> bool {
+        self.decay > 0.0
+    }
+
     /// Whether there is anything to remember.
     fn is_in_use(&self) -> bool {
         self.schedule != Schedule::Constant || self.decay > 0.0

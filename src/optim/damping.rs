@@ -31,16 +31,29 @@ impl LevenbergMarquardt {
     }
 
     /// The next damping after a step with reduction ratio `rho`; a refused step counts as a bad one.
+    ///
+    /// A damping is an f32, and so is its product with a factor: devices compute with it, and where a step is recorded they make it.
     pub fn next(&self, damping: f64, rho: f64) -> f64 {
+        let damping = damping as f32;
         let next = if rho > 0.75 {
-            damping * self.decrease
+            damping * self.decrease as f32
         } else if rho >= 0.25 {
             damping
         } else {
-            damping / self.decrease
+            damping * self.increase()
         };
         // The cap keeps (C + damping) p within f32 where no step is ever accepted.
-        next.max(self.minimum).min(LARGEST)
+        f64::from(next.max(self.minimum as f32).min(LARGEST as f32))
+    }
+
+    /// Factor after a bad step.
+    pub(super) fn increase(&self) -> f32 {
+        (1.0 / self.decrease) as f32
+    }
+
+    /// The first damping.
+    pub(super) fn first(&self) -> f64 {
+        f64::from(self.initial as f32)
     }
 }
 
@@ -51,15 +64,16 @@ mod tests {
     #[test]
     fn damping_grows_after_bad_steps_and_shrinks_after_good_ones() {
         let rule = LevenbergMarquardt::default();
-        assert!((rule.next(1.0, 0.9) - 2.0 / 3.0).abs() < 1e-15);
-        assert!((rule.next(1.0, 0.76) - 2.0 / 3.0).abs() < 1e-15);
-        assert!((rule.next(1.0, 0.74) - 1.0).abs() < 1e-15);
-        assert!((rule.next(1.0, 0.26) - 1.0).abs() < 1e-15);
-        assert!((rule.next(1.0, 0.24) - 1.5).abs() < 1e-15);
-        assert!((rule.next(1.0, 0.5) - 1.0).abs() < 1e-15);
-        assert!((rule.next(1.0, 0.1) - 1.5).abs() < 1e-15);
-        assert!((rule.next(1.0, f64::NAN) - 1.5).abs() < 1e-15);
-        assert!((rule.next(1e-8, 1.0) - 1e-8).abs() < 1e-23);
+        let two_thirds = f64::from(2.0f32 / 3.0);
+        assert_eq!(rule.next(1.0, 0.9), two_thirds);
+        assert_eq!(rule.next(1.0, 0.76), two_thirds);
+        assert_eq!(rule.next(1.0, 0.74), 1.0);
+        assert_eq!(rule.next(1.0, 0.26), 1.0);
+        assert_eq!(rule.next(1.0, 0.24), 1.5);
+        assert_eq!(rule.next(1.0, 0.5), 1.0);
+        assert_eq!(rule.next(1.0, 0.1), 1.5);
+        assert_eq!(rule.next(1.0, f64::NAN), 1.5);
+        assert_eq!(rule.next(1e-8, 1.0), f64::from(1e-8f32));
         let grown = (0..1000).fold(1.0, |damping, _| rule.next(damping, -1.0));
         assert!((grown as f32).is_finite());
         assert!(rule.with_decrease(0.0).validate().is_err());

@@ -6,6 +6,7 @@ use super::decision::falls_enough;
 use super::first_order::missing;
 use crate::error::Result;
 use crate::gpu::{Gpu, Recorder, Recording, Slice};
+use crate::kernels::step::Evidence;
 use crate::kernels::vector::{combine, inner_products, partial_elements};
 use crate::objective::{Gradient, GradientRequest, Loaded, LossCost, Losses, Objective};
 use crate::recent::Recent;
@@ -276,6 +277,40 @@ impl Judge {
             }
         }
         Ok((None, losses))
+    }
+
+    /// Records the loss at theta and the first `count` candidates `theta + a v`, with the coefficients that are in
+    /// [`evidence`](Self::evidence) when it runs.
+    pub(super) fn record_grid(
+        &mut self,
+        gpu: &Gpu,
+        recording: &mut Recording,
+        v: &Vector,
+        count: usize,
+    ) -> Result<()> {
+        recording.append(self.at_base.clone());
+        for slot in 0..count.min(AT_ONCE) {
+            let place = self.place(gpu, v, slot)?;
+            recording.append((*self.recorded[place].trial).clone());
+            recording.append(self.recorded[place].measure.clone());
+        }
+        Ok(())
+    }
+
+    /// What decides on candidates, beside the state of a solve: the losses at theta and at them, inner products, and coefficients `[1, a]`.
+    pub(super) fn evidence<'a>(&'a self, state: &'a Slice) -> Evidence<'a> {
+        Evidence {
+            state,
+            base: &self.base,
+            results: &self.results,
+            sums: &self.sums,
+            coefficients: &self.coefficients,
+        }
+    }
+
+    /// Where trial points are made.
+    pub(super) fn point(&self) -> &Vector {
+        &self.losses.point
     }
 
     /// Gets ready to move the parameters to `theta + a v`.

@@ -5,7 +5,7 @@
 //! would read too many buffers.
 //!
 //! * `OSCULANT_TEST_ADAPTER=part`: only adapters with this in `backend name`, in any case.
-//! * `OSCULANT_TEST_LONG=1`: also, on adapters that compile slowly, the trials that compile most.
+//! * `OSCULANT_TEST_LONG=1`: also, on software adapters, the trials that compile most for them.
 //! * `OSCULANT_TEST_ALL_ADAPTERS=1`: also software adapters on GL, which are left out where there is one on Vulkan: the same
 //!   rasterizer behind a slower interface.
 
@@ -87,7 +87,7 @@ macro_rules! gpu_tests {
 pub(crate) fn main(
     modules: Vec<(&str, Vec<GpuTest>)>,
     small: &OnSmallAdapters,
-    compiles_most: &[&str],
+    compiles_most: &[(&str, &[&str])],
     expected_failures: &'static [ExpectedFailure],
 ) -> ExitCode {
     let adapters = chosen_adapters();
@@ -100,8 +100,11 @@ pub(crate) fn main(
         .flat_map(|(module, tests)| tests.into_iter().map(move |test| (module, test)));
     for (module, test) in tests {
         for adapter in adapters.iter().filter(|adapter| {
-            let short =
-                long || !adapter.label.contains(SLOW) || !compiles_most.contains(&test.name);
+            let most = |&(part, tests): &(&str, &[&str])| {
+                let full = format!("{module}::{}", test.name);
+                adapter.label.contains(part) && tests.iter().any(|name| full.ends_with(name))
+            };
+            let short = long || !compiles_most.iter().any(most);
             short && (adapter.grants.is_none() || small.run(module, test.name, &adapter.label))
         }) {
             let (run, adapter) = (Arc::clone(&test.run), Arc::clone(adapter));

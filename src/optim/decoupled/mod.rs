@@ -150,7 +150,7 @@ impl DecoupledNewtonCg {
     pub fn new(options: DecoupledOptions) -> Result<Self> {
         options.validate()?;
         Ok(Self {
-            damping: options.newton.damping.initial,
+            damping: options.newton.damping.first(),
             turns: options.strategy.turns(),
             options,
             has_previous: false,

@@ -2,6 +2,7 @@
 
 mod moments;
 mod options;
+mod recorded;
 
 use std::sync::Arc;
 

@@ -114,8 +114,16 @@ impl Moments {
 
     /// Whether the step with these settings and sums is one that the kernel takes.
     pub(in crate::optim) fn moves(&self, settings: &[f32; 8], sums: &[f32]) -> bool {
-        let reach = reach(self.method, settings, sums);
-        sums[1].is_finite() && reach < LONGEST_STEP
+        Self::reaches(self.method, settings, sums)
+    }
+
+    /// The same of a method, from what the kernel was given.
+    pub(in crate::optim) fn reaches(
+        method: FirstOrderMethod,
+        settings: &[f32; 8],
+        sums: &[f32],
+    ) -> bool {
+        sums[1].is_finite() && reach(method, settings, sums) < LONGEST_STEP
     }
 
     /// What must be remembered.

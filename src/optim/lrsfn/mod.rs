@@ -86,7 +86,7 @@ impl LowRankSaddleFreeNewton {
         options.validate()?;
         let damping = match options.rule {
             DampingRule::Fixed => options.damping,
-            DampingRule::Adaptive(rule) => rule.initial.max(options.damping),
+            DampingRule::Adaptive(rule) => rule.first().max(options.damping),
         };
         Ok(Self {
             lengths: [options.step_length, options.step_length_beyond],

@@ -2,6 +2,9 @@
 
 mod nystrom;
 mod options;
+mod recorded;
+#[cfg(test)]
+mod recorded_tests;
 mod trust_region;
 mod workspace;
 
@@ -62,7 +65,7 @@ impl NewtonCg {
     /// [`Error::Option`](crate::Error::Option) naming the option and its range.
     pub fn new(options: NewtonCgOptions) -> Result<Self> {
         options.validate()?;
-        let (damping, radius) = (options.damping.initial, options.radius);
+        let (damping, radius) = (options.damping.first(), f64::from(options.radius as f32));
         Ok(Self {
             options,
             damping,
@@ -335,7 +338,11 @@ impl<O: Curved + ?Sized> Method<O> for NewtonCg {
 impl NewtonCg {
     /// The radius after a step, or of a refused one's next try.
     fn next_radius(&self, ratio: Ratio, stop: Stop) -> f64 {
-        let rule = |rho| next_radius(self.radius, self.options.radius, rho, stop);
+        // An f32, as the device computes with it, and as a recorded step makes it.
+        let rule = |rho| {
+            let next = next_radius(self.radius, self.options.radius, rho, stop);
+            f64::from(next as f32).clamp(*RADII.start(), *RADII.end())
+        };
         ratio.decides(rule).unwrap_or(self.radius)
     }
 }

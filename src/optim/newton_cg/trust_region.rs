@@ -14,7 +14,7 @@ const GOOD: f64 = 0.75;
 /// by this factor,
 const GROW: f64 = 2.0;
 /// up to so many times the first radius.
-const MOST: f64 = 100.0;
+pub(super) const MOST: f64 = 100.0;
 
 /// Whether to take a step with this reduction ratio.
 pub(super) fn accepts(rho: f64) -> bool {

@@ -31,13 +31,16 @@ fn kept_iterations(max_iterations: usize) -> Vec<usize> {
     kept
 }
 
+/// A damping of zero must not divide by zero where no example has a gradient.
+pub(super) const LEAST_DAMPING: f32 = 1e-10;
+
 /// Vectors that outlive a quadratic.
 pub(super) struct Memory {
     pub(super) previous: Vector,
     /// `[damping, exponent]` of the preconditioner.
-    settings: Slice,
+    pub(super) settings: Slice,
     /// `[warm_start, 0]`
-    recall: Slice,
+    pub(super) recall: Slice,
     pub(super) nystrom: Option<NystromMemory>,
 }
 
@@ -66,16 +69,16 @@ impl Memory {
 pub(super) struct Workspace {
     pub(super) quadratic: Arc<Quadratic>,
     pub(super) theta: Vector,
-    cg: ConjugateGradients,
+    pub(super) cg: ConjugateGradients,
     pub(super) judge: Judge,
     /// The variables in which conjugate gradients works, where those are not the parameters.
     pub(super) variables: Option<Variables>,
     /// The solution and the kept iterates, in parameter space.
     pub(super) iterates: Iterates,
     /// What a solve depends on: the linearization and the preconditioner.
-    before: Recording,
+    pub(super) before: Recording,
     /// Puts `warm_start` times the last solution into the first iterate.
-    recall: Recording,
+    pub(super) recall: Recording,
     /// Saves the solution for the next warm start.
     pub(super) remember: Arc<Recording>,
 }
@@ -213,8 +216,7 @@ impl Workspace {
     ) -> Result<(CgReport, Known)> {
         let damping = begin.damping.unwrap_or(0.0);
         if let Preconditioner::EmpiricalFisher { exponent } = options.preconditioner {
-            // A damping of zero must not divide by zero where no example has a gradient.
-            let settings = [(damping as f32).max(1e-10), exponent];
+            let settings = [(damping as f32).max(LEAST_DAMPING), exponent];
             gpu.upload(&memory.settings, 0, &settings)?;
         }
         let warm = begin.warm && begin.radius.is_none() && options.warm_start > 0.0;

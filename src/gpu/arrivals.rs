@@ -1,0 +1,154 @@
+//! From the device to the host without waiting: copies that arrive some submissions later.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+
+use super::buffer::Slice;
+use super::device::Gpu;
+use super::health::{lock, scoped};
+use super::recording::Recorder;
+use crate::error::{Error, Result};
+
+/// Copies of a slice that are taken in encoders, also in those of others, and arrive once the device has run them. Nothing waits for them:
+/// wgpu hands them over whenever something is submitted or polled.
+///
+/// There is room for as many as were asked for, which are used again in a ring. Copies that nobody fetched make room for new ones, the
+/// oldest first; where all room is under way to the device, a copy is left out.
+pub struct Arrivals {
+    gpu: Gpu,
+    slice: Slice,
+    most: usize,
+    ring: Arc<Mutex<Ring>>,
+}
+
+#[derive(Default)]
+struct Ring {
+    free: Vec<wgpu::Buffer>,
+    /// Mapped, in the order in which they arrived.
+    arrived: VecDeque<(u64, wgpu::Buffer)>,
+    /// Buffers made so far that are still of use.
+    made: usize,
+}
+
+/// A buffer on its way; gives its room back where the encoder is dropped and nothing will ever arrive.
+struct UnderWay {
+    ring: Arc<Mutex<Ring>>,
+    buffer: Option<wgpu::Buffer>,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        if let Some(buffer) = self.buffer.take() {
+            lock(&self.ring).free.push(buffer);
+        }
+    }
+}
+
+impl Arrivals {
+    /// Of this slice, with room for `most` copies.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for no room, [`Error::Unsupported`] for a buffer made without [`wgpu::BufferUsages::COPY_SRC`].
+    pub fn new(gpu: &Gpu, slice: &Slice, most: usize) -> Result<Self> {
+        crate::options::require(
+            most > 0,
+            "arrivals",
+            "there must be room for one copy at least",
+        )?;
+        if !slice
+            .buffer()
+            .usage()
+            .contains(wgpu::BufferUsages::COPY_SRC)
+        {
+            return Err(Error::Unsupported {
+                what: format!("copying '{}' to the host", slice.label()),
+                message: "create the buffer with BufferUsages::COPY_SRC".into(),
+            });
+        }
+        Ok(Self {
+            gpu: gpu.clone(),
+            slice: slice.clone(),
+            most,
+            ring: Arc::default(),
+        })
+    }
+
+    /// Records a copy of the slice as it is then, under this number; says whether there was room.
+    pub fn record(&self, recorder: &mut Recorder<'_>, number: u64) -> bool {
+        let Some(buffer) = self.room() else {
+            return false;
+        };
+        let (encoder, bytes) = (recorder.encoder(), self.slice.bytes());
+        encoder.copy_buffer_to_buffer(
+            self.slice.buffer(),
+            self.slice.offset_bytes(),
+            &buffer,
+            0,
+            bytes,
+        );
+        let mut under_way = UnderWay {
+            ring: Arc::clone(&self.ring),
+            buffer: Some(buffer.clone()),
+        };
+        encoder.map_buffer_on_submit(&buffer, wgpu::MapMode::Read, 0..bytes, move |mapped| {
+            // Where the mapping failed, the device is gone.
+            if let (Ok(()), Some(buffer)) = (mapped, under_way.buffer.take()) {
+                lock(&under_way.ring).arrived.push_back((number, buffer));
+            }
+        });
+        true
+    }
+
+    /// What has arrived since the last call, in order, with its numbers. Asks the device, but never waits.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`], [`Error::Gpu`].
+    pub fn take(&self) -> Result<Vec<(u64, Vec<u32>)>> {
+        self.gpu.poll()?;
+        let arrived: Vec<_> = lock(&self.ring).arrived.drain(..).collect();
+        let mut all = Vec::with_capacity(arrived.len());
+        for (number, buffer) in arrived {
+            let view = buffer.get_mapped_range(0..self.slice.bytes());
+            let words = view.map(|view| bytemuck::pod_collect_to_vec::<u8, u32>(&view));
+            buffer.unmap();
+            lock(&self.ring).free.push(buffer);
+            let words = words.map_err(|error| Error::Gpu {
+                what: format!("reading a copy of '{}'", self.slice.label()),
+                message: error.to_string(),
+            })?;
+            self.gpu.shared.looks.fetch_add(1, Ordering::Relaxed);
+            all.push((number, words));
+        }
+        Ok(all)
+    }
+
+    fn room(&self) -> Option<wgpu::Buffer> {
+        let mut ring = lock(&self.ring);
+        if let Some(buffer) = ring.free.pop() {
+            return Some(buffer);
+        }
+        if ring.made < self.most {
+            ring.made += 1;
+            let descriptor = wgpu::BufferDescriptor {
+                label: Some("osculant: report"),
+                size: self.slice.bytes(),
+                usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            };
+            let device = self.gpu.device();
+            // Where there is no memory, the encoder fails when it uses the buffer.
+            return Some(scoped(device, || device.create_buffer(&descriptor)).0);
+        }
+        let (_, oldest) = ring.arrived.pop_front()?;
+        oldest.unmap();
+        Some(oldest)
+    }
+}
+
+impl fmt::Debug for Arrivals {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Arrivals(of '{}')", self.slice.label())
+    }
+}

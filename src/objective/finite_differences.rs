@@ -1,0 +1,246 @@
+//! Curvature for objectives that have only gradients: products by differences.
+
+use std::sync::Arc;
+
+use super::capability::{Curved, Objective, Parts};
+use super::cost::Cost;
+use super::programs::Programs;
+use super::quadratic::{
+    BlockProduct, Curvature, Gradient, GradientRequest, Quadratic, QuadraticRequest,
+};
+use super::slot::{Loaded, Slot};
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, Recording};
+use crate::graph::locate::Located;
+use crate::kernels::vector::{
+    DISPLACEMENT_COEFFICIENTS, combine, displacement, inner_products, partial_elements,
+};
+use crate::options::check_range;
+use crate::vector::{Block, Layout, Vector};
+
+/// Length of a displacement over the cube root of `1 + |theta|`: see [`FiniteDifferences`].
+const LENGTH: f32 = 0.0039;
+
+/// An objective with products with its Hessian, made of one that has gradients alone:
+///
+/// ```text
+/// C v = (g(theta + e v) - g(theta - e v)) / 2e       e = h / |v|,   h = length (1 + |theta|)^(1/3)
+/// ```
+///
+/// A product costs two gradients. Its error along a direction of length 1 is of two kinds. With `r` an ulp of f32, 2^-24: gradients that are
+/// off by `r |g|`, at parameters that are rounded by `r |theta|`, make one of `r (|g| + |C| |theta|) / h`; and what the difference leaves out
+/// makes `h^2 / 6` times the third derivative. Their sum is smallest at `h = (3 r (|g| + |C| |theta|) / |third derivative|)^(1/3)`, which with
+/// gradient and derivatives of size 1 is, but for a factor of 1.4, the `h` above with `length = r^(1/3) = 0.0039`. The error is flat there.
+/// Gradients whose sums are pairwise are off by some ulps, those of one long chain by a thousand: then a larger
+/// [`length`](Self::with_length) is better.
+///
+/// ```
+/// use osculant::objective::{Curvature, Curved, FiniteDifferences, Objective, QuadraticRequest, Slot};
+/// # use osculant::vector::Vector;
+/// /// Of an objective whose author wrote kernels for loss and gradient.
+/// fn product<O: Objective>(own: O, theta: &Vector, batch: &O::Batch, v: &[Vec<f32>]) -> osculant::Result<Vec<Vec<f32>>> {
+///     let gpu = own.gpu().clone();
+///     let mut objective = FiniteDifferences::new(own);
+///     let request = QuadraticRequest { curvature: Curvature::Hessian, ..QuadraticRequest::default() };
+///     let quadratic = objective.load_quadratic(Slot::default(), theta, batch, request)?;
+///     quadratic.direction.write(&gpu, v)?;
+///     gpu.submit(|recorder| {
+///         recorder.replay(&quadratic.linearize);
+///         recorder.replay(&quadratic.multiply);
+///     })?;
+///     quadratic.product.read(&gpu)
+/// }
+/// ```
+#[derive(Debug)]
+pub struct FiniteDifferences<O> {
+    inner: O,
+    length: f32,
+    programs: Programs<QuadraticRequest, Arc<Quadratic>>,
+}
+
+impl<O: Objective> FiniteDifferences<O> {
+    /// Around an objective.
+    #[must_use]
+    pub fn new(inner: O) -> Self {
+        Self {
+            inner,
+            length: LENGTH,
+            programs: Programs::default(),
+        }
+    }
+
+    /// With another length of displacements, over the cube root of `1 + |theta|`. Products that are asked for later have it.
+    ///
+    /// # Errors
+    /// [`Error::Option`] outside of 1e-6..=1.
+    pub fn with_length(mut self, length: f32) -> Result<Self> {
+        check_range("length", &length, 1e-6..=1.0, "1e-6 to 1")?;
+        self.length = length;
+        self.programs = Programs::default();
+        Ok(self)
+    }
+
+    /// The objective inside.
+    pub fn inner(&self) -> &O {
+        &self.inner
+    }
+
+    /// The same, to be changed.
+    pub fn inner_mut(&mut self) -> &mut O {
+        &mut self.inner
+    }
+
+    /// Records `product = C direction` around gradients at a point of its own.
+    fn multiply(
+        &mut self,
+        at: &Vector,
+        loaded: &Loaded,
+        [direction, product]: [&Vector; 2],
+    ) -> Result<(Recording, Cost)> {
+        let gpu = self.inner.gpu().clone();
+        let new = |label: &str| Vector::new(&gpu, label, at.layout());
+        let (point, ahead) = (new("displaced parameters")?, new("gradient ahead")?);
+        let sums = gpu.buffer("squares of direction and parameters", 3)?;
+        let coefficients = gpu.buffer("displacement", DISPLACEMENT_COEFFICIENTS)?;
+        let partials = gpu.buffer("partial sums", partial_elements(at.slice()))?;
+        let gradient = self
+            .inner
+            .gradient(&point, loaded, GradientRequest::default())?;
+        let mut multiply = Recording::new();
+        let (v, theta, to) = (direction.slice(), at.slice(), point.slice());
+        inner_products(&gpu, &mut multiply, (&sums, 0), &partials, v, theta)?;
+        displacement(&gpu, &mut multiply, self.length, &sums, &coefficients)?;
+        combine(&gpu, &mut multiply, to, theta, v, (&coefficients, 0))?;
+        multiply.append(gradient.run.clone());
+        multiply.copy(gradient.gradient.slice(), ahead.slice())?;
+        combine(&gpu, &mut multiply, to, theta, v, (&coefficients, 2))?;
+        multiply.append(gradient.run.clone());
+        let behind = gradient.gradient.slice();
+        combine(
+            &gpu,
+            &mut multiply,
+            product.slice(),
+            ahead.slice(),
+            behind,
+            (&coefficients, 4),
+        )?;
+        Ok((multiply, gradient.cost))
+    }
+}
+
+impl<O: Objective> Objective for FiniteDifferences<O> {
+    type Batch = O::Batch;
+
+    fn gpu(&self) -> &Gpu {
+        self.inner.gpu()
+    }
+
+    fn layout(&self) -> &Arc<Layout> {
+        self.inner.layout()
+    }
+
+    fn load(&mut self, slot: Slot, batch: &O::Batch) -> Result<Loaded> {
+        self.inner.load(slot, batch)
+    }
+
+    fn gradient(
+        &mut self,
+        at: &Vector,
+        loaded: &Loaded,
+        request: GradientRequest,
+    ) -> Result<Arc<Gradient>> {
+        self.inner.gradient(at, loaded, request)
+    }
+
+    fn locate(&mut self, theta: &Vector, batch: &O::Batch, budget: u64) -> Result<Located> {
+        self.inner.locate(theta, batch, budget)
+    }
+}
+
+impl<O: Objective> Curved for FiniteDifferences<O> {
+    fn quadratic(
+        &mut self,
+        at: &Vector,
+        loaded: &Loaded,
+        request: QuadraticRequest,
+    ) -> Result<Arc<Quadratic>> {
+        refuse(request.curvature, request.fisher_diagonal)?;
+        let losses = GradientRequest {
+            losses: request.losses,
+        };
+        let gradient = self.inner.gradient(at, loaded, losses)?;
+        if let Some(known) = self.programs.get(at, loaded, &request)
+            && known.gradient.is_same(&gradient.gradient)
+        {
+            return Ok(known);
+        }
+        let gpu = self.inner.gpu().clone();
+        let new = |label: &str| Vector::new(&gpu, label, at.layout());
+        let (direction, product) = (new("direction")?, new("product")?);
+        let curved = request.curvature != Curvature::None;
+        let (multiply, one) = if curved {
+            self.multiply(at, loaded, [&direction, &product])?
+        } else {
+            (Recording::new(), Cost::default())
+        };
+        let mut block = None;
+        if curved && request.block > 0 {
+            let new = |label: &str| Block::new(&gpu, label, at.layout(), request.block);
+            let (directions, products) = (new("directions")?, new("products")?);
+            let mut all = Recording::new();
+            for (v, to) in directions.vectors().iter().zip(products.vectors()) {
+                all.copy(v.slice(), direction.slice())?;
+                all.append(multiply.clone());
+                all.copy(product.slice(), to.slice())?;
+            }
+            block = Some(BlockProduct {
+                directions,
+                products,
+                multiply: all,
+                width: 1,
+            });
+        }
+        let vector = 4 * at.layout().len() as u64;
+        let bytes = gradient.cost.bytes + one.bytes + (4 + 2 * request.block as u64) * vector;
+        let quadratic = Arc::new(Quadratic {
+            value: gradient.value.clone(),
+            gradient: gradient.gradient.clone(),
+            direction,
+            product,
+            fisher_diagonal: None,
+            linearize: gradient.run.clone(),
+            multiply,
+            block,
+            losses: gradient.losses.clone(),
+            listing: Arc::default(),
+            cost: Cost {
+                product: 2 * one.run,
+                block: 2 * one.run * request.block as u64,
+                bytes,
+                ..gradient.cost
+            },
+            loaded: *loaded,
+        });
+        let kept = Arc::clone(&quadratic);
+        self.programs.keep(at, loaded, request, bytes, kept);
+        Ok(quadratic)
+    }
+}
+
+/// None: batches count as one row.
+impl<O: Objective> Parts for FiniteDifferences<O> {}
+
+/// Refuses what differences of gradients do not give.
+fn refuse(curvature: Curvature, fisher_diagonal: bool) -> Result<()> {
+    let what = match (curvature, fisher_diagonal) {
+        (Curvature::GaussNewton, _) => "Gauss-Newton products",
+        (_, true) => "the diagonal of the empirical Fisher matrix",
+        _ => return Ok(()),
+    };
+    Err(Error::Unsupported {
+        what: format!("{what} by differences of gradients"),
+        message: "they need the outputs of the network; ask for Curvature::Hessian, which Newton-CG has with a trust region, and \
+                  low-rank saddle-free Newton with `LrsfnOptions::with_curvature`"
+            .into(),
+    })
+}
