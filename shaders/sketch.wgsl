@@ -5,6 +5,7 @@
 // GAUSSIAN true: four numbers of a row by Box and Muller. Writes 4 bytes per element.
 //
 // binding 0: result; 1: [seed low, seed high, stream low, stream high].
+//#include philox.wgsl
 
 override COUNT: u32 = 1u;
 override ROWS: u32 = 1u;
@@ -14,26 +15,6 @@ override GAUSSIAN: bool = false;
 
 @group(0) @binding(0) var<storage, read_write> result: array<f32>;
 @group(0) @binding(1) var<storage, read> settings: array<u32>;
-
-// High and low half of a 64-bit product.
-fn wide_product(a: u32, b: u32) -> vec2<u32> {
-    let low = (a & 0xffffu) * (b & 0xffffu);
-    let middle = (a >> 16u) * (b & 0xffffu) + (low >> 16u);
-    let other = (a & 0xffffu) * (b >> 16u) + (middle & 0xffffu);
-    return vec2<u32>((a >> 16u) * (b >> 16u) + (middle >> 16u) + (other >> 16u), a * b);
-}
-
-fn philox(counter: vec4<u32>, first_key: vec2<u32>) -> vec4<u32> {
-    var words = counter;
-    var key = first_key;
-    for (var round = 0u; round < 10u; round++) {
-        let one = wide_product(0xD2511F53u, words.x);
-        let other = wide_product(0xCD9E8D57u, words.z);
-        words = vec4<u32>(other.x ^ words.y ^ key.x, other.y, one.x ^ words.w ^ key.y, one.y);
-        key += vec2<u32>(0x9E3779B9u, 0xBB67AE85u);
-    }
-    return words;
-}
 
 // (0, 1]
 fn unit(word: u32) -> f32 {

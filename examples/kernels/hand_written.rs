@@ -21,6 +21,9 @@ const WIDE: [(&str, &str); 2] = [
 /// Regions of `cg/short` that its kernels hold several times, and how often those for a GPU's longest short vectors do.
 const REPEATED: [&str; 3] = ["sums", "step", "turn"];
 const TIMES: usize = 4;
+/// What moves words as they are, and what it moves four of in their place.
+const WORD: &str = "alias Words = u32;";
+const WORDS: [(&str, &str); 2] = [("vec4<u32>", "by four"), ("vec2<u64>", "64-bit loads")];
 
 /// Every file with an entry point, once for each combination of its choices.
 pub(crate) fn all() -> Result<Vec<Listed>, Box<dyn Error>> {
@@ -44,6 +47,16 @@ pub(crate) fn all() -> Result<Vec<Listed>, Box<dyn Error>> {
             text
         };
         for (name, constants) in combinations(&module) {
+            for (words, label) in WORDS {
+                if text.contains(WORD) {
+                    kernels.push(Listed {
+                        family: family.clone(),
+                        name: format!("{name} {label}").trim_start().into(),
+                        text: text.replace(WORD, &format!("alias Words = {words};")),
+                        constants: constants.clone(),
+                    });
+                }
+            }
             for (plain, wide) in WIDE {
                 let plain = fs::read_to_string(folder.join(plain))?;
                 if text.contains(&plain) {

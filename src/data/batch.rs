@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::Targets;
+use super::cut::{self, Cut};
 use crate::{Error, Result};
 
 /// Some rows of a data set, copied together, with the weight of each in the mean.
@@ -47,7 +48,7 @@ impl Batch {
     /// What the weights add up to.
     #[must_use]
     pub fn total_weight(&self) -> f64 {
-        self.weights.iter().map(|&weight| f64::from(weight)).sum()
+        cut::total(&self.weights)
     }
 
     /// Whether there is no row; never so for a batch drawn from a data set.
@@ -94,12 +95,7 @@ impl Batch {
         if rows == 0 || rows * self.width() != numbers {
             return bad(format!("{rows} weights do not fit {numbers} input numbers"));
         }
-        if let Some(row) = self.weights.iter().position(|w| !w.is_finite() || *w < 0.0) {
-            let weight = self.weights[row];
-            return bad(format!(
-                "row {row} has weight {weight}; give numbers from 0 on"
-            ));
-        }
+        cut::check_weights(&self.weights)?;
         self.targets.check("batch", rows)
     }
 
@@ -111,46 +107,10 @@ impl Batch {
     /// rows.
     pub fn in_groups(&self, groups: usize) -> Result<Cow<'_, Self>> {
         self.check()?;
-        let rows = self.len();
-        let examples: Vec<usize> = (0..rows).filter(|&i| self.weights[i] > 0.0).collect();
-        let even = groups > 0 && rows > 0 && rows.is_multiple_of(groups);
-        let filled = examples.len() < rows && examples.last() == Some(&(examples.len() - 1));
-        let has_example = |group: &[f32]| group.iter().any(|weight| *weight > 0.0);
-        let complete = even
-            && if filled {
-                examples.len() >= groups
-            } else {
-                self.weights.chunks(rows / groups).all(has_example)
-            };
-        if !complete {
-            return Err(Error::Data {
-                what: "batch".to_owned(),
-                message: format!(
-                    "{} examples in {rows} rows cannot be cut into {groups} groups of as many rows; use another batch size",
-                    examples.len()
-                ),
-            });
-        }
-        if !filled {
-            return Ok(Cow::Borrowed(self));
-        }
-        let mut order = Vec::with_capacity(rows);
-        let mut weights = Vec::with_capacity(rows);
-        for group in 0..groups {
-            let place = |group: usize| group * examples.len() / groups;
-            let own = &examples[place(group)..place(group + 1)];
-            let end = (group + 1) * rows / groups;
-            order.extend_from_slice(own);
-            weights.extend(own.iter().map(|&i| self.weights[i]));
-            // Any row may fill the rest.
-            order.resize(end, own[0]);
-            weights.resize(end, 0.0);
-        }
-        Ok(Cow::Owned(Self {
-            features: super::targets::select_rows(&self.features, self.width(), &order),
-            targets: self.targets.select(&order),
-            weights,
-        }))
+        Ok(match cut::groups(&self.weights, groups)? {
+            None => Cow::Borrowed(self),
+            Some(cut) => Cow::Owned(self.cut(cut)),
+        })
     }
 
     /// The rows in these ranges as a batch of their own. Rows of weight zero are shared out, so that each part of a padded batch has
@@ -161,33 +121,16 @@ impl Batch {
     /// rows.
     pub fn part(&self, ranges: &[Range<usize>]) -> Result<Self> {
         self.check()?;
-        let rows = self.len();
-        let examples: Vec<usize> = (0..rows).filter(|&i| self.weights[i] > 0.0).collect();
-        let valid = ranges.iter().all(|r| r.start <= r.end && r.end <= rows);
-        // In proportion to the rows: a part never gets more examples than it has rows.
-        let place = |row: usize| (row * examples.len()).checked_div(rows).unwrap_or(0);
-        let mut own = Vec::new();
-        for range in ranges.iter().filter(|_| valid) {
-            own.extend_from_slice(&examples[place(range.start)..place(range.end)]);
-        }
-        if own.is_empty() {
-            return Err(Error::Data {
-                what: "batch".to_owned(),
-                message: format!(
-                    "{} examples in {rows} rows cannot be cut into parts like {ranges:?}; use a larger batch",
-                    examples.len()
-                ),
-            });
-        }
-        let sum: f64 = own.iter().map(|&i| f64::from(self.weights[i])).sum();
-        let scale = self.total_weight() / sum;
-        let scaled = |&i: &usize| (f64::from(self.weights[i]) * scale) as f32;
+        self.cut(cut::part(&self.weights, ranges)?)
+            .pad_to(ranges.iter().map(ExactSizeIterator::len).sum())
+    }
+
+    fn cut(&self, Cut { places, weights }: Cut) -> Self {
         Self {
-            features: super::targets::select_rows(&self.features, self.width(), &own),
-            targets: self.targets.select(&own),
-            weights: own.iter().map(scaled).collect(),
+            features: super::targets::select_rows(&self.features, self.width(), &places),
+            targets: self.targets.select(&places),
+            weights,
         }
-        .pad_to(ranges.iter().map(ExactSizeIterator::len).sum())
     }
 }
 

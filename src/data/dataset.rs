@@ -296,7 +296,7 @@ impl Dataset {
     }
 }
 
-fn equal_weights(rows: usize) -> Vec<f32> {
+pub(super) fn equal_weights(rows: usize) -> Vec<f32> {
     vec![1.0 / rows as f32; rows]
 }
 

@@ -1,7 +1,7 @@
 //! Data sets, their readers, and the order in which an optimizer sees their rows.
 //!
-//! A [`Dataset`] is checked once, when it is made; after that every batch drawn from it is valid.
-//! [`Epochs`] gives the row numbers of mini-batches, [`Dataset::batch`] the numbers in those rows.
+//! A [`Dataset`] is checked once, when it is made; after that every batch drawn from it is valid. [`Epochs`] gives the row numbers of
+//! mini-batches, [`Dataset::batch`] the numbers in those rows. A [`DeviceDataset`] is uploaded once; then [`Rows`] are a batch.
 //!
 //! ```
 //! use osculant::data::{Epochs, digits};
@@ -15,21 +15,28 @@
 
 mod batch;
 pub mod csv;
+mod cut;
 mod dataset;
+mod device;
 mod digits;
 mod epochs;
 pub mod idx;
 mod micro_batches;
 mod roles;
 mod rounding;
+mod rows;
 mod scaling;
+mod shuffle;
 mod targets;
 
 pub use batch::Batch;
 pub use dataset::Dataset;
+pub use device::DeviceDataset;
 pub use digits::digits;
 pub use epochs::{Epochs, EpochsState};
 pub use micro_batches::MicroBatches;
 pub use roles::{Dealing, Growth, Role, Roles, RolesState, rescaled_step};
+pub use rows::Rows;
 pub use scaling::{Scaling, standardise};
+pub use shuffle::Shuffle;
 pub use targets::Targets;

@@ -233,6 +233,12 @@ impl Gpu {
         &self.tuning
     }
 
+    /// Whether one is a clone of the other. Two that were made of one wgpu device are not: wgpu gives devices of different instances equal
+    /// numbers, so their buffers could not be told apart.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
     /// The wgpu device.
     #[must_use]
     pub fn device(&self) -> &wgpu::Device {

@@ -4,6 +4,7 @@ use nalgebra::DMatrix;
 
 use super::dot::{Sizes, View, kernel};
 use super::loops::{self, TWO_LEVELS, in_chunks};
+use super::philox::PHILOX;
 use super::requirements;
 use super::store::Store;
 use super::tuning::Products;
@@ -371,6 +372,7 @@ pub(crate) fn sketch(
     kind: Sketch,
 ) -> Result<()> {
     let layout: &Layout = block.layout();
+    let text = [PHILOX, SKETCH].concat();
     let len = layout.len();
     let most = gpu.limits().max_storage_buffer_binding_size / 4;
     let most = (usize::try_from(most).unwrap_or(usize::MAX) / len).max(1);
@@ -391,7 +393,7 @@ pub(crate) fn sketch(
                 ("FIRST", (first * layout.entries().len() + index) as f64),
                 ("GAUSSIAN", f64::from(u8::from(kind == Sketch::Gaussian))),
             ];
-            let pipeline = gpu.kernel("sketch", SKETCH, &constants, requirements::SKETCH)?;
+            let pipeline = gpu.kernel("sketch", &text, &constants, requirements::SKETCH)?;
             let per = match kind {
                 Sketch::Signs => 128,
                 Sketch::Gaussian => 4,

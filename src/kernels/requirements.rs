@@ -17,6 +17,9 @@ pub(crate) const FIRST_ORDER: Requirements = Requirements::new(4, 64, 0);
 pub(crate) const ADD_SUMS: Requirements = Requirements::new(2, 64, 64 * 4);
 pub(crate) const WEIGH: Requirements = Requirements::new(4, 64, 0);
 pub(crate) const SKETCH: Requirements = Requirements::new(2, 64, 0);
+pub(crate) const DRAW_ROWS: Requirements = Requirements::new(3, 64, 0);
+/// And a uniform buffer.
+pub(crate) const GATHER_ROWS: Requirements = Requirements::new(3, 64, 0);
 pub(crate) const DISPLACEMENT: Requirements = Requirements::new(2, 1, 0);
 pub(crate) const DECIDE: Requirements = Requirements::new(6, 1, 0);
 pub(crate) const TAKE: Requirements = Requirements::new(3, 64, 0);
@@ -66,6 +69,8 @@ pub fn stated() -> Vec<(&'static str, Requirements)> {
         ("add_sums", ADD_SUMS),
         ("weigh", WEIGH),
         ("sketch", SKETCH),
+        ("draw_rows", DRAW_ROWS),
+        ("gather_rows", GATHER_ROWS),
         ("pack_half", HALF),
         ("unpack_half", HALF),
         ("displacement", DISPLACEMENT),

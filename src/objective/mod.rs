@@ -17,6 +17,7 @@ mod losses;
 mod own_kernels;
 mod programs;
 mod quadratic;
+mod resident;
 mod slot;
 
 pub use crate::graph::locate::{Located, Origin};
@@ -32,4 +33,5 @@ pub use quadratic::{
     BlockProduct, Curvature, Gradient, GradientRequest, Group, GroupRequest, GroupedQuadratic,
     Quadratic, QuadraticRequest,
 };
+pub use resident::{Gather, Resident};
 pub use slot::{Loaded, Slot};

@@ -34,6 +34,7 @@ mod own_kernels;
 mod plans;
 mod primitives;
 mod recorded;
+mod resident;
 mod saddle_free_newton;
 mod second_objective;
 mod segments;
@@ -59,6 +60,7 @@ const ON_SMALL_ADAPTERS: OnSmallAdapters = OnSmallAdapters {
         ("lowering", ""),
         ("optimizers", ""),
         ("primitives", "small-4"),
+        ("resident", ""),
     ],
     needs_more: &[
         (
@@ -163,6 +165,7 @@ fn main() -> ExitCode {
             ("plans", plans::tests()),
             ("primitives", primitives::tests()),
             ("recorded", recorded::tests()),
+            ("resident", resident::tests()),
             ("saddle_free_newton", saddle_free_newton::tests()),
             ("units", units::tests()),
             ("second_objective", second_objective::tests()),

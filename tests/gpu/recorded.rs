@@ -402,6 +402,8 @@ fn what_needs_the_host_is_refused(gpu: &Gpu) -> Outcome {
 
 /// No readback and no wait in a thousand steps; reports come in order, and none is lost where somebody fetches them.
 fn nothing_waits_in_a_thousand_steps(gpu: &Gpu) -> Outcome {
+    // With counters of its own.
+    let gpu = &Gpu::from_wgpu(gpu.device().clone(), gpu.queue().clone())?;
     let (mut objective, theta, batches) = task(gpu)?;
     let loaded = objective.load(Slot::default(), &batches[0])?;
     let options = options().with_cg(CgOptions::default().with_max_iterations(2));

@@ -11,12 +11,12 @@ use crate::objective::{Loaded, Slot};
 
 /// The inputs of a batch of some number of rows, on the device.
 #[derive(Debug)]
-pub(super) struct Inputs {
-    pub(super) features: Option<Slice>,
-    pub(super) targets: Option<Slice>,
-    pub(super) weights: Slice,
+pub(in crate::objective) struct Inputs {
+    pub(in crate::objective) features: Option<Slice>,
+    pub(in crate::objective) targets: Option<Slice>,
+    pub(in crate::objective) weights: Slice,
     /// Their sum, one element.
-    pub(super) total: Slice,
+    pub(in crate::objective) total: Slice,
 }
 
 /// The batches of an objective.
@@ -74,16 +74,14 @@ impl Places {
 }
 
 impl GraphObjective {
-    /// Uploads a batch into a slot, after checking that it fits the model.
-    pub(super) fn fill(&mut self, slot: Slot, batch: &Batch, groups: usize) -> Result<Loaded> {
-        let rows = batch.len();
-        self.check(batch)?;
+    /// The place of a batch of so many rows, which its slot holds from then on.
+    pub(in crate::objective) fn place(&mut self, slot: Slot, rows: usize) -> Result<Arc<Inputs>> {
         self.gradients.sweep();
         self.quadratics.sweep();
         self.grouped.sweep();
         self.evaluations.sweep();
         let (gpu, shape) = (&self.gpu, self.model.shape());
-        let inputs = self.places.place(slot, rows, || {
+        self.places.place(slot, rows, || {
             let features = (shape.features > 0)
                 .then(|| gpu.buffer("features", rows * shape.features))
                 .transpose()?;
@@ -101,7 +99,20 @@ impl GraphObjective {
                 weights: gpu.buffer("weights", rows)?,
                 total: gpu.buffer("total weight", 1)?,
             })
-        })?;
+        })
+    }
+
+    /// The place of what was loaded.
+    pub(in crate::objective) fn loaded(&self, loaded: &Loaded) -> Result<Arc<Inputs>> {
+        self.places.loaded(loaded)
+    }
+
+    /// Uploads a batch into a slot, after checking that it fits the model.
+    pub(super) fn fill(&mut self, slot: Slot, batch: &Batch, groups: usize) -> Result<Loaded> {
+        let rows = batch.len();
+        self.check(batch)?;
+        let inputs = self.place(slot, rows)?;
+        let gpu = &self.gpu;
         if let Some(features) = &inputs.features {
             gpu.upload(features, 0, &batch.features)?;
         }
@@ -122,77 +133,128 @@ impl GraphObjective {
 
     /// A batch is a plain struct: whoever fills it by hand may get it wrong.
     pub(super) fn check(&self, batch: &Batch) -> Result<()> {
-        let (rows, shape) = (batch.len(), self.model.shape());
-        let bad = |message: String| {
-            Err(Error::Data {
-                what: "batch".into(),
-                message,
-            })
-        };
-        if rows == 0 {
-            return bad("it is empty; give at least one example".into());
+        let Batch {
+            features,
+            targets,
+            weights,
+        } = batch;
+        if weights.is_empty() {
+            return bad("batch", "it is empty; give at least one example".to_owned());
         }
-        if batch.features.len() != rows * shape.features {
-            let found = batch.features.len();
-            return bad(format!(
-                "{found} features for {rows} examples; the model takes {} each",
-                shape.features
-            ));
+        self.check_features("batch", weights.len(), features)?;
+        check_weights(weights)?;
+        self.check_targets("batch", weights.len(), targets)
+    }
+
+    /// Fails unless these are the inputs of so many examples of the model.
+    ///
+    /// # Errors
+    /// [`Error::Data`] for `what`.
+    pub(in crate::objective) fn check_features(
+        &self,
+        what: &str,
+        rows: usize,
+        features: &[f32],
+    ) -> Result<()> {
+        let width = self.model.shape().features;
+        if features.len() != rows * width {
+            let found = features.len();
+            return bad(
+                what,
+                format!("{found} features for {rows} examples; the model takes {width} each"),
+            );
         }
-        if let Some(at) = batch.features.iter().position(|x| !x.is_finite()) {
-            let (row, column) = (at / shape.features, at % shape.features);
-            return bad(format!(
-                "feature {column} of example {row} is {}; remove or fill such examples",
-                batch.features[at]
-            ));
+        if let Some(at) = features.iter().position(|x| !x.is_finite()) {
+            let (row, column) = (at / width, at % width);
+            return bad(
+                what,
+                format!(
+                    "feature {column} of example {row} is {}; remove or fill such examples",
+                    features[at]
+                ),
+            );
         }
-        if batch.weights.iter().any(|w| !w.is_finite() || *w < 0.0)
-            || batch.weights.iter().all(|w| *w == 0.0)
-        {
-            return bad("weights must be finite, not negative, and not all zero".into());
-        }
-        let total = batch.total_weight() as f32;
-        if !total.is_normal() {
-            return bad(format!(
-                "weights add up to {:.3e}, which f32 does not hold; scale them, for example to a sum of 1",
-                batch.total_weight()
-            ));
-        }
-        match (shape.targets, &batch.targets) {
-            (TargetShape::Inputs, _) => Ok(()),
+        Ok(())
+    }
+
+    /// Fails unless these are the targets of so many examples of the model.
+    ///
+    /// # Errors
+    /// [`Error::Data`] for `what`.
+    pub(in crate::objective) fn check_targets(
+        &self,
+        what: &str,
+        rows: usize,
+        targets: &Targets,
+    ) -> Result<()> {
+        let message = match (self.model.shape().targets, targets) {
+            (TargetShape::Inputs, _) => return Ok(()),
             (TargetShape::Classes(classes), Targets::Classes { labels, .. }) => {
-                if labels.len() != rows {
-                    return bad(format!("{} labels for {rows} examples", labels.len()));
-                }
-                match labels.iter().position(|&label| label as usize >= classes) {
-                    Some(row) => bad(format!(
-                        "label {} of example {row} is out of range; the model has {classes} classes, 0 to {}",
-                        labels[row],
-                        classes.saturating_sub(1)
-                    )),
-                    None => Ok(()),
+                if labels.len() == rows {
+                    match labels.iter().position(|&label| label as usize >= classes) {
+                        Some(row) => format!(
+                            "label {} of example {row} is out of range; the model has {classes} classes, 0 to {}",
+                            labels[row],
+                            classes.saturating_sub(1)
+                        ),
+                        None => return Ok(()),
+                    }
+                } else {
+                    format!("{} labels for {rows} examples", labels.len())
                 }
             }
             (TargetShape::Values(width), Targets::Values { values, .. }) => {
-                if values.len() != rows * width {
-                    return bad(format!(
+                if values.len() == rows * width {
+                    match values.iter().position(|x| !x.is_finite()) {
+                        Some(at) => format!(
+                            "target {} of example {} is {}",
+                            at % width,
+                            at / width,
+                            values[at]
+                        ),
+                        None => return Ok(()),
+                    }
+                } else {
+                    format!(
                         "{} target values for {rows} examples; the model takes {width} each",
                         values.len()
-                    ));
-                }
-                match values.iter().position(|x| !x.is_finite()) {
-                    Some(at) => bad(format!(
-                        "target {} of example {} is {}",
-                        at % width,
-                        at / width,
-                        values[at]
-                    )),
-                    None => Ok(()),
+                    )
                 }
             }
-            (expected, _) => bad(format!(
-                "the model takes targets of kind {expected:?}, the batch has others"
-            )),
-        }
+            (expected, _) => {
+                format!("the model takes targets of kind {expected:?}, the batch has others")
+            }
+        };
+        bad(what, message)
     }
+}
+
+/// Fails unless these are weights of a batch.
+///
+/// # Errors
+/// [`Error::Data`].
+pub(in crate::objective) fn check_weights(weights: &[f32]) -> Result<()> {
+    if weights.iter().any(|w| !w.is_finite() || *w < 0.0) || weights.iter().all(|w| *w == 0.0) {
+        return bad(
+            "batch",
+            "weights must be finite, not negative, and not all zero".to_owned(),
+        );
+    }
+    let total: f64 = weights.iter().copied().map(f64::from).sum();
+    if !(total as f32).is_normal() {
+        return bad(
+            "batch",
+            format!(
+                "weights add up to {total:.3e}, which f32 does not hold; scale them, for example to a sum of 1"
+            ),
+        );
+    }
+    Ok(())
+}
+
+fn bad(what: &str, message: String) -> Result<()> {
+    Err(Error::Data {
+        what: what.to_owned(),
+        message,
+    })
 }

@@ -15,7 +15,9 @@ use std::sync::Arc;
 pub use evaluation::Evaluation;
 use evaluation::Evaluator;
 use groups::Grouped;
-use inputs::{Inputs, Places};
+pub(super) use inputs::Inputs;
+use inputs::Places;
+pub(super) use inputs::check_weights;
 use plans::Plans;
 use single::Single;
 
