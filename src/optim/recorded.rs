@@ -35,10 +35,12 @@ pub trait Recordable<O: Objective + ?Sized>: Stateful + Sized {
     /// Steps of `theta` on what is in a slot when they run: whoever changes the batch writes it there, or has it gathered on the device,
     /// before the step in the same queue.
     ///
-    /// The steps are those of [`Optimizer::step`](super::Optimizer::step), with these differences. A solve has all of its iterations: those
-    /// after the reason to stop change nothing, and cost their products. Of the line search the first four lengths are tried, all in every
-    /// step. Earlier iterates are not gone back to. What decides is computed in f32, from the same numbers, so a ratio within some ulps of
-    /// a threshold may fall to the other side. Where the loss or the gradient is not finite, nothing changes, and the report says so.
+    /// The steps are those of [`Optimizer::step`](super::Optimizer::step), with these differences. A solve has all of its iterations
+    /// ([`CgOptions::max_iterations`](crate::linalg::CgOptions), 250 unless said otherwise): those after the reason to stop change nothing,
+    /// and cost their products. Of the line search the first four lengths are tried, all in every step; with a trust region there is one.
+    /// Earlier iterates are not gone back to. What decides is computed in f32, from the same numbers, so a ratio within some ulps of a
+    /// threshold may fall to the other side. Where the loss or the gradient is not finite, nothing changes on the device, and the report
+    /// says so; what the host counts, for a schedule and for Adam's corrections, goes on.
     ///
     /// # Errors
     /// As a first step; [`Error::Unsupported`] for what only the host can do: products that need it, Nystrom preconditioners, averages of

@@ -87,7 +87,8 @@ impl OwnKernels {
     ///
     /// # Errors
     /// [`Error::Length`] for places beyond their buffers, [`Error::Unsupported`] for buffers without the usages `STORAGE`, `COPY_SRC` and, of
-    /// parameters, `COPY_DST`; [`Error::Shape`] for two tensors of a name; limits of the device.
+    /// parameters, `COPY_DST` (that loss and gradient can be copied is found by the first program that does); [`Error::Shape`] for two
+    /// tensors of a name; limits of the device.
     pub fn new(
         gpu: &Gpu,
         tensors: &[OwnTensor<'_>],
@@ -130,8 +131,8 @@ impl OwnKernels {
     }
 
     /// With passes that multiply a direction with a curvature matrix, at the parameters for which the passes of the gradient ran last; the
-    /// places of directions and products are in the order of the tensors. Look at them once with
-    /// [`Operator::probe`](crate::linalg::Operator::probe).
+    /// places of directions and products are in the order of the tensors. Buffers of directions need `STORAGE` and `COPY_DST`, those of
+    /// products `STORAGE` and `COPY_SRC`. Look at the products once with [`Operator::probe`](crate::linalg::Operator::probe).
     ///
     /// # Errors
     /// As [`new`](Self::new); [`Error::Option`] for no matrix, [`Error::Length`] unless there is a place for each tensor.
