@@ -76,28 +76,35 @@ fn grade(ratio: f32) -> u32 {
     return select(select(0u, 1u, ratio >= 0.25), 2u, ratio > 0.75);
 }
 
-// The next damping, or radius, from the grades at the two ends of the ratio.
-fn learn(least: u32, most: u32) {
-    if (least != most) {
-        return;
+fn next_radius(grade: u32) -> f32 {
+    let at_the_boundary = control.stop == BOUNDARY || control.stop == NEGATIVE_CURVATURE;
+    var radius = control.radius;
+    if (grade == 2u && at_the_boundary) {
+        radius = min(2.0 * radius, MOST_RADIUS);
+    } else if (grade == 0u) {
+        radius = 0.25 * radius;
     }
+    return clamp(radius, LEAST_RADIUS, 1e12);
+}
+
+fn next_damping(grade: u32) -> f32 {
+    var damping = control.damping;
+    if (grade == 2u) {
+        damping = damping * DECREASE;
+    } else if (grade == 0u) {
+        damping = damping * GROW;
+    }
+    return min(max(damping, MINIMUM), LARGEST_DAMPING);
+}
+
+// What is the next damping, or radius, at both ends of the ratio; where they differ, it stays.
+fn learn(least: u32, most: u32) {
     if (TRUSTS) {
-        let at_the_boundary = control.stop == BOUNDARY || control.stop == NEGATIVE_CURVATURE;
-        var radius = control.radius;
-        if (least == 2u && at_the_boundary) {
-            radius = min(2.0 * radius, MOST_RADIUS);
-        } else if (least == 0u) {
-            radius = 0.25 * radius;
-        }
-        control.radius = clamp(radius, LEAST_RADIUS, 1e12);
+        let next = next_radius(least);
+        control.radius = select(control.radius, next, next == next_radius(most));
     } else {
-        var damping = control.damping;
-        if (least == 2u) {
-            damping = damping * DECREASE;
-        } else if (least == 0u) {
-            damping = damping * GROW;
-        }
-        control.damping = min(max(damping, MINIMUM), LARGEST_DAMPING);
+        let next = next_damping(least);
+        control.damping = select(control.damping, next, next == next_damping(most));
         control.floored = max(control.damping, FLOOR);
     }
 }
@@ -148,7 +155,9 @@ fn main() {
         return;
     }
     var found = TRUSTS;
+    // A slope that is no number is not downhill.
     let downhill = control.slope < 0.0;
+    let fall = select(0.0, control.slope, downhill);
     for (var k = 0u; k < CANDIDATES && !found; k++) {
         let a = coefficients[2u * k + 1u];
         let loss = results[64u * k];
@@ -156,7 +165,7 @@ fn main() {
         let error = results[64u * k + 2u];
         let known = is_finite(loss) && is_finite(change) && is_finite(error);
         // Uphill a step is taken whole where the loss does not rise, or not at all.
-        if (known && (k == 0u || downhill) && change - error <= (ARMIJO * a) * min(control.slope, 0.0)) {
+        if (known && (k == 0u || downhill) && change - error <= (ARMIJO * a) * fall) {
             found = true;
             control.candidate = k;
             control.factor = a;

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 use super::buffer::Slice;
 use super::device::Gpu;
 use super::health::{lock, scoped};
-use super::recording::Recorder;
+use super::recording::{Recorder, Recording};
+use super::uploads::Upload;
 use crate::error::{Error, Result};
 
 /// Copies of a slice that are taken in encoders, also in those of others, and arrive once the device has run them. Nothing waits for them:
@@ -19,6 +20,10 @@ use crate::error::{Error, Result};
 pub struct Arrivals {
     gpu: Gpu,
     slice: Slice,
+    /// The number of a copy, one more, on the device: what is not behind it was never copied.
+    stamp: Slice,
+    write: Recording,
+    upload: Upload,
     most: usize,
     ring: Arc<Mutex<Ring>>,
 }
@@ -30,6 +35,11 @@ struct Ring {
     arrived: VecDeque<(u64, wgpu::Buffer)>,
     /// Buffers made so far that are still of use.
     made: usize,
+}
+
+/// What is behind a copy of this number; never 0, which buffers begin with.
+fn stamp_of(number: u64) -> u32 {
+    (number as u32).wrapping_add(1) | 0x8000_0000
 }
 
 /// A buffer on its way; gives its room back where the encoder is dropped and nothing will ever arrive.
@@ -67,9 +77,13 @@ impl Arrivals {
                 message: "create the buffer with BufferUsages::COPY_SRC".into(),
             });
         }
+        let (stamp, mut write) = (gpu.buffer("number of a copy", 1)?, Recording::new());
         Ok(Self {
             gpu: gpu.clone(),
             slice: slice.clone(),
+            upload: write.upload(gpu, &stamp)?,
+            stamp,
+            write,
             most,
             ring: Arc::default(),
         })
@@ -80,14 +94,21 @@ impl Arrivals {
         let Some(buffer) = self.room() else {
             return false;
         };
+        // One number always fits.
+        let _ = self.upload.set(&[stamp_of(number)]);
+        recorder.replay(&self.write);
         let (encoder, bytes) = (recorder.encoder(), self.slice.bytes());
-        encoder.copy_buffer_to_buffer(
-            self.slice.buffer(),
-            self.slice.offset_bytes(),
-            &buffer,
-            0,
-            bytes,
-        );
+        let copies = [(&self.slice, 0), (&self.stamp, bytes)];
+        for (slice, to) in copies {
+            encoder.copy_buffer_to_buffer(
+                slice.buffer(),
+                slice.offset_bytes(),
+                &buffer,
+                to,
+                slice.bytes(),
+            );
+        }
+        let bytes = bytes + self.stamp.bytes();
         let mut under_way = UnderWay {
             ring: Arc::clone(&self.ring),
             buffer: Some(buffer.clone()),
@@ -101,7 +122,7 @@ impl Arrivals {
         true
     }
 
-    /// What has arrived since the last call, in order, with its numbers. Asks the device, but never waits.
+    /// What has arrived since the last call, in the order of its numbers. Asks the device, but never waits.
     ///
     /// # Errors
     /// [`Error::DeviceLost`], [`Error::Gpu`].
@@ -110,17 +131,22 @@ impl Arrivals {
         let arrived: Vec<_> = lock(&self.ring).arrived.drain(..).collect();
         let mut all = Vec::with_capacity(arrived.len());
         for (number, buffer) in arrived {
-            let view = buffer.get_mapped_range(0..self.slice.bytes());
+            let view = buffer.get_mapped_range(0..self.slice.bytes() + self.stamp.bytes());
             let words = view.map(|view| bytemuck::pod_collect_to_vec::<u8, u32>(&view));
             buffer.unmap();
             lock(&self.ring).free.push(buffer);
-            let words = words.map_err(|error| Error::Gpu {
+            let mut words = words.map_err(|error| Error::Gpu {
                 what: format!("reading a copy of '{}'", self.slice.label()),
                 message: error.to_string(),
             })?;
-            self.gpu.shared.looks.fetch_add(1, Ordering::Relaxed);
-            all.push((number, words));
+            // An encoder that the device refused maps its buffers all the same.
+            if words.pop() == Some(stamp_of(number)) {
+                self.gpu.shared.looks.fetch_add(1, Ordering::Relaxed);
+                all.push((number, words));
+            }
         }
+        // Where several threads ask the device, they may hand over one before the other.
+        all.sort_by_key(|(number, _)| *number);
         Ok(all)
     }
 
@@ -130,16 +156,20 @@ impl Arrivals {
             return Some(buffer);
         }
         if ring.made < self.most {
-            ring.made += 1;
             let descriptor = wgpu::BufferDescriptor {
                 label: Some("osculant: report"),
-                size: self.slice.bytes(),
+                size: self.slice.bytes() + self.stamp.bytes(),
                 usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
                 mapped_at_creation: false,
             };
             let device = self.gpu.device();
-            // Where there is no memory, the encoder fails when it uses the buffer.
-            return Some(scoped(device, || device.create_buffer(&descriptor)).0);
+            let (buffer, error) = scoped(device, || device.create_buffer(&descriptor));
+            if let Some(error) = error {
+                log::warn!("no room for a copy of '{}': {error}", self.slice.label());
+                return None;
+            }
+            ring.made += 1;
+            return Some(buffer);
         }
         let (_, oldest) = ring.arrived.pop_front()?;
         oldest.unmap();

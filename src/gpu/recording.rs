@@ -1,5 +1,6 @@
 //! Commands as data, and how they are replayed into an encoder and submitted.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -72,6 +73,17 @@ pub(crate) enum Binding<'a> {
 #[derive(Clone, Debug, Default)]
 pub struct Recording {
     commands: Vec<Command>,
+    held: Vec<Held>,
+}
+
+/// Something that lives as long as a recording.
+#[derive(Clone)]
+struct Held(Arc<dyn Any + Send + Sync>);
+
+impl fmt::Debug for Held {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Held")
+    }
 }
 
 impl Recording {
@@ -262,6 +274,21 @@ impl Recording {
     /// Adds the commands of another recording at the end.
     pub fn append(&mut self, other: Self) {
         self.commands.extend(other.commands);
+        for Held(other) in other.held {
+            self.hold(other);
+        }
+    }
+
+    /// Keeps something as long as this recording, or one that it is appended to: a program whose buffers its commands use, so that no cache
+    /// takes it for forgotten and no batch is loaded elsewhere.
+    pub fn hold(&mut self, what: Arc<dyn Any + Send + Sync>) {
+        if !self
+            .held
+            .iter()
+            .any(|Held(known)| Arc::ptr_eq(known, &what))
+        {
+            self.held.push(Held(what));
+        }
     }
 
     /// The commands, in order.
@@ -277,6 +304,7 @@ impl Recording {
             .split_inclusive(|command| matches!(command, Command::Dispatch { .. }))
             .map(|commands| Self {
                 commands: commands.to_vec(),
+                held: self.held.clone(),
             })
             .filter(|run| run.dispatches() == 1)
             .collect()

@@ -49,7 +49,8 @@ impl Upload {
     pub(super) fn record(&self, encoder: &mut wgpu::CommandEncoder) {
         let shared = &self.shared;
         let bytes = shared.destination.bytes();
-        let buffer = lock(&shared.free).pop().unwrap_or_else(|| {
+        let known = lock(&shared.free).pop();
+        let buffer = known.unwrap_or_else(|| {
             let descriptor = wgpu::BufferDescriptor {
                 label: Some("osculant: upload"),
                 size: bytes,

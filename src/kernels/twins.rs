@@ -276,12 +276,12 @@ fn vectors_that_are_taken_or_left() -> Result<()> {
     Ok(())
 }
 
-/// Displacements of a direction of length 2 from a point at 7: by a fifth of the cube root of 1 + 7; and of no direction at all.
+/// Displacements of a direction of length 2 from a point at 7: by a fifth of the cube root of 1 + 7, and a power of two; and of no direction at all.
 #[test]
 fn displacements_for_differences() -> Result<()> {
     let gpu = Gpu::new()?;
     for (sums, e, slope) in [
-        ([1.0, 4.0, 49.0f32], 0.2, 2.5),
+        ([1.0, 4.0, 49.0f32], 0.125, 4.0),
         ([0.0, 0.0, 49.0], 0.0, 0.0),
     ] {
         let (sums, coefficients) = (slice(&gpu, &sums)?, gpu.buffer("coefficients", 6)?);

@@ -19,7 +19,7 @@ use crate::options::check_range;
 use crate::vector::{Block, Layout, Vector};
 
 /// Length of a displacement over the cube root of `1 + |theta|`: see [`FiniteDifferences`].
-const LENGTH: f32 = 0.0039;
+const LENGTH: f32 = 0.0056;
 
 /// An objective with products with its Hessian, made of one that has gradients alone:
 ///
@@ -27,10 +27,11 @@ const LENGTH: f32 = 0.0039;
 /// C v = (g(theta + e v) - g(theta - e v)) / 2e       e = h / |v|,   h = length (1 + |theta|)^(1/3)
 /// ```
 ///
-/// A product costs two gradients. Its error along a direction of length 1 is of two kinds. With `r` an ulp of f32, 2^-24: gradients that are
+/// with `e` rounded down to a power of two, so that equal gradients give a product of zero and twice a direction twice the product. A direction
+/// shorter than 1e-19, whose square is no number of f32, counts as zero. A product costs two gradients. Its error along a direction of length 1 is of two kinds. With `r` an ulp of f32, 2^-24: gradients that are
 /// off by `r |g|`, at parameters that are rounded by `r |theta|`, make one of `r (|g| + |C| |theta|) / h`; and what the difference leaves out
-/// makes `h^2 / 6` times the third derivative. Their sum is smallest at `h = (3 r (|g| + |C| |theta|) / |third derivative|)^(1/3)`, which with
-/// gradient and derivatives of size 1 is, but for a factor of 1.4, the `h` above with `length = r^(1/3) = 0.0039`. The error is flat there.
+/// makes `h^2 / 6` times the third derivative. Their sum is smallest at `h = (3 r (|g| + |C| |theta|) / |third derivative|)^(1/3)`, which with gradient
+/// and derivatives of size 1 is the `h` above with `length = (3 r)^(1/3) = 0.0056`. The error is flat there.
 /// Gradients whose sums are pairwise are off by some ulps, those of one long chain by a thousand: then a larger
 /// [`length`](Self::with_length) is better.
 ///
@@ -133,6 +134,8 @@ impl<O: Objective> FiniteDifferences<O> {
             .inner
             .gradient(&point, loaded, GradientRequest::default())?;
         let mut multiply = Recording::new();
+        multiply.hold(Arc::clone(&gradient) as _);
+        multiply.hold(Arc::new(point.clone()));
         let (v, theta, to) = (direction.slice(), at.slice(), point.slice());
         inner_products(&gpu, &mut multiply, (&sums, 0), &partials, v, theta)?;
         displacement(&gpu, &mut multiply, self.length, &sums, &coefficients)?;
@@ -195,9 +198,8 @@ impl<O: Objective> Curved for FiniteDifferences<O> {
             losses: request.losses,
         };
         let gradient = self.inner.gradient(at, loaded, losses)?;
-        if let Some(known) = self.programs.get(at, loaded, &request)
-            && known.gradient.is_same(&gradient.gradient)
-        {
+        let same = |known: &Arc<Quadratic>| known.gradient.is_same(&gradient.gradient);
+        if let Some(known) = self.programs.find(at, loaded, &request, same) {
             return Ok(known);
         }
         let gpu = self.inner.gpu().clone();
@@ -212,21 +214,23 @@ impl<O: Objective> Curved for FiniteDifferences<O> {
         let width = if curved { request.block } else { 0 };
         let block = Self::block(&gpu, at, width, (&multiply, [&direction, &product]))?;
         let vector = 4 * at.layout().len() as u64;
-        let bytes = gradient.cost.bytes + one.bytes + (4 + 2 * request.block as u64) * vector;
+        let bytes = gradient.cost.bytes + one.bytes + (4 + 2 * width as u64) * vector;
+        let mut linearize = gradient.run.clone();
+        linearize.hold(Arc::clone(&gradient) as _);
         let quadratic = Arc::new(Quadratic {
             value: gradient.value.clone(),
             gradient: gradient.gradient.clone(),
             direction,
             product,
             fisher_diagonal: None,
-            linearize: gradient.run.clone(),
+            linearize,
             multiply,
             block,
             losses: gradient.losses.clone(),
             listing: Arc::default(),
             cost: Cost {
                 product: 2 * one.run,
-                block: 2 * one.run * request.block as u64,
+                block: 2 * one.run * width as u64,
                 bytes,
                 ..gradient.cost
             },

@@ -14,11 +14,14 @@ const REPORTS: usize = 256;
 ///
 /// ```
 /// use osculant::gpu::Recorder;
+/// use osculant::linalg::CgOptions;
 /// use osculant::optim::{NewtonCg, NewtonCgOptions, Recordable};
 /// # use osculant::{data::Batch, objective::{GraphObjective, Objective, Slot}, vector::Vector};
 /// # fn frames(objective: &mut GraphObjective, theta: &Vector, batch: &Batch, device: &wgpu::Device, queue: &wgpu::Queue) -> osculant::Result<()> {
 /// let loaded = objective.load(Slot::default(), batch)?;
-/// let mut newton = NewtonCg::new(NewtonCgOptions::default())?.recorded(objective, theta, &loaded)?;
+/// let cg = CgOptions::default().with_max_iterations(10);
+/// let newton = NewtonCg::new(NewtonCgOptions::default().with_cg(cg))?;
+/// let mut newton = newton.recorded(objective, theta, &loaded)?;
 /// for _frame in 0..100 {
 ///     let mut encoder = device.create_command_encoder(&Default::default());
 ///     // Passes of the caller's own before, and after.
@@ -128,7 +131,7 @@ impl<M: Stateful> Recorded<M> {
     }
 
     /// The reports that have arrived since the last call: number of the step, what became of it, and the report of it. They come some
-    /// submissions later, in order; the oldest are forgotten where nobody fetches them. Never waits.
+    /// submissions later, in order unless another thread polls the device; the oldest are forgotten where nobody fetches them. Never waits.
     ///
     /// # Errors
     /// [`Error::DeviceLost`].
@@ -157,6 +160,11 @@ impl<M: Stateful> Recorded<M> {
         self
     }
 
+    /// Says how much of a run is done, as [`Course::set_done`](super::Course::set_done): before each step, once it was said.
+    pub fn set_done(&mut self, part: f64) {
+        self.method.course_mut().set_done(part);
+    }
+
     /// Steps recorded so far.
     #[must_use]
     pub fn steps(&self) -> u64 {
@@ -170,7 +178,7 @@ impl<M: Stateful> Recorded<M> {
     }
 
     /// Waits for the steps that were submitted, and gives the method back with the state that they have left: to be saved, or to go on with
-    /// steps that the host judges.
+    /// steps that the host judges. Where that fails, the method is gone with its state on the device.
     ///
     /// # Errors
     /// [`Error::Timeout`], [`Error::DeviceLost`].

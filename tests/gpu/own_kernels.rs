@@ -458,7 +458,9 @@ fn places_are_checked(gpu: &Gpu) -> Outcome {
             "the end of 'gradient of weights'",
         ),
         (vec![tensor((w, 2), (g, 0))], "multiples of 4"),
-        (vec![tensor((&plain, 0), (g, 0))], "COPY_SRC"),
+        (vec![tensor((&plain, 0), (g, 0))], "COPY_DST"),
+        (vec![tensor((w, 0), (&plain, 0))], "COPY_SRC"),
+        (vec![tensor((w, 0), (w, 8))], "same elements"),
         (
             vec![tensor((w, 0), (g, 0)), tensor((w, 12), (g, 12))],
             "two parameters",

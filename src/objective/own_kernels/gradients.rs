@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::places::{Place, gather, scatter};
+use super::places::{Place, check_apart, gather, scatter};
 use super::{Buffer, OwnTensor};
 use crate::error::Result;
 use crate::gpu::{Gpu, Recording, Slice};
@@ -47,16 +47,25 @@ impl Gradients {
         }
         let mut recording = Recording::new();
         recording.custom(passes);
-        Ok(Self {
+        let loss = Place::new(gpu, "loss", loss, 1)?;
+        check_apart(parameters.iter().chain(&gradients).chain([&loss]))?;
+        let own = Self {
             gpu: gpu.clone(),
             layout,
             parameters,
             gradients,
-            loss: Place::new(gpu, "loss", loss, 1)?,
+            loss,
             passes: recording,
             examples: 1,
             programs: Programs::default(),
-        })
+        };
+        // What is asked of the buffers is asked now, not in the first step.
+        let (value, vector) = (
+            gpu.buffer("loss", 1)?,
+            Vector::new(gpu, "gradient", &own.layout)?,
+        );
+        own.evaluate(&vector, &value, Some(&vector))?;
+        Ok(own)
     }
 
     /// What computes the loss at a vector, and its gradient where there is a place for it.

@@ -6,9 +6,8 @@ mod places;
 use std::sync::Arc;
 
 use gradients::Gradients;
-use places::{Place, gather, scatter};
+use places::{Place, check_apart, gather, scatter};
 
-use super::Cost;
 use super::capability::{Curved, Objective, Parts};
 use super::finite_differences::FiniteDifferences;
 use super::programs::Programs;
@@ -150,12 +149,17 @@ impl OwnKernels {
         )?;
         let mut recording = Recording::new();
         recording.custom(passes);
-        self.product = Some(OwnProduct {
+        let own = OwnProduct {
             curvature,
             directions: self.places("direction", directions)?,
             products: self.places("product", products)?,
             passes: recording,
-        });
+        };
+        check_apart(own.directions.iter().chain(&own.products))?;
+        let mut copies = Recording::new();
+        scatter(&mut copies, &own.directions, &self.theta)?;
+        gather(&mut copies, &own.products, &self.theta)?;
+        self.product = Some(own);
         self.quadratics = Programs::default();
         Ok(self)
     }
@@ -272,7 +276,6 @@ impl Curved for OwnKernels {
         let quadratic = Arc::new(Quadratic {
             multiply,
             block,
-            cost: Cost { ..base.cost },
             ..(*base).clone()
         });
         self.quadratics

@@ -39,6 +39,12 @@ impl Place {
         Ok(Self { buffer, start, len })
     }
 
+    /// Whether both have elements in common.
+    fn overlaps(&self, other: &Self) -> bool {
+        let apart = self.start + self.len <= other.start || other.start + other.len <= self.start;
+        self.buffer.buffer() == other.buffer.buffer() && !apart
+    }
+
     /// Records a copy to a slice of as many elements.
     pub(super) fn copy_to(&self, recording: &mut Recording, to: &Slice) -> Result<()> {
         recording.copy_part(&self.buffer, self.start, to, 0, self.len)
@@ -48,6 +54,22 @@ impl Place {
     pub(super) fn copy_from(&self, recording: &mut Recording, from: &Slice) -> Result<()> {
         recording.copy_part(from, 0, &self.buffer, self.start, self.len)
     }
+}
+
+/// Refuses places that overlap: whatever is written to the one would be in the other.
+pub(super) fn check_apart<'a>(places: impl IntoIterator<Item = &'a Place>) -> Result<()> {
+    let places: Vec<&Place> = places.into_iter().collect();
+    for (number, place) in places.iter().enumerate() {
+        if let Some(other) = places[..number].iter().find(|other| place.overlaps(other)) {
+            let (one, two) = (other.buffer.label(), place.buffer.label());
+            return Err(Error::Unsupported {
+                what: format!("'{one}' and '{two}' in the same elements of a buffer"),
+                message: "give each a range of its own; look at the offsets, which are in bytes"
+                    .into(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Records copies of all tensors into a vector.

@@ -1,5 +1,7 @@
 //! Recorded steps of SGD and Adam: the kernel itself refuses what is not finite, so nothing has to be decided.
 
+use std::sync::Arc;
+
 use super::{FirstOrder, Moments, Rule, memory};
 use crate::error::Result;
 use crate::gpu::Recording;
@@ -22,6 +24,8 @@ impl<O: Objective + ?Sized, S: Rule> Recordable<O> for FirstOrder<S> {
         let gradient = objective.gradient(theta, loaded, GradientRequest::default())?;
         let moments = &memory(&mut self.memory, S::METHOD, objective)?.moments;
         let mut commands = Recording::new();
+        commands.hold(Arc::clone(&gradient) as _);
+        commands.hold(Arc::new(theta.clone()));
         let scalars = moments.reads().clone();
         let upload = commands.upload(&gpu, &scalars.slice(0..FIRST_ORDER_SETTINGS)?)?;
         commands.append(gradient.run.clone());

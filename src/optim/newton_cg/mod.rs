@@ -65,7 +65,10 @@ impl NewtonCg {
     /// [`Error::Option`](crate::Error::Option) naming the option and its range.
     pub fn new(options: NewtonCgOptions) -> Result<Self> {
         options.validate()?;
-        let (damping, radius) = (options.damping.first(), f64::from(options.radius as f32));
+        let (damping, radius) = (
+            options.damping.first(),
+            f64::from(options.radius as f32).clamp(*RADII.start(), *RADII.end()),
+        );
         Ok(Self {
             options,
             damping,

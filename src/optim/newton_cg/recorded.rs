@@ -4,6 +4,8 @@ use super::NewtonCg;
 use super::options::{NewtonCgOptions, Preconditioner, RADII};
 use super::trust_region::MOST;
 use super::workspace::{Memory, Workspace};
+use std::sync::Arc;
+
 use crate::error::Result;
 use crate::gpu::{Gpu, Recording, Slice};
 use crate::kernels::step::{self, COEFFICIENTS_AT, CONTROL, Control, Rules, decide, take};
@@ -81,10 +83,12 @@ fn read(method: &NewtonCg, words: &[u32]) -> (StepOutcome, StepReport) {
 /// What the device knows before the first step.
 fn first(method: &NewtonCg) -> Control {
     let damping = method.damping as f32;
+    // With a trust region there is none.
+    let floored = if method.trusts() { 0.0 } else { damping };
     Control {
         damping,
         radius: method.radius as f32,
-        floored: damping.max(super::workspace::LEAST_DAMPING),
+        floored: floored.max(super::workspace::LEAST_DAMPING),
         steps: method.steps as u32,
         one: 1.0,
         remembers: u32::from(method.has_previous),
@@ -181,6 +185,8 @@ impl<O: Curved + ?Sized> Recordable<O> for NewtonCg {
         let state = gpu.buffer("control of recorded steps", CONTROL)?;
         gpu.upload(&state, 0, bytemuck::bytes_of(&first(&self)))?;
         let mut commands = Recording::new();
+        commands.hold(Arc::clone(&quadratic) as _);
+        commands.hold(Arc::new(theta.clone()));
         let upload = commands.upload(&gpu, workspace.judge.evidence(&state).coefficients)?;
         workspace.record(&gpu, &mut commands, &options, (memory, &state))?;
         let (cost, elements) = (&quadratic.cost, objective.layout().len());

@@ -21,6 +21,8 @@ struct Case {
     stop: u32,
     changes: [f32; 4],
     error: f32,
+    /// `|g|^2` in the unit.
+    gradient_square: f32,
 }
 
 const UNIT: f32 = 4.0;
@@ -43,7 +45,7 @@ fn on_the_device(gpu: &Gpu, options: &NewtonCgOptions, case: &Case) -> Result<Co
     };
     solve.next.stop = case.stop;
     solve.next.iterations = 2;
-    solve.next.gg = 2.0;
+    solve.next.gg = case.gradient_square;
     // The damped model is g.v + v.(C + damping) v / 2 = -1/2 + damping |v|^2 / 2.
     let model = -0.5 + 0.5 * case.damping * SQUARE;
     let state = gpu.buffer("state", STATE_ELEMENTS + 4)?;
@@ -161,6 +163,7 @@ fn the_device_decides_as_the_host() -> Result<()> {
                 stop: [1, 2, 3, 4, 5][draw(5)],
                 changes,
                 error: [0.0, 1e-4, 0.02, 0.3][draw(4)],
+                gradient_square: 2.0,
             };
             let device = on_the_device(&gpu, &options, &case)?;
             let (taken, k, damping, radius) = on_the_host(&options, &case);
@@ -196,6 +199,7 @@ fn what_is_stationary_or_not_finite_teaches_nothing() -> Result<()> {
         stop,
         changes: [change; 4],
         error: 0.0,
+        gradient_square: 2.0,
     };
     let good = on_the_device(&gpu, &options, &case(2, -0.5))?;
     assert_eq!(
@@ -204,6 +208,21 @@ fn what_is_stationary_or_not_finite_teaches_nothing() -> Result<()> {
     );
     assert_eq!(good.promised, -0.5);
     assert_eq!(good.gradient_norm, UNIT * 2.0f32.sqrt());
+    let flat = Case {
+        gradient_square: 0.0,
+        ..case(2, -0.5)
+    };
+    let flat = on_the_device(&gpu, &options, &flat)?;
+    assert_eq!(
+        (flat.outcome, flat.moves, flat.damping),
+        (step::STATIONARY, 0, 0.5)
+    );
+    let nowhere = Case {
+        gradient_square: f32::INFINITY,
+        ..case(2, -0.5)
+    };
+    let nowhere = on_the_device(&gpu, &options, &nowhere)?;
+    assert!(nowhere.outcome > step::STATIONARY && nowhere.moves == 0 && nowhere.damping == 0.5);
     let bad = on_the_device(&gpu, &options, &case(2, f32::NAN))?;
     assert_eq!(
         (bad.outcome, bad.moves, bad.damping),
