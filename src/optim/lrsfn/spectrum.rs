@@ -45,6 +45,10 @@ pub(super) struct Known {
     drawn: u32,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one is made for each solver, which is far larger"
+)]
 enum Method {
     Fixed(RandomizedEigensolver),
     Growing(RangeFinder),
