@@ -23,6 +23,7 @@
 //! # Ok::<(), osculant::Error>(())
 //! ```
 
+mod check;
 pub mod checkpoint;
 pub mod data;
 pub mod error;
@@ -38,6 +39,7 @@ pub mod random;
 mod recent;
 pub mod vector;
 
+pub use check::{Check, CheckedProducts, check};
 pub use error::{Error, Result};
 
 /// The program in the README compiles.

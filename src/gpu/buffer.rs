@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::device::Gpu;
 use super::health::{device_error, scoped};
@@ -202,14 +203,17 @@ impl Gpu {
                 format!("buffer '{label}' ({bytes} bytes)"),
                 &error,
             )),
-            None => Ok(Slice {
-                buffer,
-                label: label.into(),
-                offset: 0,
-                len: elements,
-                alignment: self.alignment(),
-                binding: self.binding_elements(),
-            }),
+            None => {
+                self.shared.allocated.fetch_add(bytes, Ordering::Relaxed);
+                Ok(Slice {
+                    buffer,
+                    label: label.into(),
+                    offset: 0,
+                    len: elements,
+                    alignment: self.alignment(),
+                    binding: self.binding_elements(),
+                })
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -49,6 +49,8 @@ pub(super) struct Shared {
     pub(super) readbacks: AtomicU64,
     pub(super) looks: AtomicU64,
     pub(super) submissions: AtomicU64,
+    /// Bytes of all buffers made so far.
+    pub(super) allocated: AtomicU64,
     #[cfg(feature = "fault-injection")]
     pub(super) faults: super::faults::Faults,
 }
@@ -173,6 +175,7 @@ impl Gpu {
                 #[cfg(feature = "fault-injection")]
                 faults: super::faults::Faults::default(),
                 submissions: AtomicU64::new(0),
+                allocated: AtomicU64::new(0),
             }),
             tuning: Arc::default(),
             timeout: TIMEOUT,
@@ -267,6 +270,13 @@ impl Gpu {
     #[must_use]
     pub fn info(&self) -> &AdapterDescription {
         &self.shared.info
+    }
+
+    /// Bytes of all buffers that were made so far, those that are gone again included: its difference is what something made between two
+    /// calls takes.
+    #[must_use]
+    pub fn allocated(&self) -> u64 {
+        self.shared.allocated.load(Ordering::Relaxed)
     }
 
     /// Alignment of a binding's offset, in elements of four bytes; at least 1.

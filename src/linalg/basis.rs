@@ -43,6 +43,16 @@ enum Numbers {
 }
 
 impl Basis {
+    /// Bytes of a basis of so many vectors of so many elements: to ask before it is made. One in half precision has room to unpack a few.
+    #[must_use]
+    pub fn bytes(elements: usize, rank: usize, storage: Storage) -> u64 {
+        let (elements, vectors) = (elements as u64, rank as u64);
+        match storage {
+            Storage::Full => 4 * elements * vectors,
+            Storage::Half => 2 * elements * vectors + 4 * elements * UNPACKED.min(rank) as u64,
+        }
+    }
+
     /// `rank` vectors of zeros.
     ///
     /// # Errors

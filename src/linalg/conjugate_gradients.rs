@@ -89,6 +89,14 @@ impl ConjugateGradients {
         cg::check(gpu)
     }
 
+    /// Bytes of the vectors of a solver for vectors of so many elements ([`Layout::len`](crate::vector::Layout::len)), which keeps so many
+    /// iterates: to ask before anything is made. Scalars and partial sums come to less than a MiB.
+    #[must_use]
+    pub fn bytes(elements: usize, kept: usize, companion: bool) -> u64 {
+        let vectors = 2 + kept + if companion { 3 } else { 0 };
+        4 * elements as u64 * vectors as u64
+    }
+
     /// Prepares solves with `operator` and right-hand side `-gradient`. `inverse` holds the inverse diagonal of a preconditioner.
     /// The iterates after the iterations in `keep` (ascending) are kept in vectors of their own.
     ///

@@ -124,6 +124,12 @@ pub struct Lanczos {
 }
 
 impl Lanczos {
+    /// Bytes of the vectors of a solver for vectors of so many elements: to ask before anything is made.
+    #[must_use]
+    pub fn bytes(elements: usize, steps: usize) -> u64 {
+        4 * elements as u64 * (steps as u64 + 3)
+    }
+
     /// Prepares runs of up to `steps` steps; a run needs the operator's vectors.
     ///
     /// # Errors

@@ -43,6 +43,13 @@ pub struct Nystrom {
 }
 
 impl Nystrom {
+    /// Bytes of the vectors of an approximation of this rank of vectors of so many elements, beside those of operator and basis: to ask
+    /// before anything is made.
+    #[must_use]
+    pub fn bytes(elements: usize, rank: usize) -> u64 {
+        4 * elements as u64 * rank as u64
+    }
+
     /// For an operator whose block has as many vectors as the basis.
     ///
     /// # Errors

@@ -80,6 +80,14 @@ pub struct RangeFinder {
 }
 
 impl RangeFinder {
+    /// Bytes of the vectors of a range finder of so many vectors, in blocks of `width`, of so many elements, beside those of operator and
+    /// basis: to ask before anything is made.
+    #[must_use]
+    pub fn bytes(elements: usize, rank: usize, width: usize) -> u64 {
+        let width = width.max(1);
+        4 * elements as u64 * ((rank.div_ceil(width) + 1) * width) as u64
+    }
+
     /// For an operator whose block has as many vectors as are to be added at once.
     ///
     /// # Errors

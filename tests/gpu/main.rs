@@ -109,7 +109,7 @@ const COMPILE_MOST: [(&str, &[&str]); 2] = [
     ),
 ];
 
-const SLOW_ON_SWIFTSHADER: [&str; 21] = [
+const SLOW_ON_SWIFTSHADER: [&str; 24] = [
     "a_failed_step_changes_nothing",
     "a_refused_step_changes_the_damping",
     "a_restored_state_goes_on_with_the_same_bits",
@@ -124,7 +124,10 @@ const SLOW_ON_SWIFTSHADER: [&str; 21] = [
     "it_trains_by_every_strategy",
     "its_numbers_are_those_of_the_whole_batch",
     "methods_make_the_same_steps",
+    "methods_step_on_differences",
     "newton_steps_are_those_of_the_host",
+    "nothing_waits_in_a_thousand_steps",
+    "products_by_differences_are_near_exact_ones",
     "networks_of_the_problems_agree_with_the_twin",
     "products_keep_their_digits",
     "programs_go_with_their_vector",

@@ -5,18 +5,22 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::harness::rotated::Rotated;
 use crate::harness::{GpuTest, Outcome};
+use crate::reference::{relative_error, solve_dense};
 use osculant::Error;
 use osculant::data::Batch;
 use osculant::gpu::{Gpu, Recording};
 use osculant::linalg::{
-    Basis, CgOptions, ConjugateGradients, EigenOptions, Lanczos, Nystrom, Operator, Product,
-    Property, RandomizedEigensolver, RangeFinder, RangeOptions, Start, Storage,
+    Basis, CgOptions, ConjugateGradients, EigenOptions, Lanczos, LowRank, Nystrom, Operator,
+    Product, Property, RandomizedEigensolver, RangeFinder, RangeOptions, Start, Storage,
 };
 use osculant::objective::{Curvature, Curved, GraphObjective, Quadratic, QuadraticRequest, Slot};
+use osculant::vector::{Block, Layout, Vector};
 
 pub(crate) fn tests() -> Vec<GpuTest> {
     gpu_tests![
         combinators_are_those_of_the_products,
+        diagonals_and_low_ranks_are_operators,
+        solvers_take_the_bytes_that_they_ask_for,
         hosted_products_change_no_bit,
         a_probe_names_what_is_missing,
     ]
@@ -135,6 +139,109 @@ fn combinators_are_those_of_the_products(gpu: &Gpu) -> Outcome {
             near(what, found.into_iter().map(f64::from).collect(), scaled)?;
         }
     }
+    Ok(())
+}
+
+/// `(D + 3 u u^T + 1/2) x = -g` by conjugate gradients, beside elimination in f64.
+fn diagonals_and_low_ranks_are_operators(gpu: &Gpu) -> Outcome {
+    let layout = Arc::new(Layout::new(&[("x".to_owned(), vec![N])])?);
+    let d: Vec<f32> = (0..N).map(|i| 1.0 + (i as f32 * 0.3).cos()).collect();
+    let u: Vec<f32> = (0..N).map(|i| (i as f32 * 1.1).sin() / 4.3).collect();
+    let g = direction();
+    let diagonal = Vector::new(gpu, "diagonal", &layout)?;
+    diagonal.write(gpu, std::slice::from_ref(&d))?;
+    let basis = Basis::new(gpu, &layout, 1, Storage::Full)?;
+    basis.write(gpu, &[std::slice::from_ref(&u)])?;
+    let low_rank = LowRank::new(gpu, &basis)?;
+    low_rank.set(gpu, 0.5, &[3.0])?;
+    let terms = [Operator::diagonal(gpu, &diagonal)?, low_rank.operator(gpu)?];
+    let (sum, weights) = Operator::sum(gpu, &terms)?;
+    weights.set(gpu, &[1.0, 1.0])?;
+    let gradient = Vector::new(gpu, "gradient", &layout)?;
+    gradient.write(gpu, std::slice::from_ref(&g))?;
+    let cg = CgOptions::default()
+        .with_max_iterations(60)
+        .with_residual_tolerance(1e-6)
+        .with_progress_tolerance(0.0);
+    let solver = ConjugateGradients::new(gpu, &sum, &gradient, None, &cg, &[])?;
+    solver.solve(&Recording::new(), 0.0, None, false)?;
+    let found = solver.solution.read(gpu)?.concat();
+    let wide = |x: &[f32]| -> Vec<f64> { x.iter().map(|x| f64::from(*x)).collect() };
+    let (d, u, g) = (wide(&d), wide(&u), wide(&g));
+    let mut matrix = vec![0.0; N * N];
+    for i in 0..N {
+        for j in 0..N {
+            matrix[i * N + j] = 3.0 * u[i] * u[j];
+        }
+        matrix[i * N + i] += d[i] + 0.5;
+    }
+    let right: Vec<f64> = g.iter().map(|g| -g).collect();
+    let expected = solve_dense(&matrix, &right);
+    let error = relative_error(&wide(&found), &expected);
+    // A residual of 1e-6 of |g|, and a smallest eigenvalue of 1/2 beside a largest of 5.
+    assert!(error < 1e-5, "{error:e}");
+    Ok(())
+}
+
+fn solvers_take_the_bytes_that_they_ask_for(gpu: &Gpu) -> Outcome {
+    // With a counter of its own.
+    let gpu = &Gpu::from_wgpu(gpu.device().clone(), gpu.queue().clone())?;
+    let layout = Arc::new(Layout::new(&[("x".to_owned(), vec![70_000])])?);
+    let elements = layout.len();
+    let vector = |label: &str| Vector::new(gpu, label, &layout);
+    let block = |width: usize| Block::new(gpu, "block", &layout, width);
+    let one = Operator {
+        input: vector("v")?,
+        output: vector("Cv")?,
+        multiply: Product::default(),
+    };
+    let several = |width: usize| -> Result<Operator<Block>, Any> {
+        Ok(Operator {
+            input: block(width)?,
+            output: block(width)?,
+            multiply: Product::default(),
+        })
+    };
+    let (gradient, few, wide) = (vector("g")?, several(3)?, several(4)?);
+    let check = |what: &str, asked: u64, before: u64| {
+        let taken = gpu.allocated() - before;
+        // Less than a MiB for scalars and partial sums.
+        assert!(
+            asked <= taken && taken < asked + (1 << 20),
+            "{what}: {taken} bytes, asked for {asked}"
+        );
+    };
+    let before = gpu.allocated();
+    let _cg = ConjugateGradients::new(gpu, &one, &gradient, None, &CgOptions::default(), &[1, 5])?;
+    check(
+        "conjugate gradients",
+        ConjugateGradients::bytes(elements, 2, false),
+        before,
+    );
+    let before = gpu.allocated();
+    let _lanczos = Lanczos::new(gpu, &one, 6)?;
+    check("Lanczos", Lanczos::bytes(elements, 6), before);
+    for storage in [Storage::Full, Storage::Half] {
+        let before = gpu.allocated();
+        let _basis = Basis::new(gpu, &layout, 11, storage)?;
+        check("basis", Basis::bytes(elements, 11, storage), before);
+    }
+    let basis = Basis::new(gpu, &layout, 3, Storage::Full)?;
+    let before = gpu.allocated();
+    let _nystrom = Nystrom::new(gpu, &few, &basis, 1)?;
+    check("Nystrom", Nystrom::bytes(elements, 3), before);
+    let basis = Basis::new(gpu, &layout, 10, Storage::Full)?;
+    let before = gpu.allocated();
+    let _range = RangeFinder::new(
+        gpu,
+        &wide,
+        &basis,
+        &RangeOptions {
+            tolerance: 1e-3,
+            seed: 3,
+        },
+    )?;
+    check("range finder", RangeFinder::bytes(elements, 10, 4), before);
     Ok(())
 }
 

@@ -19,6 +19,7 @@ pub(crate) fn tests() -> Vec<GpuTest> {
         a_step_that_fails_leaves_the_callers_buffers,
         recorded_steps_read_and_write_the_callers_buffers,
         places_are_checked,
+        what_is_wrong_with_kernels_is_found,
     ]
 }
 
@@ -471,5 +472,55 @@ fn places_are_checked(gpu: &Gpu) -> Outcome {
         let message = refused.err().ok_or(words)?.to_string();
         assert!(message.contains(words), "{message}");
     }
+    Ok(())
+}
+
+/// A check passes kernels that are right, and finds a gradient that is another one's, and a product that is not symmetric.
+fn what_is_wrong_with_kernels_is_found(gpu: &Gpu) -> Outcome {
+    let own = Own::new(gpu);
+    let before = own.parameters(gpu)?;
+    let found = own.objective(gpu)?.check(Curvature::Hessian)?;
+    assert!(found.passed(), "{found}");
+    let found = own.with_product(gpu)?.check(Curvature::GaussNewton)?;
+    assert!(
+        found.passed() && found.to_string().contains("Gauss-Newton"),
+        "{found}"
+    );
+    assert_eq!(own.parameters(gpu)?, before);
+    // The gradient one place too early, where the bias has nothing to do with it.
+    let tensors = [OwnTensor {
+        name: "weights",
+        shape: &[3],
+        parameters: (&own.weights, 12),
+        gradient: (&own.gradient, 24),
+    }];
+    let passes = {
+        let own = Arc::clone(&own);
+        move |encoder: &mut wgpu::CommandEncoder| own.record(encoder, 0)
+    };
+    let found =
+        OwnKernels::new(gpu, &tensors, (&own.loss, 0), passes)?.check(Curvature::Hessian)?;
+    assert!(
+        !found.passed() && found.to_string().contains("WRONG gradient"),
+        "{found}"
+    );
+    // The product with two places exchanged.
+    let (directions, products) = (
+        [(&own.direction, 0), (&own.direction, 20)],
+        [(&own.product, 4), (&own.product, 36)],
+    );
+    let passes = {
+        let own = Arc::clone(&own);
+        move |encoder: &mut wgpu::CommandEncoder| own.record(encoder, 1)
+    };
+    let mut wrong =
+        own.objective(gpu)?
+            .with_product(Curvature::Hessian, &directions, &products, passes)?;
+    let found = wrong.check(Curvature::Hessian)?;
+    let products = found.products.clone().ok_or("no products")?;
+    assert!(
+        !found.passed() && products.symmetric > 1e-3 && products.difference > 0.1,
+        "{found}"
+    );
     Ok(())
 }

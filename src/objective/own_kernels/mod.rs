@@ -86,7 +86,7 @@ impl OwnKernels {
     ///
     /// # Errors
     /// [`Error::Length`] for places beyond their buffers, [`Error::Unsupported`] for buffers without the usages `STORAGE`, `COPY_SRC` and, of
-    /// parameters, `COPY_DST` (that loss and gradient can be copied is found by the first program that does); [`Error::Shape`] for two
+    /// parameters, `COPY_DST`; [`Error::Shape`] for two
     /// tensors of a name; limits of the device.
     pub fn new(
         gpu: &Gpu,

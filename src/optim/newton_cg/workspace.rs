@@ -123,7 +123,9 @@ pub(super) struct Known {
 impl Workspace {
     /// Bytes of the vectors of a workspace.
     pub(super) fn bytes(elements: usize, options: &NewtonCgOptions) -> u64 {
-        4 * (elements * (6 + iterations_to_keep(options).len())) as u64
+        // And the start, the preconditioner and trial points.
+        ConjugateGradients::bytes(elements, iterations_to_keep(options).len(), false)
+            + 16 * elements as u64
     }
 
     pub(super) fn new<O: Objective + ?Sized>(
