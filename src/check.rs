@@ -4,24 +4,16 @@ use std::fmt;
 
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::linalg::Operator;
+use crate::linalg::{Operator, PROBE_TOLERANCE, dot, norm};
 use crate::objective::{
-    Curvature, Curved, Gradient, GradientRequest, Loaded, QuadraticRequest, Slot,
+    Curvature, Curved, DISPLACEMENT, Gradient, GradientRequest, Loaded, QuadraticRequest, Slot,
 };
-use crate::random::philox4x32;
 use crate::vector::Vector;
 
-/// High half of the stream of the random direction: no other part of the crate draws from it.
-const STREAM: u32 = 8 << 16;
-/// Length of a displacement, as [`FiniteDifferences`](crate::objective::FiniteDifferences) has it.
-const LENGTH: f64 = 0.0056;
 /// What a gradient in f32 may be off by, of its slope along a direction: differences of losses see no more.
 const SLOPES: f64 = 1e-2;
 /// What products may be off by from differences of gradients.
 const PRODUCTS: f64 = 1e-2;
-/// What a symmetric and linear product may be off by: a sum over a million terms stays below.
-const ROUNDING: f64 = 1e-4;
-
 /// What [`check()`] found.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -59,7 +51,7 @@ impl Check {
         let (found, noise) = self.slope;
         let products = self.products.as_ref().is_none_or(|p| {
             let near = p.curvature != Curvature::Hessian || p.difference <= PRODUCTS;
-            p.repeatable && p.linear <= ROUNDING && p.symmetric <= ROUNDING && near
+            p.repeatable && p.linear <= PROBE_TOLERANCE && p.symmetric <= PROBE_TOLERANCE && near
         });
         self.repeatable && found <= SLOPES + noise && products
     }
@@ -90,13 +82,13 @@ impl fmt::Display for Check {
         writeln!(
             f,
             "{:<5} {name}: C(2v) - 2Cv is {:.1e} of it",
-            word(p.linear <= ROUNDING),
+            word(p.linear <= PROBE_TOLERANCE),
             p.linear
         )?;
         writeln!(
             f,
             "{:<5} {name}: u.Cv - v.Cu is {:.1e} of them",
-            word(p.symmetric <= ROUNDING),
+            word(p.symmetric <= PROBE_TOLERANCE),
             p.symmetric
         )?;
         let differences = format!(
@@ -161,9 +153,9 @@ fn run(gpu: &Gpu, gradient: &Gradient) -> Result<Vec<f32>> {
     Ok(all)
 }
 
-/// How far a displacement of a direction goes, over the direction.
+/// How far a displacement of a direction goes, over the direction: as in [`FiniteDifferences`](crate::objective::FiniteDifferences).
 fn reach(theta: &[Vec<f32>], v: &[Vec<f32>]) -> f64 {
-    LENGTH * (1.0 + dot(theta, theta).sqrt()).cbrt() / dot(v, v).sqrt()
+    f64::from(DISPLACEMENT) * (1.0 + norm(&theta.concat())).cbrt() / norm(&v.concat())
 }
 
 /// `theta + e v`
@@ -178,7 +170,7 @@ fn displaced(theta: &[Vec<f32>], e: f64, v: &[Vec<f32>]) -> Vec<Vec<f32>> {
 /// The error of the slope along the gradient, and what the losses' errors may make of it.
 fn slope(gpu: &Gpu, gradient: &Gradient, theta: &Vector) -> Result<(f64, f64)> {
     let (at, g) = (theta.read(gpu)?, gradient.gradient.read(gpu)?);
-    let square = dot(&g, &g);
+    let square = dot(&g.concat(), &g.concat());
     let Some(losses) = gradient.losses.as_ref().filter(|_| square > 0.0) else {
         return Ok((0.0, 0.0));
     };
@@ -210,59 +202,30 @@ fn products<O: Curved + ?Sized>(
         ..QuadraticRequest::default()
     };
     let quadratic = objective.quadratic(theta, loaded, request)?;
-    let (u, v) = (draw(theta, 0), draw(theta, 1));
-    let operator = Operator::from(&*quadratic);
     gpu.submit(|recorder| recorder.replay(&quadratic.linearize))?;
-    let multiply = |x: &[Vec<f32>]| -> Result<Vec<Vec<f32>>> {
-        operator.input.write(&gpu, x)?;
-        operator.multiply.run(&gpu)?;
-        operator.output.read(&gpu)
-    };
-    let (cv, again, cu) = (multiply(&v)?, multiply(&v)?, multiply(&u)?);
-    let twice = multiply(&displaced(&v, 1.0, &v))?;
-    let bits = |x: &[Vec<f32>]| x.concat().iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-    let size = dot(&cv, &cv).sqrt();
-    let over = |x: f64, size: f64| if size > 0.0 { x / size } else { x };
-    let off = displaced(&twice, -2.0, &cv);
-    let sizes = dot(&u, &u).sqrt() * size + dot(&v, &v).sqrt() * dot(&cu, &cu).sqrt();
+    let found = Operator::from(&*quadratic).behaviour(&gpu)?;
+    let (v, cv) = (&found.v, &found.product);
+    let over = |[off, size]: [f64; 2]| if size > 0.0 { off / size } else { off };
     // Last, because it evaluates elsewhere.
     let point = Vector::new(&gpu, "displaced parameters", theta.layout())?;
     let there = objective.gradient(&point, loaded, GradientRequest::default())?;
     let (at, mut slopes) = (theta.read(&gpu)?, Vec::new());
-    let e = reach(&at, &v);
+    let e = reach(&at, v);
     for e in [e, -e] {
-        point.write(&gpu, &displaced(&at, e, &v))?;
+        point.write(&gpu, &displaced(&at, e, v))?;
         gpu.submit(|recorder| recorder.replay(&there.run))?;
         slopes.push(there.gradient.read(&gpu)?);
     }
     let difference: Vec<f64> = (slopes[0].concat().iter().zip(slopes[1].concat()))
         .map(|(a, b)| (f64::from(*a) - f64::from(b)) / (2.0 * e))
         .collect();
-    let apart = difference.iter().zip(cv.concat());
-    let apart = apart.map(|(a, b)| (a - f64::from(b)).powi(2)).sum::<f64>();
+    let apart = difference.iter().zip(cv);
+    let apart = apart.map(|(a, b)| (a - f64::from(*b)).powi(2)).sum::<f64>();
     Ok(CheckedProducts {
         curvature,
-        repeatable: bits(&cv) == bits(&again),
-        linear: over(dot(&off, &off).sqrt(), 2.0 * size),
-        symmetric: over((dot(&u, &cv) - dot(&v, &cu)).abs(), sizes),
-        difference: over(apart.sqrt(), size),
+        repeatable: found.different == 0,
+        linear: over(found.nonlinear),
+        symmetric: over(found.asymmetric),
+        difference: over([apart.sqrt(), norm(cv)]),
     })
-}
-
-/// Numbers between -1/2 and 1/2 like the tensors of a vector.
-fn draw(like: &Vector, number: u32) -> Vec<Vec<f32>> {
-    let entries = like.layout().entries().iter().zip(0..);
-    let uniform = |word: u32| (f64::from(word) / f64::from(u32::MAX) - 0.5) as f32;
-    let tensors = entries.map(|(entry, tensor)| {
-        let element =
-            |i: usize| uniform(philox4x32([i as u32, tensor, number, STREAM], [11, 0])[0]);
-        (0..entry.elements()).map(element).collect()
-    });
-    tensors.collect()
-}
-
-fn dot(a: &[Vec<f32>], b: &[Vec<f32>]) -> f64 {
-    let tensors = a.iter().zip(b);
-    let pairs = tensors.flat_map(|(a, b)| a.iter().zip(b));
-    pairs.map(|(x, y)| f64::from(*x) * f64::from(*y)).sum()
 }

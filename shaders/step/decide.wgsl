@@ -10,7 +10,7 @@
 // region stopped the solve. A refused step counts as a bad one; a stationary one moves nothing and teaches nothing; where the loss or the
 // gradient is not finite nothing changes at all.
 //
-// 24 words written, some 40 read. binding 0: state of the solve; 1: base = [loss, ..]; 2: results = [loss, change, error, ..] of each
+// 23 words written, some 40 read. binding 0: state of the solve; 1: base = [loss, ..]; 2: results = [loss, change, error, ..] of each
 // candidate, 64 apart; 3: sums = [g.v, g.g, v.v] of each; 4: coefficients = [1, a_k] of each; 5: control.
 //#include cg/state.wgsl
 
@@ -40,7 +40,6 @@ struct Control {
     damping_used: f32,
     radius_used: f32,
     factor: f32,
-    spare: u32,
 }
 
 const TAKEN: u32 = 1u;

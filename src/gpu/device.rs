@@ -272,8 +272,8 @@ impl Gpu {
         &self.shared.info
     }
 
-    /// Bytes of all buffers that were made so far, those that are gone again included: its difference is what something made between two
-    /// calls takes.
+    /// Bytes of all buffers that [`buffer`](Self::buffer) and its like made so far, those that are gone again included: its difference is what
+    /// something made between two calls takes on the device. What data travel in is not counted.
     #[must_use]
     pub fn allocated(&self) -> u64 {
         self.shared.allocated.load(Ordering::Relaxed)

@@ -38,7 +38,6 @@ pub(crate) struct Control {
     pub(crate) damping_used: f32,
     pub(crate) radius_used: f32,
     pub(crate) factor: f32,
-    pub(crate) spare: u32,
 }
 
 /// Elements of it, and places in it.

@@ -33,6 +33,7 @@ pub use low_rank::LowRank;
 pub use nystrom::Nystrom;
 pub use operator::{Operator, Places, Scalars};
 pub use probe::Property;
+pub(crate) use probe::{PROBE_TOLERANCE, dot, norm};
 pub use product::Product;
 pub use randomized::{Eigenvalues, RandomizedEigensolver};
 pub use range_finder::{RangeFinder, RangeOptions};

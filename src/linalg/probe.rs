@@ -10,7 +10,7 @@ use crate::vector::Entry;
 
 /// How far, against the lengths of the vectors, a symmetric and linear product may be from that in f32: rounding errors of a product are
 /// about 1e-7 times the root of the number of its terms, and a sum over a million terms stays below this.
-const PROBE_TOLERANCE: f64 = 1e-4;
+pub(crate) const PROBE_TOLERANCE: f64 = 1e-4;
 /// Seed of the vectors of a probe.
 const PROBE_SEED: [u32; 2] = [11, 0];
 /// High half of the stream of random numbers of probes: no other part of the crate draws from it.
@@ -49,6 +49,16 @@ impl Operator {
     /// device.
     pub fn probe(&self, gpu: &Gpu, before: &Recording) -> Result<()> {
         gpu.submit(|recorder| recorder.replay(before))?;
+        let found = self.behaviour(gpu)?;
+        check(Property::Repeatable, found.different as f64, 0.0)?;
+        let [off, size] = found.nonlinear;
+        check(Property::Linear, off, PROBE_TOLERANCE * size)?;
+        let [off, size] = found.asymmetric;
+        check(Property::Symmetric, off, PROBE_TOLERANCE * size)
+    }
+
+    /// How four products with random vectors behave.
+    pub(crate) fn behaviour(&self, gpu: &Gpu) -> Result<Behaviour> {
         let draw = |vector: u32| -> Vec<Vec<f32>> {
             let entries = self.input.layout().entries().iter().zip(0..);
             let uniform = |word: u32| f64::from(word) / f64::from(u32::MAX) - 0.5;
@@ -75,32 +85,44 @@ impl Operator {
                 Err(super::scale::not_finite_product())
             }
         };
-        let first = product(&v)?;
-        let second = product(&v)?;
-        let different = first
-            .iter()
-            .zip(&second)
-            .filter(|(a, b)| a.to_bits() != b.to_bits());
-        check(Property::Repeatable, different.count() as f64, 0.0)?;
+        let (first, second) = (product(&v)?, product(&v)?);
+        let pairs = first.iter().zip(&second);
+        let different = pairs.filter(|(a, b)| a.to_bits() != b.to_bits()).count();
         let doubled = product(&twice)?;
         let off = first
             .iter()
             .zip(&doubled)
             .map(|(a, b)| (2.0 * f64::from(*a) - f64::from(*b)).powi(2));
         let length = norm(&first);
-        check(
-            Property::Linear,
-            off.sum::<f64>().sqrt(),
-            2.0 * PROBE_TOLERANCE * length,
-        )?;
+        let nonlinear = [off.sum::<f64>().sqrt(), 2.0 * length];
         let other = product(&u)?;
-        let (u, v) = (u.concat(), v.concat());
-        check(
-            Property::Symmetric,
-            (dot(&u, &first) - dot(&v, &other)).abs(),
-            PROBE_TOLERANCE * (norm(&u) * length + norm(&v) * norm(&other)),
-        )
+        let (flat_u, flat_v) = (u.concat(), v.concat());
+        let asymmetric = [
+            (dot(&flat_u, &first) - dot(&flat_v, &other)).abs(),
+            norm(&flat_u) * length + norm(&flat_v) * norm(&other),
+        ];
+        Ok(Behaviour {
+            different,
+            nonlinear,
+            asymmetric,
+            v,
+            product: first,
+        })
     }
+}
+
+/// What a probe measures: how far off, and the size to compare that with.
+pub(crate) struct Behaviour {
+    /// Elements of two equal products that differ.
+    pub(crate) different: usize,
+    /// `|C(2v) - 2 Cv|`, and `2 |Cv|`.
+    pub(crate) nonlinear: [f64; 2],
+    /// `|u.Cv - v.Cu|`, and `|u| |Cv| + |v| |Cu|`.
+    pub(crate) asymmetric: [f64; 2],
+    /// A random vector.
+    pub(crate) v: Vec<Vec<f32>>,
+    /// `Cv`
+    pub(crate) product: Vec<f32>,
 }
 
 fn check(property: Property, found: f64, allowed: f64) -> Result<()> {
@@ -114,13 +136,13 @@ fn check(property: Property, found: f64, allowed: f64) -> Result<()> {
     })
 }
 
-fn dot(a: &[f32], b: &[f32]) -> f64 {
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f64 {
     a.iter()
         .zip(b)
         .map(|(x, y)| f64::from(*x) * f64::from(*y))
         .sum()
 }
 
-fn norm(a: &[f32]) -> f64 {
+pub(crate) fn norm(a: &[f32]) -> f64 {
     dot(a, a).sqrt()
 }

@@ -118,8 +118,8 @@ pub trait Curved: Objective {
 
 /// An objective whose batches have parts: what methods need whose directions and steps come from different examples.
 ///
-/// Where a batch has no parts, `impl Parts for Own {}` says so: it counts as one row then, and low-rank saddle-free Newton, which asks for
-/// parts only where its [`Strategy`](crate::optim::Strategy) does, runs on it.
+/// Where a batch has no parts, `impl Parts for Own {}` says so: low-rank saddle-free Newton, which asks for parts only where its options
+/// do, runs on it then.
 ///
 /// ```
 /// use osculant::objective::{Curvature, GraphObjective, GroupRequest, Parts, Slot};
@@ -133,9 +133,9 @@ pub trait Curved: Objective {
 /// # }
 /// ```
 pub trait Parts: Curved {
-    /// Number of rows of a batch, padding included.
-    fn rows(&self, _batch: &Self::Batch) -> usize {
-        1
+    /// Number of rows of a batch, padding included; none where batches have no parts.
+    fn rows(&self, _batch: &Self::Batch) -> Option<usize> {
+        None
     }
 
     /// The rows of a batch in these ranges, as a batch that stands for the whole: with weights of the same sum.
@@ -169,9 +169,12 @@ pub trait Parts: Curved {
     }
 }
 
-fn without_parts(what: &str) -> Error {
+/// What to say of options that need parts where there are none.
+pub(crate) fn without_parts(what: &str) -> Error {
     Error::Unsupported {
         what: format!("{what} of an objective without parts"),
-        message: "use Strategy::Single, or implement osculant::objective::Parts".into(),
+        message: "use Strategy::Single with a curvature_part of 1, no acceptance and no RankRule::Noise, or implement \
+                  osculant::objective::Parts"
+            .into(),
     }
 }

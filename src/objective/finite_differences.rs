@@ -19,7 +19,7 @@ use crate::options::check_range;
 use crate::vector::{Block, Layout, Vector};
 
 /// Length of a displacement over the cube root of `1 + |theta|`: see [`FiniteDifferences`].
-const LENGTH: f32 = 0.0056;
+pub(crate) const LENGTH: f32 = 0.0056;
 
 /// An objective with products with its Hessian, made of one that has gradients alone:
 ///
@@ -242,7 +242,7 @@ impl<O: Objective> Curved for FiniteDifferences<O> {
     }
 }
 
-/// None: batches count as one row.
+/// None.
 impl<O: Objective> Parts for FiniteDifferences<O> {}
 
 /// Refuses what differences of gradients do not give.

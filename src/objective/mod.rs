@@ -22,9 +22,11 @@ mod slot;
 
 pub use crate::graph::locate::{Located, Origin};
 pub use accumulated::Accumulated;
+pub(crate) use capability::without_parts;
 pub use capability::{Curved, Objective, Parts};
 pub use cost::{Cost, LossCost};
 pub use finite_differences::FiniteDifferences;
+pub(crate) use finite_differences::LENGTH as DISPLACEMENT;
 pub use graph_objective::{Evaluation, GraphObjective};
 pub use losses::Losses;
 pub use own_kernels::{Buffer, OwnKernels, OwnTensor};

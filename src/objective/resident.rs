@@ -238,8 +238,8 @@ impl Curved for Resident {
 }
 
 impl Parts for Resident {
-    fn rows(&self, batch: &Rows) -> usize {
-        batch.len()
+    fn rows(&self, batch: &Rows) -> Option<usize> {
+        Some(batch.len())
     }
 
     fn part(&self, batch: &Rows, ranges: &[Range<usize>]) -> Result<Rows> {

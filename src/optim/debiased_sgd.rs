@@ -16,7 +16,7 @@ use crate::data::Role;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recording, Slice};
 use crate::kernels::vector::{combine, inner_products, partial_elements};
-use crate::objective::{Curvature, Parts, Quadratic, QuadraticRequest, Slot};
+use crate::objective::{Curvature, Parts, Quadratic, QuadraticRequest, Slot, without_parts};
 use crate::options::{options, require};
 use crate::recent::Recent;
 use crate::vector::Vector;
@@ -161,7 +161,10 @@ impl DebiasedSgd {
         let gpu = objective.gpu().clone();
         let options = &self.options;
         let (strategy, cross_fit) = (options.strategy, options.crosses());
-        let (size, _) = strategy.cut(0.0, objective.rows(batch))?;
+        let rows = objective
+            .rows(batch)
+            .ok_or_else(|| without_parts("two folds"))?;
+        let (size, _) = strategy.cut(0.0, rows)?;
         let mut part = |folds: &[usize], role: Role, curvature: Curvature| {
             let part = objective.part(batch, &rows_of(folds, size))?;
             let loaded = objective.load(Slot::new(role, 0), &part)?;

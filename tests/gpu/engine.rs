@@ -284,7 +284,7 @@ impl Curved for Pessimist {
 }
 
 impl Parts for Pessimist {
-    fn rows(&self, batch: &Batch) -> usize {
+    fn rows(&self, batch: &Batch) -> Option<usize> {
         self.inner.rows(batch)
     }
 

@@ -1,6 +1,6 @@
 //! Products by differences of gradients beside exact ones, and what trains on them.
 
-use crate::harness::{GpuTest, Outcome};
+use crate::harness::{GpuTest, Outcome, arrived};
 use crate::reference::{batch_for, flat, relative_error};
 use osculant::data::{Batch, digits};
 use osculant::gpu::Gpu;
@@ -20,6 +20,7 @@ use rand::RngExt;
 pub(crate) fn tests() -> Vec<GpuTest> {
     gpu_tests![
         products_by_differences_are_near_exact_ones,
+        displacements_are_neither_too_long_nor_too_short,
         blocks_by_differences_are_their_single_products,
         methods_step_on_differences,
         what_differences_cannot_give_is_refused,
@@ -140,6 +141,44 @@ fn products_by_differences_are_near_exact_ones(gpu: &Gpu) -> Outcome {
     Ok(())
 }
 
+/// Four times as long is worse along the gradient, where the third derivative is large, and a quarter along random directions, whose
+/// products are small beside the gradient.
+fn displacements_are_neither_too_long_nor_too_short(gpu: &Gpu) -> Outcome {
+    let lengths = [0.0056, 0.0056 * 4.0, 0.0056 / 4.0];
+    let mut worst = [0.0f64; 3];
+    for (model, batch) in [of_digits()?, of_images()] {
+        let mut exact = GraphObjective::new(gpu, model.clone())?;
+        let theta = exact.initial_parameters(0)?;
+        let quadratic = exact.load_quadratic(Slot::default(), &theta, &batch, HESSIAN)?;
+        gpu.submit(|recorder| recorder.replay(&quadratic.linearize))?;
+        let mut random = Philox::new(7, 1 << 41);
+        let mut directions = vec![quadratic.gradient.read(gpu)?];
+        for _ in 0..3 {
+            let mut v: Vec<Vec<f32>> = Vec::new();
+            for entry in theta.layout().entries() {
+                let tensor = (0..entry.elements()).map(|_| random.random_range(-1.0f32..1.0));
+                v.push(tensor.collect());
+            }
+            directions.push(v);
+        }
+        for (number, length) in lengths.into_iter().enumerate() {
+            let inner = GraphObjective::new(gpu, model.clone())?;
+            let mut own = FiniteDifferences::new(inner);
+            if number > 0 {
+                own = own.with_length(length)?;
+            }
+            for v in &directions {
+                let expected = product(gpu, &mut exact, &theta, &batch, v)?;
+                let found = product(gpu, &mut own, &theta, &batch, v)?;
+                worst[number] = worst[number].max(relative_error(&found, &expected));
+            }
+        }
+    }
+    let [usual, long, short] = worst;
+    assert!(usual < long && usual < short, "{worst:?}");
+    Ok(())
+}
+
 fn blocks_by_differences_are_their_single_products(gpu: &Gpu) -> Outcome {
     let (model, batch) = of_digits()?;
     let mut objective = FiniteDifferences::new(GraphObjective::new(gpu, model)?);
@@ -218,8 +257,7 @@ fn methods_step_on_differences(gpu: &Gpu) -> Outcome {
     for _ in 0..12 {
         gpu.try_submit(|recorder| recorded.record(recorder))?;
     }
-    gpu.wait()?;
-    let reports = recorded.reports()?;
+    let reports = arrived(gpu, &mut recorded, 12)?;
     let loss = reports.last().ok_or("no report")?.2.loss_before;
     assert!((loss / newton[1] - 1.0).abs() < 0.05, "{loss}");
     Ok(())

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::harness::{GpuTest, Outcome};
+use crate::harness::{GpuTest, Outcome, arrived};
 use osculant::gpu::{Gpu, Recorder};
 use osculant::linalg::{CgOptions, EigenOptions, Operator};
 use osculant::objective::{Curvature, Curved, OwnKernels, OwnTensor, QuadraticRequest, Slot};
 use osculant::optim::{
     Adam, AdamOptions, LowRankSaddleFreeNewton, LrsfnOptions, NewtonCg, NewtonCgOptions, Optimizer,
-    Sgd, SgdOptions, StepReport,
+    RankRule, Sgd, SgdOptions, StepReport, Strategy,
 };
 
 pub(crate) fn tests() -> Vec<GpuTest> {
@@ -18,6 +18,7 @@ pub(crate) fn tests() -> Vec<GpuTest> {
         a_product_of_the_callers_is_used,
         a_step_that_fails_leaves_the_callers_buffers,
         recorded_steps_read_and_write_the_callers_buffers,
+        options_that_need_parts_are_refused,
         places_are_checked,
         what_is_wrong_with_kernels_is_found,
     ]
@@ -429,11 +430,35 @@ fn recorded_steps_read_and_write_the_callers_buffers(gpu: &Gpu) -> Outcome {
     }
     gpu.queue().submit([encoder.finish()]);
     assert_eq!(own.parameters(gpu)?, host);
-    let reports = recorded.reports()?;
+    let reports = arrived(gpu, &mut recorded, 3)?;
     assert_eq!(
         reports.last().ok_or("no report")?.2.loss_before,
         report.loss_before
     );
+    Ok(())
+}
+
+fn options_that_need_parts_are_refused(gpu: &Gpu) -> Outcome {
+    let own = Own::new(gpu);
+    let mut objective = own.objective(gpu)?;
+    let before = own.parameters(gpu)?;
+    let eigen = EigenOptions::default().with_rank(2).with_oversampling(1);
+    let options = LrsfnOptions::default().with_eigen(eigen);
+    let noise = RankRule::Noise {
+        least: 0.1,
+        parts: 2,
+    };
+    for options in [
+        options.clone().with_curvature_part(0.5),
+        options.clone().with_acceptance(0.2),
+        options.clone().with_rank_rule(noise),
+        options.with_strategy(Strategy::decoupled()),
+    ] {
+        let refused = run(&mut objective, LowRankSaddleFreeNewton::new(options)?, 1);
+        let message = refused.err().ok_or("was not refused")?.to_string();
+        assert!(message.contains("without parts"), "{message}");
+    }
+    assert_eq!(own.parameters(gpu)?, before);
     Ok(())
 }
 

@@ -21,10 +21,11 @@ pub(crate) mod small;
 
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use osculant::gpu::{AdapterDescription, AdapterOptions, Gpu, adapters};
+use osculant::optim::{Recorded, Stateful, StepOutcome, StepReport};
 
 /// What a test returns: nothing, or any error at all.
 pub(crate) type Outcome = std::result::Result<(), Box<dyn std::error::Error>>;
@@ -224,4 +225,24 @@ fn no_adapter() -> String {
             .map_or_else(|e| e.to_string(), |_| String::new());
     }
     format!("OSCULANT_TEST_ADAPTER fits none of: {}", present.join(", "))
+}
+
+/// So many reports of recorded steps that were submitted. Trials share devices, and another one that polls may have a report in its hands while
+/// nothing is left to wait for.
+pub(crate) fn arrived<M: Stateful>(
+    gpu: &Gpu,
+    method: &mut Recorded<M>,
+    count: usize,
+) -> osculant::Result<Vec<(u64, StepOutcome, StepReport)>> {
+    let mut reports = Vec::new();
+    for _ in 0..5000 {
+        gpu.wait()?;
+        reports.extend(method.reports()?);
+        if reports.len() >= count {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    reports.sort_by_key(|report| report.0);
+    Ok(reports)
 }

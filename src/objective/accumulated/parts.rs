@@ -8,18 +8,21 @@ use super::{Accumulated, Sum};
 use crate::data::MicroBatches;
 use crate::error::{Error, Result};
 use crate::gpu::Recording;
-use crate::objective::{Cost, Group, GroupRequest, GroupedQuadratic, Loaded, Parts, Slot};
+use crate::objective::{
+    Cost, Group, GroupRequest, GroupedQuadratic, Loaded, Parts, Slot, without_parts,
+};
 use crate::vector::{Block, Vector};
 
 /// Rows are counted through all micro-batches. A group is made of the groups of the same number of every micro-batch.
 impl<O: Parts> Parts for Accumulated<O> {
-    fn rows(&self, batch: &Self::Batch) -> usize {
+    fn rows(&self, batch: &Self::Batch) -> Option<usize> {
         let rows = batch.parts().iter().map(|(part, _)| self.inner.rows(part));
         rows.sum()
     }
 
     fn part(&self, batch: &Self::Batch, ranges: &[Range<usize>]) -> Result<Self::Batch> {
-        let all = self.rows(batch);
+        let none = || without_parts("a part of micro-batches");
+        let all = self.rows(batch).ok_or_else(none)?;
         if let Some(range) = ranges.iter().find(|r| r.start > r.end || r.end > all) {
             return Err(Error::Data {
                 what: "a part of micro-batches".into(),
@@ -31,7 +34,7 @@ impl<O: Parts> Parts for Accumulated<O> {
         let mut empty = None;
         let (mut whole, mut taken) = (0.0, 0.0);
         for (part, share) in batch.parts() {
-            let rows = self.inner.rows(part);
+            let rows = self.inner.rows(part).ok_or_else(none)?;
             let within: Vec<Range<usize>> = ranges
                 .iter()
                 .map(|range| {

@@ -73,8 +73,8 @@ impl Curved for GraphObjective {
 }
 
 impl Parts for GraphObjective {
-    fn rows(&self, batch: &Batch) -> usize {
-        batch.len()
+    fn rows(&self, batch: &Batch) -> Option<usize> {
+        Some(batch.len())
     }
 
     fn part(&self, batch: &Batch, ranges: &[Range<usize>]) -> Result<Batch> {

@@ -284,5 +284,5 @@ impl Curved for OwnKernels {
     }
 }
 
-/// None: a batch counts as one row.
+/// None.
 impl Parts for OwnKernels {}

@@ -25,7 +25,7 @@ use crate::data::Role;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recorder, Recording, Slice};
 use crate::linalg::{Afterword, CgReport, ConjugateGradients, Stop, System};
-use crate::objective::{GroupRequest, GroupedQuadratic, Parts, Slot};
+use crate::objective::{GroupRequest, GroupedQuadratic, Parts, Slot, without_parts};
 use crate::recent::Recent;
 use crate::vector::Vector;
 
@@ -305,7 +305,9 @@ impl DecoupledNewtonCg {
         batch: &O::Batch,
     ) -> Result<Proposal> {
         let gpu = objective.gpu().clone();
-        let rows = objective.rows(batch);
+        let rows = objective
+            .rows(batch)
+            .ok_or_else(|| without_parts("folds"))?;
         let strategy = self.options.strategy;
         let (size, apart) = strategy.cut(self.options.acceptance, rows)?;
         let used = size * strategy.folds();

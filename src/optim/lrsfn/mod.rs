@@ -24,9 +24,9 @@ use super::report::StepReport;
 use super::saved;
 use super::state::{StateTensor, Stateful};
 use super::strategy::Strategy;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gpu::Recorder;
-use crate::objective::{Curved, Parts};
+use crate::objective::{Curved, Parts, without_parts};
 use crate::vector::Vector;
 
 /// Low-rank saddle-free Newton:
@@ -136,35 +136,6 @@ impl LowRankSaddleFreeNewton {
         with_origin(result, objective, theta, batch)
     }
 
-    /// One step on an objective whose batches have no parts: all examples have all roles.
-    ///
-    /// # Errors
-    /// As [`Optimizer::step`]; [`Error::Option`] for options that need parts: other examples for eigenvectors than for slopes, a part that
-    /// judges, a rank by noise.
-    pub fn step_whole<O: Curved + ?Sized>(
-        &mut self,
-        objective: &mut O,
-        theta: &Vector,
-        batch: &O::Batch,
-    ) -> Result<StepReport> {
-        let options = &self.options;
-        let noise = matches!(options.rank_rule, RankRule::Noise { .. });
-        let parts = options.holds_out() || options.curvature_part < 1.0;
-        if parts || options.acceptance > 0.0 || noise {
-            return Err(needs_parts());
-        }
-        let mut step = Step {
-            method: self,
-            cast: Cast {
-                folds: &[[batch, batch]],
-                judge: None,
-                cut: |_: &O, _: &O::Batch, _| Err(needs_parts()),
-            },
-        };
-        let result = engine::step(&mut step, objective, theta, batch);
-        with_origin(result, objective, theta, batch)
-    }
-
     /// The damping of a step with these turns.
     fn current_damping(&self, folds: &[Fold]) -> f64 {
         match self.options.rule {
@@ -200,21 +171,14 @@ impl LowRankSaddleFreeNewton {
     }
 }
 
-fn needs_parts() -> Error {
-    Error::Option {
-        option: "strategy".into(),
-        message: "these options need parts of batches; use Strategy::Single with a curvature_part of 1, no acceptance and RankRule::Fixed, \
-            or an objective that implements Parts".into(),
-    }
-}
-
 /// A batch in parts of equal size.
 fn cut_parts<O: Parts + ?Sized>(
     objective: &O,
     batch: &O::Batch,
     parts: usize,
 ) -> Result<Vec<O::Batch>> {
-    let rows = objective.rows(batch) / parts;
+    let none = || without_parts("a rank by noise");
+    let rows = objective.rows(batch).ok_or_else(none)? / parts;
     (0..parts)
         .map(|part| {
             let own = part * rows..(part + 1) * rows;
@@ -325,7 +289,10 @@ impl<O: Parts + ?Sized> Optimizer<O> for LowRankSaddleFreeNewton {
         theta: &Vector,
         batch: &O::Batch,
     ) -> Result<StepReport> {
-        let roles = self.options.deal(objective.rows(batch))?;
+        let roles = match objective.rows(batch) {
+            Some(rows) => self.options.deal(rows)?,
+            None => self.options.whole()?,
+        };
         let part = |rows: &Rows| match rows {
             Some(ranges) => objective.part(batch, ranges).map(Some),
             None => Ok(None),

@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
-use super::options::LrsfnOptions;
+use super::options::{LrsfnOptions, RankRule};
 use crate::data::Role;
 use crate::error::Result;
+use crate::objective::without_parts;
 use crate::optim::strategy::{Strategy, Turn, rows_of};
 
 /// Rows of a batch; all of them where there are no ranges.
@@ -39,6 +40,18 @@ impl LrsfnOptions {
     /// [`Error::Option`](crate::Error::Option) unless the strategy is [`Strategy::Decoupled`], or where a role would have no rows.
     pub fn plan(&self, rows: usize) -> Result<Vec<(Role, usize)>> {
         self.strategy.plan(self.acceptance, rows)
+    }
+
+    /// All of a batch that has no parts in every role.
+    pub(super) fn whole(&self) -> Result<Roles> {
+        let noise = matches!(self.rank_rule, RankRule::Noise { .. });
+        if self.holds_out() || self.curvature_part < 1.0 || self.acceptance > 0.0 || noise {
+            return Err(without_parts("these options"));
+        }
+        Ok(Roles {
+            turns: vec![[None, None]],
+            judges: None,
+        })
     }
 
     /// Deals out a batch of `rows` rows.

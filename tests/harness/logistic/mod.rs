@@ -316,8 +316,8 @@ impl Curved for Logistic {
 }
 
 impl Parts for Logistic {
-    fn rows(&self, batch: &Examples) -> usize {
-        batch.weights.len()
+    fn rows(&self, batch: &Examples) -> Option<usize> {
+        Some(batch.weights.len())
     }
 
     fn part(&self, batch: &Examples, ranges: &[Range<usize>]) -> Result<Examples> {
