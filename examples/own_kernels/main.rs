@@ -13,7 +13,7 @@ type Any = Box<dyn std::error::Error>;
 /// Images and labels.
 type Batch = (Vec<f32>, Vec<u32>);
 
-/// The first batches of the handwritten digits.
+/// All whole batches of the handwritten digits.
 fn batches() -> Result<Vec<Batch>, Any> {
     let data = osculant::data::digits()?;
     let batches = (0..data.len() / ROWS).map(|number| {
