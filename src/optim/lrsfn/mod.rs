@@ -81,7 +81,7 @@ impl LowRankSaddleFreeNewton {
     /// With these options.
     ///
     /// # Errors
-    /// [`Error::Option`] naming the option and its range.
+    /// [`Error::Option`](crate::Error::Option) naming the option and its range.
     pub fn new(options: LrsfnOptions) -> Result<Self> {
         options.validate()?;
         let damping = match options.rule {
