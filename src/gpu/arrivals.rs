@@ -5,10 +5,10 @@ use std::fmt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use super::buffer::Slice;
 use super::device::Gpu;
 use super::health::{lock, scoped};
 use super::recording::{Recorder, Recording};
+use super::slice::Slice;
 use super::uploads::Upload;
 use crate::error::{Error, Result};
 

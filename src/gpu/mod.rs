@@ -43,6 +43,7 @@
 mod adapter;
 mod arrivals;
 mod buffer;
+mod compile;
 mod device;
 #[cfg(feature = "fault-injection")]
 mod faults;
@@ -54,6 +55,7 @@ mod recording;
 mod requirements;
 mod segments;
 mod sizes;
+mod slice;
 mod staging;
 #[cfg(test)]
 mod tests;
@@ -62,7 +64,6 @@ mod uploads;
 
 pub use adapter::{AdapterDescription, AdapterOptions, adapters};
 pub use arrivals::Arrivals;
-pub use buffer::Slice;
 pub use device::Gpu;
 pub use pipeline::Pipeline;
 pub use readback::PendingRead;
@@ -70,6 +71,7 @@ pub(crate) use recording::Binding;
 pub use recording::{Command, Custom, Recorder, Recording, grid};
 pub use requirements::Requirements;
 pub(crate) use sizes::Sizes;
+pub use slice::Slice;
 pub use texels::Texels;
 pub(crate) use texels::{TEXELS_PER_ROW, TEXTURE_ELEMENTS};
 pub use uploads::Upload;

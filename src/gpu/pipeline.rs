@@ -1,12 +1,4 @@
-//! Compiled kernels, each compiled once per device.
-
-use std::fmt::Write as _;
-use std::sync::Arc;
-
-use super::device::Gpu;
-use super::health::{lock, scoped};
-use super::requirements::Requirements;
-use crate::error::{Error, Result};
+//! A compiled kernel.
 
 /// A compiled kernel: entry point `main`, bindings 0, 1, .. of group 0.
 ///
@@ -20,6 +12,18 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
+    pub(super) fn of(
+        label: &str,
+        raw: wgpu::ComputePipeline,
+        layout: wgpu::BindGroupLayout,
+    ) -> Self {
+        Self {
+            label: label.into(),
+            raw,
+            layout,
+        }
+    }
+
     /// The label it was first compiled under.
     #[must_use]
     pub fn label(&self) -> &str {
@@ -37,118 +41,4 @@ impl Pipeline {
     pub fn layout(&self) -> &wgpu::BindGroupLayout {
         &self.layout
     }
-}
-
-impl Gpu {
-    /// The kernel with this WGSL and these values for its `override` constants, compiled at the first call and shared
-    /// from then on. Kernels that no recording holds are forgotten beyond a thousand.
-    ///
-    /// Workgroup memory is *not* set to zero at the start of a kernel.
-    ///
-    /// # Errors
-    /// [`Error::Shader`] with the reason and the numbered WGSL, [`Error::DeviceLost`].
-    pub fn pipeline(
-        &self,
-        label: &str,
-        source: &str,
-        constants: &[(&str, f64)],
-    ) -> Result<Arc<Pipeline>> {
-        self.check()?;
-        let key = cache_key(source, constants);
-        if let Some(pipeline) = lock(&self.shared.pipelines).get(&key) {
-            return Ok(pipeline);
-        }
-        // Compiled without the lock, so that threads compile side by side; the first to finish is the one kept.
-        let pipeline = Arc::new(self.compile(label, source, constants)?);
-        Ok(lock(&self.shared.pipelines).keep(key, pipeline))
-    }
-
-    /// Whether the kernel with this WGSL and no constants is compiled.
-    pub(crate) fn knows(&self, source: &str) -> bool {
-        lock(&self.shared.pipelines).get(source).is_some()
-    }
-
-    /// Number of kernels compiled so far.
-    #[must_use]
-    pub fn pipelines(&self) -> usize {
-        lock(&self.shared.pipelines).made()
-    }
-
-    /// As [`pipeline`](Self::pipeline), once it is clear that the device grants what the kernel requires.
-    ///
-    /// # Errors
-    /// [`Error::OverLimit`] where it does not; those of [`pipeline`](Self::pipeline).
-    pub(crate) fn kernel(
-        &self,
-        label: &str,
-        source: &str,
-        constants: &[(&str, f64)],
-        requirements: Requirements,
-    ) -> Result<Arc<Pipeline>> {
-        requirements.check(label, self.limits())?;
-        self.pipeline(label, source, constants)
-    }
-
-    fn compile(&self, label: &str, source: &str, constants: &[(&str, f64)]) -> Result<Pipeline> {
-        let device = self.device();
-        let refuse = |error: wgpu::Error| Error::Shader {
-            label: label.into(),
-            message: error.to_string(),
-            source_text: numbered(source),
-        };
-        let (module, error) = scoped(device, || {
-            device.create_shader_module(wgpu::ShaderModuleDescriptor {
-                label: Some(label),
-                source: wgpu::ShaderSource::Wgsl(source.into()),
-            })
-        });
-        if let Some(error) = error {
-            return Err(refuse(error));
-        }
-        let ((raw, layout), error) = scoped(device, || {
-            let raw = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                label: Some(label),
-                layout: None,
-                module: &module,
-                entry_point: Some("main"),
-                compilation_options: wgpu::PipelineCompilationOptions {
-                    constants,
-                    zero_initialize_workgroup_memory: false,
-                },
-                cache: None,
-            });
-            let layout = raw.get_bind_group_layout(0);
-            (raw, layout)
-        });
-        match error {
-            Some(error) => Err(refuse(error)),
-            None => Ok(Pipeline {
-                label: label.into(),
-                raw,
-                layout,
-            }),
-        }
-    }
-}
-
-/// Equal for equal source and constants, in whatever order the constants come.
-fn cache_key(source: &str, constants: &[(&str, f64)]) -> String {
-    let mut constants = constants.to_vec();
-    constants.sort_by(|a, b| a.0.cmp(b.0));
-    let mut key = source.to_owned();
-    for (name, value) in constants {
-        // By bits, because -0.0 and 0.0 are equal and different constants.
-        // Writing to a `String` cannot fail.
-        let _ = write!(key, "\0{name}={:x}", value.to_bits());
-    }
-    key
-}
-
-/// The source with a number before each line, as the compiler's messages count them.
-fn numbered(source: &str) -> String {
-    source
-        .lines()
-        .enumerate()
-        .map(|(index, line)| format!("{:4} | {line}\n", index + 1))
-        .collect()
 }

@@ -3,10 +3,10 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 
-use super::buffer::{ELEMENT, Slice};
 use super::device::Gpu;
 use super::health::{device_error, scoped};
 use super::recording::Recorder;
+use super::slice::{ELEMENT, Slice};
 use super::staging::{LARGEST_CLASS, SMALLEST_CLASS};
 use crate::error::{Error, Result};
 

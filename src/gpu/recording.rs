@@ -5,10 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::buffer::{ELEMENT, Slice};
 use super::device::Gpu;
 use super::health::{device_error, scoped};
 use super::pipeline::Pipeline;
+use super::slice::{ELEMENT, Slice};
 use super::texels::Texels;
 use super::uploads::Upload;
 use crate::error::{Error, Result};
@@ -267,7 +267,17 @@ impl Recording {
         self.push(Command::Custom(Custom(Arc::new(record))));
     }
 
-    pub(super) fn push(&mut self, command: Command) {
+    /// Adds a write of the whole slice by the host, with numbers that [`Upload::set`] says before each replay; zeros before.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for a buffer made without [`wgpu::BufferUsages::COPY_DST`].
+    pub fn upload(&mut self, gpu: &Gpu, slice: &Slice) -> Result<Upload> {
+        let upload = Upload::to(gpu.device(), slice)?;
+        self.push(Command::Upload(upload.clone()));
+        Ok(upload)
+    }
+
+    fn push(&mut self, command: Command) {
         self.commands.push(command);
     }
 

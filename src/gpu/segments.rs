@@ -3,7 +3,7 @@
 //! A kernel over whole vectors runs once for each segment. Vectors of one length have segments of the same lengths, and what one binding
 //! holds is one segment, itself.
 
-use super::buffer::Slice;
+use super::slice::Slice;
 
 /// Where segments begin, in elements: where bindings may begin on every device, and so that they consist of whole vec4s.
 const ALIGNMENT: usize = 64;

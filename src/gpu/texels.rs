@@ -1,8 +1,8 @@
 //! Buffers seen as textures: on some software adapters a texture is read several times faster than a buffer.
 
-use super::buffer::{ELEMENT, Slice};
 use super::device::Gpu;
 use super::health::{device_error, lock, scoped};
+use super::slice::{ELEMENT, Slice};
 use crate::error::{Error, Result};
 
 /// Texels in a row, of four floats each. Rows of 16 KiB meet the alignment that copies ask for, and 8192 of them, which every device

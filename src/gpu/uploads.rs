@@ -3,12 +3,11 @@
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use super::buffer::{ELEMENT, Slice};
 use super::health::{lock, scoped};
-use super::recording::Recording;
+use super::slice::{ELEMENT, Slice};
 use crate::error::{Error, Result};
 
-/// A write to a slice that is a command of a recording, made by [`Recording::upload`]. Each replay carries the numbers that were
+/// A write to a slice that is a command of a recording, made by [`Recording::upload`](super::Recording::upload). Each replay carries the numbers that were
 /// [`set`](Self::set) last, so two replays in one encoder may carry different ones; clones are the same command.
 ///
 /// They travel in buffers that the host can write, which come back once their submission has run and are used again: after a few replays
@@ -27,6 +26,25 @@ struct Shared {
 }
 
 impl Upload {
+    /// A write of the whole slice; of zeros, until told otherwise.
+    pub(super) fn to(device: &wgpu::Device, slice: &Slice) -> Result<Self> {
+        let usage = slice.buffer().usage();
+        if !usage.contains(wgpu::BufferUsages::COPY_DST) {
+            return Err(Error::Unsupported {
+                what: format!("uploading to '{}'", slice.label()),
+                message: "create the buffer with BufferUsages::COPY_DST".into(),
+            });
+        }
+        Ok(Self {
+            shared: Arc::new(Shared {
+                device: device.clone(),
+                destination: slice.clone(),
+                words: Mutex::new(vec![0; slice.len()]),
+                free: Mutex::default(),
+            }),
+        })
+    }
+
     /// The numbers of the replays to come.
     ///
     /// # Errors
@@ -95,34 +113,5 @@ impl fmt::Debug for Upload {
             "Upload(to '{}')",
             self.shared.destination.label()
         )
-    }
-}
-
-impl Recording {
-    /// Adds a write of the whole slice by the host, with numbers that [`Upload::set`] says before each replay; zeros before.
-    ///
-    /// # Errors
-    /// [`Error::Unsupported`] for a buffer made without [`wgpu::BufferUsages::COPY_DST`].
-    pub fn upload(&mut self, gpu: &super::Gpu, slice: &Slice) -> Result<Upload> {
-        if !slice
-            .buffer()
-            .usage()
-            .contains(wgpu::BufferUsages::COPY_DST)
-        {
-            return Err(Error::Unsupported {
-                what: format!("uploading to '{}'", slice.label()),
-                message: "create the buffer with BufferUsages::COPY_DST".into(),
-            });
-        }
-        let upload = Upload {
-            shared: Arc::new(Shared {
-                device: gpu.device().clone(),
-                destination: slice.clone(),
-                words: Mutex::new(vec![0; slice.len()]),
-                free: Mutex::default(),
-            }),
-        };
-        self.push(super::recording::Command::Upload(upload.clone()));
-        Ok(upload)
     }
 }

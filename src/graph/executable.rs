@@ -4,36 +4,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::arena::Arena;
+pub use super::fit::{BlockPart, DeviceLeaves};
 use super::fit::{check_leaves, check_slices};
 use super::listing::Listing;
 use super::node::{Graph, NodeId, elements};
 use super::op::Op;
-use super::plan::{BLOCK, CHANGE, LINEARIZE, PHASES, PRODUCT, Plan, Request, Target, Wanted};
+use super::phase::{BLOCK, CHANGE, LINEARIZE, PHASES, PRODUCT};
+use super::plan::{Plan, Request, Target, Wanted};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recording, Slice};
 use crate::kernels::template::{Kernel, compile};
-
-/// Where the leaves of a graph are on the device.
-#[derive(Clone, Debug, Default)]
-pub struct DeviceLeaves {
-    /// One slice per parameter.
-    pub parameters: Vec<Slice>,
-    /// One slice per input.
-    pub inputs: Vec<Slice>,
-    /// Slices of the directions that are given anew for each product.
-    pub directions: Vec<(NodeId, Slice)>,
-    /// Slices of the points that are given anew for each change of the loss.
-    pub points: Vec<(NodeId, Slice)>,
-}
-
-/// Slices for one run of the program for a block.
-#[derive(Clone, Debug)]
-pub struct BlockPart {
-    /// One slice per direction.
-    pub directions: Vec<Slice>,
-    /// One slice per result.
-    pub results: Vec<Slice>,
-}
 
 /// A recorded program in phases: `linearize` runs once per parameters and inputs, `product` once per direction, `block` once per block of
 /// directions, `change` once per point.

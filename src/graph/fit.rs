@@ -1,10 +1,31 @@
-//! Whether the nodes and slices that a program is given fit its graph.
+//! The nodes and slices that a program is given, and whether they fit its graph.
 
-use super::executable::{BlockPart, DeviceLeaves};
 use super::node::{Graph, NodeId, elements};
 use super::plan::{Block, Request, Wanted};
 use crate::error::{Error, Result};
 use crate::gpu::Slice;
+
+/// Where the leaves of a graph are on the device.
+#[derive(Clone, Debug, Default)]
+pub struct DeviceLeaves {
+    /// One slice per parameter.
+    pub parameters: Vec<Slice>,
+    /// One slice per input.
+    pub inputs: Vec<Slice>,
+    /// Slices of the directions that are given anew for each product.
+    pub directions: Vec<(NodeId, Slice)>,
+    /// Slices of the points that are given anew for each change of the loss.
+    pub points: Vec<(NodeId, Slice)>,
+}
+
+/// Slices for one run of the program for a block.
+#[derive(Clone, Debug)]
+pub struct BlockPart {
+    /// One slice per direction.
+    pub directions: Vec<Slice>,
+    /// One slice per result.
+    pub results: Vec<Slice>,
+}
 
 impl Wanted {
     /// Whether there is such a node, with rows that do not overlap at the pitch.

@@ -2,78 +2,18 @@
 
 use std::collections::HashMap;
 
+use super::address::{Addresses, through_view};
 use super::fusion::only_units;
-use super::lower::Lowering;
-use super::node::{Graph, NodeId};
+use super::node::NodeId;
 use super::op::Op;
 use crate::kernels::expression::{Coordinate, Range, Step, Within};
-
-/// Coordinates in the operand of a view from coordinates in the view.
-pub(super) fn through_view(
-    graph: &Graph,
-    id: NodeId,
-    coordinates: &[Coordinate],
-) -> Vec<Coordinate> {
-    const ORIGIN: Coordinate = Coordinate {
-        axis: None,
-        offset: 0,
-    };
-    let node = graph.node(id);
-    let from = graph.shape(node.operands[0]);
-    match &node.op {
-        Op::Broadcast => (0..from.len())
-            .map(|d| if from[d] == 1 { ORIGIN } else { coordinates[d] })
-            .collect(),
-        Op::Permute(p) => {
-            let mut out = vec![ORIGIN; from.len()];
-            for (d, &source) in p.iter().enumerate() {
-                out[source] = coordinates[d];
-            }
-            out
-        }
-        Op::Slice(starts) => coordinates
-            .iter()
-            .zip(starts)
-            .map(|(c, &s)| Coordinate {
-                axis: c.axis,
-                offset: c.offset + s as isize,
-            })
-            .collect(),
-        Op::Pad(before) => coordinates
-            .iter()
-            .zip(before)
-            .map(|(c, &b)| Coordinate {
-                axis: c.axis,
-                offset: c.offset - b as isize,
-            })
-            .collect(),
-        // Axes of size 1 come and go; the others keep their order.
-        Op::Reshape => {
-            let mut rest = coordinates
-                .iter()
-                .zip(&node.shape)
-                .filter(|&(_, &s)| s != 1)
-                .map(|(c, _)| *c);
-            from.iter()
-                .map(|&s| {
-                    if s == 1 {
-                        ORIGIN
-                    } else {
-                        rest.next().unwrap_or(ORIGIN)
-                    }
-                })
-                .collect()
-        }
-        _ => coordinates.to_vec(),
-    }
-}
 
 /// A node with the coordinates at which it is wanted, and where those hold.
 type Key = (NodeId, Vec<Coordinate>, Vec<Range>);
 
 /// Builds an [`Expression`] from the root down.
 pub(super) struct Builder<'a> {
-    pub(super) lowering: &'a Lowering<'a>,
+    pub(super) addresses: &'a Addresses<'a>,
     pub(super) root: NodeId,
     /// The other nodes that are stored.
     pub(super) also: &'a [NodeId],
@@ -114,8 +54,8 @@ impl Builder<'_> {
             return step;
         }
         let (coordinates, inside) = (key.1.clone(), key.2.clone());
-        let lowering = self.lowering;
-        let graph = lowering.graph;
+        let addresses = self.addresses;
+        let graph = addresses.graph;
         let node = graph.node(id);
         if self.inner == Some(id) {
             let step = self.push(Step::Inner);
@@ -123,17 +63,17 @@ impl Builder<'_> {
             return step;
         }
         let computed = id == self.root || self.also.contains(&id);
-        let loads = !computed && lowering.has_buffer(id)
+        let loads = !computed && addresses.has_buffer(id)
             || node.op == Op::Reshape && !only_units(graph.shape(node.operands[0]), &node.shape);
         let step = if loads || node.op.is_leaf() {
             // A root that reshapes a buffer reads the buffer, not itself.
             let (buffer, offset, strides) = if id == self.root && !node.op.is_leaf() {
-                let operand = lowering.contiguous(node.operands[0]);
+                let operand = addresses.contiguous(node.operands[0]);
                 let (offset, strides) =
-                    lowering.linear_address(operand, &coordinates, id, self.axes.len());
+                    addresses.linear_address(operand, &coordinates, id, self.axes.len());
                 (operand, offset, strides)
             } else {
-                lowering.address(id, &coordinates, self.axes.len())
+                addresses.of(id, &coordinates, self.axes.len())
             };
             let binding = self.binding(buffer, false);
             self.push(Step::Load {
@@ -163,7 +103,7 @@ impl Builder<'_> {
                 Op::OneHot => {
                     let (label, class) = coordinates.split_at(coordinates.len() - 1);
                     let (buffer, offset, strides) =
-                        lowering.address(node.operands[0], label, self.axes.len());
+                        addresses.of(node.operands[0], label, self.axes.len());
                     let binding = self.binding(buffer, true);
                     self.push(Step::OneHot {
                         binding,

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::lower::Lowered;
 use super::node::{Graph, NodeId, elements};
-use super::plan::{BLOCK, CHANGE, LINEARIZE, PRODUCT};
+use super::phase::{BLOCK, CHANGE, LINEARIZE, PRODUCT};
 use super::spaces::Space;
 
 /// One kernel of a program.

@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::fused::{Builder, through_view};
-use super::fusion::{Fusion, fuse, only_units, same_buffer};
+use super::address::Addresses;
+use super::fuse::fuse;
+use super::fused::Builder;
+use super::fusion::{Fusion, same_buffer};
 use super::node::{Graph, NodeId, elements};
 use super::op::Op;
 pub use super::plan::sources;
@@ -139,7 +141,11 @@ pub(crate) fn lower(
     let lowering = Lowering {
         graph,
         fusion: &fusion,
-        pitches,
+        addresses: Addresses {
+            graph,
+            fusion: &fusion,
+            pitches,
+        },
         products,
     };
     let kernels = fusion
@@ -150,27 +156,15 @@ pub(crate) fn lower(
     Ok((fusion, kernels))
 }
 
-fn strides(shape: &[usize]) -> Vec<usize> {
-    let mut strides = vec![1; shape.len()];
-    for d in (1..shape.len()).rev() {
-        strides[d - 1] = strides[d] * shape[d];
-    }
-    strides
-}
-
 /// Lowers the nodes of a program.
-pub(super) struct Lowering<'a> {
-    pub(super) graph: &'a Graph,
+struct Lowering<'a> {
+    graph: &'a Graph,
     fusion: &'a Fusion,
-    pitches: &'a HashMap<NodeId, usize>,
+    addresses: Addresses<'a>,
     products: &'a Products,
 }
 
 impl Lowering<'_> {
-    pub(super) fn has_buffer(&self, id: NodeId) -> bool {
-        self.fusion.in_buffer[id.0] || self.graph.node(id).op.is_leaf()
-    }
-
     /// The other nodes whose values the kernel of `root` stores.
     fn also(&self, root: NodeId) -> &[NodeId] {
         self.fusion.also.get(&root).map_or(&[], Vec::as_slice)
@@ -200,7 +194,11 @@ impl Lowering<'_> {
                     width: node.shape[1],
                     count: shape_of(1)[0],
                 };
-                let operands = node.operands.iter().map(|&o| self.contiguous(o)).collect();
+                let operands = node
+                    .operands
+                    .iter()
+                    .map(|&o| self.addresses.contiguous(o))
+                    .collect();
                 (
                     Computation::Gather {
                         scatter,
@@ -296,68 +294,11 @@ impl Lowering<'_> {
                 offset: 0,
             })
             .collect();
-        let (buffer, offset, strides) = self.address(operand, &coordinates, shape.len());
+        let (buffer, offset, strides) = self.addresses.of(operand, &coordinates, shape.len());
         (
             buffer,
             View::new(offset.unsigned_abs(), [strides[0], strides[1], strides[2]]),
         )
-    }
-
-    /// Address of an element behind views: the buffer's node, offset and stride per axis of the index space.
-    pub(super) fn address(
-        &self,
-        mut id: NodeId,
-        coordinates: &[Coordinate],
-        axes: usize,
-    ) -> (NodeId, isize, Vec<usize>) {
-        let graph = self.graph;
-        let mut coordinates = coordinates.to_vec();
-        loop {
-            let node = graph.node(id);
-            let reshapes_buffer =
-                node.op == Op::Reshape && !only_units(graph.shape(node.operands[0]), &node.shape);
-            if self.has_buffer(id) || reshapes_buffer || node.operands.is_empty() {
-                let buffer = self.contiguous(id);
-                let (offset, per_axis) = self.linear_address(buffer, &coordinates, id, axes);
-                return (buffer, offset, per_axis);
-            }
-            coordinates = through_view(graph, id, &coordinates);
-            id = node.operands[0];
-        }
-    }
-
-    /// Offset and stride per axis of the index space of an element of `id`, which is `buffer` or a reshape of it.
-    pub(super) fn linear_address(
-        &self,
-        buffer: NodeId,
-        coordinates: &[Coordinate],
-        id: NodeId,
-        axes: usize,
-    ) -> (isize, Vec<usize>) {
-        let mut strides = strides(self.graph.shape(id));
-        if let (Some(&pitch), Some(first)) = (self.pitches.get(&buffer), strides.first_mut()) {
-            *first = pitch;
-        }
-        let mut offset = 0;
-        let mut per_axis = vec![0; axes];
-        for (coordinate, stride) in coordinates.iter().zip(strides) {
-            offset += coordinate.offset * stride as isize;
-            if let Some(axis) = coordinate.axis {
-                per_axis[axis] += stride;
-            }
-        }
-        (offset, per_axis)
-    }
-
-    /// The buffer behind an operand that must be row-major.
-    pub(super) fn contiguous(&self, mut id: NodeId) -> NodeId {
-        while !self.has_buffer(id) {
-            match self.graph.node(id).operands.first() {
-                Some(&operand) => id = operand,
-                None => break,
-            }
-        }
-        id
     }
 
     /// The fused computation of an elementwise node, or of the terms of a reduction; with the buffers it reads, in order of binding. Where
@@ -389,7 +330,7 @@ impl Lowering<'_> {
             &[]
         };
         let mut builder = Builder {
-            lowering: self,
+            addresses: &self.addresses,
             root,
             also,
             inner,

@@ -14,12 +14,13 @@
 //! 8. [`twin`]: the same graph evaluated in f64 on the CPU, the reference for every test.
 //!    [`locate`]: the node at which a number stops being finite, by the same.
 //! 9. [`batch`]: a linear part for a whole block of directions at once.
-//! 10. `fusion`: which nodes get buffers; `lower`: kernels for the GPU, whose elementwise parts `fused` collects; `spaces`: buffers by
+//! 10. `fuse`: which nodes get buffers, in a `fusion`; `lower`: kernels for the GPU, whose elementwise parts `fused` collects, with the `address`es that they read; `spaces`: buffers by
 //!     lifetime; and all of that is a [`plan`], without a device; [`listing`]: a plan for reading.
 //! 11. [`executable`]: a plan bound to slices, once they `fit`, and to an [`arena`] of buffers that programs share.
 //!
 //! No derivative is written by hand above [`jvp`] and [`transpose`].
 
+mod address;
 mod append;
 pub mod arena;
 pub mod batch;
@@ -27,6 +28,7 @@ pub mod derivatives;
 pub mod difference;
 pub mod executable;
 mod fit;
+mod fuse;
 mod fused;
 mod fusion;
 mod guard;
@@ -37,6 +39,7 @@ pub mod lower;
 pub mod node;
 pub mod op;
 pub mod per_example;
+pub(crate) mod phase;
 pub mod plan;
 mod sharing;
 mod spaces;

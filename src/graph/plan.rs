@@ -9,6 +9,7 @@ use super::fusion::{Fusion, same_buffer};
 use super::listing::{Listing, list};
 use super::lower::{Lowered, lower, operand_limit};
 use super::node::{Graph, NodeId, elements};
+use super::phase::BLOCK;
 use super::spaces::{Space, assign_spaces};
 use crate::error::Result;
 use crate::gpu::{Gpu, Requirements};
@@ -117,16 +118,6 @@ impl Request {
         }
     }
 }
-
-/// Once per parameters and inputs.
-pub(crate) const LINEARIZE: usize = 0;
-/// Once per direction.
-pub(crate) const PRODUCT: usize = 1;
-/// Once per block of directions.
-pub(crate) const BLOCK: usize = 2;
-/// Once per point.
-pub(crate) const CHANGE: usize = 3;
-pub(crate) const PHASES: usize = 4;
 
 /// A kernel with the nodes that it binds.
 #[derive(Clone, Debug)]

@@ -1,7 +1,7 @@
 //! What programs of an objective cost.
 
 use crate::graph::listing::Listing;
-use crate::graph::plan::{BLOCK, LINEARIZE, PRODUCT};
+use crate::graph::phase::{BLOCK, LINEARIZE, PRODUCT};
 
 /// What an objective's programs take: floating-point operations, two for each multiply-add, for all rows of what they compute with. Zeros,
 /// the default, where an objective does not count them: optimizers then report work in examples alone.

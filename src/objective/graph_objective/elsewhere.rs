@@ -5,7 +5,7 @@ use super::program::pairs;
 use crate::error::Result;
 use crate::gpu::Slice;
 use crate::graph::executable::DeviceLeaves;
-use crate::graph::plan::CHANGE;
+use crate::graph::phase::CHANGE;
 use crate::graph::{Executable, Plan};
 use crate::objective::losses::{LABEL, Losses, RESULTS};
 use crate::vector::Vector;
