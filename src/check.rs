@@ -6,7 +6,8 @@ use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::linalg::{Operator, PROBE_TOLERANCE, dot, norm};
 use crate::objective::{
-    Curvature, Curved, DISPLACEMENT, Gradient, GradientRequest, Loaded, QuadraticRequest, Slot,
+    Curvature, Curved, DISPLACEMENT, Gradient, GradientRequest, Loaded, Losses, QuadraticRequest,
+    Slot,
 };
 use crate::vector::Vector;
 
@@ -121,7 +122,21 @@ impl fmt::Display for Check {
 ///
 /// # Errors
 /// Those of the objective; loss of the device.
+#[cfg(not(target_arch = "wasm32"))]
 pub fn check<O: Curved + ?Sized>(
+    objective: &mut O,
+    theta: &Vector,
+    batch: &O::Batch,
+    curvature: Curvature,
+) -> Result<Check> {
+    crate::gpu::blocking(check_async(objective, theta, batch, curvature))
+}
+
+/// As [`check()`], without blocking the thread.
+///
+/// # Errors
+/// As there.
+pub async fn check_async<O: Curved + ?Sized>(
     objective: &mut O,
     theta: &Vector,
     batch: &O::Batch,
@@ -130,13 +145,13 @@ pub fn check<O: Curved + ?Sized>(
     let gpu = objective.gpu().clone();
     let loaded = objective.load(Slot::default(), batch)?;
     let gradient = objective.gradient(theta, &loaded, GradientRequest { losses: true })?;
-    let (first, second) = (run(&gpu, &gradient)?, run(&gpu, &gradient)?);
+    let (first, second) = (run(&gpu, &gradient).await?, run(&gpu, &gradient).await?);
     let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
     let repeatable = bits(&first) == bits(&second);
-    let slope = slope(&gpu, &gradient, theta)?;
+    let slope = slope(&gpu, &gradient, theta).await?;
     let products = match curvature {
         Curvature::None => None,
-        _ => Some(products(objective, theta, &loaded, curvature)?),
+        _ => Some(products(objective, theta, &loaded, curvature).await?),
     };
     Ok(Check {
         repeatable,
@@ -146,10 +161,10 @@ pub fn check<O: Curved + ?Sized>(
 }
 
 /// Loss and gradient.
-fn run(gpu: &Gpu, gradient: &Gradient) -> Result<Vec<f32>> {
+async fn run(gpu: &Gpu, gradient: &Gradient) -> Result<Vec<f32>> {
     gpu.submit(|recorder| recorder.replay(&gradient.run))?;
-    let mut all = gpu.read(&[&gradient.value])?.concat();
-    all.extend(gradient.gradient.read(gpu)?.concat());
+    let mut all = gpu.read_async(&[&gradient.value]).await?.concat();
+    all.extend(gradient.gradient.read_async(gpu).await?.concat());
     Ok(all)
 }
 
@@ -168,21 +183,19 @@ fn displaced(theta: &[Vec<f32>], e: f64, v: &[Vec<f32>]) -> Vec<Vec<f32>> {
 }
 
 /// The error of the slope along the gradient, and what the losses' errors may make of it.
-fn slope(gpu: &Gpu, gradient: &Gradient, theta: &Vector) -> Result<(f64, f64)> {
-    let (at, g) = (theta.read(gpu)?, gradient.gradient.read(gpu)?);
+async fn slope(gpu: &Gpu, gradient: &Gradient, theta: &Vector) -> Result<(f64, f64)> {
+    let (at, g) = (
+        theta.read_async(gpu).await?,
+        gradient.gradient.read_async(gpu).await?,
+    );
     let square = dot(&g.concat(), &g.concat());
     let Some(losses) = gradient.losses.as_ref().filter(|_| square > 0.0) else {
         return Ok((0.0, 0.0));
     };
     let e = reach(&at, &g);
     gpu.submit(|recorder| recorder.replay(&losses.at_base))?;
-    let change = |e: f64| -> Result<[f64; 2]> {
-        losses.point.write(gpu, &displaced(&at, e, &g))?;
-        gpu.submit(|recorder| recorder.replay(&losses.at_point))?;
-        let found = gpu.read(&[&losses.results])?.concat();
-        Ok([1, 2].map(|i| found.get(i).copied().map_or(f64::NAN, f64::from)))
-    };
-    let ([ahead, one], [behind, other]) = (change(e)?, change(-e)?);
+    let [ahead, one] = change(gpu, losses, &displaced(&at, e, &g)).await?;
+    let [behind, other] = change(gpu, losses, &displaced(&at, -e, &g)).await?;
     let found = (ahead - behind) / (2.0 * e);
     Ok((
         (found - square).abs() / square,
@@ -190,7 +203,15 @@ fn slope(gpu: &Gpu, gradient: &Gradient, theta: &Vector) -> Result<(f64, f64)> {
     ))
 }
 
-fn products<O: Curved + ?Sized>(
+/// The change of the loss at a point, and the bound on its error.
+async fn change(gpu: &Gpu, losses: &Losses, at: &[Vec<f32>]) -> Result<[f64; 2]> {
+    losses.point.write_async(gpu, at).await?;
+    gpu.submit(|recorder| recorder.replay(&losses.at_point))?;
+    let found = gpu.read_async(&[&losses.results]).await?.concat();
+    Ok([1, 2].map(|i| found.get(i).copied().map_or(f64::NAN, f64::from)))
+}
+
+async fn products<O: Curved + ?Sized>(
     objective: &mut O,
     theta: &Vector,
     loaded: &Loaded,
@@ -203,18 +224,18 @@ fn products<O: Curved + ?Sized>(
     };
     let quadratic = objective.quadratic(theta, loaded, request)?;
     gpu.submit(|recorder| recorder.replay(&quadratic.linearize))?;
-    let found = Operator::from(&*quadratic).behaviour(&gpu)?;
+    let found = Operator::from(&*quadratic).behaviour(&gpu).await?;
     let (v, cv) = (&found.v, &found.product);
     let over = |[off, size]: [f64; 2]| if size > 0.0 { off / size } else { off };
     // Last, because it evaluates elsewhere.
     let point = Vector::new(&gpu, "displaced parameters", theta.layout())?;
     let there = objective.gradient(&point, loaded, GradientRequest::default())?;
-    let (at, mut slopes) = (theta.read(&gpu)?, Vec::new());
+    let (at, mut slopes) = (theta.read_async(&gpu).await?, Vec::new());
     let e = reach(&at, v);
     for e in [e, -e] {
-        point.write(&gpu, &displaced(&at, e, v))?;
+        point.write_async(&gpu, &displaced(&at, e, v)).await?;
         gpu.submit(|recorder| recorder.replay(&there.run))?;
-        slopes.push(there.gradient.read(&gpu)?);
+        slopes.push(there.gradient.read_async(&gpu).await?);
     }
     let difference: Vec<f64> = (slopes[0].concat().iter().zip(slopes[1].concat()))
         .map(|(a, b)| (f64::from(*a) - f64::from(b)) / (2.0 * e))

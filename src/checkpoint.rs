@@ -41,9 +41,12 @@
 //! ```
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+#[cfg(not(target_arch = "wasm32"))]
+use std::{
+    fs::File,
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
@@ -131,10 +134,23 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`CheckpointError::Device`]; [`CheckpointError::Name`] for names that would be mistaken for others.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn capture(gpu: &Gpu, theta: &Vector, optimizer: OptimizerState) -> Result<Self> {
+        crate::gpu::blocking(Self::capture_async(gpu, theta, optimizer))
+    }
+
+    /// As [`capture`](Self::capture), without blocking the thread.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn capture_async(
+        gpu: &Gpu,
+        theta: &Vector,
+        optimizer: OptimizerState,
+    ) -> Result<Self> {
         let mut tensors = BTreeMap::new();
         let entries = theta.layout().entries();
-        for (entry, values) in entries.iter().zip(theta.read(gpu)?) {
+        for (entry, values) in entries.iter().zip(theta.read_async(gpu).await?) {
             if entry.name.starts_with(OPTIMIZER) {
                 return Err(reserved(&entry.name));
             }
@@ -181,7 +197,16 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`CheckpointError::WrongModel`], [`CheckpointError::MissingTensor`], [`CheckpointError::Device`]. `theta` is then as it was.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn restore_parameters(&self, gpu: &Gpu, theta: &Vector) -> Result<()> {
+        crate::gpu::blocking(self.restore_parameters_async(gpu, theta))
+    }
+
+    /// As [`restore_parameters`](Self::restore_parameters), without blocking the thread.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn restore_parameters_async(&self, gpu: &Gpu, theta: &Vector) -> Result<()> {
         let layout = theta.layout();
         let known = |name: &str| layout.entries().iter().any(|entry| entry.name == name);
         let mut parameters = self
@@ -194,7 +219,7 @@ impl Checkpoint {
             });
         }
         let values = self.parts(layout, str::to_owned)?;
-        Ok(theta.write(gpu, &values)?)
+        Ok(theta.write_async(gpu, &values).await?)
     }
 
     /// The optimizer's state, for [`Optimizer::restore`](crate::optim::Optimizer::restore).
@@ -250,8 +275,9 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`CheckpointError::Io`]; [`CheckpointError::Name`] for metadata under a key that belongs to the format.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn save(&self, path: &Path) -> Result<()> {
-        let bytes = self.to_bytes(path)?;
+        let bytes = self.bytes_of(&path.display().to_string())?;
         let temporary = beside(path);
         let written = File::create(&temporary).and_then(|mut file| {
             file.write_all(&bytes)?;
@@ -265,7 +291,34 @@ impl Checkpoint {
         })
     }
 
-    fn to_bytes(&self, path: &Path) -> Result<Vec<u8>> {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Io`], [`CheckpointError::Corrupt`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn load(path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path).map_err(|source| io(path, source))?;
+        Self::parse(&bytes, &path.display().to_string())
+    }
+
+    /// What [`save`](Self::save) writes, for where there are no files.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Name`] for metadata under a key that belongs to the format.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        self.bytes_of("what is to be written")
+    }
+
+    /// As [`load`](Self::load), from what is in a file.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Corrupt`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        Self::parse(bytes, "what was read")
+    }
+
+    /// For errors `path` says where they go.
+    fn bytes_of(&self, path: &str) -> Result<Vec<u8>> {
         if self.metadata.contains_key("format") {
             return Err(reserved("format"));
         }
@@ -285,14 +338,9 @@ impl Checkpoint {
         safetensors::serialize(views, Some(metadata)).map_err(corrupt)
     }
 
-    /// Reads a file.
-    ///
-    /// # Errors
-    /// [`CheckpointError::Io`], [`CheckpointError::Corrupt`].
-    pub fn load(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|source| io(path, source))?;
+    fn parse(bytes: &[u8], path: &str) -> Result<Self> {
         let damaged = |error: safetensors::SafeTensorError| corrupt(path, error.to_string());
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
         let mut metadata: BTreeMap<String, String> = header
             .metadata()
             .clone()
@@ -311,7 +359,7 @@ impl Checkpoint {
             }
         }
         let mut tensors = BTreeMap::new();
-        for (name, view) in SafeTensors::deserialize(&bytes).map_err(damaged)?.tensors() {
+        for (name, view) in SafeTensors::deserialize(bytes).map_err(damaged)?.tensors() {
             if view.dtype() != Dtype::F32 {
                 let message = format!("'{name}' has elements of type {:?}, not F32", view.dtype());
                 return Err(corrupt(path, message));
@@ -330,12 +378,14 @@ fn vector_part(vector: &str, parameter: &str) -> String {
 }
 
 /// The name of the temporary file: in the same folder, or it could not be renamed.
+#[cfg(not(target_arch = "wasm32"))]
 fn beside(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.part", std::process::id()));
     path.with_file_name(name)
 }
 
+#[cfg(not(target_arch = "wasm32"))]
 fn io(path: &Path, source: std::io::Error) -> CheckpointError {
     CheckpointError::Io {
         path: path.display().to_string(),
@@ -343,9 +393,9 @@ fn io(path: &Path, source: std::io::Error) -> CheckpointError {
     }
 }
 
-fn corrupt(path: &Path, message: String) -> CheckpointError {
+fn corrupt(path: &str, message: String) -> CheckpointError {
     CheckpointError::Corrupt {
-        path: path.display().to_string(),
+        path: path.into(),
         message,
     }
 }

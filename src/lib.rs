@@ -39,7 +39,9 @@ pub mod random;
 mod recent;
 pub mod vector;
 
-pub use check::{Check, CheckedProducts, check};
+#[cfg(not(target_arch = "wasm32"))]
+pub use check::check;
+pub use check::{Check, CheckedProducts, check_async};
 pub use error::{Error, Result};
 
 /// The program in the README compiles.

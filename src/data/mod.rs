@@ -14,12 +14,14 @@
 //! ```
 
 mod batch;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod csv;
 mod cut;
 mod dataset;
 mod device;
 mod digits;
 mod epochs;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod idx;
 mod micro_batches;
 mod roles;

@@ -8,11 +8,15 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 
-/// The backends this crate asks for. WebGPU in a browser has no blocking waits, so it is not among them.
-const BACKENDS: wgpu::Backends = wgpu::Backends::VULKAN
-    .union(wgpu::Backends::METAL)
-    .union(wgpu::Backends::DX12)
-    .union(wgpu::Backends::GL);
+/// The backends this crate asks for: in a browser its own.
+const BACKENDS: wgpu::Backends = if cfg!(target_arch = "wasm32") {
+    wgpu::Backends::BROWSER_WEBGPU
+} else {
+    wgpu::Backends::VULKAN
+        .union(wgpu::Backends::METAL)
+        .union(wgpu::Backends::DX12)
+        .union(wgpu::Backends::GL)
+};
 
 /// Which adapter to take. The default asks for nothing: the best adapter present, where discrete GPUs come before
 /// integrated, virtual, other and software ones, and among equals Vulkan, Metal and DX12 before GL.
@@ -21,7 +25,7 @@ const BACKENDS: wgpu::Backends = wgpu::Backends::VULKAN
 pub struct AdapterOptions {
     /// Part of the adapter's name, in any case. Default: any.
     pub name: Option<String>,
-    /// `vulkan`, `metal`, `dx12` or `gl`, or several of them with commas. Default: any.
+    /// `vulkan`, `metal`, `dx12`, `gl`, or in a browser `webgpu`; or several of them with commas. Default: any.
     pub backend: Option<String>,
     /// Position in the list that [`adapters`] returns. Default: the first that fits.
     pub index: Option<usize>,
@@ -103,6 +107,7 @@ impl AdapterOptions {
                 "metal" | "mtl" => wgpu::Backends::METAL,
                 "dx12" | "d3d12" => wgpu::Backends::DX12,
                 "gl" | "gles" | "opengl" => wgpu::Backends::GL,
+                "webgpu" if cfg!(target_arch = "wasm32") => wgpu::Backends::BROWSER_WEBGPU,
                 _ => {
                     return Err(Error::Option {
                         option: "backend".into(),
@@ -117,7 +122,7 @@ impl AdapterOptions {
     }
 
     /// The adapters that fit, best first; at least one.
-    pub(super) fn candidates(&self) -> Result<Vec<wgpu::Adapter>> {
+    pub(super) async fn candidates(&self) -> Result<Vec<wgpu::Adapter>> {
         let backends = self.backends()?;
         // An index counts in the full list; otherwise backends that nobody asked for need not be started.
         let wanted = if self.index.is_some() {
@@ -127,6 +132,7 @@ impl AdapterOptions {
         };
         let name = self.name.as_ref().map(|name| name.to_lowercase());
         let found: Vec<_> = enumerate(wanted)
+            .await
             .into_iter()
             .enumerate()
             .filter(|(position, adapter)| {
@@ -140,13 +146,13 @@ impl AdapterOptions {
             .map(|(_, adapter)| adapter)
             .collect();
         if found.is_empty() {
-            Err(self.no_adapter())
+            Err(self.no_adapter().await)
         } else {
             Ok(found)
         }
     }
 
-    fn no_adapter(&self) -> Error {
+    async fn no_adapter(&self) -> Error {
         let mut request = String::new();
         if let Some(name) = &self.name {
             request += &format!(" with '{name}' in its name");
@@ -157,7 +163,8 @@ impl AdapterOptions {
         if let Some(index) = self.index {
             request += &format!(" at index {index}");
         }
-        let present: Vec<_> = adapters()
+        let present: Vec<_> = adapters_async()
+            .await
             .iter()
             .enumerate()
             .map(|(position, adapter)| format!("[{position}] {adapter}"))
@@ -166,6 +173,8 @@ impl AdapterOptions {
             "Choose one of these (OSCULANT_ADAPTER, OSCULANT_BACKEND), or ask for nothing to get the first"
         } else if cfg!(target_os = "linux") {
             "On Debian or Ubuntu: apt-get install libvulkan1 mesa-vulkan-drivers (a software Vulkan driver), or install your GPU's driver"
+        } else if cfg!(target_arch = "wasm32") {
+            "This browser has no WebGPU, or has it switched off; or the page was not fetched over https"
         } else {
             "Install your GPU's driver"
         };
@@ -187,7 +196,7 @@ impl AdapterOptions {
 pub struct AdapterDescription {
     /// The adapter's name, as the driver gives it.
     pub name: String,
-    /// `vulkan`, `metal`, `dx12` or `gl`.
+    /// `vulkan`, `metal`, `dx12`, `gl` or `webgpu`.
     pub backend: String,
     /// `discrete`, `integrated`, `virtual`, `other` or `cpu`.
     pub device_type: String,
@@ -270,8 +279,15 @@ impl fmt::Display for AdapterDescription {
 ///
 /// Empty when there is no driver.
 #[must_use]
+#[cfg(not(target_arch = "wasm32"))]
 pub fn adapters() -> Vec<AdapterDescription> {
+    super::blocking(adapters_async())
+}
+
+/// As [`adapters`], without blocking the thread.
+pub async fn adapters_async() -> Vec<AdapterDescription> {
     enumerate(BACKENDS)
+        .await
         .iter()
         .map(|adapter| {
             AdapterDescription::new(&adapter.get_info(), &adapter.limits(), adapter.features())
@@ -280,7 +296,7 @@ pub fn adapters() -> Vec<AdapterDescription> {
 }
 
 /// The adapters of these backends, best first, otherwise in the order the drivers give.
-fn enumerate(backends: wgpu::Backends) -> Vec<wgpu::Adapter> {
+async fn enumerate(backends: wgpu::Backends) -> Vec<wgpu::Adapter> {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
     descriptor.backends = backends;
     // wgpu's default turns debugging on in debug builds, which makes those runs slow and noisy.
@@ -290,7 +306,7 @@ fn enumerate(backends: wgpu::Backends) -> Vec<wgpu::Adapter> {
         wgpu::InstanceFlags::empty()
     };
     let instance = wgpu::Instance::new(descriptor);
-    let mut adapters = pollster::block_on(instance.enumerate_adapters(backends));
+    let mut adapters = instance.enumerate_adapters(backends).await;
     adapters.sort_by_key(|adapter| {
         let info = adapter.get_info();
         let computes = adapter

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use super::device::Gpu;
-use super::health::{lock, scoped};
+use super::health::lock;
 use super::recording::{Recorder, Recording};
 use super::slice::Slice;
 use super::uploads::Upload;
@@ -162,14 +162,18 @@ impl Arrivals {
                 usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
                 mapped_at_creation: false,
             };
-            let device = self.gpu.device();
-            let (buffer, error) = scoped(device, || device.create_buffer(&descriptor));
-            if let Some(error) = error {
-                log::warn!("no room for a copy of '{}': {error}", self.slice.label());
-                return None;
-            }
-            ring.made += 1;
-            return Some(buffer);
+            let make = || self.gpu.device().create_buffer(&descriptor);
+            let what = || format!("room for a copy of '{}'", self.slice.label()).into();
+            return match self.gpu.guarded(make, what) {
+                Ok(buffer) => {
+                    ring.made += 1;
+                    Some(buffer)
+                }
+                Err(error) => {
+                    log::warn!("{error}");
+                    None
+                }
+            };
         }
         let (_, oldest) = ring.arrived.pop_front()?;
         oldest.unmap();

@@ -3,9 +3,10 @@
 use std::sync::atomic::Ordering;
 
 use super::device::Gpu;
-use super::health::{device_error, lock, scoped};
+use super::health::lock;
 use super::sizes::{IN_A_BUFFER, Sizes};
 use super::slice::{ELEMENT, Slice};
+use super::waits::Event;
 use crate::error::{Error, Result};
 
 impl Gpu {
@@ -53,27 +54,21 @@ impl Gpu {
             self.limits().max_buffer_size,
         )?;
         let bytes = elements as u64 * ELEMENT;
-        let (buffer, error) = scoped(self.device(), || {
-            self.device().create_buffer(&wgpu::BufferDescriptor {
-                label: Some(label),
-                size: bytes,
-                usage: wgpu::BufferUsages::STORAGE
-                    | wgpu::BufferUsages::COPY_SRC
-                    | wgpu::BufferUsages::COPY_DST
-                    | also,
-                mapped_at_creation: false,
-            })
-        });
-        match error {
-            Some(error) => Err(device_error(
-                format!("buffer '{label}' ({bytes} bytes)"),
-                &error,
-            )),
-            None => {
-                self.shared.allocated.fetch_add(bytes, Ordering::Relaxed);
-                Ok(self.whole(buffer, label, elements))
-            }
-        }
+        let descriptor = wgpu::BufferDescriptor {
+            label: Some(label),
+            size: bytes,
+            usage: wgpu::BufferUsages::STORAGE
+                | wgpu::BufferUsages::COPY_SRC
+                | wgpu::BufferUsages::COPY_DST
+                | also,
+            mapped_at_creation: false,
+        };
+        let buffer = self.guarded(
+            || self.device().create_buffer(&descriptor),
+            || format!("buffer '{label}' ({bytes} bytes)").into(),
+        )?;
+        self.shared.allocated.fetch_add(bytes, Ordering::Relaxed);
+        Ok(self.whole(buffer, label, elements))
     }
 
     /// A caller's buffer as a slice, whole; it must belong to this device. Nothing is copied.
@@ -103,12 +98,48 @@ impl Gpu {
     /// Writes `data` into the slice, from `offset` elements on. It takes place before anything that is submitted
     /// later, and after everything submitted already.
     ///
-    /// Data longer than a segment are written in parts, each once the one before has arrived, so that they take little memory on the way.
+    /// Data longer than a segment are written in parts. Here each is written once the one before has arrived, so that they take little
+    /// memory on the way: [`upload_async`](Self::upload_async) is for those who must not wait for that. A browser takes them all at once.
     ///
     /// # Errors
     /// [`Error::Length`] if the data reaches beyond the slice or is not a whole number of elements,
     /// [`Error::OutOfMemory`], [`Error::Gpu`], [`Error::DeviceLost`]; [`Error::Timeout`] for data in parts.
     pub fn upload<T: bytemuck::NoUninit>(
+        &self,
+        slice: &Slice,
+        offset: usize,
+        data: &[T],
+    ) -> Result<()> {
+        self.check_upload(slice, offset, data)?;
+        let bytes: &[u8] = bytemuck::cast_slice(data);
+        for part in self.parts_of_upload(slice, offset, bytes) {
+            #[cfg(target_arch = "wasm32")]
+            self.write_part(slice, part)?;
+            #[cfg(not(target_arch = "wasm32"))]
+            super::blocking(self.write_part_async(slice, part))?;
+        }
+        Ok(())
+    }
+
+    /// As [`upload`](Self::upload), without blocking the thread where data are in parts.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn upload_async<T: bytemuck::NoUninit + Sync>(
+        &self,
+        slice: &Slice,
+        offset: usize,
+        data: &[T],
+    ) -> Result<()> {
+        self.check_upload(slice, offset, data)?;
+        let bytes: &[u8] = bytemuck::cast_slice(data);
+        for part in self.parts_of_upload(slice, offset, bytes) {
+            self.write_part_async(slice, part).await?;
+        }
+        Ok(())
+    }
+
+    fn check_upload<T: bytemuck::NoUninit>(
         &self,
         slice: &Slice,
         offset: usize,
@@ -137,26 +168,47 @@ impl Gpu {
                 expected: slice.len(),
             });
         }
-        if bytes.is_empty() {
-            return Ok(());
-        }
+        Ok(())
+    }
+
+    /// What is written at once, with where it begins; and whether another part comes.
+    fn parts_of_upload<'a>(
+        &self,
+        slice: &Slice,
+        offset: usize,
+        bytes: &'a [u8],
+    ) -> impl Iterator<Item = Part<'a>> + use<'a> {
         let start = slice.offset_bytes() + offset as u64 * ELEMENT;
         let most = slice.longest_segment().saturating_mul(ELEMENT as usize);
-        let what = || format!("uploading to '{}'", slice.label());
-        for (number, part) in bytes.chunks(most).enumerate() {
-            let start = start + (number * most) as u64;
-            let (submission, error) = scoped(self.device(), || {
-                self.queue().write_buffer(slice.buffer(), start, part);
-                (bytes.len() > most).then(|| self.queue().submit([]))
-            });
-            if let Some(error) = error {
-                return Err(device_error(what(), &error));
-            }
-            if submission.is_some() {
-                self.wait_for(submission, what)?;
+        let several = bytes.len() > most;
+        let parts = bytes.chunks(most).enumerate();
+        parts.map(move |(number, bytes)| Part {
+            start: start + (number * most) as u64,
+            bytes,
+            several,
+        })
+    }
+
+    /// Writes a part; one of several is submitted by itself.
+    fn write_part(&self, slice: &Slice, part: Part<'_>) -> Result<Option<wgpu::SubmissionIndex>> {
+        self.guarded(
+            || {
+                let queue = self.queue();
+                queue.write_buffer(slice.buffer(), part.start, part.bytes);
+                part.several.then(|| queue.submit([]))
+            },
+            || uploading(slice).into(),
+        )
+    }
+
+    async fn write_part_async(&self, slice: &Slice, part: Part<'_>) -> Result<()> {
+        match self.write_part(slice, part)? {
+            None => Ok(()),
+            submission => {
+                let what = || uploading(slice);
+                self.wait_until(Event::Done, submission, what).await
             }
         }
-        Ok(())
     }
 
     /// The first `elements` of a buffer of this device.
@@ -201,6 +253,19 @@ impl Gpu {
         let limit = self.limits().max_storage_buffer_binding_size;
         check_size(|| what, elements, "max_storage_buffer_binding_size", limit)
     }
+}
+
+/// A part of an upload.
+struct Part<'a> {
+    /// In its buffer, in bytes.
+    start: u64,
+    bytes: &'a [u8],
+    /// Whether there are others.
+    several: bool,
+}
+
+fn uploading(slice: &Slice) -> String {
+    format!("uploading to '{}'", slice.label())
 }
 
 fn check_size(

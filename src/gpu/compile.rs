@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::device::Gpu;
-use super::health::{lock, scoped};
+use super::health::{Request, lock};
 use super::pipeline::Pipeline;
 use super::requirements::Requirements;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 impl Gpu {
     /// The kernel with this WGSL and these values for its `override` constants, compiled at the first call and shared
@@ -61,21 +61,16 @@ impl Gpu {
 
     fn compile(&self, label: &str, source: &str, constants: &[(&str, f64)]) -> Result<Pipeline> {
         let device = self.device();
-        let refuse = |error: wgpu::Error| Error::Shader {
+        let request = || Request::Kernel {
             label: label.into(),
-            message: error.to_string(),
-            source_text: numbered(source),
+            source: source.into(),
         };
-        let (module, error) = scoped(device, || {
-            device.create_shader_module(wgpu::ShaderModuleDescriptor {
-                label: Some(label),
-                source: wgpu::ShaderSource::Wgsl(source.into()),
-            })
-        });
-        if let Some(error) = error {
-            return Err(refuse(error));
-        }
-        let ((raw, layout), error) = scoped(device, || {
+        let descriptor = wgpu::ShaderModuleDescriptor {
+            label: Some(label),
+            source: wgpu::ShaderSource::Wgsl(source.into()),
+        };
+        let module = self.guarded(|| device.create_shader_module(descriptor), request)?;
+        let make = || {
             let raw = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                 label: Some(label),
                 layout: None,
@@ -89,11 +84,9 @@ impl Gpu {
             });
             let layout = raw.get_bind_group_layout(0);
             (raw, layout)
-        });
-        match error {
-            Some(error) => Err(refuse(error)),
-            None => Ok(Pipeline::of(label, raw, layout)),
-        }
+        };
+        let (raw, layout) = self.guarded(make, request)?;
+        Ok(Pipeline::of(label, raw, layout))
     }
 }
 
@@ -108,13 +101,4 @@ fn cache_key(source: &str, constants: &[(&str, f64)]) -> String {
         let _ = write!(key, "\0{name}={:x}", value.to_bits());
     }
     key
-}
-
-/// The source with a number before each line, as the compiler's messages count them.
-fn numbered(source: &str) -> String {
-    source
-        .lines()
-        .enumerate()
-        .map(|(index, line)| format!("{:4} | {line}\n", index + 1))
-        .collect()
 }

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,7 +13,9 @@ use super::pipeline::Pipeline;
 use super::requirements::Requirements;
 use super::staging::StagingPool;
 use crate::error::{Error, Result};
-use crate::kernels::tuning::{Capabilities, Tuning};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::kernels::tuning::Capabilities;
+use crate::kernels::tuning::Tuning;
 
 /// A device with its queue, limits, compiled kernels and readback buffers. Cloning shares all of it.
 #[derive(Clone)]
@@ -51,6 +52,8 @@ pub(super) struct Shared {
     pub(super) submissions: AtomicU64,
     /// Bytes of all buffers made so far.
     pub(super) allocated: AtomicU64,
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) driver: super::driver::Driver,
     #[cfg(feature = "fault-injection")]
     pub(super) faults: super::faults::Faults,
 }
@@ -60,8 +63,17 @@ impl Gpu {
     ///
     /// # Errors
     /// As [`Gpu::request`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn new() -> Result<Self> {
-        Self::request(&AdapterOptions::from_env())
+        super::blocking(Self::new_async())
+    }
+
+    /// As [`new`](Self::new), without blocking the thread.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn new_async() -> Result<Self> {
+        Self::request_async(&AdapterOptions::from_env()).await
     }
 
     /// A device on the best adapter that fits the options, with all of the adapter's limits and features except
@@ -72,8 +84,17 @@ impl Gpu {
     /// # Errors
     /// [`Error::Option`] for an unknown backend name, a tuning that does not fit or a time-out that is none, [`Error::NoAdapter`] when
     /// nothing fits, [`Error::NoDevice`] when no adapter that fits gives a device.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn request(options: &AdapterOptions) -> Result<Self> {
-        Self::first(options)?.with_tuning_from_env()
+        super::blocking(Self::request_async(options))
+    }
+
+    /// As [`request`](Self::request), without blocking the thread.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn request_async(options: &AdapterOptions) -> Result<Self> {
+        Self::first(options).await?.with_tuning_from_env()
     }
 
     /// As [`request`](Self::request), with this choice of kernels for matrix products whatever `OSCULANT_TUNING` says; see
@@ -81,18 +102,27 @@ impl Gpu {
     ///
     /// # Errors
     /// Those of [`request`](Self::request) and [`with_tuning`](Self::with_tuning).
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn request_tuned(options: &AdapterOptions, tuning: Tuning) -> Result<Self> {
-        Self::first(options)?.with_tuning(tuning)
+        super::blocking(Self::request_tuned_async(options, tuning))
     }
 
-    fn first(options: &AdapterOptions) -> Result<Self> {
+    /// As [`request_tuned`](Self::request_tuned), without blocking the thread.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn request_tuned_async(options: &AdapterOptions, tuning: Tuning) -> Result<Self> {
+        Self::first(options).await?.with_tuning(tuning)
+    }
+
+    async fn first(options: &AdapterOptions) -> Result<Self> {
         let mut first_error = None;
         let timeout = match options.timeout {
             Some(timeout) => timeout,
             None => timeout_from(|key| std::env::var(key).ok())?,
         };
-        for adapter in options.candidates()? {
-            match Self::open(&adapter) {
+        for adapter in options.candidates().await? {
+            match Self::open(&adapter).await {
                 Ok(gpu) => return gpu.with_timeout(timeout),
                 Err(error) => {
                     log::warn!("{error}");
@@ -107,19 +137,20 @@ impl Gpu {
         }))
     }
 
-    fn open(adapter: &wgpu::Adapter) -> Result<Self> {
+    async fn open(adapter: &wgpu::Adapter) -> Result<Self> {
         let features = adapter.features()
             - wgpu::Features::MAPPABLE_PRIMARY_BUFFERS
             - wgpu::Features::all_experimental_mask();
-        let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+        let descriptor = wgpu::DeviceDescriptor {
             label: Some("osculant"),
             required_features: features,
             required_limits: adapter.limits(),
             // Buffers here are few, large and long-lived: big pools would only be memory set aside.
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..Default::default()
-        }))
-        .map_err(|error| Error::NoDevice {
+        };
+        let device = adapter.request_device(&descriptor).await;
+        let (device, queue) = device.map_err(|error| Error::NoDevice {
             adapter: adapter.get_info().name,
             message: error.to_string(),
         })?;
@@ -176,6 +207,8 @@ impl Gpu {
                 faults: super::faults::Faults::default(),
                 submissions: AtomicU64::new(0),
                 allocated: AtomicU64::new(0),
+                #[cfg(not(target_arch = "wasm32"))]
+                driver: super::driver::Driver::default(),
             }),
             tuning: Arc::default(),
             timeout: TIMEOUT,
@@ -227,7 +260,10 @@ impl Gpu {
     }
 
     fn with_tuning_from_env(&self) -> Result<Self> {
-        self.with_tuning(Tuning::from_env(&Capabilities::of(self))?)
+        #[cfg(not(target_arch = "wasm32"))]
+        return self.with_tuning(Tuning::from_env(&Capabilities::of(self))?);
+        #[cfg(target_arch = "wasm32")]
+        Ok(self.clone())
     }
 
     /// The choice of kernels for matrix products.
@@ -287,58 +323,43 @@ impl Gpu {
             .max(1)
     }
 
-    /// Waits until everything submitted so far has run.
-    ///
-    /// # Errors
-    /// [`Error::Timeout`], [`Error::DeviceLost`].
-    pub fn wait(&self) -> Result<()> {
-        self.check()?;
-        self.wait_for(None, || "what was submitted".into())
-    }
-
-    /// Waits for a submission, or for all of them; `what` names it for the error of a time-out.
+    /// Waits on this thread for a submission, or for all of them; `what` names it for the error of a time-out.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn wait_for(
         &self,
         submission_index: Option<wgpu::SubmissionIndex>,
         what: impl FnOnce() -> String,
     ) -> Result<()> {
+        self.count_operation()?;
         let wait = wgpu::PollType::Wait {
             submission_index,
             timeout: Some(self.timeout),
         };
-        self.poll_as(wait, what)
+        if self.shared.health.poll(self.device(), wait)? {
+            return Ok(());
+        }
+        self.check()?;
+        Err(self.timed_out(what()))
     }
 
-    /// Lets wgpu hand over what has finished, without waiting for anything.
+    /// Lets wgpu hand over what has finished, without waiting for anything. A browser does that by itself.
     pub(super) fn poll(&self) -> Result<()> {
-        self.poll_as(wgpu::PollType::Poll, || "the device".into())
+        self.count_operation()?;
+        #[cfg(not(target_arch = "wasm32"))]
+        self.shared
+            .health
+            .poll(self.device(), wgpu::PollType::Poll)?;
+        self.shared.health.check_reported()
     }
 
-    fn poll_as(&self, how: wgpu::PollType, what: impl FnOnce() -> String) -> Result<()> {
+    /// Counts an operation that a test may let fail.
+    pub(super) fn count_operation(&self) -> Result<()> {
         #[cfg(feature = "fault-injection")]
         self.shared.faults.check()?;
-        // wgpu 30 panics in `poll` when the driver reports a lost device; it holds no lock at that point.
-        match catch_unwind(AssertUnwindSafe(|| self.device().poll(how))) {
-            Ok(Ok(_)) => self.shared.health.check_reported(),
-            Ok(Err(wgpu::PollError::Timeout)) => {
-                self.check()?;
-                Err(self.timed_out(what()))
-            }
-            Ok(Err(error)) => {
-                self.check()?;
-                Err(Error::Gpu {
-                    what: "waiting for the device".into(),
-                    message: error.to_string(),
-                })
-            }
-            Err(panic) => {
-                self.check()?;
-                // Not a lost device: it is the panic of somebody's callback, and not ours to swallow.
-                resume_unwind(panic)
-            }
-        }
+        Ok(())
     }
 
+    #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn timed_out(&self, what: String) -> Error {
         Error::Timeout {
             what,
@@ -352,9 +373,12 @@ impl Gpu {
     /// # Errors
     /// [`Error::DeviceLost`], [`Error::Gpu`].
     pub fn check(&self) -> Result<()> {
-        #[cfg(feature = "fault-injection")]
-        self.shared.faults.check()?;
-        self.shared.health.check(self.device())
+        self.count_operation()?;
+        let health = &self.shared.health;
+        #[cfg(not(target_arch = "wasm32"))]
+        return health.check(self.device());
+        #[cfg(target_arch = "wasm32")]
+        health.check()
     }
 }
 

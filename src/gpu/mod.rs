@@ -45,14 +45,19 @@ mod arrivals;
 mod buffer;
 mod compile;
 mod device;
+#[cfg(not(target_arch = "wasm32"))]
+mod driver;
 #[cfg(feature = "fault-injection")]
 mod faults;
+mod future;
 mod health;
 mod idle;
+mod outcome;
 mod pipeline;
 mod readback;
 mod recording;
 mod requirements;
+mod scopes;
 mod segments;
 mod sizes;
 mod slice;
@@ -61,10 +66,16 @@ mod staging;
 mod tests;
 mod texels;
 mod uploads;
+mod waits;
 
-pub use adapter::{AdapterDescription, AdapterOptions, adapters};
+#[cfg(not(target_arch = "wasm32"))]
+pub use adapter::adapters;
+pub use adapter::{AdapterDescription, AdapterOptions, adapters_async};
 pub use arrivals::Arrivals;
 pub use device::Gpu;
+pub use future::BoxFuture;
+#[cfg(not(target_arch = "wasm32"))]
+pub use future::blocking;
 pub use pipeline::Pipeline;
 pub use readback::PendingRead;
 pub(crate) use recording::Binding;

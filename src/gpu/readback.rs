@@ -1,13 +1,13 @@
 //! From the device to the host: one submission and one mapping for any number of slices, with reused buffers.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, mpsc};
 
 use super::device::Gpu;
-use super::health::{device_error, scoped};
 use super::recording::Recorder;
 use super::slice::{ELEMENT, Slice};
 use super::staging::{LARGEST_CLASS, SMALLEST_CLASS};
+use super::waits::Event;
 use crate::error::{Error, Result};
 
 /// Data on their way to the host, see [`Gpu::submit_and_read_later`]. Dropping it forgets them without waiting.
@@ -37,11 +37,20 @@ impl PendingRead {
     ///
     /// # Errors
     /// [`Error::Timeout`], [`Error::OutOfMemory`], [`Error::Gpu`], [`Error::DeviceLost`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn wait(self) -> Result<Vec<Vec<f32>>> {
-        self.fetch()
+        super::blocking(self.wait_async())
     }
 
-    fn fetch<T: bytemuck::Pod>(mut self) -> Result<Vec<Vec<T>>> {
+    /// As [`wait`](Self::wait), without blocking the thread.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn wait_async(self) -> Result<Vec<Vec<f32>>> {
+        self.fetch().await
+    }
+
+    async fn fetch<T: bytemuck::Pod + Send>(mut self) -> Result<Vec<Vec<T>>> {
         let gpu = self.gpu.clone();
         let Some(staged) = self.staged.take() else {
             return Ok(vec![Vec::new(); self.lengths.len()]);
@@ -52,8 +61,10 @@ impl PendingRead {
             0 | 1 => format!("reading '{}'", self.label),
             several => format!("reading '{}' and {} others", self.label, several - 1),
         };
-        // Where this fails the buffer is dropped, not given back: a mapping of it may still be under way.
-        gpu.map(&staged.buffer, staged.bytes, staged.submission, what)?;
+        // Where this fails, or is dropped, the buffer is dropped and not given back: a mapping of it may still be under way.
+        let mapped = Event::Mapped(staged.buffer.clone(), staged.bytes);
+        gpu.wait_until(mapped, Some(staged.submission.clone()), what)
+            .await?;
         let failed = |error: wgpu::MapRangeError| Error::Gpu {
             what: "reading back".into(),
             message: error.to_string(),
@@ -99,16 +110,34 @@ impl Gpu {
     ///
     /// # Errors
     /// [`Error::Timeout`], [`Error::OutOfMemory`], [`Error::Gpu`], [`Error::DeviceLost`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn read(&self, slices: &[&Slice]) -> Result<Vec<Vec<f32>>> {
-        self.read_parts(slices)
+        super::blocking(self.read_async(slices))
+    }
+
+    /// As [`read`](Self::read), without blocking the thread.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn read_async(&self, slices: &[&Slice]) -> Result<Vec<Vec<f32>>> {
+        self.read_parts(slices).await
     }
 
     /// The slices' contents as `u32`, in order; otherwise as [`read`](Self::read).
     ///
     /// # Errors
     /// As [`read`](Self::read).
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn read_u32(&self, slices: &[&Slice]) -> Result<Vec<Vec<u32>>> {
-        self.read_parts(slices)
+        super::blocking(self.read_u32_async(slices))
+    }
+
+    /// As [`read_u32`](Self::read_u32), without blocking the thread.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn read_u32_async(&self, slices: &[&Slice]) -> Result<Vec<Vec<u32>>> {
+        self.read_parts(slices).await
     }
 
     /// Records commands and reads the slices after them, in the same submission.
@@ -116,12 +145,26 @@ impl Gpu {
     /// # Errors
     /// As [`try_submit`](Self::try_submit) and [`read`](Self::read); [`Error::OverLimit`] if the slices together are larger than the
     /// device's `max_buffer_size`.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn submit_and_read(
         &self,
         record: impl FnOnce(&mut Recorder<'_>) -> Result<()>,
         slices: &[&Slice],
     ) -> Result<Vec<Vec<f32>>> {
-        self.download(record, slices)
+        super::blocking(self.submit_and_read_async(record, slices))
+    }
+
+    /// As [`submit_and_read`](Self::submit_and_read), without blocking the thread. What is recorded is submitted when the future is first
+    /// polled.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn submit_and_read_async(
+        &self,
+        record: impl FnOnce(&mut Recorder<'_>) -> Result<()>,
+        slices: &[&Slice],
+    ) -> Result<Vec<Vec<f32>>> {
+        self.download(record, slices).await
     }
 
     /// Records commands and copies the slices after them, in the same submission, for [`PendingRead::wait`] to fetch. Until then nothing
@@ -193,16 +236,17 @@ impl Gpu {
         self.shared.looks.load(Ordering::Relaxed)
     }
 
-    fn read_parts<T: bytemuck::Pod>(&self, slices: &[&Slice]) -> Result<Vec<Vec<T>>> {
+    async fn read_parts<T: bytemuck::Pod + Send>(&self, slices: &[&Slice]) -> Result<Vec<Vec<T>>> {
         let total: usize = slices.iter().map(|slice| slice.len()).sum();
         if slices.iter().all(|slice| total <= slice.binding_elements()) {
-            return self.download(|_| Ok(()), slices);
+            return self.download(|_| Ok(()), slices).await;
         }
         let mut result = Vec::with_capacity(slices.len());
         for slice in slices {
             let mut all = Vec::with_capacity(slice.len());
             for number in 0..slice.segments() {
-                let part = self.download(|_| Ok(()), &[&slice.segment(number)])?;
+                let segment = slice.segment(number);
+                let part = self.download(|_| Ok(()), &[&segment]).await?;
                 for values in part {
                     all.extend_from_slice(&values);
                 }
@@ -212,48 +256,12 @@ impl Gpu {
         Ok(result)
     }
 
-    fn download<T: bytemuck::Pod>(
+    async fn download<T: bytemuck::Pod + Send>(
         &self,
         record: impl FnOnce(&mut Recorder<'_>) -> Result<()>,
         slices: &[&Slice],
     ) -> Result<Vec<Vec<T>>> {
-        self.submit_and_read_later(record, slices)?.fetch()
-    }
-
-    /// Maps the first `bytes` once `submission` has run.
-    fn map(
-        &self,
-        staging: &wgpu::Buffer,
-        bytes: u64,
-        submission: wgpu::SubmissionIndex,
-        what: impl Fn() -> String,
-    ) -> Result<()> {
-        let (sender, receiver) = mpsc::channel();
-        let ((), error) = scoped(self.device(), || {
-            staging.map_async(wgpu::MapMode::Read, 0..bytes, move |result| {
-                // The receiver is gone only if waiting failed, and then nobody needs the answer.
-                let _ = sender.send(result);
-            });
-        });
-        if let Some(error) = error {
-            return Err(device_error("mapping a buffer for reading", &error));
-        }
-        self.wait_for(Some(submission), &what)?;
-        // Another thread that polls at the same time may be the one that runs the callback, so wait for it.
-        match receiver.recv_timeout(self.timeout()) {
-            Ok(Ok(())) => Ok(()),
-            Err(mpsc::RecvTimeoutError::Timeout) => {
-                self.check()?;
-                Err(self.timed_out(what()))
-            }
-            _ => {
-                self.check()?;
-                Err(Error::Gpu {
-                    what: "mapping a buffer for reading".into(),
-                    message: "the driver refused".into(),
-                })
-            }
-        }
+        self.submit_and_read_later(record, slices)?.fetch().await
     }
 
     /// A mappable buffer of at least `bytes`, from the pool if it has one.
@@ -279,20 +287,16 @@ impl Gpu {
         if let Some(buffer) = self.shared.staging.take(size) {
             return Ok(buffer);
         }
-        let (buffer, error) = scoped(self.device(), || {
-            self.device().create_buffer(&wgpu::BufferDescriptor {
-                label: Some("osculant: readback"),
-                size,
-                usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-                mapped_at_creation: false,
-            })
-        });
-        match error {
-            Some(error) => Err(device_error(
-                format!("a readback buffer ({size} bytes)"),
-                &error,
-            )),
-            None => Ok(buffer),
-        }
+        self.guarded(
+            || {
+                self.device().create_buffer(&wgpu::BufferDescriptor {
+                    label: Some("osculant: readback"),
+                    size,
+                    usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+                    mapped_at_creation: false,
+                })
+            },
+            || format!("a readback buffer ({size} bytes)").into(),
+        )
     }
 }

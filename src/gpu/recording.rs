@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::device::Gpu;
-use super::health::{device_error, scoped};
 use super::pipeline::Pipeline;
 use super::slice::{ELEMENT, Slice};
 use super::texels::Texels;
@@ -162,19 +161,15 @@ impl Recording {
                 },
             })
             .collect();
-        let (bind_group, error) = scoped(gpu.device(), || {
-            gpu.device().create_bind_group(&wgpu::BindGroupDescriptor {
-                label: Some(pipeline.label()),
-                layout: pipeline.layout(),
-                entries: &entries,
-            })
-        });
-        if let Some(error) = error {
-            return Err(device_error(
-                format!("the bindings of kernel '{}'", pipeline.label()),
-                &error,
-            ));
-        }
+        let descriptor = wgpu::BindGroupDescriptor {
+            label: Some(pipeline.label()),
+            layout: pipeline.layout(),
+            entries: &entries,
+        };
+        let bind_group = gpu.guarded(
+            || gpu.device().create_bind_group(&descriptor),
+            || format!("the bindings of kernel '{}'", pipeline.label()).into(),
+        )?;
         if workgroups.iter().all(|&count| count > 0) {
             for binding in bindings {
                 if let Binding::Texels(texels) = binding {
@@ -450,7 +445,7 @@ impl Gpu {
         record: impl FnOnce(&mut Recorder<'_>) -> Result<T>,
     ) -> Result<(T, wgpu::SubmissionIndex)> {
         self.check()?;
-        let (outcome, error) = scoped(self.device(), || {
+        let work = || {
             let mut encoder =
                 self.device()
                     .create_command_encoder(&wgpu::CommandEncoderDescriptor {
@@ -459,15 +454,13 @@ impl Gpu {
             let mut recorder = Recorder::new(&mut encoder);
             let value = record(&mut recorder)?;
             drop(recorder);
-            Ok((value, self.queue().submit([encoder.finish()])))
-        });
+            let submission = self.queue().submit([encoder.finish()]);
+            self.shared.submissions.fetch_add(1, Ordering::Relaxed);
+            Ok((value, submission))
+        };
+        let outcome = self.guarded(work, || "submitted commands".into());
         self.shared.health.check_reported()?;
-        let outcome = outcome?;
-        self.shared.submissions.fetch_add(1, Ordering::Relaxed);
-        match error {
-            Some(error) => Err(device_error("submitted commands", &error)),
-            None => Ok(outcome),
-        }
+        outcome?
     }
 }
 

@@ -1,7 +1,7 @@
 //! Buffers seen as textures: on some software adapters a texture is read several times faster than a buffer.
 
 use super::device::Gpu;
-use super::health::{device_error, lock, scoped};
+use super::health::lock;
 use super::slice::{ELEMENT, Slice};
 use crate::error::{Error, Result};
 
@@ -105,25 +105,22 @@ impl Gpu {
         let texture = match pool.get(&(place, rows)) {
             Some(texture) => texture.clone(),
             None => {
-                let (texture, error) = scoped(self.device(), || {
-                    self.device().create_texture(&wgpu::TextureDescriptor {
-                        label: Some("operand of a product"),
-                        size: wgpu::Extent3d {
-                            width: TEXELS_PER_ROW,
-                            height: rows,
-                            depth_or_array_layers: 1,
-                        },
-                        mip_level_count: 1,
-                        sample_count: 1,
-                        dimension: wgpu::TextureDimension::D2,
-                        format: wgpu::TextureFormat::Rgba32Float,
-                        usage: wgpu::TextureUsages::TEXTURE_BINDING | wgpu::TextureUsages::COPY_DST,
-                        view_formats: &[],
-                    })
-                });
-                if let Some(error) = error {
-                    return Err(device_error("a texture for products", &error));
-                }
+                let descriptor = wgpu::TextureDescriptor {
+                    label: Some("operand of a product"),
+                    size: wgpu::Extent3d {
+                        width: TEXELS_PER_ROW,
+                        height: rows,
+                        depth_or_array_layers: 1,
+                    },
+                    mip_level_count: 1,
+                    sample_count: 1,
+                    dimension: wgpu::TextureDimension::D2,
+                    format: wgpu::TextureFormat::Rgba32Float,
+                    usage: wgpu::TextureUsages::TEXTURE_BINDING | wgpu::TextureUsages::COPY_DST,
+                    view_formats: &[],
+                };
+                let make = || self.device().create_texture(&descriptor);
+                let texture = self.guarded(make, || "a texture for products".into())?;
                 pool.insert((place, rows), texture.clone());
                 texture
             }

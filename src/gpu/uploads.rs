@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use super::health::{lock, scoped};
+use super::health::{lock, unheard};
 use super::slice::{ELEMENT, Slice};
 use crate::error::{Error, Result};
 
@@ -76,7 +76,7 @@ impl Upload {
                 mapped_at_creation: true,
             };
             // Where there is no memory, the encoder fails when it uses the buffer.
-            scoped(&shared.device, || shared.device.create_buffer(&descriptor)).0
+            unheard(&shared.device, || shared.device.create_buffer(&descriptor))
         });
         match buffer.get_mapped_range_mut(0..bytes) {
             Ok(mut view) => view

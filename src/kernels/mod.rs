@@ -3,6 +3,7 @@
 //! A face checks shapes and limits and adds dispatches to a [`Recording`](crate::gpu::Recording). Nothing else in the crate names a
 //! binding.
 
+#[cfg(not(target_arch = "wasm32"))]
 pub mod autotune;
 pub(crate) mod blocks;
 pub(crate) mod cg;

@@ -106,15 +106,28 @@ impl Basis {
     ///
     /// # Errors
     /// As [`Gpu::read`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn read(&self, gpu: &Gpu) -> Result<Vec<Vec<Vec<f32>>>> {
-        let mut vectors = Vec::with_capacity(self.rank);
+        crate::gpu::blocking(self.read_async(gpu))
+    }
+
+    /// As [`read`](Self::read), without blocking the thread.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn read_async(&self, gpu: &Gpu) -> Result<Vec<Vec<Vec<f32>>>> {
+        let mut groups = Vec::new();
         self.in_groups(gpu, |make, block, _, count| {
-            gpu.submit(|recorder| recorder.replay(&make))?;
-            for vector in block.vectors().iter().take(count) {
-                vectors.push(vector.read(gpu)?);
-            }
+            groups.push((make, block.vectors()[..count].to_vec()));
             Ok(())
         })?;
+        let mut vectors = Vec::with_capacity(self.rank);
+        for (make, group) in groups {
+            gpu.submit(|recorder| recorder.replay(&make))?;
+            for vector in group {
+                vectors.push(vector.read_async(gpu).await?);
+            }
+        }
         Ok(vectors)
     }
 
@@ -122,10 +135,19 @@ impl Basis {
     ///
     /// # Errors
     /// [`crate::Error::Length`] when a list or a tensor has the wrong size.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn write(&self, gpu: &Gpu, vectors: &[&[Vec<f32>]]) -> Result<()> {
+        crate::gpu::blocking(self.write_async(gpu, vectors))
+    }
+
+    /// As [`write`](Self::write), without blocking the thread where a tensor is longer than a [segment](Slice::segments).
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn write_async(&self, gpu: &Gpu, vectors: &[&[Vec<f32>]]) -> Result<()> {
         let buffer = Block::new(gpu, "vector to store", &self.layout, 1)?;
         for (place, tensors) in vectors.iter().enumerate().take(self.rank) {
-            buffer.vectors()[0].write(gpu, tensors)?;
+            buffer.vectors()[0].write_async(gpu, tensors).await?;
             let mut store = Recording::new();
             self.record_store(gpu, &mut store, &buffer, place)?;
             gpu.submit(|recorder| recorder.replay(&store))?;

@@ -1,7 +1,8 @@
 //! Preconditioned conjugate gradients (Hestenes and Stiefel 1952) for a Newton step, with all scalars on the device.
 
 use std::sync::Arc;
-use std::time::Instant;
+
+use web_time::Instant;
 
 use super::cg_options::CgOptions;
 use super::cg_report::{CgReport, report};
@@ -32,7 +33,7 @@ pub(crate) struct System {
 }
 
 /// What is to be computed from the solution, in the submission that ends the solve.
-pub(crate) trait Afterword {
+pub(crate) trait Afterword: Send + Sync {
     /// Gets ready for a solve that ends after iteration `end`. Where it goes along with the last iterations that is presumed: the solve may
     /// have ended before.
     fn prepare(&mut self, end: usize) -> Result<()>;
@@ -235,7 +236,22 @@ impl ConjugateGradients {
     ///
     /// # Errors
     /// [`Error::Option`] for a shift or radius out of range, or loss of the device.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn solve(
+        &self,
+        before: &Recording,
+        shift: f32,
+        radius: Option<f32>,
+        warm: bool,
+    ) -> Result<CgReport> {
+        crate::gpu::blocking(self.solve_async(before, shift, radius, warm))
+    }
+
+    /// As [`solve`](Self::solve), without blocking the thread. What was submitted of a solve that is dropped runs on.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn solve_async(
         &self,
         before: &Recording,
         shift: f32,
@@ -248,32 +264,33 @@ impl ConjugateGradients {
             warm,
         };
         self.solve_after(system, |recorder| recorder.replay(before))
+            .await
     }
 
     /// As [`solve`](Self::solve), with what `before` records.
-    pub(crate) fn solve_after(
+    pub(crate) async fn solve_after(
         &self,
         system: System,
-        before: impl FnMut(&mut Recorder<'_>),
+        before: impl FnMut(&mut Recorder<'_>) + Send,
     ) -> Result<CgReport> {
-        Ok(self.run(system, before, None::<&mut Nothing>)?.0)
+        Ok(self.run(system, before, None::<&mut Nothing>).await?.0)
     }
 
     /// As [`solve`](Self::solve), with what `before` records, and with an afterword in the one blocking readback that ends it. Gives what
     /// the afterword reads.
-    pub(crate) fn solve_and<A: Afterword>(
+    pub(crate) async fn solve_and<A: Afterword>(
         &self,
         system: System,
-        before: impl FnMut(&mut Recorder<'_>),
+        before: impl FnMut(&mut Recorder<'_>) + Send,
         afterword: &mut A,
     ) -> Result<(CgReport, Vec<Vec<f32>>)> {
-        self.run(system, before, Some(afterword))
+        self.run(system, before, Some(afterword)).await
     }
 
-    fn run<A: Afterword>(
+    async fn run<A: Afterword>(
         &self,
         system: System,
-        mut before: impl FnMut(&mut Recorder<'_>),
+        mut before: impl FnMut(&mut Recorder<'_>) + Send,
         mut afterword: Option<&mut A>,
     ) -> Result<(CgReport, Vec<Vec<f32>>)> {
         let most = self.options.max_iterations;
@@ -303,7 +320,8 @@ impl ConjugateGradients {
             let iteration = match self.iteration.recording() {
                 Some(iteration) => iteration,
                 None => {
-                    self.run_hosted(&system, &mut before, submitted..until)?;
+                    self.run_hosted(&system, &mut before, submitted..until)
+                        .await?;
                     submitted = until;
                     &nothing
                 }
@@ -343,7 +361,7 @@ impl ConjugateGradients {
             let looked = match older.take() {
                 None => None,
                 Some(look) => {
-                    let read = look.wait()?;
+                    let read = look.wait_async().await?;
                     self.pace.measured(start.elapsed(), before_look);
                     report(&read, products)
                 }
@@ -352,22 +370,23 @@ impl ConjugateGradients {
                 // What was queued meanwhile changes nothing, but may hold the afterword.
                 let read = match &mut afterword {
                     None => Vec::new(),
-                    Some(_) if last => pending.wait()?.split_off(own),
+                    Some(_) if last => pending.wait_async().await?.split_off(own),
                     Some(afterword) => {
                         afterword.prepare(report.iterations)?;
-                        self.gpu.submit_and_read(
-                            |recorder| {
-                                afterword.record(recorder);
-                                Ok(())
-                            },
-                            &afterword.reads(),
-                        )?
+                        let afterword = &*afterword;
+                        let record = |recorder: &mut Recorder<'_>| {
+                            afterword.record(recorder);
+                            Ok(())
+                        };
+                        self.gpu
+                            .submit_and_read_async(record, &afterword.reads())
+                            .await?
                     }
                 };
                 return Ok((report, read));
             }
             if last {
-                let mut read = pending.wait()?;
+                let mut read = pending.wait_async().await?;
                 self.pace.measured(start.elapsed(), until);
                 let extra = read.split_off(own);
                 // At the cap the device always has a reason to stop.
@@ -418,17 +437,17 @@ impl ConjugateGradients {
     }
 
     /// Iterations whose products need the host, after the start where they are the first: submissions end at each product.
-    fn run_hosted(
+    async fn run_hosted(
         &self,
         system: &System,
-        before: &mut impl FnMut(&mut Recorder<'_>),
+        before: &mut (impl FnMut(&mut Recorder<'_>) + Send),
         done: std::ops::Range<usize>,
     ) -> Result<()> {
         let gpu = &self.gpu;
         if done.start == 0 {
             gpu.submit(|recorder| before(recorder))?;
             if system.warm {
-                self.warm_start.run(gpu)?;
+                self.warm_start.run_async(gpu).await?;
             } else {
                 gpu.submit(|recorder| recorder.replay(&self.cold_start))?;
             }
@@ -437,7 +456,7 @@ impl ConjugateGradients {
             let mut parts = vec![(&self.iteration).into()];
             let stored = self.stored.iter().position(|(after, _)| *after == number);
             parts.extend(stored.map(|at| product::Part::from(&self.stores[at])));
-            product::run(gpu, &parts)?;
+            product::run(gpu, &parts).await?;
         }
         Ok(())
     }

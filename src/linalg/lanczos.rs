@@ -1,9 +1,9 @@
 //! Lanczos' method (1950) with full double re-orthogonalization.
 
 use std::ops::Bound::Excluded;
-use std::time::Instant;
 
 use nalgebra::{DMatrix, SymmetricEigen};
+use web_time::Instant;
 
 use super::operator::Operator;
 use super::product::{self, Part, Product};
@@ -248,7 +248,16 @@ impl Lanczos {
     /// # Errors
     /// [`Error::NotFinite`] where products are not finite, [`Error::Unsupported`] where the scale of the start or its product is out of
     /// range, loss of the device.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn run(&self, before: &Recording, start: Start) -> Result<Tridiagonal> {
+        crate::gpu::blocking(self.run_async(before, start))
+    }
+
+    /// As [`run`](Self::run), without blocking the thread.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn run_async(&self, before: &Recording, start: Start) -> Result<Tridiagonal> {
         if let Start::Random { seed, number } = start {
             let settings = [seed as u32, (seed >> 32) as u32, number, STREAM];
             self.gpu.upload(&self.settings, 0, &settings)?;
@@ -266,11 +275,11 @@ impl Lanczos {
         })?;
         for steps in self.steps.chunks(self.pace.at_once(self.steps.len())) {
             let parts: Vec<Part<'_>> = steps.iter().map(Part::from).collect();
-            product::run(&self.gpu, &parts)?;
+            product::run(&self.gpu, &parts).await?;
         }
         let [start_word, product_word] = &self.largest;
         let reads = [&self.log, &self.start_sums, start_word, product_word];
-        let read = self.gpu.read(&reads)?;
+        let read = self.gpu.read_async(&reads).await?;
         self.pace.measured(clock.elapsed(), self.steps.len());
         check_products(&read[2])?;
         // Of a vector of length 1, whose elements are smaller than 1 by the root of their number.
@@ -314,7 +323,22 @@ impl Lanczos {
     ///
     /// # Errors
     /// [`Error::Option`] unless `damping` is above zero, and as [`run`](Self::run).
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn saddle_free_step(
+        &self,
+        before: &Recording,
+        gradient: &Vector,
+        damping: f64,
+        out: &Vector,
+    ) -> Result<Tridiagonal> {
+        crate::gpu::blocking(self.saddle_free_step_async(before, gradient, damping, out))
+    }
+
+    /// As [`saddle_free_step`](Self::saddle_free_step), without blocking the thread.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn saddle_free_step_async(
         &self,
         before: &Recording,
         gradient: &Vector,
@@ -325,7 +349,7 @@ impl Lanczos {
         check_range("damping", &damping, positive, "above 0")?;
         let mut all = before.clone();
         all.copy(gradient.slice(), self.start().slice())?;
-        let found = self.run(&all, Start::Given)?;
+        let found = self.run_async(&all, Start::Given).await?;
         let coefficients = found.function(|value| -(value.abs() + damping).recip());
         self.combine(&coefficients, out)?;
         Ok(found)

@@ -4,7 +4,7 @@ use nalgebra::{DMatrix, SymmetricEigen};
 
 use super::{Basis, Eigenvalues, Operator};
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Recording, Slice};
+use crate::gpu::{Gpu, Recorder, Recording, Slice};
 use crate::kernels::blocks::{Coefficients, InnerProducts, Rows, Sketch, combine_rows, sketch};
 use crate::kernels::cg;
 use crate::linalg::product::{Product, until_last_call};
@@ -123,7 +123,16 @@ impl Nystrom {
     /// # Errors
     /// [`Error::NotFinite`] where products are not finite, [`Error::Unsupported`] for an operator that is not positive semi-definite, loss
     /// of the device.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn solve(&mut self, before: &Recording) -> Result<Eigenvalues> {
+        crate::gpu::blocking(self.solve_async(before))
+    }
+
+    /// As [`solve`](Self::solve), without blocking the thread.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn solve_async(&mut self, before: &Recording) -> Result<Eigenvalues> {
         let settings = [
             self.seed as u32,
             (self.seed >> 32) as u32,
@@ -144,16 +153,15 @@ impl Nystrom {
                 (&self.multiply).into(),
                 (&self.gram).into(),
             ],
-        )?;
-        let mut read = self.gpu.submit_and_read(
-            |recorder| {
-                for &recording in &recordings {
-                    recorder.replay(recording);
-                }
-                Ok(())
-            },
-            &reads,
-        )?;
+        )
+        .await?;
+        let record = |recorder: &mut Recorder<'_>| {
+            for &recording in &recordings {
+                recorder.replay(recording);
+            }
+            Ok(())
+        };
+        let mut read = self.gpu.submit_and_read_async(record, &reads).await?;
         check_products(&read.pop().unwrap_or_default())?;
         let mut read = read.into_iter();
         let [ww, wy, yy] = self.inner.each_ref().map(|inner| inner.sum(&mut read));

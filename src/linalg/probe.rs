@@ -47,9 +47,18 @@ impl Operator {
     /// # Errors
     /// [`Error::Operator`] naming the first property that is missing, [`Error::NotFinite`] where a product is not finite, loss of the
     /// device.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn probe(&self, gpu: &Gpu, before: &Recording) -> Result<()> {
+        crate::gpu::blocking(self.probe_async(gpu, before))
+    }
+
+    /// As [`probe`](Self::probe), without blocking the thread.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn probe_async(&self, gpu: &Gpu, before: &Recording) -> Result<()> {
         gpu.submit(|recorder| recorder.replay(before))?;
-        let found = self.behaviour(gpu)?;
+        let found = self.behaviour(gpu).await?;
         check(Property::Repeatable, found.different as f64, 0.0)?;
         let [off, size] = found.nonlinear;
         check(Property::Linear, off, PROBE_TOLERANCE * size)?;
@@ -58,7 +67,7 @@ impl Operator {
     }
 
     /// How four products with random vectors behave.
-    pub(crate) fn behaviour(&self, gpu: &Gpu) -> Result<Behaviour> {
+    pub(crate) async fn behaviour(&self, gpu: &Gpu) -> Result<Behaviour> {
         let draw = |vector: u32| -> Vec<Vec<f32>> {
             let entries = self.input.layout().entries().iter().zip(0..);
             let uniform = |word: u32| f64::from(word) / f64::from(u32::MAX) - 0.5;
@@ -75,27 +84,17 @@ impl Operator {
             .iter()
             .map(|t| t.iter().map(|x| 2.0 * x).collect())
             .collect();
-        let product = |vector: &[Vec<f32>]| -> Result<Vec<f32>> {
-            self.input.write(gpu, vector)?;
-            self.multiply.run(gpu)?;
-            let found = self.output.read(gpu)?.concat();
-            if found.iter().all(|x| x.is_finite()) {
-                Ok(found)
-            } else {
-                Err(super::scale::not_finite_product())
-            }
-        };
-        let (first, second) = (product(&v)?, product(&v)?);
+        let (first, second) = (self.product(gpu, &v).await?, self.product(gpu, &v).await?);
         let pairs = first.iter().zip(&second);
         let different = pairs.filter(|(a, b)| a.to_bits() != b.to_bits()).count();
-        let doubled = product(&twice)?;
+        let doubled = self.product(gpu, &twice).await?;
         let off = first
             .iter()
             .zip(&doubled)
             .map(|(a, b)| (2.0 * f64::from(*a) - f64::from(*b)).powi(2));
         let length = norm(&first);
         let nonlinear = [off.sum::<f64>().sqrt(), 2.0 * length];
-        let other = product(&u)?;
+        let other = self.product(gpu, &u).await?;
         let (flat_u, flat_v) = (u.concat(), v.concat());
         let asymmetric = [
             (dot(&flat_u, &first) - dot(&flat_v, &other)).abs(),
@@ -108,6 +107,18 @@ impl Operator {
             v,
             product: first,
         })
+    }
+
+    /// The product with a vector of the host.
+    async fn product(&self, gpu: &Gpu, vector: &[Vec<f32>]) -> Result<Vec<f32>> {
+        self.input.write_async(gpu, vector).await?;
+        self.multiply.run_async(gpu).await?;
+        let found = self.output.read_async(gpu).await?.concat();
+        if found.iter().all(|x| x.is_finite()) {
+            Ok(found)
+        } else {
+            Err(super::scale::not_finite_product())
+        }
     }
 }
 

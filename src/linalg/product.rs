@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::gpu::{Gpu, Recording};
+use crate::gpu::{BoxFuture, Gpu, Recording};
 
 /// What the host does in the middle of a product.
-type Call = Arc<dyn Fn(&Gpu) -> Result<()> + Send + Sync>;
+type Call = Arc<dyn for<'g> Fn(&'g Gpu) -> BoxFuture<'g, Result<()>> + Send + Sync>;
 
 /// What computes a product: a recording, or several with calls of the host in between, for an all-reduce, micro-batches, or work that is
 /// more than one submission may hold.
@@ -51,8 +51,23 @@ impl From<Recording> for Product {
 }
 
 impl Product {
-    /// A product that the host computes with submissions of its own; `call` may end before the device has finished them.
+    /// A product that the host computes with submissions of its own; `call` may end before the device has finished them. Where it waits, it
+    /// blocks solves that do not block otherwise: see [`hosted_async`](Self::hosted_async).
     pub fn hosted(call: impl Fn(&Gpu) -> Result<()> + Send + Sync + 'static) -> Self {
+        Self::hosted_async(move |gpu| Box::pin(std::future::ready(call(gpu))))
+    }
+
+    /// As [`hosted`](Self::hosted), with a call that waits for something: for other processes, or for numbers of the device.
+    ///
+    /// ```
+    /// use osculant::linalg::Product;
+    ///
+    /// let hosted = Product::hosted_async(|gpu| Box::pin(async move { gpu.wait_async().await }));
+    /// assert!(hosted.recording().is_none());
+    /// ```
+    pub fn hosted_async(
+        call: impl for<'g> Fn(&'g Gpu) -> BoxFuture<'g, Result<()>> + Send + Sync + 'static,
+    ) -> Self {
         Self {
             calls: vec![(Recording::new(), Arc::new(call))],
             tail: Recording::new(),
@@ -82,8 +97,17 @@ impl Product {
     ///
     /// # Errors
     /// Those of the calls, loss of the device.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn run(&self, gpu: &Gpu) -> Result<()> {
-        run(gpu, &[self.into()])
+        crate::gpu::blocking(self.run_async(gpu))
+    }
+
+    /// As [`run`](Self::run), without blocking the thread.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn run_async(&self, gpu: &Gpu) -> Result<()> {
+        run(gpu, &[self.into()]).await
     }
 }
 
@@ -107,7 +131,10 @@ impl<'a> From<&'a Product> for Part<'a> {
 }
 
 /// Does everything up to the last call of the host; what is left to submit comes back. Nothing is submitted where no part needs the host.
-pub(super) fn until_last_call<'a>(gpu: &Gpu, parts: &[Part<'a>]) -> Result<Vec<&'a Recording>> {
+pub(super) async fn until_last_call<'a>(
+    gpu: &Gpu,
+    parts: &[Part<'a>],
+) -> Result<Vec<&'a Recording>> {
     let mut left = Vec::new();
     for part in parts {
         match *part {
@@ -117,7 +144,7 @@ pub(super) fn until_last_call<'a>(gpu: &Gpu, parts: &[Part<'a>]) -> Result<Vec<&
                     left.push(recording);
                     submit(gpu, &left)?;
                     left.clear();
-                    call(gpu)?;
+                    call(gpu).await?;
                 }
                 left.push(&product.tail);
             }
@@ -127,8 +154,8 @@ pub(super) fn until_last_call<'a>(gpu: &Gpu, parts: &[Part<'a>]) -> Result<Vec<&
 }
 
 /// Does all parts, in one submission where none needs the host.
-pub(super) fn run(gpu: &Gpu, parts: &[Part<'_>]) -> Result<()> {
-    submit(gpu, &until_last_call(gpu, parts)?)
+pub(super) async fn run(gpu: &Gpu, parts: &[Part<'_>]) -> Result<()> {
+    submit(gpu, &until_last_call(gpu, parts).await?)
 }
 
 fn submit(gpu: &Gpu, recordings: &[&Recording]) -> Result<()> {

@@ -4,7 +4,7 @@
 use nalgebra::{DMatrix, DVector, SymmetricEigen};
 
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Recording, Slice};
+use crate::gpu::{Gpu, Recorder, Recording, Slice};
 use crate::kernels::blocks::{Coefficients, InnerProducts, Rows, combine_rows, sketch, weigh};
 use crate::kernels::cg;
 use crate::linalg::product::{Part, Product, until_last_call};
@@ -181,7 +181,16 @@ impl RandomizedEigensolver {
     ///
     /// # Errors
     /// [`Error::NotFinite`] where products are not finite, [`Error::Unsupported`] where their scale is out of range, loss of the device.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn solve(&mut self, before: &Recording, recall: bool) -> Result<Eigenvalues> {
+        crate::gpu::blocking(self.solve_async(before, recall))
+    }
+
+    /// As [`solve`](Self::solve), without blocking the thread.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn solve_async(&mut self, before: &Recording, recall: bool) -> Result<Eigenvalues> {
         let seed = self.options.seed;
         let stream = if self.options.same_sketch {
             0
@@ -206,12 +215,13 @@ impl RandomizedEigensolver {
         let (mut gram, mut turn);
         if recall && self.options.power_iterations == 0 {
             found.products += 2 * width;
-            let (own, projected) = self.two(&[
+            let parts = [
                 before.into(),
                 start.into(),
                 (&self.twice).into(),
                 scale.into(),
-            ])?;
+            ];
+            let (own, projected) = self.two(&parts).await?;
             if let Some((values, vectors)) =
                 small_problem(&own, &projected, self.options.rank, WELL_CONDITIONED)?
             {
@@ -221,15 +231,13 @@ impl RandomizedEigensolver {
             (gram, turn) = (own, &self.directions_to_directions);
         } else {
             found.products += width;
-            gram = self.inner(
-                &[
-                    before.into(),
-                    start.into(),
-                    (&self.multiply).into(),
-                    scale.into(),
-                ],
-                &self.products_products,
-            )?;
+            let parts = [
+                before.into(),
+                start.into(),
+                (&self.multiply).into(),
+                scale.into(),
+            ];
+            gram = self.inner(&parts, &self.products_products).await?;
             turn = &self.products_to_directions;
         }
         let mut power_iterations = self.options.power_iterations;
@@ -239,7 +247,9 @@ impl RandomizedEigensolver {
             let mut passes = 1;
             while !done {
                 self.put(&coefficients)?;
-                gram = self.inner(&[turn.into()], &self.directions_directions)?;
+                gram = self
+                    .inner(&[turn.into()], &self.directions_directions)
+                    .await?;
                 passes += 1;
                 found.passes += 1;
                 (coefficients, done) = orthonormal(&gram, passes >= MOST_PASSES)?;
@@ -251,13 +261,12 @@ impl RandomizedEigensolver {
                 break;
             }
             power_iterations -= 1;
-            gram = self.inner(
-                &[turn.into(), (&self.multiply).into()],
-                &self.products_products,
-            )?;
+            let parts = [turn.into(), (&self.multiply).into()];
+            gram = self.inner(&parts, &self.products_products).await?;
             turn = &self.products_to_directions;
         }
-        let (own, projected) = self.two(&[turn.into(), (&self.multiply).into()])?;
+        let parts = [turn.into(), (&self.multiply).into()];
+        let (own, projected) = self.two(&parts).await?;
         let (values, vectors) = small_problem(&own, &projected, self.options.rank, 0.0)?
             .unwrap_or((vec![0.0; self.options.rank], DMatrix::zeros(0, width)));
         self.finish(found, values, &vectors)
@@ -283,48 +292,45 @@ impl RandomizedEigensolver {
         self.gpu.upload(&self.coefficients, 0, &rows)
     }
 
-    fn inner(
+    async fn inner(
         &self,
         parts: &[Part<'_>],
         (last, inner): &(Recording, InnerProducts),
     ) -> Result<DMatrix<f64>> {
-        let recordings = until_last_call(&self.gpu, parts)?;
         let mut reads = inner.reads();
         reads.push(&self.largest);
-        let mut read = self.gpu.submit_and_read(
-            |recorder| {
-                for &recording in &recordings {
-                    recorder.replay(recording);
-                }
-                recorder.replay(last);
-                Ok(())
-            },
-            &reads,
-        )?;
+        let mut read = self.read(parts, &[last], &reads).await?;
         check_products(&read.pop().unwrap_or_default())?;
         Ok(inner.sum(&mut read.into_iter()))
     }
 
     /// Inner products of directions with themselves and with their products.
-    fn two(&self, parts: &[Part<'_>]) -> Result<(DMatrix<f64>, DMatrix<f64>)> {
-        let recordings = until_last_call(&self.gpu, parts)?;
+    async fn two(&self, parts: &[Part<'_>]) -> Result<(DMatrix<f64>, DMatrix<f64>)> {
         let (own, projected) = (&self.directions_directions, &self.directions_products);
         let mut reads = [own.1.reads(), projected.1.reads()].concat();
         reads.push(&self.largest);
-        let mut read = self.gpu.submit_and_read(
-            |recorder| {
-                for &recording in &recordings {
-                    recorder.replay(recording);
-                }
-                recorder.replay(&own.0);
-                recorder.replay(&projected.0);
-                Ok(())
-            },
-            &reads,
-        )?;
+        let last = [&own.0, &projected.0];
+        let mut read = self.read(parts, &last, &reads).await?;
         check_products(&read.pop().unwrap_or_default())?;
         let mut read = read.into_iter();
         Ok((own.1.sum(&mut read), projected.1.sum(&mut read)))
+    }
+
+    /// Does parts, and others after them, and reads.
+    async fn read(
+        &self,
+        parts: &[Part<'_>],
+        last: &[&Recording],
+        reads: &[&Slice],
+    ) -> Result<Vec<Vec<f32>>> {
+        let first = until_last_call(&self.gpu, parts).await?;
+        let record = |recorder: &mut Recorder<'_>| {
+            for recording in first.iter().chain(last) {
+                recorder.replay(recording);
+            }
+            Ok(())
+        };
+        self.gpu.submit_and_read_async(record, reads).await
     }
 }
 

@@ -9,7 +9,7 @@ use super::product::{self, Part, Product, until_last_call};
 use super::randomized::{MOST_PASSES, orthonormal, small_problem, subtract_projection};
 use super::{Basis, Eigenvalues, Operator};
 use crate::error::Result;
-use crate::gpu::{Gpu, Recording, Slice};
+use crate::gpu::{Gpu, Recorder, Recording, Slice};
 use crate::kernels::blocks::{Coefficients, InnerProducts, Rows, Sketch, combine_rows, sketch};
 use crate::kernels::cg;
 use crate::linalg::scale::check_products;
@@ -210,7 +210,16 @@ impl RangeFinder {
     ///
     /// # Errors
     /// [`Error::NotFinite`](crate::Error::NotFinite) where products are not finite, loss of the device.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn solve(&mut self, before: &Recording) -> Result<Eigenvalues> {
+        crate::gpu::blocking(self.solve_async(before))
+    }
+
+    /// As [`solve`](Self::solve), without blocking the thread.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn solve_async(&mut self, before: &Recording) -> Result<Eigenvalues> {
         let (gpu, width) = (&self.gpu, self.width);
         let mut found = Eigenvalues {
             values: vec![0.0; self.rank],
@@ -230,7 +239,7 @@ impl RangeFinder {
             gpu.upload(&self.largest, 0, &[0u32])?;
             found.products += width;
             let reads = [self.before.reads(), self.after.reads(), vec![&self.largest]].concat();
-            let mut read = self.read(&[(&self.look).into()], &reads)?;
+            let mut read = self.read(&[(&self.look).into()], &reads).await?;
             check_products(&read.next_back().unwrap_or_default())?;
             let (all, mut gram) = (self.before.sum(&mut read), self.after.sum(&mut read));
             let share = |i: usize| gram[(i, i)] / all[(i, i)].max(f64::MIN_POSITIVE);
@@ -243,10 +252,8 @@ impl RangeFinder {
             let (mut passes, mut done) = (1, false);
             while !done {
                 self.put(&self.coefficients, &coefficients)?;
-                let mut read = self.read(
-                    &[turn.into(), (&self.clean.0).into()],
-                    &self.clean.1.reads(),
-                )?;
+                let parts = [turn.into(), (&self.clean.0).into()];
+                let mut read = self.read(&parts, &self.clean.1.reads()).await?;
                 gram = self.clean.1.sum(&mut read);
                 passes += 1;
                 (coefficients, done) = orthonormal(&gram, passes >= MOST_PASSES)?;
@@ -254,7 +261,7 @@ impl RangeFinder {
             }
             found.passes += passes;
             self.put(&self.coefficients, &coefficients)?;
-            product::run(gpu, &[turn.into(), group.into()])?;
+            product::run(gpu, &[turn.into(), group.into()]).await?;
             found.products += width;
             used += 1;
         }
@@ -266,7 +273,7 @@ impl RangeFinder {
             .iter()
             .flat_map(|(_, inner)| inner.reads());
         let reads: Vec<&Slice> = self.own.1.reads().into_iter().chain(parts).collect();
-        let mut read = self.read(&[(&self.own.0).into()], &reads)?;
+        let mut read = self.read(&[(&self.own.0).into()], &reads).await?;
         let own = self.own.1.sum(&mut read);
         let mut projected = DMatrix::zeros(own.nrows(), own.ncols());
         for (group, (_, inner)) in self.groups[..used].iter().enumerate() {
@@ -301,17 +308,19 @@ impl RangeFinder {
         self.gpu.upload(slice, 0, &rows)
     }
 
-    fn read(&self, parts: &[Part<'_>], reads: &[&Slice]) -> Result<std::vec::IntoIter<Vec<f32>>> {
-        let recordings = until_last_call(&self.gpu, parts)?;
-        let read = self.gpu.submit_and_read(
-            |recorder| {
-                for &recording in &recordings {
-                    recorder.replay(recording);
-                }
-                Ok(())
-            },
-            reads,
-        )?;
+    async fn read(
+        &self,
+        parts: &[Part<'_>],
+        reads: &[&Slice],
+    ) -> Result<std::vec::IntoIter<Vec<f32>>> {
+        let recordings = until_last_call(&self.gpu, parts).await?;
+        let record = |recorder: &mut Recorder<'_>| {
+            for &recording in &recordings {
+                recorder.replay(recording);
+            }
+            Ok(())
+        };
+        let read = self.gpu.submit_and_read_async(record, reads).await?;
         Ok(read.into_iter())
     }
 }

@@ -32,9 +32,9 @@ use crate::vector::{Layout, Vector};
 /// # Ok(())
 /// # }
 /// ```
-pub trait Objective {
+pub trait Objective: Send {
     /// A mini-batch.
-    type Batch;
+    type Batch: Send + Sync;
 
     /// The device.
     fn gpu(&self) -> &Gpu;
@@ -59,13 +59,18 @@ pub trait Objective {
         request: GradientRequest,
     ) -> Result<Arc<Gradient>>;
 
-    /// Looks for the first number that is not finite in the loss, its gradient and the curvature products along it, at `theta` on `batch`,
-    /// by computing them on the CPU; for errors. `budget` is the number of operations that this may take; where it does not do for all
+    /// Looks for the first number that is not finite in the loss, its gradient and the curvature products along it, at these parameters,
+    /// tensor by tensor, on `batch`, by computing them on the CPU; for errors. `budget` is the number of operations that this may take; where it does not do for all
     /// examples, some are looked at.
     ///
     /// # Errors
-    /// Data that do not fit the model, loss of the device.
-    fn locate(&mut self, _theta: &Vector, _batch: &Self::Batch, _budget: u64) -> Result<Located> {
+    /// Data that do not fit the model.
+    fn locate(
+        &mut self,
+        _parameters: &[Vec<f32>],
+        _batch: &Self::Batch,
+        _budget: u64,
+    ) -> Result<Located> {
         Ok(Located::Unknown)
     }
 }

@@ -181,8 +181,13 @@ impl<O: Objective> Objective for FiniteDifferences<O> {
         self.inner.gradient(at, loaded, request)
     }
 
-    fn locate(&mut self, theta: &Vector, batch: &O::Batch, budget: u64) -> Result<Located> {
-        self.inner.locate(theta, batch, budget)
+    fn locate(
+        &mut self,
+        parameters: &[Vec<f32>],
+        batch: &O::Batch,
+        budget: u64,
+    ) -> Result<Located> {
+        self.inner.locate(parameters, batch, budget)
     }
 }
 

@@ -220,9 +220,9 @@ impl Objective for Resident {
         self.inner.gradient(at, loaded, request)
     }
 
-    fn locate(&mut self, theta: &Vector, batch: &Rows, budget: u64) -> Result<Located> {
+    fn locate(&mut self, parameters: &[Vec<f32>], batch: &Rows, budget: u64) -> Result<Located> {
         let batch = batch.batch(self.data.host())?;
-        self.inner.locate(theta, &batch, budget)
+        self.inner.locate(parameters, &batch, budget)
     }
 }
 

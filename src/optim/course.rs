@@ -138,7 +138,7 @@ impl Course {
     }
 
     /// The course that a state has come to, with the options of this one.
-    pub(super) fn restored(
+    pub(super) async fn restored(
         &self,
         gpu: &Gpu,
         layout: &Arc<Layout>,
@@ -156,7 +156,7 @@ impl Course {
             let mut average = Average::new(gpu, layout)?;
             if count > 0 {
                 let values = saved::vector(state, AVERAGE, layout)?;
-                average.vector.write(gpu, values)?;
+                average.vector.write_async(gpu, values).await?;
             }
             average.count = count;
             course.average = Some(average);

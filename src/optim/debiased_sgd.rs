@@ -14,7 +14,7 @@ use super::strategy::{Strategy, rows_of};
 use super::work::Work;
 use crate::data::Role;
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Recording, Slice};
+use crate::gpu::{BoxFuture, Gpu, Recorder, Recording, Slice};
 use crate::kernels::vector::{combine, inner_products, partial_elements};
 use crate::objective::{Curvature, Parts, Quadratic, QuadraticRequest, Slot, without_parts};
 use crate::options::{options, require};
@@ -151,14 +151,17 @@ impl DebiasedSgd {
     }
 
     /// One step, of which the last thing that may fail is what moves the parameters.
-    fn step_in<O: Parts + ?Sized>(
+    async fn step_in<O: Parts + ?Sized>(
         &mut self,
-        memory: &Memory,
         objective: &mut O,
         theta: &Vector,
         batch: &O::Batch,
     ) -> Result<StepReport> {
         let gpu = objective.gpu().clone();
+        if self.memory.is_none() {
+            self.memory = Some(Memory::new(objective)?);
+        }
+        let memory = self.memory.as_ref().ok_or_else(|| missing("memory"))?;
         let options = &self.options;
         let (strategy, cross_fit) = (options.strategy, options.crosses());
         let rows = objective
@@ -198,13 +201,12 @@ impl DebiasedSgd {
                 theta: theta.uncounted(),
             })
         })?;
-        let read = gpu.submit_and_read(
-            |recorder| {
-                recorder.replay(&workspace.measure);
-                Ok(())
-            },
-            &[&memory.losses, &memory.sums],
-        )?;
+        let record = |recorder: &mut Recorder<'_>| {
+            recorder.replay(&workspace.measure);
+            Ok(())
+        };
+        let reads = [&memory.losses, &memory.sums];
+        let read = gpu.submit_and_read_async(record, &reads).await?;
         let measured = Measured::new(&read, cross_fit)?;
         measured.check()?;
         let Measured {
@@ -369,29 +371,32 @@ impl<O: Parts + ?Sized> Optimizer<O> for DebiasedSgd {
         "debiased-sgd"
     }
 
-    fn attempt(
-        &mut self,
-        objective: &mut O,
-        theta: &Vector,
-        batch: &O::Batch,
-    ) -> Result<StepReport> {
-        let gpu = objective.gpu().clone();
-        let clock = Clock::start(&gpu);
-        let memory = match self.memory.take() {
-            Some(memory) => memory,
-            None => Memory::new(objective)?,
-        };
-        let result = self.step_in(&memory, objective, theta, batch);
-        self.memory = Some(memory);
-        Ok(clock.stop(&gpu, result?))
+    fn attempt<'a>(
+        &'a mut self,
+        objective: &'a mut O,
+        theta: &'a Vector,
+        batch: &'a O::Batch,
+    ) -> BoxFuture<'a, Result<StepReport>> {
+        Box::pin(async move {
+            let gpu = objective.gpu().clone();
+            let clock = Clock::start(&gpu);
+            let report = self.step_in(objective, theta, batch).await?;
+            Ok(clock.stop(&gpu, report))
+        })
     }
 
-    fn restore(&mut self, objective: &O, state: &OptimizerState) -> Result<()> {
-        saved::only(state, &[STEPS], &[])?;
-        let steps = saved::count(state, STEPS)?;
-        let (gpu, layout) = (objective.gpu(), objective.layout());
-        self.course = self.course.restored(gpu, layout, state)?;
-        self.steps = steps;
-        Ok(())
+    fn restore_async<'a>(
+        &'a mut self,
+        objective: &O,
+        state: &'a OptimizerState,
+    ) -> BoxFuture<'a, Result<()>> {
+        let (gpu, layout) = (objective.gpu().clone(), Arc::clone(objective.layout()));
+        Box::pin(async move {
+            saved::only(state, &[STEPS], &[])?;
+            let steps = saved::count(state, STEPS)?;
+            self.course = self.course.restored(&gpu, &layout, state).await?;
+            self.steps = steps;
+            Ok(())
+        })
     }
 }

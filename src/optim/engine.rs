@@ -1,7 +1,9 @@
 //! The step of every method with curvature: a proposal, a decision, and one place where parameters and the method's state change.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
-use std::time::Instant;
+
+use web_time::Instant;
 
 use super::course::Course;
 use super::decision::Ratio;
@@ -69,12 +71,17 @@ pub(super) struct Outcome {
 /// A method whose steps are proposed, judged, and taken or refused.
 ///
 /// Until [`settle`](Self::settle) nothing of the method's state changes but what [`withdraw`](Self::withdraw) brings back.
-pub(super) trait Method<O: Objective + ?Sized> {
+pub(super) trait Method<O: Objective + ?Sized>: Send {
     /// The course of its run, which the engine keeps: the average of iterates, and the count of steps.
     fn run(&mut self) -> &mut Course;
 
     /// Makes a step and has it judged.
-    fn propose(&mut self, objective: &mut O, theta: &Vector, batch: &O::Batch) -> Result<Proposal>;
+    fn propose(
+        &mut self,
+        objective: &mut O,
+        theta: &Vector,
+        batch: &O::Batch,
+    ) -> impl Future<Output = Result<Proposal>> + Send;
 
     /// Whether a proposal that has a step is taken.
     fn accepts(&self, _proposal: &Proposal) -> bool {
@@ -91,8 +98,27 @@ pub(super) trait Method<O: Objective + ?Sized> {
     fn withdraw(&mut self) {}
 }
 
+/// A step that is not decided yet: where it fails, or is dropped, everything is as it was.
+struct Undecided<'m, O: Objective + ?Sized, M: Method<O>> {
+    method: &'m mut M,
+    gpu: Gpu,
+    decided: bool,
+    of: PhantomData<fn(&O)>,
+}
+
+impl<O: Objective + ?Sized, M: Method<O>> Drop for Undecided<'_, O, M> {
+    fn drop(&mut self) {
+        if !self.decided {
+            let method = &*self.method;
+            // What fails here is that the device is gone, which the error of the step says already.
+            let _ = self.gpu.submit(|recorder| method.record_back(recorder));
+            self.method.withdraw();
+        }
+    }
+}
+
 /// Proposes a step, decides, and takes it or leaves everything as it was. Where this fails, everything is as it was.
-pub(super) fn step<O: Objective + ?Sized>(
+pub(super) async fn step<O: Objective + ?Sized>(
     method: &mut impl Method<O>,
     objective: &mut O,
     theta: &Vector,
@@ -100,25 +126,22 @@ pub(super) fn step<O: Objective + ?Sized>(
 ) -> Result<StepReport> {
     let clock = Clock::start(objective.gpu());
     let gpu = objective.gpu().clone();
-    let taken = method
-        .propose(objective, theta, batch)
-        .and_then(|proposal| take(method, &gpu, theta, proposal));
-    match taken {
-        Ok((proposal, outcome)) => {
-            if !outcome.accepted && !proposal.stationary {
-                method.withdraw();
-            }
-            method.run().advance(outcome.accepted);
-            method.settle(&proposal, &outcome);
-            Ok(clock.stop(&gpu, report(proposal, &outcome)))
-        }
-        Err(error) => {
-            // What fails here is that the device is gone, which the error says already.
-            let _ = gpu.submit(|recorder| method.record_back(recorder));
-            method.withdraw();
-            Err(error)
-        }
+    let mut step = Undecided {
+        method,
+        gpu: gpu.clone(),
+        decided: false,
+        of: PhantomData::<fn(&O)>,
+    };
+    let proposal = step.method.propose(objective, theta, batch).await?;
+    let (proposal, outcome) = take(step.method, &gpu, theta, proposal)?;
+    step.decided = true;
+    let method = &mut *step.method;
+    if !outcome.accepted && !proposal.stationary {
+        method.withdraw();
     }
+    method.run().advance(outcome.accepted);
+    method.settle(&proposal, &outcome);
+    Ok(clock.stop(&gpu, report(proposal, &outcome)))
 }
 
 /// Decides, and submits what follows from it: the last thing that may fail.

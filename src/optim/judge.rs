@@ -230,26 +230,24 @@ impl Judge {
     }
 
     /// All of it for up to [`AT_ONCE`] candidates, in one readback.
-    pub(super) fn evaluate(
+    pub(super) async fn evaluate(
         &mut self,
         gpu: &Gpu,
         candidates: &[(&Vector, f64)],
     ) -> Result<Vec<Candidate>> {
         self.prepare(gpu, candidates)?;
-        let read = gpu.submit_and_read(
-            |recorder| {
-                self.record(recorder);
-                Ok(())
-            },
-            &self.reads(),
-        )?;
+        let record = |recorder: &mut Recorder<'_>| {
+            self.record(recorder);
+            Ok(())
+        };
+        let read = gpu.submit_and_read_async(record, &self.reads()).await?;
         Ok(self.results(&read)?.1)
     }
 
     /// Shortens a step, which begins with the factor `start`, until Armijo's condition holds: the factor and what is known there, if it
     /// ever does, and the number of losses computed. A step that does not lead downhill is not shortened: it is taken whole where the loss
     /// does not rise, or not at all.
-    pub(super) fn search(
+    pub(super) async fn search(
         &mut self,
         gpu: &Gpu,
         (vector, start, first): (&Vector, f64, Candidate),
@@ -269,7 +267,7 @@ impl Judge {
         let mut losses = 0;
         for chunk in factors.chunks(AT_ONCE) {
             let candidates: Vec<(&Vector, f64)> = chunk.iter().map(|&a| (vector, a)).collect();
-            let known = self.evaluate(gpu, &candidates)?;
+            let known = self.evaluate(gpu, &candidates).await?;
             losses += chunk.len();
             let found = chunk.iter().copied().zip(known);
             if let Some(found) = found.into_iter().find(|(a, at)| enough(*a, at)) {

@@ -10,7 +10,7 @@ const BUDGET: u64 = 400_000_000;
 
 /// Names, in an error about numbers that are not finite, the node of the objective that made the first of them, with the advice that fits
 /// it.
-pub(super) fn with_origin<T, O: Objective + ?Sized>(
+pub(super) async fn with_origin<T, O: Objective + ?Sized>(
     result: Result<T>,
     objective: &mut O,
     theta: &Vector,
@@ -19,7 +19,12 @@ pub(super) fn with_origin<T, O: Objective + ?Sized>(
     let Err(Error::NotFinite { what, advice }) = result else {
         return result;
     };
-    Err(match objective.locate(theta, batch, BUDGET) {
+    let gpu = objective.gpu().clone();
+    let located = match theta.read_async(&gpu).await {
+        Ok(parameters) => objective.locate(&parameters, batch, BUDGET),
+        Err(error) => Err(error),
+    };
+    Err(match located {
         Ok(Located::At(origin)) => Error::NotFinite {
             what: format!("{what} (first in {origin})"),
             advice: origin.advice,

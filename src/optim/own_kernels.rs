@@ -5,18 +5,67 @@ use super::recorded::{Recordable, Recorded};
 use super::report::StepReport;
 use crate::error::Result;
 use crate::objective::{Curvature, Objective, OwnKernels, Slot};
-use crate::{Check, check};
+use crate::{Check, check_async};
+
+/// A caller's parameters while they are elsewhere, and their buffers hold whatever point is looked at.
+struct Gathered<'a> {
+    own: &'a mut OwnKernels,
+    scattered: bool,
+}
+
+impl<'a> Gathered<'a> {
+    fn new(own: &'a mut OwnKernels) -> Result<Self> {
+        own.gpu().submit(|recorder| recorder.replay(own.gather()))?;
+        Ok(Self {
+            own,
+            scattered: false,
+        })
+    }
+
+    /// Brings them back.
+    fn scatter(mut self) -> Result<()> {
+        self.scattered = true;
+        self.record()
+    }
+
+    fn record(&self) -> Result<()> {
+        let own = &*self.own;
+        own.gpu().submit(|recorder| recorder.replay(own.scatter()))
+    }
+}
+
+impl Drop for Gathered<'_> {
+    fn drop(&mut self) {
+        if !self.scattered {
+            // What fails here is that the device is gone, and the buffers with it.
+            let _ = self.record();
+        }
+    }
+}
 
 impl OwnKernels {
     /// A step of the parameters where they are: on return the caller's buffers hold the new ones. After an error they hold those of before.
     ///
     /// # Errors
     /// As [`Optimizer::step`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn step<M: Optimizer<Self> + ?Sized>(&mut self, optimizer: &mut M) -> Result<StepReport> {
-        let (gpu, theta) = (self.gpu().clone(), self.theta().clone());
-        gpu.submit(|recorder| recorder.replay(self.gather()))?;
-        let report = optimizer.step(self, &theta, &());
-        gpu.submit(|recorder| recorder.replay(self.scatter()))?;
+        crate::gpu::blocking(self.step_async(optimizer))
+    }
+
+    /// As [`step`](Self::step), without blocking the thread. A step that is dropped on its way leaves the caller's buffers with the
+    /// parameters of before.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn step_async<M: Optimizer<Self> + ?Sized>(
+        &mut self,
+        optimizer: &mut M,
+    ) -> Result<StepReport> {
+        let theta = self.theta().clone();
+        let gathered = Gathered::new(self)?;
+        let report = optimizer.step_async(gathered.own, &theta, &()).await;
+        gathered.scatter()?;
         report
     }
 
@@ -24,11 +73,20 @@ impl OwnKernels {
     ///
     /// # Errors
     /// As there.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn check(&mut self, curvature: Curvature) -> Result<Check> {
-        let (gpu, theta) = (self.gpu().clone(), self.theta().clone());
-        gpu.submit(|recorder| recorder.replay(self.gather()))?;
-        let found = check(self, &theta, &(), curvature);
-        gpu.submit(|recorder| recorder.replay(self.scatter()))?;
+        crate::gpu::blocking(self.check_async(curvature))
+    }
+
+    /// As [`check`](Self::check), without blocking the thread.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn check_async(&mut self, curvature: Curvature) -> Result<Check> {
+        let theta = self.theta().clone();
+        let gathered = Gathered::new(self)?;
+        let found = check_async(gathered.own, &theta, &(), curvature).await;
+        gathered.scatter()?;
         found
     }
 

@@ -182,8 +182,17 @@ impl<M: Stateful> Recorded<M> {
     ///
     /// # Errors
     /// [`Error::Timeout`], [`Error::DeviceLost`].
-    pub fn finish(mut self) -> Result<M> {
-        let words = self.gpu.read_u32(&[&self.script.words])?;
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn finish(self) -> Result<M> {
+        crate::gpu::blocking(self.finish_async())
+    }
+
+    /// As [`finish`](Self::finish), without blocking the thread.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn finish_async(mut self) -> Result<M> {
+        let words = self.gpu.read_u32_async(&[&self.script.words]).await?;
         if let (true, Some(words)) = (self.steps > 0, words.first()) {
             (self.script.settle)(&mut self.method, words);
         }

@@ -5,7 +5,7 @@ use super::optimizer::OptimizerState;
 use super::saved;
 use super::schedule::Schedule;
 use crate::error::Result;
-use crate::gpu::Gpu;
+use crate::gpu::{BoxFuture, Gpu};
 use crate::linalg::Basis;
 use crate::vector::Vector;
 
@@ -50,27 +50,40 @@ impl StateTensor {
     ///
     /// # Errors
     /// Loss of the device.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn read(&self, gpu: &Gpu) -> Result<Vec<(String, Vec<Vec<f32>>)>> {
+        crate::gpu::blocking(self.read_async(gpu))
+    }
+
+    /// As [`read`](Self::read), without blocking the thread.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn read_async(&self, gpu: &Gpu) -> Result<Vec<(String, Vec<Vec<f32>>)>> {
         Ok(match self {
-            Self::Vector { name, vector } => vec![(name.clone(), vector.read(gpu)?)],
+            Self::Vector { name, vector } => {
+                vec![(name.clone(), vector.read_async(gpu).await?)]
+            }
             Self::Basis { name, basis, count } => {
-                let vectors = basis.read(gpu)?.into_iter().take(*count).enumerate();
+                let vectors = basis.read_async(gpu).await?;
+                let vectors = vectors.into_iter().take(*count).enumerate();
                 vectors.map(|(i, v)| (format!("{name} {i}"), v)).collect()
             }
         })
     }
 
     /// Writes what a state has under these names, once all of it is there and fits.
-    pub(super) fn restore(&self, gpu: &Gpu, state: &OptimizerState) -> Result<()> {
+    pub(super) async fn restore(&self, gpu: &Gpu, state: &OptimizerState) -> Result<()> {
         match self {
             Self::Vector { name, vector } => {
-                vector.write(gpu, saved::vector(state, name, vector.layout())?)
+                let values = saved::vector(state, name, vector.layout())?;
+                vector.write_async(gpu, values).await
             }
             Self::Basis { name, basis, count } => {
                 let vectors = (0..*count)
                     .map(|i| saved::vector(state, &format!("{name} {i}"), basis.layout()))
                     .collect::<Result<Vec<_>>>()?;
-                basis.write(gpu, &vectors)
+                basis.write_async(gpu, &vectors).await
             }
         }
     }
@@ -88,7 +101,7 @@ impl StateTensor {
 /// # Ok(())
 /// # }
 /// ```
-pub trait Stateful {
+pub trait Stateful: Send {
     /// Where the run stands.
     fn course(&self) -> &Course;
 
@@ -139,15 +152,21 @@ pub trait Stateful {
     }
 }
 
-/// The state of an optimizer: all its numbers, and copies of all its vectors.
-pub(super) fn capture(optimizer: &(impl Stateful + ?Sized), gpu: &Gpu) -> Result<OptimizerState> {
-    let course = optimizer.course();
+/// The state of an optimizer as it is now: all its numbers, and copies of all its vectors.
+pub(super) fn capture(
+    optimizer: &(impl Stateful + ?Sized),
+    gpu: &Gpu,
+) -> BoxFuture<'static, Result<OptimizerState>> {
+    let (gpu, course) = (gpu.clone(), optimizer.course());
     let mut state = OptimizerState {
         scalars: [optimizer.scalars(), course.scalars()].concat(),
         vectors: Vec::new(),
     };
-    for tensor in optimizer.tensors().iter().chain(&course.tensors()) {
-        state.vectors.extend(tensor.read(gpu)?);
-    }
-    Ok(state)
+    let tensors = [optimizer.tensors(), course.tensors()].concat();
+    Box::pin(async move {
+        for tensor in tensors {
+            state.vectors.extend(tensor.read_async(&gpu).await?);
+        }
+        Ok(state)
+    })
 }

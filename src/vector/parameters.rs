@@ -83,6 +83,26 @@ impl Vector {
     /// # Errors
     /// [`Error::Length`] when a tensor has the wrong size; nothing is written then.
     pub fn write(&self, gpu: &Gpu, tensors: &[Vec<f32>]) -> Result<()> {
+        self.check_tensors(tensors)?;
+        for (part, tensor) in self.parts.iter().zip(tensors) {
+            gpu.upload(part, 0, tensor)?;
+        }
+        Ok(())
+    }
+
+    /// As [`write`](Self::write), without blocking the thread where a tensor is longer than a [segment](Slice::segments).
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn write_async(&self, gpu: &Gpu, tensors: &[Vec<f32>]) -> Result<()> {
+        self.check_tensors(tensors)?;
+        for (part, tensor) in self.parts.iter().zip(tensors) {
+            gpu.upload_async(part, 0, tensor).await?;
+        }
+        Ok(())
+    }
+
+    fn check_tensors(&self, tensors: &[Vec<f32>]) -> Result<()> {
         if tensors.len() != self.parts.len() {
             let what = format!("the list of tensors for '{}'", self.whole.label());
             return Err(Error::Length {
@@ -101,9 +121,6 @@ impl Vector {
                 });
             }
         }
-        for (part, tensor) in self.parts.iter().zip(tensors) {
-            gpu.upload(part, 0, tensor)?;
-        }
         Ok(())
     }
 
@@ -111,7 +128,16 @@ impl Vector {
     ///
     /// # Errors
     /// As [`Gpu::read`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn read(&self, gpu: &Gpu) -> Result<Vec<Vec<f32>>> {
-        gpu.read(&self.parts.iter().collect::<Vec<_>>())
+        crate::gpu::blocking(self.read_async(gpu))
+    }
+
+    /// As [`read`](Self::read), without blocking the thread.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn read_async(&self, gpu: &Gpu) -> Result<Vec<Vec<f32>>> {
+        gpu.read_async(&self.parts.iter().collect::<Vec<_>>()).await
     }
 }

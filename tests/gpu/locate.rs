@@ -194,7 +194,7 @@ fn each_result_is_followed_back(gpu: &Gpu) -> Outcome {
         let batch = batch_for(&model, 5, 3);
         let mut objective = GraphObjective::new(gpu, model)?;
         let theta = objective.initial_parameters(1)?;
-        match objective.locate(&theta, &batch, u64::MAX)? {
+        match objective.locate(&theta.read(gpu)?, &batch, u64::MAX)? {
             Located::At(origin)
                 if origin.quantity.contains(quantity) && origin.cause.contains(cause) => {}
             other => return Err(format!("{quantity}: {other:?}").into()),
@@ -209,13 +209,13 @@ fn each_result_is_followed_back(gpu: &Gpu) -> Outcome {
     let batch = batch_for(&model, 5, 3);
     let mut objective = GraphObjective::new(gpu, model)?;
     let theta = objective.initial_parameters(1)?;
-    if objective.locate(&theta, &batch, u64::MAX)? != Located::Nowhere {
+    if objective.locate(&theta.read(gpu)?, &batch, u64::MAX)? != Located::Nowhere {
         return Err("found in a sound network".into());
     }
     let mut tensors = theta.read(gpu)?;
     tensors[2][3] = f32::NAN;
     theta.write(gpu, &tensors)?;
-    match objective.locate(&theta, &batch, u64::MAX)? {
+    match objective.locate(&theta.read(gpu)?, &batch, u64::MAX)? {
         Located::At(origin)
             if origin.node.contains("'dense1.weight'") && origin.element == [1, 1] =>
         {
@@ -233,13 +233,13 @@ fn a_budget_is_kept_with_fewer_examples(gpu: &Gpu) -> Outcome {
     let batch: Batch = batch_for(&model, 256, 3);
     let mut objective = GraphObjective::new(gpu, model)?;
     let theta = objective.initial_parameters(1)?;
-    if objective.locate(&theta, &batch, 100_000)? != Located::Unknown {
+    if objective.locate(&theta.read(gpu)?, &batch, 100_000)? != Located::Unknown {
         return Err("a tenth of the examples does not show that all are sound".into());
     }
     let mut tensors = theta.read(gpu)?;
     tensors[0][0] = f32::INFINITY;
     theta.write(gpu, &tensors)?;
-    match objective.locate(&theta, &batch, 100_000)? {
+    match objective.locate(&theta.read(gpu)?, &batch, 100_000)? {
         Located::At(origin) if origin.node.contains("dense0.weight") => Ok(()),
         other => Err(format!("{other:?}").into()),
     }

@@ -1,5 +1,6 @@
 //! Low-rank saddle-free Newton on the batches of its authors' program.
 
+use osculant::gpu::BoxFuture;
 use osculant::objective::{GraphObjective, Objective};
 use osculant::optim::{
     Course, LowRankSaddleFreeNewton, LrsfnOptions, Optimizer, OptimizerState, StateTensor,
@@ -51,22 +52,29 @@ impl Optimizer<GraphObjective> for Paper {
         Optimizer::<GraphObjective>::name(&self.method)
     }
 
-    fn attempt(
-        &mut self,
-        objective: &mut GraphObjective,
-        theta: &Vector,
-        batch: &<GraphObjective as Objective>::Batch,
-    ) -> Result<StepReport> {
-        let rows = batch.len();
-        let apart = ((rows as f64 * self.part).round() as usize).clamp(1, rows);
-        let (first, last) = (0..rows - apart, rows - apart..rows);
-        let gradient = batch.part(&[first])?;
-        let curvature = batch.part(&[last])?;
-        self.method
-            .step_with_curvature(objective, theta, &gradient, &curvature)
+    fn attempt<'a>(
+        &'a mut self,
+        objective: &'a mut GraphObjective,
+        theta: &'a Vector,
+        batch: &'a <GraphObjective as Objective>::Batch,
+    ) -> BoxFuture<'a, Result<StepReport>> {
+        Box::pin(async move {
+            let rows = batch.len();
+            let apart = ((rows as f64 * self.part).round() as usize).clamp(1, rows);
+            let (first, last) = (0..rows - apart, rows - apart..rows);
+            let gradient = batch.part(&[first])?;
+            let curvature = batch.part(&[last])?;
+            self.method
+                .step_with_curvature_async(objective, theta, &gradient, &curvature)
+                .await
+        })
     }
 
-    fn restore(&mut self, objective: &GraphObjective, state: &OptimizerState) -> Result<()> {
-        self.method.restore(objective, state)
+    fn restore_async<'a>(
+        &'a mut self,
+        objective: &GraphObjective,
+        state: &'a OptimizerState,
+    ) -> BoxFuture<'a, Result<()>> {
+        self.method.restore_async(objective, state)
     }
 }

@@ -117,7 +117,8 @@ pub(crate) fn locate(
     theta: &Vector,
     batch: &Batch,
 ) -> Outcome<String> {
-    Ok(match objective.locate(theta, batch, u64::MAX)? {
+    let parameters = theta.read(objective.gpu())?;
+    Ok(match objective.locate(&parameters, batch, u64::MAX)? {
         Located::At(origin) => format!("first in {origin}. {}", origin.advice),
         Located::Nowhere | Located::Unknown => format!(
             "loss, gradient and curvature products along the gradient are finite on {} rows, as the CPU computes them in f32",

@@ -255,13 +255,18 @@ impl<O: Objective> Objective for Accumulated<O> {
         Ok(gradient)
     }
 
-    fn locate(&mut self, theta: &Vector, batch: &Self::Batch, budget: u64) -> Result<Located> {
+    fn locate(
+        &mut self,
+        parameters: &[Vec<f32>],
+        batch: &Self::Batch,
+        budget: u64,
+    ) -> Result<Located> {
         let parts = batch.parts();
         let mut found = Located::Nowhere;
         for (part, _) in parts {
             match self
                 .inner
-                .locate(theta, part, budget / parts.len() as u64)?
+                .locate(parameters, part, budget / parts.len() as u64)?
             {
                 Located::Nowhere => {}
                 Located::Unknown => found = Located::Unknown,

@@ -47,8 +47,8 @@ impl Objective for GraphObjective {
         Ok(program)
     }
 
-    fn locate(&mut self, theta: &Vector, batch: &Batch, budget: u64) -> Result<Located> {
-        self.find_origin(theta, batch, budget)
+    fn locate(&mut self, parameters: &[Vec<f32>], batch: &Batch, budget: u64) -> Result<Located> {
+        self.find_origin(parameters, batch, budget)
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::GraphObjective;
 use crate::data::{Dataset, Role};
 use crate::error::Result;
-use crate::gpu::{Recording, Slice};
+use crate::gpu::{Recorder, Recording, Slice};
 use crate::graph::plan::Request;
 use crate::graph::{Binary, NodeId, Plan};
 use crate::objective::{Loaded, Objective, Slot};
@@ -37,7 +37,20 @@ impl GraphObjective {
     ///
     /// # Errors
     /// Data that do not fit the model.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn evaluate(&mut self, theta: &Vector, dataset: &Dataset) -> Result<Evaluation> {
+        crate::gpu::blocking(self.evaluate_async(theta, dataset))
+    }
+
+    /// As [`evaluate`](Self::evaluate), without blocking the thread.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn evaluate_async(
+        &mut self,
+        theta: &Vector,
+        dataset: &Dataset,
+    ) -> Result<Evaluation> {
         let rows = EVALUATION_ROWS.min(dataset.len());
         let (mut loss, mut metric) = (0.0, None);
         for start in (0..dataset.len()).step_by(rows) {
@@ -49,13 +62,11 @@ impl GraphObjective {
             let slices: Vec<&Slice> = std::iter::once(&evaluator.loss)
                 .chain(&evaluator.metric)
                 .collect();
-            let read = self.gpu.submit_and_read(
-                |recorder| {
-                    recorder.replay(&evaluator.run);
-                    Ok(())
-                },
-                &slices,
-            )?;
+            let record = |recorder: &mut Recorder<'_>| {
+                recorder.replay(&evaluator.run);
+                Ok(())
+            };
+            let read = self.gpu.submit_and_read_async(record, &slices).await?;
             loss += share * f64::from(read[0][0]);
             if let Some(values) = read.get(1) {
                 *metric.get_or_insert(0.0) += share * f64::from(values[0]);

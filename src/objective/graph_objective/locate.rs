@@ -8,7 +8,6 @@ use crate::graph::derivatives::{gauss_newton_product, gradient, hessian_product}
 use crate::graph::locate::{Located, Rounded, operations};
 use crate::graph::twin::Leaves;
 use crate::graph::{Graph, NodeId};
-use crate::vector::Vector;
 
 /// Results in the order in which they are looked at.
 struct Stages {
@@ -32,12 +31,11 @@ impl GraphObjective {
     /// See [`Objective::locate`](crate::objective::Objective::locate).
     pub(super) fn find_origin(
         &self,
-        theta: &Vector,
+        parameters: &[Vec<f32>],
         batch: &Batch,
         budget: u64,
     ) -> Result<Located> {
         self.check(batch)?;
-        let parameters = theta.read(&self.gpu)?;
         let mut batch = batch.clone();
         let mut stages = self.stages(&batch)?;
         let cost = stages.operations();

@@ -23,7 +23,7 @@ use super::work::{Work, flops};
 use super::{not_finite, saved};
 use crate::data::Role;
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Recorder, Recording, Slice};
+use crate::gpu::{BoxFuture, Gpu, Recorder, Recording, Slice};
 use crate::linalg::{Afterword, CgReport, ConjugateGradients, Stop, System};
 use crate::objective::{GroupRequest, GroupedQuadratic, Parts, Slot, without_parts};
 use crate::recent::Recent;
@@ -165,9 +165,21 @@ impl DecoupledNewtonCg {
     pub fn damping(&self) -> f64 {
         self.damping
     }
+}
 
+/// What a step depends on beside memory and caches.
+struct Setting<'a> {
+    options: &'a DecoupledOptions,
+    turns: &'a [Turn],
+    damping: f64,
+    has_previous: bool,
+    /// Of the schedule.
+    factor: f64,
+}
+
+impl Setting<'_> {
     /// Runs all solves. Where the folds judge, their verdict comes along.
-    fn run_solves(
+    async fn run_solves(
         &self,
         gpu: &Gpu,
         memory: &Memory,
@@ -195,15 +207,15 @@ impl DecoupledNewtonCg {
                     gpu,
                     add: &solve.add,
                     step: &workspace.step,
-                    factor: self.course.factor(),
+                    factor: self.factor,
                     products: &memory.products,
                     judge: &mut workspace.judge,
                 };
-                let (report, read) = solve.cg.solve_and(system, before, &mut ending)?;
+                let (report, read) = solve.cg.solve_and(system, before, &mut ending).await?;
                 solved.count(&report, &workspace.quadratic)?;
                 return Verdict::new(&mut workspace.judge, read).map(Some);
             }
-            let report = solve.cg.solve_after(system, before)?;
+            let report = solve.cg.solve_after(system, before).await?;
             solved.count(&report, &workspace.quadratic)?;
             gpu.submit(|recorder| recorder.replay(&solve.add))?;
         }
@@ -245,12 +257,13 @@ impl Workspace {
     }
 
     /// What is known at theta, where no step could be computed.
-    fn at_theta(&mut self, gpu: &Gpu, memory: &Memory) -> Result<Candidate> {
+    async fn at_theta(&mut self, gpu: &Gpu, memory: &Memory) -> Result<Candidate> {
         let Self {
             judge, quadratic, ..
         } = self;
         let (before, still) = (&quadratic.linearize, (&memory.previous, 0.0));
-        Ok(Verdict::of(judge, gpu, before, still, &memory.products)?.step)
+        let verdict = Verdict::of(judge, gpu, before, still, &memory.products).await?;
+        Ok(verdict.step)
     }
 }
 
@@ -259,31 +272,31 @@ impl<O: Parts + ?Sized> Method<O> for DecoupledNewtonCg {
         &mut self.course
     }
 
-    fn propose(&mut self, objective: &mut O, theta: &Vector, batch: &O::Batch) -> Result<Proposal> {
+    async fn propose(
+        &mut self,
+        objective: &mut O,
+        theta: &Vector,
+        batch: &O::Batch,
+    ) -> Result<Proposal> {
         let gpu = objective.gpu().clone();
         ConjugateGradients::check(&gpu)?;
-        let memory = match self.memory.take() {
-            Some(memory) => memory,
-            None => Memory::new(
-                &gpu,
-                objective.layout(),
-                self.turns.len(),
-                self.options.newton.warm_start,
-            )?,
+        let (turns, warm_start) = (self.turns.len(), self.options.newton.warm_start);
+        if self.memory.is_none() {
+            let memory = Memory::new(&gpu, objective.layout(), turns, warm_start)?;
+            self.memory = Some(memory);
+        }
+        let setting = Setting {
+            options: &self.options,
+            turns: &self.turns,
+            damping: self.damping,
+            has_previous: self.has_previous,
+            factor: self.course.factor(),
         };
-        let mut workspaces = std::mem::take(&mut self.workspaces);
-        let mut judges = std::mem::take(&mut self.judges);
-        let proposal = self.propose_in(
-            &memory,
-            &mut workspaces,
-            &mut judges,
-            objective,
-            theta,
-            batch,
-        );
-        (self.workspaces, self.judges) = (workspaces, judges);
-        self.memory = Some(memory);
-        proposal
+        let memory = self.memory.as_ref().ok_or_else(|| missing("memory"))?;
+        let caches = (&mut self.workspaces, &mut self.judges);
+        setting
+            .propose(memory, caches, objective, theta, batch)
+            .await
     }
 
     fn settle(&mut self, _: &Proposal, outcome: &Outcome) {
@@ -294,12 +307,11 @@ impl<O: Parts + ?Sized> Method<O> for DecoupledNewtonCg {
     }
 }
 
-impl DecoupledNewtonCg {
-    fn propose_in<O: Parts + ?Sized>(
+impl Setting<'_> {
+    async fn propose<O: Parts + ?Sized>(
         &self,
         memory: &Memory,
-        workspaces: &mut Recent<Workspace>,
-        judges: &mut Judges,
+        (workspaces, judges): (&mut Recent<Workspace>, &mut Judges),
         objective: &mut O,
         theta: &Vector,
         batch: &O::Batch,
@@ -330,7 +342,7 @@ impl DecoupledNewtonCg {
         let own = 8 * self.turns.len() * objective.layout().len();
         let bytes = quadratic.cost.bytes + 4 * own as u64;
         let workspace = workspaces.find_or(known, (theta.life(), bytes), || {
-            let (options, turns) = (&self.options, &self.turns);
+            let (options, turns) = (self.options, self.turns);
             Workspace::new(&gpu, theta, &quadratic, memory, options, turns)
         })?;
         let cost = quadratic.cost;
@@ -340,14 +352,15 @@ impl DecoupledNewtonCg {
             damping: Some(self.damping),
             ..StepReport::default()
         };
-        let verdict = match self.run_solves(&gpu, memory, workspace, &mut solved) {
+        let run = self.run_solves(&gpu, memory, workspace, &mut solved);
+        let verdict = match run.await {
             Err(Error::NotFinite { .. }) => {
                 let mut work = solved.work;
                 work.gradient(&cost, &loaded);
                 for cost in workspace.judge.costs() {
                     work.losses(1, &cost, &loaded);
                 }
-                let still = workspace.at_theta(&gpu, memory)?;
+                let still = workspace.at_theta(&gpu, memory).await?;
                 return Ok(Proposal::overflow(still, work.in_report(report)));
             }
             other => other?,
@@ -359,7 +372,7 @@ impl DecoupledNewtonCg {
             judge,
             ..
         } = workspace;
-        let start = self.course.factor();
+        let start = self.factor;
         let (judging, verdict, judge) = match (apart, verdict) {
             (None, Some(verdict)) => (loaded, verdict, judge),
             (None, None) => return Err(missing("verdict")),
@@ -369,7 +382,8 @@ impl DecoupledNewtonCg {
                 let apart = judges.of(objective, theta, &loaded)?;
                 work.gradient(&apart.gradient.cost, &loaded);
                 let (run, judge) = (&apart.gradient.run, &mut apart.judge);
-                let verdict = Verdict::of(judge, &gpu, run, (step, start), &memory.products)?;
+                let step = (&*step, start);
+                let verdict = Verdict::of(judge, &gpu, run, step, &memory.products).await?;
                 (loaded, verdict, &mut apart.judge)
             }
         };
@@ -380,7 +394,8 @@ impl DecoupledNewtonCg {
         let (chosen, losses) = if stationary {
             (None, 0)
         } else {
-            judge.search(&gpu, (step, start, first), self.options.newton.search())?
+            let rule = self.options.newton.search();
+            judge.search(&gpu, (step, start, first), rule).await?
         };
         let [at_base, at_point] = judge.costs();
         work.losses(1, &at_base, &judging);
@@ -447,32 +462,39 @@ impl<O: Parts + ?Sized> Optimizer<O> for DecoupledNewtonCg {
         ConjugateGradients::check(gpu)
     }
 
-    fn attempt(
-        &mut self,
-        objective: &mut O,
-        theta: &Vector,
-        batch: &O::Batch,
-    ) -> Result<StepReport> {
-        engine::step(self, objective, theta, batch)
+    fn attempt<'a>(
+        &'a mut self,
+        objective: &'a mut O,
+        theta: &'a Vector,
+        batch: &'a O::Batch,
+    ) -> BoxFuture<'a, Result<StepReport>> {
+        Box::pin(engine::step(self, objective, theta, batch))
     }
 
-    fn restore(&mut self, objective: &O, state: &OptimizerState) -> Result<()> {
-        saved::only(state, &["damping", "has_previous"], &["previous"])?;
-        let damping = saved::number(state, "damping", 0.0..=LARGEST)?;
-        let has_previous = saved::number(state, "has_previous", 0.0..=1.0)? > 0.0;
-        let (gpu, layout) = (objective.gpu(), objective.layout());
-        let warm_start = self.options.newton.warm_start;
-        let memory = Memory::new(gpu, layout, self.turns.len(), warm_start)?;
-        if has_previous {
-            let previous = saved::vector(state, "previous", layout)?;
-            memory.previous.write(gpu, previous)?;
-        }
-        let course = self.course.restored(gpu, layout, state)?;
-        // What is recorded knows the vectors of the old memory.
-        self.workspaces.clear();
-        self.judges.clear();
-        self.memory = Some(memory);
-        (self.damping, self.has_previous, self.course) = (damping, has_previous, course);
-        Ok(())
+    fn restore_async<'a>(
+        &'a mut self,
+        objective: &O,
+        state: &'a OptimizerState,
+    ) -> BoxFuture<'a, Result<()>> {
+        let (gpu, layout) = (objective.gpu().clone(), Arc::clone(objective.layout()));
+        Box::pin(async move {
+            saved::only(state, &["damping", "has_previous"], &["previous"])?;
+            let damping = saved::number(state, "damping", 0.0..=LARGEST)?;
+            let has_previous = saved::number(state, "has_previous", 0.0..=1.0)? > 0.0;
+            let (gpu, layout) = (&gpu, &layout);
+            let warm_start = self.options.newton.warm_start;
+            let memory = Memory::new(gpu, layout, self.turns.len(), warm_start)?;
+            if has_previous {
+                let previous = saved::vector(state, "previous", layout)?;
+                memory.previous.write_async(gpu, previous).await?;
+            }
+            let course = self.course.restored(gpu, layout, state).await?;
+            // What is recorded knows the vectors of the old memory.
+            self.workspaces.clear();
+            self.judges.clear();
+            self.memory = Some(memory);
+            (self.damping, self.has_previous, self.course) = (damping, has_previous, course);
+            Ok(())
+        })
     }
 }

@@ -1,7 +1,7 @@
 //! How a step of several solves is judged.
 
 use crate::error::Result;
-use crate::gpu::{Gpu, Recording, Slice};
+use crate::gpu::{Gpu, Recorder, Recording, Slice};
 use crate::optim::first_order::missing;
 use crate::optim::judge::{Candidate, Judge};
 use crate::vector::Vector;
@@ -28,7 +28,7 @@ impl Verdict {
     }
 
     /// The verdict of a judge after what must run before.
-    pub(super) fn of(
+    pub(super) async fn of(
         judge: &mut Judge,
         gpu: &Gpu,
         before: &Recording,
@@ -39,14 +39,13 @@ impl Verdict {
         judge.prepare(gpu, &[(step, factor)])?;
         let mut reads = judge.reads().to_vec();
         reads.push(products);
-        let read = gpu.submit_and_read(
-            |recorder| {
-                recorder.replay(before);
-                judge.record(recorder);
-                Ok(())
-            },
-            &reads,
-        )?;
+        let shared = &*judge;
+        let record = |recorder: &mut Recorder<'_>| {
+            recorder.replay(before);
+            shared.record(recorder);
+            Ok(())
+        };
+        let read = gpu.submit_and_read_async(record, &reads).await?;
         Self::new(judge, read)
     }
 }

@@ -18,7 +18,7 @@ use super::saved;
 use super::state::{StateTensor, Stateful};
 use super::work::Work;
 use crate::error::{Error, Result};
-use crate::gpu::Recording;
+use crate::gpu::{BoxFuture, Recorder, Recording};
 use crate::kernels::vector::FirstOrderMethod;
 use crate::objective::{Gradient, GradientRequest, Objective, Slot};
 use crate::recent::Recent;
@@ -68,33 +68,9 @@ impl<S: Rule> FirstOrder<S> {
             course: Course::default(),
         })
     }
-}
 
-impl<S: Rule> Stateful for FirstOrder<S> {
-    fn course(&self) -> &Course {
-        &self.course
-    }
-
-    fn course_mut(&mut self) -> &mut Course {
-        &mut self.course
-    }
-
-    fn scalars(&self) -> Vec<(String, f64)> {
-        vec![("steps".into(), f64::from(self.steps))]
-    }
-
-    fn tensors(&self) -> Vec<StateTensor> {
-        let memory = self.memory.as_ref();
-        memory.map_or(Vec::new(), |memory| memory.moments.tensors())
-    }
-}
-
-impl<O: Objective + ?Sized, S: Rule> Optimizer<O> for FirstOrder<S> {
-    fn name(&self) -> &'static str {
-        self.options.name()
-    }
-
-    fn attempt(
+    /// A step.
+    async fn step_in<O: Objective + ?Sized>(
         &mut self,
         objective: &mut O,
         theta: &Vector,
@@ -124,13 +100,12 @@ impl<O: Objective + ?Sized, S: Rule> Optimizer<O> for FirstOrder<S> {
                 })
             })?;
         moments.upload(&gpu, &settings)?;
-        let read = gpu.submit_and_read(
-            |recorder| {
-                recorder.replay(&step.measure);
-                Ok(())
-            },
-            &[moments.reads()],
-        )?;
+        let record = |recorder: &mut Recorder<'_>| {
+            recorder.replay(&step.measure);
+            Ok(())
+        };
+        let reads = [moments.reads()];
+        let read = gpu.submit_and_read_async(record, &reads).await?;
         let sums = Moments::sums(&read[0]);
         let (loss, square) = (f64::from(Moments::loss(&read[0])), f64::from(sums[1]));
         if !loss.is_finite() || !moments.moves(&settings, sums) {
@@ -165,22 +140,64 @@ impl<O: Objective + ?Sized, S: Rule> Optimizer<O> for FirstOrder<S> {
         };
         Ok(clock.stop(&gpu, work.in_report(report)))
     }
+}
 
-    fn restore(&mut self, objective: &O, state: &OptimizerState) -> Result<()> {
-        saved::only(state, &["steps"], remembered(S::METHOD))?;
-        let steps = saved::count(state, "steps")?;
-        let gpu = objective.gpu().clone();
-        let course = self.course.restored(&gpu, objective.layout(), state)?;
-        if steps > 0 {
-            memory(&mut self.memory, S::METHOD, objective)?
-                .moments
-                .restore(&gpu, state)?;
-        } else {
-            // A beginning: moments are zero again.
-            self.memory = None;
-        }
-        (self.steps, self.course) = (steps as i32, course);
-        Ok(())
+impl<S: Rule> Stateful for FirstOrder<S> {
+    fn course(&self) -> &Course {
+        &self.course
+    }
+
+    fn course_mut(&mut self) -> &mut Course {
+        &mut self.course
+    }
+
+    fn scalars(&self) -> Vec<(String, f64)> {
+        vec![("steps".into(), f64::from(self.steps))]
+    }
+
+    fn tensors(&self) -> Vec<StateTensor> {
+        let memory = self.memory.as_ref();
+        memory.map_or(Vec::new(), |memory| memory.moments.tensors())
+    }
+}
+
+impl<O: Objective + ?Sized, S: Rule> Optimizer<O> for FirstOrder<S> {
+    fn name(&self) -> &'static str {
+        self.options.name()
+    }
+
+    fn attempt<'a>(
+        &'a mut self,
+        objective: &'a mut O,
+        theta: &'a Vector,
+        batch: &'a O::Batch,
+    ) -> BoxFuture<'a, Result<StepReport>> {
+        Box::pin(self.step_in(objective, theta, batch))
+    }
+
+    fn restore_async<'a>(
+        &'a mut self,
+        objective: &O,
+        state: &'a OptimizerState,
+    ) -> BoxFuture<'a, Result<()>> {
+        let (gpu, layout) = (objective.gpu().clone(), Arc::clone(objective.layout()));
+        Box::pin(async move {
+            saved::only(state, &["steps"], remembered(S::METHOD))?;
+            let steps = saved::count(state, "steps")?;
+            let course = self.course.restored(&gpu, &layout, state).await?;
+            // At a beginning moments are zero again.
+            let mut memory = None;
+            if steps > 0 {
+                let moments = Moments::new(&gpu, &layout, S::METHOD)?;
+                moments.restore(&gpu, state).await?;
+                memory = Some(Memory {
+                    moments,
+                    steps: Recent::default(),
+                });
+            }
+            (self.steps, self.course, self.memory) = (steps as i32, course, memory);
+            Ok(())
+        })
     }
 }
 

@@ -140,13 +140,14 @@ impl Moments {
             .collect()
     }
 
-    pub(in crate::optim) fn restore(&self, gpu: &Gpu, state: &OptimizerState) -> Result<()> {
+    pub(in crate::optim) async fn restore(&self, gpu: &Gpu, state: &OptimizerState) -> Result<()> {
         let tensors = self.tensors();
         for (name, vector) in self.remembered() {
             saved::vector(state, name, vector.layout())?;
         }
-        tensors
-            .iter()
-            .try_for_each(|tensor| tensor.restore(gpu, state))
+        for tensor in &tensors {
+            tensor.restore(gpu, state).await?;
+        }
+        Ok(())
     }
 }

@@ -7,7 +7,7 @@ use crate::kernels::vector::FirstOrderMethod;
 use crate::options::{options, require};
 
 /// What tells the first-order methods from each other.
-pub trait Rule {
+pub trait Rule: Send {
     /// The kernel.
     const METHOD: FirstOrderMethod;
 

@@ -35,7 +35,7 @@ impl StepProbe {
     }
 
     /// The step length `1 / (2 m)`, with `m` the largest `|eigenvalue|` that Lanczos sees; 1 for a matrix of zeros. One blocking readback.
-    pub(super) fn measure(&self, gpu: &Gpu, values: &[f64], damping: f64) -> Result<f64> {
+    pub(super) async fn measure(&self, gpu: &Gpu, values: &[f64], damping: f64) -> Result<f64> {
         let beyond = damping.sqrt().recip();
         let weights: Vec<f64> = values
             .iter()
@@ -46,7 +46,8 @@ impl StepProbe {
             seed: SEED,
             number: 0,
         };
-        let (found, _) = self.lanczos.run(&self.quadratic.linearize, start)?.eigen();
+        let before = &self.quadratic.linearize;
+        let (found, _) = self.lanczos.run_async(before, start).await?.eigen();
         let most = found.iter().fold(0.0, |most: f64, x| most.max(x.abs()));
         Ok(if most > 0.0 { 0.5 / most } else { 1.0 })
     }

@@ -8,6 +8,8 @@ mod quotients;
 mod roles;
 mod spectrum;
 
+use std::sync::Arc;
+
 use fold::{Fold, Memory};
 pub use options::{Base, DampingRule, LrsfnOptions, RankRule};
 use propose::{Caches, Cast};
@@ -17,7 +19,7 @@ use super::course::Course;
 use super::damping::LARGEST;
 use super::decision::falls_enough;
 use super::engine::{self, Method, Outcome, Proposal};
-use super::first_order::remembered;
+use super::first_order::{missing, remembered};
 use super::optimizer::{Optimizer, OptimizerState};
 use super::origin::with_origin;
 use super::report::StepReport;
@@ -25,7 +27,7 @@ use super::saved;
 use super::state::{StateTensor, Stateful};
 use super::strategy::Strategy;
 use crate::error::Result;
-use crate::gpu::Recorder;
+use crate::gpu::{BoxFuture, Recorder};
 use crate::objective::{Curved, Parts, without_parts};
 use crate::vector::Vector;
 
@@ -117,7 +119,23 @@ impl LowRankSaddleFreeNewton {
     ///
     /// # Errors
     /// As [`Optimizer::step`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn step_with_curvature<O: Parts + ?Sized>(
+        &mut self,
+        objective: &mut O,
+        theta: &Vector,
+        batch: &O::Batch,
+        curvature_batch: &O::Batch,
+    ) -> Result<StepReport> {
+        let step = self.step_with_curvature_async(objective, theta, batch, curvature_batch);
+        crate::gpu::blocking(step)
+    }
+
+    /// As [`step_with_curvature`](Self::step_with_curvature), without blocking the thread.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn step_with_curvature_async<O: Parts + ?Sized>(
         &mut self,
         objective: &mut O,
         theta: &Vector,
@@ -132,8 +150,35 @@ impl LowRankSaddleFreeNewton {
                 cut: cut_parts::<O>,
             },
         };
-        let result = engine::step(&mut step, objective, theta, batch);
-        with_origin(result, objective, theta, batch)
+        let result = engine::step(&mut step, objective, theta, batch).await;
+        with_origin(result, objective, theta, batch).await
+    }
+
+    /// What of a batch makes eigenvectors and what steps along them, for each turn; and what judges, unless those who step do. Nothing
+    /// stands for all of it.
+    #[allow(clippy::type_complexity)]
+    fn deal<O: Parts + ?Sized>(
+        &self,
+        objective: &O,
+        batch: &O::Batch,
+    ) -> Result<(Vec<[Option<O::Batch>; 2]>, Option<Option<O::Batch>>)> {
+        let roles = match objective.rows(batch) {
+            Some(rows) => self.options.deal(rows)?,
+            None => self.options.whole()?,
+        };
+        let part = |rows: &Rows| match rows {
+            Some(ranges) => objective.part(batch, ranges).map(Some),
+            None => Ok(None),
+        };
+        let turns = roles.turns.iter();
+        let folds = turns
+            .map(|[directions, steps]| Ok([part(directions)?, part(steps)?]))
+            .collect::<Result<_>>()?;
+        let judging = match roles.judge_themselves() {
+            true => None,
+            false => Some(part(&roles.judges)?),
+        };
+        Ok((folds, judging))
     }
 
     /// The damping of a step with these turns.
@@ -171,6 +216,18 @@ impl LowRankSaddleFreeNewton {
     }
 }
 
+/// A method whose memory is beside it, and comes back whatever happens.
+struct Lent<'a> {
+    method: &'a mut LowRankSaddleFreeNewton,
+    memory: Option<Memory>,
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        self.method.memory = self.memory.take();
+    }
+}
+
 /// A batch in parts of equal size.
 fn cut_parts<O: Parts + ?Sized>(
     objective: &O,
@@ -192,15 +249,25 @@ impl<O: Curved + ?Sized> Method<O> for Step<'_, O> {
         &mut self.method.course
     }
 
-    fn propose(&mut self, objective: &mut O, theta: &Vector, _: &O::Batch) -> Result<Proposal> {
+    async fn propose(
+        &mut self,
+        objective: &mut O,
+        theta: &Vector,
+        _: &O::Batch,
+    ) -> Result<Proposal> {
         let method = &mut *self.method;
-        let mut memory = match method.memory.take() {
+        let memory = match method.memory.take() {
             Some(memory) => memory,
             None => Memory::new(objective, &method.options)?,
         };
-        let result = method.propose_in(&mut memory, objective, theta, &self.cast);
-        method.memory = Some(memory);
-        result
+        let mut lent = Lent {
+            method,
+            memory: Some(memory),
+        };
+        let memory = lent.memory.as_mut().ok_or_else(|| missing("memory"))?;
+        lent.method
+            .propose_in(memory, objective, theta, &self.cast)
+            .await
     }
 
     fn accepts(&self, proposal: &Proposal) -> bool {
@@ -283,74 +350,70 @@ impl<O: Parts + ?Sized> Optimizer<O> for LowRankSaddleFreeNewton {
         }
     }
 
-    fn attempt(
-        &mut self,
-        objective: &mut O,
-        theta: &Vector,
-        batch: &O::Batch,
-    ) -> Result<StepReport> {
-        let roles = match objective.rows(batch) {
-            Some(rows) => self.options.deal(rows)?,
-            None => self.options.whole()?,
-        };
-        let part = |rows: &Rows| match rows {
-            Some(ranges) => objective.part(batch, ranges).map(Some),
-            None => Ok(None),
-        };
-        let folds = roles
-            .turns
-            .iter()
-            .map(|[directions, steps]| Ok([part(directions)?, part(steps)?]))
-            .collect::<Result<Vec<_>>>()?;
-        let judging = part(&roles.judges)?;
-        let folds: Vec<[&O::Batch; 2]> = folds
-            .iter()
-            .map(|fold| fold.each_ref().map(|part| part.as_ref().unwrap_or(batch)))
-            .collect();
-        let judge = (!roles.judge_themselves()).then(|| judging.as_ref().unwrap_or(batch));
-        let mut step = Step {
-            method: self,
-            cast: Cast {
-                folds: &folds,
-                judge,
-                cut: cut_parts::<O>,
-            },
-        };
-        engine::step(&mut step, objective, theta, batch)
+    fn attempt<'a>(
+        &'a mut self,
+        objective: &'a mut O,
+        theta: &'a Vector,
+        batch: &'a O::Batch,
+    ) -> BoxFuture<'a, Result<StepReport>> {
+        Box::pin(async move {
+            let (folds, judging) = self.deal(objective, batch)?;
+            let folds: Vec<[&O::Batch; 2]> = folds
+                .iter()
+                .map(|fold| fold.each_ref().map(|part| part.as_ref().unwrap_or(batch)))
+                .collect();
+            let judge = judging.as_ref().map(|part| part.as_ref().unwrap_or(batch));
+            let mut step = Step {
+                method: self,
+                cast: Cast {
+                    folds: &folds,
+                    judge,
+                    cut: cut_parts::<O>,
+                },
+            };
+            engine::step(&mut step, objective, theta, batch).await
+        })
     }
 
-    fn restore(&mut self, objective: &O, state: &OptimizerState) -> Result<()> {
-        let mut memory = Memory::new(objective, &self.options)?;
-        let known = ["steps", "damping", "step_length", "step_length_beyond"];
-        let mut scalars = known.to_vec();
-        scalars.extend(["refreshes", "drawn", "least", "eigenvalue ", "noise "]);
-        let mut vectors = vec!["eigenvector "];
-        if memory.folds.len() > 1 {
-            scalars.push("fold ");
-            vectors.push("fold ");
-        }
-        if let Some(method) = fold::method(&self.options.base) {
-            vectors.extend(remembered(method));
-        }
-        saved::only(state, &scalars, &vectors)?;
-        let steps = saved::count(state, "steps")?;
-        let damping = saved::number(state, "damping", 0.0..=LARGEST)?;
-        let length = |name: &str| saved::number(state, name, 0.0..=f64::MAX);
-        let lengths = [length("step_length")?, length("step_length_beyond")?];
-        let gpu = objective.gpu();
-        if steps > 0 {
-            for (number, fold) in memory.folds.iter_mut().enumerate() {
-                fold.spectrum.restore(gpu, &prefix(number), state)?;
+    fn restore_async<'a>(
+        &'a mut self,
+        objective: &O,
+        state: &'a OptimizerState,
+    ) -> BoxFuture<'a, Result<()>> {
+        let (gpu, layout) = (objective.gpu().clone(), Arc::clone(objective.layout()));
+        let memory = Memory::new(objective, &self.options);
+        Box::pin(async move {
+            let mut memory = memory?;
+            let known = ["steps", "damping", "step_length", "step_length_beyond"];
+            let mut scalars = known.to_vec();
+            scalars.extend(["refreshes", "drawn", "least", "eigenvalue ", "noise "]);
+            let mut vectors = vec!["eigenvector "];
+            if memory.folds.len() > 1 {
+                scalars.push("fold ");
+                vectors.push("fold ");
             }
-            if let Some(base) = &memory.base {
-                base.moments.restore(gpu, state)?;
+            if let Some(method) = fold::method(&self.options.base) {
+                vectors.extend(remembered(method));
             }
-        }
-        self.course = self.course.restored(gpu, objective.layout(), state)?;
-        self.caches = Caches::default();
-        (self.steps, self.damping, self.lengths) = (steps, damping, lengths);
-        self.memory = Some(memory);
-        Ok(())
+            saved::only(state, &scalars, &vectors)?;
+            let steps = saved::count(state, "steps")?;
+            let damping = saved::number(state, "damping", 0.0..=LARGEST)?;
+            let length = |name: &str| saved::number(state, name, 0.0..=f64::MAX);
+            let lengths = [length("step_length")?, length("step_length_beyond")?];
+            if steps > 0 {
+                for (number, fold) in memory.folds.iter_mut().enumerate() {
+                    fold.spectrum.restore(&gpu, &prefix(number), state).await?;
+                }
+                if let Some(base) = &memory.base {
+                    base.moments.restore(&gpu, state).await?;
+                }
+            }
+            self.course = self.course.restored(&gpu, &layout, state).await?;
+            self.caches = Caches::default();
+            (self.steps, self.damping, self.lengths) = (steps, damping, lengths);
+            self.memory = Some(memory);
+            Ok(())
+        })
     }
 }
 

@@ -8,7 +8,7 @@ use super::options::RankRule;
 use super::{LowRankSaddleFreeNewton, all_values};
 use crate::data::Role;
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Recording};
+use crate::gpu::{Gpu, Recorder, Recording};
 use crate::objective::{Curved, Gradient, GradientRequest, QuadraticRequest, Slot};
 use crate::optim::engine::Proposal;
 use crate::optim::first_order::{Moments, missing};
@@ -71,7 +71,7 @@ struct Judged {
 }
 
 impl LowRankSaddleFreeNewton {
-    pub(super) fn propose_in<O: Curved + ?Sized>(
+    pub(super) async fn propose_in<O: Curved + ?Sized>(
         &mut self,
         memory: &mut Memory,
         objective: &mut O,
@@ -80,14 +80,18 @@ impl LowRankSaddleFreeNewton {
     ) -> Result<Proposal> {
         let gpu = objective.gpu().clone();
         let mut work = Work::default();
-        let prepared = self.prepare(memory, objective, theta, cast, &mut work);
+        let prepared = self
+            .prepare(memory, objective, theta, cast, &mut work)
+            .await;
         let damping = self.current_damping(&memory.folds[..cast.folds.len()]);
         let mut report = StepReport {
             damping: Some(damping),
             ..StepReport::default()
         };
         if let (Err(Error::NotFinite { .. }), true) = (&prepared, self.adapts()) {
-            let still = self.at_theta(memory, objective, theta, cast, &mut work)?;
+            let still = self
+                .at_theta(memory, objective, theta, cast, &mut work)
+                .await?;
             return Ok(Proposal::overflow(still, work.in_report(report)));
         }
         prepared?;
@@ -100,7 +104,9 @@ impl LowRankSaddleFreeNewton {
             candidate,
             projections,
             moved,
-        } = self.judged(memory, objective, theta, cast, damping, &mut work)?;
+        } = self
+            .judged(memory, objective, theta, cast, damping, &mut work)
+            .await?;
         let used = &memory.folds[..cast.folds.len()];
         // Where others judge, their gradient may be finite and that of those who step not.
         let slopes = projections.iter().flatten();
@@ -140,7 +146,7 @@ impl LowRankSaddleFreeNewton {
     }
 
     /// Computes eigenpairs where it is time for them.
-    fn prepare<O: Curved + ?Sized>(
+    async fn prepare<O: Curved + ?Sized>(
         &mut self,
         memory: &mut Memory,
         objective: &mut O,
@@ -162,8 +168,9 @@ impl LowRankSaddleFreeNewton {
                     _ => Vec::new(),
                 };
                 let (options, spectrum) = (&self.options, &mut fold.spectrum);
-                *work +=
-                    spectrum.refresh(options, objective, theta, directions, held_out, &parts)?;
+                *work += spectrum
+                    .refresh(options, objective, theta, directions, held_out, &parts)
+                    .await?;
                 fresh = true;
             }
             fold.upload_subtraction(&gpu)?;
@@ -171,14 +178,16 @@ impl LowRankSaddleFreeNewton {
         if let (true, Some(lanczos), [[_, steps]]) = (fresh, self.options.automatic, cast.folds) {
             let slot = cast.slot_of_steps();
             let fold = &memory.folds[0];
-            let length = self.measure(fold, objective, theta, (slot, *steps), lanczos, work)?;
+            let length = self
+                .measure(fold, objective, theta, (slot, *steps), lanczos, work)
+                .await?;
             self.next = Some([length; 2]);
         }
         Ok(())
     }
 
     /// The automatic step length.
-    fn measure<O: Curved + ?Sized>(
+    async fn measure<O: Curved + ?Sized>(
         &mut self,
         fold: &Fold,
         objective: &mut O,
@@ -197,7 +206,7 @@ impl LowRankSaddleFreeNewton {
         work.gradient(&quadratic.cost, &loaded);
         work.products(steps, &quadratic.cost, &loaded);
         work.vectors(flops::lanczos(steps, elements) + flops::sandwich(steps, rank, elements));
-        let gpu = objective.gpu();
+        let gpu = objective.gpu().clone();
         let damping = self.current_damping(std::slice::from_ref(fold));
         let known = |probe: &StepProbe| Arc::ptr_eq(&probe.quadratic, &quadratic);
         let bytes = quadratic.cost.bytes + 4 * (steps * objective.layout().len()) as u64;
@@ -205,9 +214,10 @@ impl LowRankSaddleFreeNewton {
             .caches
             .probes
             .find_or(known, (theta.life(), bytes), || {
-                StepProbe::new(gpu, &quadratic, &fold.spectrum.basis, steps)
+                StepProbe::new(&gpu, &quadratic, &fold.spectrum.basis, steps)
             })?;
-        probe.measure(gpu, &fold.spectrum.known.values, damping)
+        let values = &fold.spectrum.known.values;
+        probe.measure(&gpu, values, damping).await
     }
 
     /// What makes the step of a fold with a gradient.
@@ -231,7 +241,7 @@ impl LowRankSaddleFreeNewton {
     }
 
     /// Makes the step, and has it judged.
-    fn judged<O: Curved + ?Sized>(
+    async fn judged<O: Curved + ?Sized>(
         &mut self,
         memory: &Memory,
         objective: &mut O,
@@ -292,14 +302,13 @@ impl LowRankSaddleFreeNewton {
         let folds = &memory.folds[..cast.folds.len()];
         reads.extend(folds.iter().map(|fold| &fold.projections));
         reads.extend(memory.base.as_ref().map(|base| base.moments.reads()));
-        let mut read = gpu.submit_and_read(
-            |recorder| {
-                recorder.replay(before);
-                judge.record(recorder);
-                Ok(())
-            },
-            &reads,
-        )?;
+        let shared = &*judge;
+        let record = |recorder: &mut Recorder<'_>| {
+            recorder.replay(before);
+            shared.record(recorder);
+            Ok(())
+        };
+        let mut read = gpu.submit_and_read_async(record, &reads).await?;
         let moved = match (&memory.base, &settings) {
             (Some(base), Some(settings)) => {
                 let scalars = read.pop().ok_or_else(|| missing("sums"))?;
@@ -319,7 +328,7 @@ impl LowRankSaddleFreeNewton {
     }
 
     /// What is known at theta by those who judge, where no step could be computed.
-    fn at_theta<O: Curved + ?Sized>(
+    async fn at_theta<O: Curved + ?Sized>(
         &mut self,
         memory: &Memory,
         objective: &mut O,
@@ -341,7 +350,7 @@ impl LowRankSaddleFreeNewton {
         }
         gpu.submit(|recorder| recorder.replay(&apart.gradient.run))?;
         apart.judge.begin();
-        let still = apart.judge.evaluate(&gpu, &[(memory.still(), 0.0)])?;
+        let still = apart.judge.evaluate(&gpu, &[(memory.still(), 0.0)]).await?;
         still.first().copied().ok_or_else(|| missing("candidate"))
     }
 }

@@ -50,7 +50,7 @@ impl Probe {
 
 impl Quotients {
     /// `u_i . C u_i` of all vectors of a basis, for each of some batches, in one readback; also the work.
-    pub(super) fn measure<O: Curved + ?Sized>(
+    pub(super) async fn measure<O: Curved + ?Sized>(
         &mut self,
         objective: &mut O,
         theta: &Vector,
@@ -87,7 +87,7 @@ impl Quotients {
             .iter()
             .flat_map(|probe| probe.inner.reads())
             .collect();
-        let mut read = gpu.read(&reads)?.into_iter();
+        let mut read = gpu.read_async(&reads).await?.into_iter();
         let quotients: Vec<Vec<f64>> = probes
             .iter()
             .map(|probe| {

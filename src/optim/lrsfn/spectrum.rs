@@ -45,9 +45,12 @@ pub(super) struct Known {
     drawn: u32,
 }
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one is made for each solver, which is far larger"
+#[cfg_attr(
+    target_pointer_width = "64",
+    expect(
+        clippy::large_enum_variant,
+        reason = "one is made for each solver, which is far larger"
+    )
 )]
 enum Method {
     Fixed(RandomizedEigensolver),
@@ -108,7 +111,7 @@ impl Spectrum {
     /// l_i = u_i . C' u_i                               with C' of the examples held out
     /// l_i = u_i . A u_i + s (u_i . (C' - C) u_i)       in a running average A, of which s C is new
     /// ```
-    pub(super) fn refresh<O: Curved + ?Sized>(
+    pub(super) async fn refresh<O: Curved + ?Sized>(
         &mut self,
         options: &LrsfnOptions,
         objective: &mut O,
@@ -156,7 +159,8 @@ impl Spectrum {
             gpu.upload(weights, 0, &all)?;
         }
         let recall = options.recall && !known.values.is_empty();
-        let found = solve(&mut solver.method, &mut known.drawn, &quadratic, recall)?;
+        let method = &mut solver.method;
+        let found = solve(method, &mut known.drawn, &quadratic, recall).await?;
         let scale = if solver.weights.is_some() {
             new / (old + new)
         } else {
@@ -191,8 +195,9 @@ impl Spectrum {
             Vec::new()
         } else {
             let quotients = &mut self.quotients;
-            let (measured, more) =
-                quotients.measure(objective, theta, basis, options.curvature, &batches)?;
+            let (measured, more) = quotients
+                .measure(objective, theta, basis, options.curvature, &batches)
+                .await?;
             work += more;
             measured
         };
@@ -246,7 +251,12 @@ impl Spectrum {
     }
 
     /// Takes up what was saved under names that begin with `of`.
-    pub(super) fn restore(&mut self, gpu: &Gpu, of: &str, state: &OptimizerState) -> Result<()> {
+    pub(super) async fn restore(
+        &mut self,
+        gpu: &Gpu,
+        of: &str,
+        state: &OptimizerState,
+    ) -> Result<()> {
         let of_name = |name: &str| format!("{of}{name}");
         let known = Known {
             refreshes: saved::count(state, &of_name("refreshes"))? as u32,
@@ -255,7 +265,7 @@ impl Spectrum {
             values: self.list(state, &of_name("eigenvalue"), -f64::MAX)?,
             noise: self.list(state, &of_name("noise"), 0.0)?,
         };
-        self.tensor(of).restore(gpu, state)?;
+        self.tensor(of).restore(gpu, state).await?;
         self.known = known;
         Ok(())
     }
@@ -308,7 +318,7 @@ impl Solver {
     }
 }
 
-fn solve(
+async fn solve(
     method: &mut Method,
     drawn: &mut u32,
     quadratic: &Quadratic,
@@ -317,13 +327,13 @@ fn solve(
     match method {
         Method::Fixed(solver) => {
             solver.set_drawn(*drawn);
-            let found = solver.solve(&quadratic.linearize, recall)?;
+            let found = solver.solve_async(&quadratic.linearize, recall).await?;
             *drawn = solver.drawn();
             Ok(found)
         }
         Method::Growing(finder) => {
             finder.set_drawn(*drawn);
-            let found = finder.solve(&quadratic.linearize)?;
+            let found = finder.solve_async(&quadratic.linearize).await?;
             *drawn = finder.drawn();
             Ok(found)
         }

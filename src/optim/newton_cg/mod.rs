@@ -28,7 +28,7 @@ use super::state::{StateTensor, Stateful};
 use super::work::{Work, flops};
 use super::{not_finite, saved};
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Recorder};
+use crate::gpu::{BoxFuture, Gpu, Recorder};
 use crate::linalg::{CgReport, ConjugateGradients, Stop};
 use crate::objective::{Curvature, Curved, QuadraticRequest, Slot};
 use crate::recent::Recent;
@@ -103,7 +103,7 @@ struct Choice {
 
 impl Workspace {
     /// Goes back over kept iterates while the loss falls. Returns the choice and the number of losses computed beyond those known.
-    fn backtrack(
+    async fn backtrack(
         &mut self,
         gpu: &Gpu,
         report: &CgReport,
@@ -125,7 +125,7 @@ impl Workspace {
                     if fresh.is_empty() {
                         let more = &list[position..list.len().min(position + ENDS)];
                         let vectors: Vec<Vector> = more.iter().map(|(v, _, _)| v.clone()).collect();
-                        fresh = self.evaluate(gpu, &vectors, factor)?;
+                        fresh = self.evaluate(gpu, &vectors, factor).await?;
                         fresh.reverse();
                         losses += more.len();
                     }
@@ -154,7 +154,12 @@ impl<O: Curved + ?Sized> Method<O> for NewtonCg {
         &mut self.course
     }
 
-    fn propose(&mut self, objective: &mut O, theta: &Vector, batch: &O::Batch) -> Result<Proposal> {
+    async fn propose(
+        &mut self,
+        objective: &mut O,
+        theta: &Vector,
+        batch: &O::Batch,
+    ) -> Result<Proposal> {
         ConjugateGradients::check(objective.gpu())?;
         let (options, trusts) = (&self.options, self.options.curvature == Curvature::Hessian);
         let preconditioner = options.preconditioner;
@@ -205,9 +210,9 @@ impl<O: Curved + ?Sized> Method<O> for NewtonCg {
                 work.block_products(rank, rank, &cost, &loaded);
                 work.vectors(flops::nystrom(rank, elements));
                 nystrom.begin(&gpu)?;
-                match variables.approximate(&quadratic.linearize, nystrom) {
+                match variables.approximate(&quadratic.linearize, nystrom).await {
                     Err(Error::NotFinite { .. }) => {
-                        let still = workspace.at_theta(&gpu, memory)?;
+                        let still = workspace.at_theta(&gpu, memory).await?;
                         work.gradient(&cost, &loaded);
                         for cost in workspace.judge.costs() {
                             work.losses(1, &cost, &loaded);
@@ -224,7 +229,7 @@ impl<O: Curved + ?Sized> Method<O> for NewtonCg {
             warm: self.has_previous,
             factor: self.course.factor(),
         };
-        let (cg, known) = workspace.solve(&gpu, memory, options, &begin)?;
+        let (cg, known) = workspace.solve(&gpu, memory, options, &begin).await?;
         let [at_base, at_point] = workspace.judge.costs();
         work.products(cg.products, &cost, &loaded);
         work.vectors(workspace.vector_work(&cg, options, elements));
@@ -251,7 +256,7 @@ impl<O: Curved + ?Sized> Method<O> for NewtonCg {
             };
             return Ok(Proposal::overflow(still, work.in_report(report)));
         }
-        let (choice, more) = workspace.backtrack(&gpu, &cg, &known, begin.factor)?;
+        let (choice, more) = workspace.backtrack(&gpu, &cg, &known, begin.factor).await?;
         let mut losses = more;
         let Choice {
             vector,
@@ -267,10 +272,9 @@ impl<O: Curved + ?Sized> Method<O> for NewtonCg {
         } else if trusts {
             Some((begin.factor, first))
         } else {
-            let found =
-                workspace
-                    .judge
-                    .search(&gpu, (&vector, begin.factor, first), options.search())?;
+            let start = (&vector, begin.factor, first);
+            let judge = &mut workspace.judge;
+            let found = judge.search(&gpu, start, options.search()).await?;
             losses += found.1;
             found.0
         };
@@ -396,46 +400,51 @@ impl<O: Curved + ?Sized> Optimizer<O> for NewtonCg {
         ConjugateGradients::check(gpu)
     }
 
-    fn attempt(
-        &mut self,
-        objective: &mut O,
-        theta: &Vector,
-        batch: &O::Batch,
-    ) -> Result<StepReport> {
-        engine::step(self, objective, theta, batch)
+    fn attempt<'a>(
+        &'a mut self,
+        objective: &'a mut O,
+        theta: &'a Vector,
+        batch: &'a O::Batch,
+    ) -> BoxFuture<'a, Result<StepReport>> {
+        Box::pin(engine::step(self, objective, theta, batch))
     }
 
-    fn restore(&mut self, objective: &O, state: &OptimizerState) -> Result<()> {
-        let known = ["steps", "damping", "radius", "has_previous"];
-        let nystrom = ["drawn", "eigenvalue "];
-        match self.options.preconditioner {
-            Preconditioner::Nystrom { .. } => {
-                let vectors = ["previous", "eigenvector "];
-                saved::only(state, &[&known[..], &nystrom].concat(), &vectors)?;
+    fn restore_async<'a>(
+        &'a mut self,
+        objective: &O,
+        state: &'a OptimizerState,
+    ) -> BoxFuture<'a, Result<()>> {
+        let (gpu, layout) = (objective.gpu().clone(), Arc::clone(objective.layout()));
+        let memory = Memory::new(objective, &self.options);
+        Box::pin(async move {
+            let known = ["steps", "damping", "radius", "has_previous"];
+            let nystrom = ["drawn", "eigenvalue "];
+            match self.options.preconditioner {
+                Preconditioner::Nystrom { .. } => {
+                    let vectors = ["previous", "eigenvector "];
+                    saved::only(state, &[&known[..], &nystrom].concat(), &vectors)?;
+                }
+                _ => saved::only(state, &known, &["previous"])?,
             }
-            _ => saved::only(state, &known, &["previous"])?,
-        }
-        let damping = saved::number(state, "damping", 0.0..=LARGEST)?;
-        let radius = saved::number(state, "radius", RADII)?;
-        let has_previous = saved::number(state, "has_previous", 0.0..=1.0)? > 0.0;
-        let steps = saved::count(state, "steps")?;
-        let memory = Memory::new(objective, &self.options)?;
-        if has_previous {
-            let previous = saved::vector(state, "previous", objective.layout())?;
-            memory.previous.write(objective.gpu(), previous)?;
-        }
-        let mut memory = memory;
-        if let Some(nystrom) = &mut memory.nystrom {
-            nystrom.restore(objective.gpu(), state, steps)?;
-        }
-        let course = self
-            .course
-            .restored(objective.gpu(), objective.layout(), state)?;
-        // What is recorded knows the vectors of the old memory.
-        self.workspaces.clear();
-        self.memory = Some(memory);
-        (self.damping, self.radius, self.has_previous) = (damping, radius, has_previous);
-        (self.steps, self.course) = (steps, course);
-        Ok(())
+            let damping = saved::number(state, "damping", 0.0..=LARGEST)?;
+            let radius = saved::number(state, "radius", RADII)?;
+            let has_previous = saved::number(state, "has_previous", 0.0..=1.0)? > 0.0;
+            let steps = saved::count(state, "steps")?;
+            let mut memory = memory?;
+            if has_previous {
+                let previous = saved::vector(state, "previous", &layout)?;
+                memory.previous.write_async(&gpu, previous).await?;
+            }
+            if let Some(nystrom) = &mut memory.nystrom {
+                nystrom.restore(&gpu, state, steps).await?;
+            }
+            let course = self.course.restored(&gpu, &layout, state).await?;
+            // What is recorded knows the vectors of the old memory.
+            self.workspaces.clear();
+            self.memory = Some(memory);
+            (self.damping, self.radius, self.has_previous) = (damping, radius, has_previous);
+            (self.steps, self.course) = (steps, course);
+            Ok(())
+        })
     }
 }

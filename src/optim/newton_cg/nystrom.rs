@@ -84,7 +84,7 @@ impl NystromMemory {
         StateTensor::basis("eigenvector".into(), &self.basis, count)
     }
 
-    pub(super) fn restore(
+    pub(super) async fn restore(
         &mut self,
         gpu: &Gpu,
         state: &OptimizerState,
@@ -99,7 +99,7 @@ impl NystromMemory {
         let values = (0..self.basis.rank())
             .map(|i| saved::number(state, &format!("eigenvalue {i}"), 0.0..=f64::MAX))
             .collect::<Result<Vec<f64>>>()?;
-        self.tensor_of(values.len()).restore(gpu, state)?;
+        self.tensor_of(values.len()).restore(gpu, state).await?;
         (self.values, self.drawn) = (values, drawn as u32);
         Ok(())
     }
@@ -138,13 +138,13 @@ impl Variables {
     }
 
     /// Makes an approximation.
-    pub(super) fn approximate(
+    pub(super) async fn approximate(
         &mut self,
         linearize: &Recording,
         memory: &mut NystromMemory,
     ) -> Result<()> {
         self.nystrom.set_drawn(memory.drawn);
-        memory.values = self.nystrom.solve(linearize)?.values;
+        memory.values = self.nystrom.solve_async(linearize).await?.values;
         memory.drawn = self.nystrom.drawn();
         Ok(())
     }

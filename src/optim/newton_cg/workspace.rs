@@ -209,7 +209,7 @@ impl Workspace {
     }
 
     /// Solves for the direction, and has the candidates judged that are likely to be wanted.
-    pub(super) fn solve(
+    pub(super) async fn solve(
         &mut self,
         gpu: &Gpu,
         memory: &Memory,
@@ -258,7 +258,7 @@ impl Workspace {
             }
             recorder.replay(before);
         };
-        let (report, read) = cg.solve_and(system, before, &mut ends)?;
+        let (report, read) = cg.solve_and(system, before, &mut ends).await?;
         let places = ends.places;
         let (base, candidates) = judge.results(&read)?;
         let known = Known {
@@ -269,14 +269,14 @@ impl Workspace {
     }
 
     /// The losses of up to [`ENDS`] candidates.
-    pub(super) fn evaluate(
+    pub(super) async fn evaluate(
         &mut self,
         gpu: &Gpu,
         vectors: &[Vector],
         factor: f64,
     ) -> Result<Vec<Candidate>> {
         let vectors: Vec<(&Vector, f64)> = vectors.iter().map(|v| (v, factor)).collect();
-        self.judge.evaluate(gpu, &vectors)
+        self.judge.evaluate(gpu, &vectors).await
     }
 
     /// Operations of a solve and of its iterates beside products with the curvature.
@@ -303,10 +303,10 @@ impl Workspace {
     }
 
     /// What is known at theta, where a solve could not even begin.
-    pub(super) fn at_theta(&mut self, gpu: &Gpu, memory: &Memory) -> Result<Candidate> {
+    pub(super) async fn at_theta(&mut self, gpu: &Gpu, memory: &Memory) -> Result<Candidate> {
         gpu.submit(|recorder| recorder.replay(&self.quadratic.linearize))?;
         self.judge.begin();
-        let still = self.judge.evaluate(gpu, &[(&memory.previous, 0.0)])?;
+        let still = self.judge.evaluate(gpu, &[(&memory.previous, 0.0)]).await?;
         still.first().copied().ok_or_else(|| missing("candidate"))
     }
 }
