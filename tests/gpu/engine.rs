@@ -33,7 +33,7 @@ pub(crate) fn tests() -> Vec<GpuTest> {
     ]
 }
 
-fn classifier() -> Model {
+pub(crate) fn classifier() -> Model {
     let shape = DataShape {
         features: 4,
         targets: TargetShape::Classes(3),
@@ -45,14 +45,14 @@ fn classifier() -> Model {
         .model(shape, Loss::SoftmaxCrossEntropy)
 }
 
-type Boxed<O> = Box<dyn Optimizer<O>>;
+pub(crate) type Boxed<O> = Box<dyn Optimizer<O>>;
 
 fn rough(rank: usize) -> EigenOptions {
     EigenOptions::default().with_rank(rank)
 }
 
 /// Every method, and every kind of thing that one remembers.
-fn methods<O: Parts>() -> Result<Vec<(&'static str, Boxed<O>)>> {
+pub(crate) fn methods<O: Parts>() -> Result<Vec<(&'static str, Boxed<O>)>> {
     let newton = NewtonCgOptions::default;
     let decoupled = DecoupledOptions::default;
     let lrsfn = || LrsfnOptions::default().with_eigen(rough(3));
@@ -116,7 +116,7 @@ fn methods<O: Parts>() -> Result<Vec<(&'static str, Boxed<O>)>> {
 }
 
 /// Parameters and state, to the bit.
-fn memory<O: Parts>(
+pub(crate) fn memory<O: Parts>(
     objective: &O,
     method: &Boxed<O>,
     theta: &Vector,

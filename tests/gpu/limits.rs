@@ -95,7 +95,9 @@ fn a_wait_that_takes_too_long_ends_and_the_device_goes_on(gpu: &Gpu) -> Outcome 
     let ones = vec![1.0f32; y.len()];
     // x tends to 1 from wherever it starts, and 1 + 1 + ... has no rounding.
     let expected = vec![1.0 + times as f32; y.len()];
-    for reads in [vec![], vec![&y], vec![&y, &y]] {
+    let cases =
+        [vec![], vec![&y], vec![&y, &y]].map(|reads| [(reads.clone(), false), (reads, true)]);
+    for (reads, blocks) in cases.into_iter().flatten() {
         gpu.upload(&y, 0, &ones)?;
         gpu.wait()?;
         let record = |recorder: &mut Recorder<'_>| {
@@ -106,10 +108,17 @@ fn a_wait_that_takes_too_long_ends_and_the_device_goes_on(gpu: &Gpu) -> Outcome 
         match reads.len() {
             0 => {
                 hasty.try_submit(record)?;
-                timed_out(hasty.wait(), "what was submitted");
+                let outcome = match blocks {
+                    true => hasty.wait(),
+                    false => pollster::block_on(hasty.wait_async()),
+                };
+                timed_out(outcome, "what was submitted");
             }
             many => {
-                let outcome = hasty.submit_and_read(record, &reads);
+                let outcome = match blocks {
+                    true => hasty.submit_and_read(record, &reads),
+                    false => pollster::block_on(hasty.submit_and_read_async(record, &reads)),
+                };
                 let others = if many > 1 { " and 1 others" } else { "" };
                 timed_out(
                     outcome.map(|_| ()),

@@ -8,6 +8,7 @@ mod harness;
 mod reference;
 
 mod accumulated;
+mod asynchronous;
 mod bad_input;
 mod blocks;
 mod conjugate_gradients;
@@ -142,6 +143,7 @@ fn main() -> ExitCode {
     harness::main(
         vec![
             ("accumulated", accumulated::tests()),
+            ("asynchronous", asynchronous::tests()),
             ("bad_input", bad_input::tests()),
             ("blocks", blocks::tests()),
             ("conjugate_gradients", conjugate_gradients::tests()),

@@ -2,6 +2,7 @@
 #![expect(clippy::panic, reason = "a test fails by panicking")]
 
 mod devices;
+mod futures;
 mod recordings;
 
 use super::*;
