@@ -16,7 +16,7 @@ impl Gpu {
     /// Workgroup memory is *not* set to zero at the start of a kernel.
     ///
     /// # Errors
-    /// [`Error::Shader`] with the reason and the numbered WGSL, [`Error::DeviceLost`].
+    /// [`Error::Shader`](crate::Error::Shader) with the reason and the numbered WGSL, [`Error::DeviceLost`](crate::Error::DeviceLost).
     pub fn pipeline(
         &self,
         label: &str,
@@ -47,7 +47,7 @@ impl Gpu {
     /// As [`pipeline`](Self::pipeline), once it is clear that the device grants what the kernel requires.
     ///
     /// # Errors
-    /// [`Error::OverLimit`] where it does not; those of [`pipeline`](Self::pipeline).
+    /// [`Error::OverLimit`](crate::Error::OverLimit) where it does not; those of [`pipeline`](Self::pipeline).
     pub(crate) fn kernel(
         &self,
         label: &str,

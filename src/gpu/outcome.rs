@@ -30,6 +30,9 @@ pub(super) struct Arrival {
 struct State {
     outcome: Option<Outcome>,
     waker: Option<Waker>,
+    /// Whether a thread waits in place.
+    #[cfg(not(target_arch = "wasm32"))]
+    sleeps: bool,
 }
 
 impl Arrival {
@@ -40,9 +43,13 @@ impl Arrival {
             state.outcome = Some(outcome);
         }
         let waker = state.waker.take();
+        #[cfg(not(target_arch = "wasm32"))]
+        let sleeps = state.sleeps;
         drop(state);
         #[cfg(not(target_arch = "wasm32"))]
-        self.ended.notify_all();
+        if sleeps {
+            self.ended.notify_all();
+        }
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -68,7 +75,8 @@ impl Arrival {
 
     /// Waits on this thread.
     pub(super) fn wait(&self, timeout: std::time::Duration) -> Outcome {
-        let state = lock(&self.state);
+        let mut state = lock(&self.state);
+        state.sleeps = true;
         let waits = |state: &mut State| state.outcome.is_none();
         let ended = self.ended.wait_timeout_while(state, timeout, waits);
         let (mut state, _) = ended.unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use web_time::Instant;
 
+use super::afterword::{Afterword, Nothing};
 use super::cg_options::CgOptions;
 use super::cg_report::{CgReport, report};
 use super::companion::{Beside, Companion};
@@ -30,32 +31,6 @@ pub(crate) struct System {
     pub(crate) shift: f32,
     pub(crate) radius: Option<f32>,
     pub(crate) warm: bool,
-}
-
-/// What is to be computed from the solution, in the submission that ends the solve.
-pub(crate) trait Afterword: Send + Sync {
-    /// Gets ready for a solve that ends after iteration `end`. Where it goes along with the last iterations that is presumed: the solve may
-    /// have ended before.
-    fn prepare(&mut self, end: usize) -> Result<()>;
-    /// Records it.
-    fn record(&self, recorder: &mut Recorder<'_>);
-    /// What it wants to read.
-    fn reads(&self) -> Vec<&Slice>;
-}
-
-/// No afterword.
-struct Nothing;
-
-impl Afterword for Nothing {
-    fn prepare(&mut self, _: usize) -> Result<()> {
-        Ok(())
-    }
-
-    fn record(&self, _: &mut Recorder<'_>) {}
-
-    fn reads(&self) -> Vec<&Slice> {
-        Vec::new()
-    }
 }
 
 /// A solver of `(C + shift) x = -g` with buffers and recordings for one operator; made once, run often.

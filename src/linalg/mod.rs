@@ -1,5 +1,6 @@
 //! Solvers over a linear operator on the device.
 
+mod afterword;
 mod basis;
 mod cg_options;
 mod cg_report;
@@ -21,12 +22,13 @@ mod script;
 mod submissions;
 
 pub use crate::kernels::blocks::Sketch;
+pub(crate) use afterword::Afterword;
 pub use basis::{Basis, Storage};
 pub use cg_options::CgOptions;
 pub use cg_report::{CgReport, Stop};
 pub use companion::{Companion, LineStep};
 pub use conjugate_gradients::ConjugateGradients;
-pub(crate) use conjugate_gradients::{Afterword, System};
+pub(crate) use conjugate_gradients::System;
 pub use eigen_options::EigenOptions;
 pub use lanczos::{Lanczos, Start, Tridiagonal};
 pub use low_rank::LowRank;

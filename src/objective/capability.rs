@@ -60,8 +60,8 @@ pub trait Objective: Send {
     ) -> Result<Arc<Gradient>>;
 
     /// Looks for the first number that is not finite in the loss, its gradient and the curvature products along it, at these parameters,
-    /// tensor by tensor, on `batch`, by computing them on the CPU; for errors. `budget` is the number of operations that this may take; where it does not do for all
-    /// examples, some are looked at.
+    /// tensor by tensor, on `batch`, by computing them on the CPU; for errors. `budget` is the number of operations that this may take;
+    /// where it does not do for all examples, some are looked at.
     ///
     /// # Errors
     /// Data that do not fit the model.

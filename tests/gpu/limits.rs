@@ -20,6 +20,7 @@ use osculant::optim::{
 };
 use osculant::vector::Vector;
 use osculant::{Error, Result};
+use pollster::block_on;
 
 pub(crate) fn tests() -> Vec<GpuTest> {
     gpu_tests![
@@ -105,27 +106,17 @@ fn a_wait_that_takes_too_long_ends_and_the_device_goes_on(gpu: &Gpu) -> Outcome 
             Ok(())
         };
         let start = Instant::now();
-        match reads.len() {
-            0 => {
-                hasty.try_submit(record)?;
-                let outcome = match blocks {
-                    true => hasty.wait(),
-                    false => pollster::block_on(hasty.wait_async()),
-                };
-                timed_out(outcome, "what was submitted");
-            }
-            many => {
-                let outcome = match blocks {
-                    true => hasty.submit_and_read(record, &reads),
-                    false => pollster::block_on(hasty.submit_and_read_async(record, &reads)),
-                };
-                let others = if many > 1 { " and 1 others" } else { "" };
-                timed_out(
-                    outcome.map(|_| ()),
-                    &format!("reading 'the slow result'{others}"),
-                );
-            }
+        if reads.is_empty() {
+            hasty.try_submit(record)?;
         }
+        let outcome = match (reads.is_empty(), blocks) {
+            (true, true) => hasty.wait(),
+            (true, false) => block_on(hasty.wait_async()),
+            (false, true) => hasty.submit_and_read(record, &reads).map(drop),
+            (false, false) => block_on(hasty.submit_and_read_async(record, &reads)).map(drop),
+        };
+        let what = ["what was submitted", "'the slow result'", "' and 1 others"];
+        timed_out(outcome, what[reads.len()]);
         assert!(start.elapsed() < Duration::from_millis(250), "it waited on");
         // The work ends, and the buffer that was under way is not used again.
         gpu.wait()?;

@@ -41,11 +41,14 @@ fn a_future_that_waits_for_something_else_is_run_to_its_end() -> Result<()> {
     Ok(())
 }
 
+/// Polls a future.
+type Polls<'a> = &'a mut dyn FnMut(&mut Context<'_>) -> Poll<Result<()>>;
+
 #[test]
 fn a_wait_in_place_takes_one_poll_and_others_more() -> Result<()> {
     let gpu = Gpu::new()?;
     let x = gpu.buffer("x", 1)?;
-    let polls = |run: fn(&mut dyn FnMut(&mut Context<'_>) -> Poll<Result<()>>) -> Result<()>| {
+    let polls = |run: fn(Polls<'_>) -> Result<()>| {
         let mut count = 0;
         let slices = [&x];
         let mut read = pin!(gpu.read_async(&slices));

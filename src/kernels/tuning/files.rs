@@ -10,7 +10,7 @@ impl Tuning {
     ///
     /// # Errors
     /// [`Error::Option`] if the file cannot be read, is no table, or was made by another version of this crate. Whether it fits the adapter
-    /// is found out by [`Gpu::with_tuning`].
+    /// is found out by [`Gpu::with_tuning`](crate::gpu::Gpu::with_tuning).
     pub fn read(path: &Path) -> Result<Self> {
         let refuse = |message: String| Error::Option {
             option: format!("tuning file {}", path.display()),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 pub use options::DecoupledOptions;
 use solve::{Memory, Solve};
-use verdict::Verdict;
+use verdict::{Ending, Verdict};
 
 use super::course::Course;
 use super::damping::LARGEST;
@@ -23,8 +23,8 @@ use super::work::{Work, flops};
 use super::{not_finite, saved};
 use crate::data::Role;
 use crate::error::{Error, Result};
-use crate::gpu::{BoxFuture, Gpu, Recorder, Recording, Slice};
-use crate::linalg::{Afterword, CgReport, ConjugateGradients, Stop, System};
+use crate::gpu::{BoxFuture, Gpu, Recorder, Recording};
+use crate::linalg::{CgReport, ConjugateGradients, Stop, System};
 use crate::objective::{GroupRequest, GroupedQuadratic, Parts, Slot, without_parts};
 use crate::recent::Recent;
 use crate::vector::Vector;
@@ -72,33 +72,6 @@ struct Solved {
     models: Vec<f64>,
     iterations: usize,
     stop: Option<Stop>,
-}
-
-/// The step and its loss, in the last submission of the last solve.
-struct Ending<'a> {
-    gpu: &'a Gpu,
-    add: &'a Recording,
-    step: &'a Vector,
-    factor: f64,
-    products: &'a Slice,
-    judge: &'a mut Judge,
-}
-
-impl Afterword for Ending<'_> {
-    fn prepare(&mut self, _: usize) -> Result<()> {
-        self.judge.prepare(self.gpu, &[(self.step, self.factor)])
-    }
-
-    fn record(&self, recorder: &mut Recorder<'_>) {
-        recorder.replay(self.add);
-        self.judge.record(recorder);
-    }
-
-    fn reads(&self) -> Vec<&Slice> {
-        let mut reads = self.judge.reads().to_vec();
-        reads.push(self.products);
-        reads
-    }
 }
 
 impl Solved {

@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::gpu::{Gpu, Recorder, Recording, Slice};
+use crate::linalg::Afterword;
 use crate::optim::first_order::missing;
 use crate::optim::judge::{Candidate, Judge};
 use crate::vector::Vector;
@@ -47,5 +48,32 @@ impl Verdict {
         };
         let read = gpu.submit_and_read_async(record, &reads).await?;
         Self::new(judge, read)
+    }
+}
+
+/// The step and its loss, in the last submission of the last solve.
+pub(super) struct Ending<'a> {
+    pub(super) gpu: &'a Gpu,
+    pub(super) add: &'a Recording,
+    pub(super) step: &'a Vector,
+    pub(super) factor: f64,
+    pub(super) products: &'a Slice,
+    pub(super) judge: &'a mut Judge,
+}
+
+impl Afterword for Ending<'_> {
+    fn prepare(&mut self, _: usize) -> Result<()> {
+        self.judge.prepare(self.gpu, &[(self.step, self.factor)])
+    }
+
+    fn record(&self, recorder: &mut Recorder<'_>) {
+        recorder.replay(self.add);
+        self.judge.record(recorder);
+    }
+
+    fn reads(&self) -> Vec<&Slice> {
+        let mut reads = self.judge.reads().to_vec();
+        reads.push(self.products);
+        reads
     }
 }
