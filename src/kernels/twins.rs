@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::blocks::{Coefficients, InnerProducts, Rows, Sketch, combine_rows, sketch, weigh};
 use super::half::{pack, unpack};
-use super::step::{CONTROL, Control, take};
+use super::step::{CONTROL, Control, MOVES_AT, take};
 use super::vector::*;
 use crate::error::Result;
 use crate::gpu::{Gpu, Recording, Slice};
@@ -269,7 +269,7 @@ fn vectors_that_are_taken_or_left() -> Result<()> {
         };
         gpu.upload(&control, 0, bytemuck::bytes_of(&flags))?;
         let mut recording = Recording::new();
-        take(&gpu, &mut recording, &to, &source, &control)?;
+        take(&gpu, &mut recording, &to, &source, (&control, MOVES_AT))?;
         let expected = if moves == 1 { &after } else { &before };
         assert_eq!(&run(&gpu, &recording, &to)?, expected);
     }
