@@ -142,7 +142,7 @@ fn every_option_is_followed(gpu: &Gpu) -> Outcome {
         least: 1.0,
         parts: 3,
     };
-    let own = options();
+    let own = options().with_damping(0.1);
     for (name, options) in [
         (
             "Gauss-Newton",
@@ -178,7 +178,7 @@ fn steps_on_the_edge_are_refused_as_by_the_host(gpu: &Gpu) -> Outcome {
     for (name, base) in bases() {
         let base = match base {
             Base::Sgd(options) => Base::Sgd(options.with_learning_rate(2.5)),
-            Base::Adam(options) => Base::Adam(options.with_learning_rate(0.2)),
+            Base::Adam(options) => Base::Adam(options.with_learning_rate(1.0)),
             Base::Gradient => Base::Gradient,
             _ => return Err("a base without a case".into()),
         };

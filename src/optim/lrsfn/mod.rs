@@ -7,6 +7,8 @@ mod options;
 mod propose;
 mod quotients;
 mod recorded;
+#[cfg(test)]
+mod recorded_tests;
 mod roles;
 mod spectrum;
 
