@@ -5,9 +5,9 @@
 //     ratio    = (change -+ error) / promised, an interval
 //
 // With a damping that adapts (ADAPTS) a step is refused whose loss rises, or is not finite; the damping falls by DECREASE above a ratio of
-// 3/4 and grows by GROW below 1/4, and stays where the error of the change decides; it is never below LEAST_DAMPING. A refused step counts as
-// a bad one. With a fixed damping every step is taken whose numbers are finite. A stationary one, of no length, moves nothing and teaches
-// nothing; where the loss or the gradient is not finite nothing changes at all.
+// 3/4 and grows by GROW below 1/4, and stays where the error of the change decides; it is never below LEAST_DAMPING. A refused step counts
+// as a bad one. With a fixed damping every step is taken whose numbers are finite. A stationary one, of no length, moves nothing and
+// teaches nothing; where the loss or the gradient is not finite nothing changes at all.
 //
 // 4 r + 80 bytes read for r eigenvectors, 25 words written. binding 0: evidence = [loss | loss, change, error of the candidate | g.d, g.g,
 // d.d | 0 | scalars of the base optimizer, see first_order.wgsl]; 1: the spectrum; 2: u_i.g; 3: control.

@@ -155,7 +155,7 @@ fn the_device_decides_as_the_host() -> Result<()> {
     Ok(())
 }
 
-/// What is stationary counts, and teaches nothing; what is not finite does not count; and a base that does not move is refused, or not finite.
+/// What is stationary counts, and teaches nothing; what is not finite does not count; a step that cannot be taken is refused, or not finite.
 #[test]
 fn what_does_not_move() -> Result<()> {
     let gpu = Gpu::new()?;
