@@ -13,6 +13,7 @@
 // correction1, correction2, decay, nesterov | loss, g.m, g.g, m.m], with m before the step. The scalars are uniform: so the kernel needs
 // four storage buffers, which is what every device with compute shaders has. 64 invocations, which suits any device: the kernel waits for
 // memory alone.
+//#include finite.wgsl
 
 override COUNT: u32 = 1u;
 override METHOD: u32 = 0u;
@@ -22,10 +23,6 @@ override METHOD: u32 = 0u;
 @group(0) @binding(2) var<storage, read_write> v: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> g: array<vec4<f32>>;
 @group(0) @binding(4) var<uniform> scalars: array<vec4<f32>, 3>;
-
-fn is_finite(x: f32) -> bool {
-    return (bitcast<u32>(x) & 0x7f800000u) != 0x7f800000u;
-}
 
 const LONGEST_STEP: f32 = 1e37;
 

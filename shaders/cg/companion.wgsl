@@ -17,6 +17,7 @@
 // binding 0: state; 1: partial [8 workgroups], in HALF 2 [8 GROUPS]; 2: p [COUNT Floats]; 3: C'p; 4: x'; 5: r'; 6: log; 7: variance of
 // p.g'.
 //#include cg/floats.wgsl
+//#include finite.wgsl
 //#include cg/state.wgsl
 //#include cg/sums.wgsl
 //#include cg/partials.wgsl

@@ -7,6 +7,7 @@
 // moves to where phi, its norm or the predicted numerator are not finite. phi changes by alpha p.r + alpha^2/2 p.q'.
 //
 // Every comparison here is one of numbers in the same units, so no decision depends on the unit of the loss.
+//#include finite.wgsl
 //#include cg/state.wgsl
 //#include cg/sums.wgsl
 

@@ -7,6 +7,7 @@
 // so that nothing depends on where runs end.
 //
 // binding 0: state; 1: partial [8 GROUPS].
+//#include finite.wgsl
 //#include cg/state.wgsl
 //#include cg/sums.wgsl
 //#include cg/partials.wgsl

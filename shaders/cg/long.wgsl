@@ -27,6 +27,7 @@
 // preconditioner (read with PRECONDITIONED only). Sums: 14 flops and 12 bytes per element (21 and 16 preconditioned); step: 8 flops and 28
 // bytes (9 and 32).
 //#include cg/floats.wgsl
+//#include finite.wgsl
 //#include cg/state.wgsl
 //#include cg/sums.wgsl
 //#include cg/partials.wgsl

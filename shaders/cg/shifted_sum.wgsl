@@ -5,6 +5,7 @@
 // 12 bytes read and 8 written per element.
 //
 // binding 0: state; 1: r [4 COUNT]; 2: q; 3: x; 4: g; 5: s.
+//#include finite.wgsl
 //#include cg/state.wgsl
 
 override COUNT: u32 = 1u;

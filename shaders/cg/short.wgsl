@@ -14,6 +14,7 @@
 //
 // binding 0: state; 1: x [COUNT Floats]; 2: r; 3: p; 4: q; 5: inverse of the preconditioner (read with PRECONDITIONED only).
 //#include cg/floats.wgsl
+//#include finite.wgsl
 //#include cg/state.wgsl
 //#include cg/sums.wgsl
 //#include cg/decision.wgsl

@@ -5,6 +5,7 @@
 // vectors, with its own place among the partial sums. 19 flops and 28 bytes per element. binding 0: state; 1: partial [8 workgroups]; 2: x
 // [COUNT Floats]; 3: r; 4: p; 5: q; 6: g; 7: inverse of the diagonal preconditioner (read with PRECONDITIONED only).
 //#include cg/floats.wgsl
+//#include finite.wgsl
 //#include cg/state.wgsl
 //#include cg/sums.wgsl
 

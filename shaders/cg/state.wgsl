@@ -43,10 +43,6 @@ const NOT_FINITE: u32 = 6u;
 
 @group(0) @binding(0) var<storage, read_write> state: State;
 
-fn is_finite(x: f32) -> bool {
-    return (bitcast<u32>(x) & 0x7f800000u) != 0x7f800000u;
-}
-
 // |r| <= tolerance |g|
 fn is_small(rr: f32, gg: f32) -> bool {
     return rr <= state.residual_tolerance * state.residual_tolerance * gg;

@@ -10,70 +10,24 @@
 // region stopped the solve. A refused step counts as a bad one; a stationary one moves nothing and teaches nothing; where the loss or the
 // gradient is not finite nothing changes at all.
 //
-// 23 words written, some 40 read. binding 0: state of the solve; 1: base = [loss, ..]; 2: results = [loss, change, error, ..] of each
-// candidate, 64 apart; 3: sums = [g.v, g.g, v.v] of each; 4: coefficients = [1, a_k] of each; 5: control.
+// 25 words written, some 40 read. binding 0: state of the solve; 1: base = [loss, ..]; 2: results = [loss, change, error, ..] of each
+// candidate, 64 apart; 3: control; 4: sums = [g.v, g.g, v.v] of each; 5: coefficients = [1, a_k] of each.
+//#include finite.wgsl
 //#include cg/state.wgsl
+//#include step/control.wgsl
 
-// Named as in src/kernels/step.rs.
-struct Control {
-    damping: f32,         // of the next step
-    radius: f32,
-    floored: f32,         // max(damping, FLOOR), for the Fisher preconditioner
-    steps: u32,           // that were taken, or stationary
-    one: f32,             // coefficients of the chosen point: 1 and
-    chosen: f32,          // its factor
-    moves: u32,           // whether the parameters go there
-    remembers: u32,       // whether a step was ever taken
-    // What it tells the host.
-    outcome: u32,
-    stop: u32,
-    iterations: u32,
-    candidate: u32,
-    loss_before: f32,
-    loss: f32,
-    change: f32,
-    error: f32,
-    slope: f32,
-    square: f32,
-    gradient_norm: f32,
-    promised: f32,
-    damping_used: f32,
-    radius_used: f32,
-    factor: f32,
-}
-
-const TAKEN: u32 = 1u;
-const REFUSED: u32 = 2u;
-const STATIONARY: u32 = 3u;
-const LOSS_NOT_FINITE: u32 = 4u;
-const GRADIENT_NOT_FINITE: u32 = 5u;
-
-const LARGEST_DAMPING: f32 = 1e15;
 const FLOOR: f32 = 1e-10;
-const INFINITE_BITS: u32 = 0x7f800000u;
 
 override CANDIDATES: u32 = 1u;
 override TRUSTS: bool = false;
 override ARMIJO: f32 = 0.01;
-override DECREASE: f32 = 0.6666667;
-override GROW: f32 = 1.5;
-override MINIMUM: f32 = 1e-8;
 override MOST_RADIUS: f32 = 100.0;
 override LEAST_RADIUS: f32 = 1e-12;
 
 @group(0) @binding(1) var<storage, read> base: array<f32>;
 @group(0) @binding(2) var<storage, read> results: array<f32>;
-@group(0) @binding(3) var<storage, read> sums: array<f32>;
-@group(0) @binding(4) var<storage, read> coefficients: array<f32>;
-@group(0) @binding(5) var<storage, read_write> control: Control;
-
-// 0: poor, 1: fair, 2: good; what is not a number is poor.
-fn grade(ratio: f32) -> u32 {
-    if ((bitcast<u32>(ratio) & 0x7fffffffu) > INFINITE_BITS) {
-        return 0u;
-    }
-    return select(select(0u, 1u, ratio >= 0.25), 2u, ratio > 0.75);
-}
+@group(0) @binding(4) var<storage, read> sums: array<f32>;
+@group(0) @binding(5) var<storage, read> coefficients: array<f32>;
 
 fn next_radius(grade: u32) -> f32 {
     let at_the_boundary = control.stop == BOUNDARY || control.stop == NEGATIVE_CURVATURE;
@@ -86,34 +40,15 @@ fn next_radius(grade: u32) -> f32 {
     return clamp(radius, LEAST_RADIUS, 1e12);
 }
 
-fn next_damping(grade: u32) -> f32 {
-    var damping = control.damping;
-    if (grade == 2u) {
-        damping = damping * DECREASE;
-    } else if (grade == 0u) {
-        damping = damping * GROW;
-    }
-    return min(max(damping, MINIMUM), LARGEST_DAMPING);
-}
-
 // What is the next damping, or radius, at both ends of the ratio; where they differ, it stays.
 fn learn(least: u32, most: u32) {
     if (TRUSTS) {
         let next = next_radius(least);
         control.radius = select(control.radius, next, next == next_radius(most));
     } else {
-        let next = next_damping(least);
-        control.damping = select(control.damping, next, next == next_damping(most));
+        control.damping = judged_damping(control.damping, least, most);
         control.floored = max(control.damping, FLOOR);
     }
-}
-
-fn finish(outcome: u32) {
-    control.outcome = outcome;
-    control.moves = u32(outcome == TAKEN);
-    control.chosen = select(0.0, control.factor, outcome == TAKEN);
-    control.steps += u32(outcome == TAKEN || outcome == STATIONARY);
-    control.remembers = max(control.remembers, u32(outcome == TAKEN));
 }
 
 @compute @workgroup_size(1)

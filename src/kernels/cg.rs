@@ -3,16 +3,16 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::dot::Capabilities;
-use super::four::four;
 use super::requirements::Cg;
 use super::template::{fill, repeat};
 use super::vector::{MOST_GROUPS, in_segments, own_partials, reduction_groups, vec4s};
+use super::{finite::FINITE, four::four};
 use crate::error::Result;
 use crate::gpu::{Gpu, Recording, Slice, grid};
 
 const FLOATS: &str = include_str!("../../shaders/cg/floats.wgsl");
 const FLOATS_WIDE: &str = include_str!("../../shaders/cg/floats_wide.wgsl");
-const STATE: &str = include_str!("../../shaders/cg/state.wgsl");
+pub(super) const STATE: &str = include_str!("../../shaders/cg/state.wgsl");
 const SUMS: &str = include_str!("../../shaders/cg/sums.wgsl");
 const PARTIALS: &str = include_str!("../../shaders/cg/partials.wgsl");
 const DECISION: &str = include_str!("../../shaders/cg/decision.wgsl");
@@ -275,7 +275,7 @@ impl<'a> Faces<'a> {
         let sums = fill(SUMS, &[("lanes", &lanes)])?;
         let wide = self.division.floats == 8;
         let floats = if wide { FLOATS_WIDE } else { FLOATS };
-        let text = [floats, STATE, &sums].concat() + &parts.concat();
+        let text = [floats, FINITE, STATE, &sums].concat() + &parts.concat();
         let requirements = kernel.requirements(self.division.lanes as u32);
         let pipeline = self.gpu.kernel(label, &text, constants, requirements)?;
         recording.dispatch(self.gpu, &pipeline, bindings, [groups as u32, 1, 1])
@@ -484,7 +484,7 @@ pub(crate) fn shifted_sum(
     state: &Slice,
     vectors: [&Slice; 5],
 ) -> Result<()> {
-    let text = [STATE, SHIFTED_SUM].concat();
+    let text = [FINITE, STATE, SHIFTED_SUM].concat();
     for (count, [r, q, x, g, s]) in in_segments(vectors)? {
         let pipeline = gpu.kernel(
             "cg shifted sum",

@@ -10,6 +10,7 @@ pub(crate) mod cg;
 pub mod dot;
 pub(crate) mod draw_rows;
 pub(crate) mod expression;
+pub(crate) mod finite;
 pub(crate) mod four;
 pub mod function;
 pub(crate) mod gather;
@@ -21,6 +22,7 @@ pub(crate) mod philox;
 pub mod requirements;
 #[cfg(test)]
 mod rows_tests;
+pub(crate) mod spectrum;
 pub(crate) mod step;
 pub(crate) mod store;
 pub(crate) mod template;

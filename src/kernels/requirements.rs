@@ -23,6 +23,9 @@ pub(crate) const GATHER_ROWS: Requirements = Requirements::new(3, 64, 0);
 pub(crate) const DISPLACEMENT: Requirements = Requirements::new(2, 1, 0);
 pub(crate) const DECIDE: Requirements = Requirements::new(6, 1, 0);
 pub(crate) const TAKE: Requirements = Requirements::new(3, 64, 0);
+pub(crate) const ACCEPT: Requirements = Requirements::new(4, 1, 0);
+pub(crate) const WEIGHTS: Requirements = Requirements::new(3, 64, 0);
+pub(crate) const CORRECTIONS: Requirements = Requirements::new(3, 1, 0);
 pub(crate) const HALF: Requirements = Requirements::new(2, 64, 0);
 
 /// The kernels of conjugate gradients.
@@ -76,6 +79,9 @@ pub fn stated() -> Vec<(&'static str, Requirements)> {
         ("displacement", DISPLACEMENT),
         ("step/decide", DECIDE),
         ("step/take", TAKE),
+        ("step/accept", ACCEPT),
+        ("step/weights", WEIGHTS),
+        ("step/corrections", CORRECTIONS),
         ("cg/largest", cg(Cg::Largest)),
         ("cg/start", cg(Cg::Start)),
         ("cg/short", cg(Cg::Short)),

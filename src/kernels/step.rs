@@ -2,16 +2,18 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::cg::STATE;
+use super::finite::FINITE;
 use super::requirements;
 use super::vector::in_segments;
 use crate::error::Result;
 use crate::gpu::{Gpu, Recording, Slice, grid};
 
-const STATE: &str = include_str!("../../shaders/cg/state.wgsl");
+pub(super) const CONTROL_TEXT: &str = include_str!("../../shaders/step/control.wgsl");
 const DECIDE: &str = include_str!("../../shaders/step/decide.wgsl");
 const TAKE: &str = include_str!("../../shaders/step/take.wgsl");
 
-/// `Control` in `shaders/step/decide.wgsl`: what a recorded step of Newton-CG knows from one step to the next, and what it tells of each.
+/// `Control` in `shaders/step/control.wgsl`: what a recorded step knows from one step to the next, and what it tells of each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct Control {
@@ -23,6 +25,7 @@ pub(crate) struct Control {
     pub(crate) chosen: f32,
     pub(crate) moves: u32,
     pub(crate) remembers: u32,
+    pub(crate) reverts: u32,
     pub(crate) outcome: u32,
     pub(crate) stop: u32,
     pub(crate) iterations: u32,
@@ -38,6 +41,7 @@ pub(crate) struct Control {
     pub(crate) damping_used: f32,
     pub(crate) radius_used: f32,
     pub(crate) factor: f32,
+    pub(crate) length: f32,
 }
 
 /// Elements of it, and places in it.
@@ -46,7 +50,10 @@ pub(crate) const DAMPING_AT: usize = std::mem::offset_of!(Control, damping) / 4;
 pub(crate) const RADIUS_AT: usize = std::mem::offset_of!(Control, radius) / 4;
 pub(crate) const FLOORED_AT: usize = std::mem::offset_of!(Control, floored) / 4;
 pub(crate) const COEFFICIENTS_AT: usize = std::mem::offset_of!(Control, one) / 4;
-const MOVES_AT: usize = std::mem::offset_of!(Control, moves) / 4;
+pub(crate) const STEPS_AT: usize = std::mem::offset_of!(Control, steps) / 4;
+/// Flags, for [`take`].
+pub(crate) const MOVES_AT: usize = std::mem::offset_of!(Control, moves) / 4;
+pub(crate) const REVERTS_AT: usize = std::mem::offset_of!(Control, reverts) / 4;
 
 /// Outcomes of a step, as the kernel numbers them; others are those of numbers that are not finite.
 pub(crate) const TAKEN: u32 = 1;
@@ -97,29 +104,29 @@ pub(crate) fn decide(
         ("MOST_RADIUS", rules.radii[0].into()),
         ("LEAST_RADIUS", rules.radii[1].into()),
     ];
-    let text = [STATE, DECIDE].concat();
+    let text = [FINITE, STATE, CONTROL_TEXT, DECIDE].concat();
     let pipeline = gpu.kernel("decide", &text, &constants, requirements::DECIDE)?;
     let bindings = [
         on.state,
         on.base,
         on.results,
+        control,
         on.sums,
         on.coefficients,
-        control,
     ];
     recording.dispatch(gpu, &pipeline, &bindings, [1, 1, 1])
 }
 
-/// Records `to = source` for where a step is taken.
+/// Records `to = source` for where a flag of `control` is set.
 pub(crate) fn take(
     gpu: &Gpu,
     recording: &mut Recording,
     to: &Slice,
     source: &Slice,
-    control: &Slice,
+    (control, flag): (&Slice, usize),
 ) -> Result<()> {
     for (count, [to, source]) in in_segments([to, source])? {
-        let constants = [("COUNT", count as f64), ("FLAG", MOVES_AT as f64)];
+        let constants = [("COUNT", count as f64), ("FLAG", flag as f64)];
         let pipeline = gpu.kernel("take", TAKE, &constants, requirements::TAKE)?;
         let workgroups = grid(gpu.limits(), count.div_ceil(64))?;
         recording.dispatch(gpu, &pipeline, &[&to, &source, control], workgroups)?;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::blocks::{Coefficients, InnerProducts, Rows, Sketch, combine_rows, sketch, weigh};
 use super::half::{pack, unpack};
-use super::step::{CONTROL, Control, take};
+use super::spectrum::{SPECTRUM_ELEMENTS, Spectrum, corrections, eigenvector_weights};
+use super::step::{CONTROL, Control, MOVES_AT, take};
 use super::vector::*;
 use crate::error::Result;
 use crate::gpu::{Gpu, Recording, Slice};
@@ -269,9 +270,74 @@ fn vectors_that_are_taken_or_left() -> Result<()> {
         };
         gpu.upload(&control, 0, bytemuck::bytes_of(&flags))?;
         let mut recording = Recording::new();
-        take(&gpu, &mut recording, &to, &source, &control)?;
+        take(&gpu, &mut recording, &to, &source, (&control, MOVES_AT))?;
         let expected = if moves == 1 { &after } else { &before };
         assert_eq!(&run(&gpu, &recording, &to)?, expected);
+    }
+    Ok(())
+}
+
+/// Weights of eigenvectors, more than a workgroup has invocations, of which the last three are not in use; damping from either of its two.
+#[test]
+fn weights_of_eigenvectors() -> Result<()> {
+    let gpu = Gpu::new()?;
+    let values: Vec<f64> = numbers(16, 67).into_iter().map(f64::from).collect();
+    for (base, damping, least) in [(false, 0.3f32, 0.1f32), (true, 0.3, 0.1), (false, 0.1, 0.3)] {
+        let given = Spectrum {
+            alpha: 0.7,
+            beta: 0.4,
+            damping,
+            least,
+            count: 67,
+        };
+        let spectrum = gpu.buffer("spectrum", SPECTRUM_ELEMENTS + 70)?;
+        gpu.upload(&spectrum, 0, &given.words(&values, 70))?;
+        let (weights, factors) = (gpu.buffer("weights", 140)?, slice(&gpu, &[1.0; 4])?);
+        let mut recording = Recording::new();
+        eigenvector_weights(&gpu, &mut recording, [&weights, &factors], &spectrum, base)?;
+        let found = run(&gpu, &recording, &weights)?;
+        let (alpha, beta, gamma) = (f64::from(0.7f32), f64::from(0.4f32), f64::from(0.3f32));
+        let factor = if base { 1.0 } else { -beta / gamma };
+        let captured = |i: usize| -alpha / (values[i].abs() + gamma);
+        // A division may be off by 2.5 units in the last place, so five halves.
+        near(&found[..67], 8.0, |i| (captured(i), 0.0));
+        near(&found[70..137], 16.0, |i| match base {
+            true => (-1.0, 0.0),
+            false => (captured(i) - factor, factor.abs()),
+        });
+        assert_eq!([&found[67..70], &found[137..]].concat(), [0.0; 6]);
+        let factors = gpu.read(&[&factors])?.remove(0);
+        assert_eq!(factors[..3], [1.0; 3]);
+        near(&factors[3..], 6.0, |_| (factor, 0.0));
+    }
+    Ok(())
+}
+
+/// Rows of a table by a count on the device: the first, another, and the last one for all beyond.
+#[test]
+fn corrections_of_moments() -> Result<()> {
+    let gpu = Gpu::new()?;
+    let table = slice(&gpu, &[0.1, 0.01, 0.2, 0.02, 1.0, 1.0])?;
+    for (steps, row) in [
+        (0u32, [0.1f32, 0.01]),
+        (1, [0.2, 0.02]),
+        (2, [1.0; 2]),
+        (9, [1.0; 2]),
+    ] {
+        let scalars = gpu.uniform("scalars", FIRST_ORDER_SCALARS)?;
+        let before = numbers(17, FIRST_ORDER_SCALARS);
+        gpu.upload(&scalars, 0, &before)?;
+        let control = gpu.buffer("control", CONTROL)?;
+        let counted = Control {
+            steps,
+            ..Control::default()
+        };
+        gpu.upload(&control, 0, bytemuck::bytes_of(&counted))?;
+        let mut recording = Recording::new();
+        corrections(&gpu, &mut recording, &scalars, &table, &control)?;
+        let found = run(&gpu, &recording, &scalars)?;
+        let expected = [&before[..4], &row[..], &before[6..]].concat();
+        assert_eq!(found, expected);
     }
     Ok(())
 }

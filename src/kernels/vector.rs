@@ -4,6 +4,7 @@
 //! kernel adds.
 
 use super::dot::Capabilities;
+use super::finite::FINITE;
 use super::four::four;
 use super::loops::{self, in_chunks};
 use super::requirements;
@@ -242,11 +243,12 @@ pub(crate) fn first_order(
     on: &FirstOrderOperands<'_>,
 ) -> Result<()> {
     let method = f64::from(u8::from(method == FirstOrderMethod::Adam));
+    let text = [FINITE, FIRST_ORDER].concat();
     let vectors = [on.theta, on.first_moment, on.second_moment, on.gradient];
     for (count, [theta, first, second, gradient]) in in_segments(vectors)? {
         let pipeline = gpu.kernel(
             "first_order",
-            FIRST_ORDER,
+            &text,
             &[("COUNT", count as f64), ("METHOD", method)],
             requirements::FIRST_ORDER,
         )?;

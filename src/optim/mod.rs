@@ -4,6 +4,7 @@
 //! one direction; [`Sgd`] and [`Adam`] are baselines. All change parameters only when a step has succeeded.
 
 mod average;
+mod control;
 mod course;
 mod damping;
 mod debiased_sgd;

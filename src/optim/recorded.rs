@@ -45,9 +45,13 @@ pub trait Recordable<O: Objective + ?Sized>: Stateful + Sized {
     /// threshold may fall to the other side. Where the loss or the gradient is not finite, nothing changes on the device, and the report
     /// says so; what the host counts, for a schedule and for Adam's corrections, goes on.
     ///
+    /// [`LowRankSaddleFreeNewton`](super::LowRankSaddleFreeNewton) steps with the eigenpairs that it has, and goes back to the host for
+    /// others.
+    ///
     /// # Errors
-    /// As a first step; [`Error::Unsupported`] for what only the host can do: products that need it, Nystrom preconditioners, averages of
-    /// iterates.
+    /// As a first step; [`Error::Unsupported`] for what only the host can do: products that need it, Nystrom preconditioners, eigenpairs
+    /// that are not there yet, parts of a batch, averages of iterates. Weights in an average follow from the number of steps that were
+    /// taken, which the device alone knows, and a table of them has no end where the average is a mean.
     fn recorded(self, objective: &mut O, theta: &Vector, loaded: &Loaded)
     -> Result<Recorded<Self>>;
 }

@@ -35,6 +35,7 @@ mod own_kernels;
 mod plans;
 mod primitives;
 mod recorded;
+mod recorded_lrsfn;
 mod resident;
 mod saddle_free_newton;
 mod second_objective;
@@ -170,6 +171,7 @@ fn main() -> ExitCode {
             ("plans", plans::tests()),
             ("primitives", primitives::tests()),
             ("recorded", recorded::tests()),
+            ("recorded_lrsfn", recorded_lrsfn::tests()),
             ("resident", resident::tests()),
             ("saddle_free_newton", saddle_free_newton::tests()),
             ("units", units::tests()),

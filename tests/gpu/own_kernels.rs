@@ -18,6 +18,7 @@ pub(crate) fn tests() -> Vec<GpuTest> {
         a_product_of_the_callers_is_used,
         a_step_that_fails_leaves_the_callers_buffers,
         recorded_steps_read_and_write_the_callers_buffers,
+        recorded_steps_go_on_between_refreshes,
         options_that_need_parts_are_refused,
         places_are_checked,
         what_is_wrong_with_kernels_is_found,
@@ -435,6 +436,44 @@ fn recorded_steps_read_and_write_the_callers_buffers(gpu: &Gpu) -> Outcome {
         reports.last().ok_or("no report")?.2.loss_before,
         report.loss_before
     );
+    Ok(())
+}
+
+/// Between two computations of eigenpairs, which are the host's: recorded steps of low-rank saddle-free Newton on the caller's buffers.
+fn recorded_steps_go_on_between_refreshes(gpu: &Gpu) -> Outcome {
+    let own = Own::new(gpu);
+    let mut objective = own.objective(gpu)?;
+    let eigen = EigenOptions::default().with_rank(2).with_oversampling(1);
+    let options = LrsfnOptions::default()
+        .with_eigen(eigen)
+        .with_damping(1e-2)
+        .with_refresh(4);
+    let report = run(
+        &mut objective,
+        LowRankSaddleFreeNewton::new(options.clone())?,
+        8,
+    )?;
+    let host = own.parameters(gpu)?;
+    own.start(gpu);
+    let mut method = LowRankSaddleFreeNewton::new(options)?;
+    let mut last = None;
+    for _ in 0..2 {
+        assert!(objective.step(&mut method)?.accepted);
+        let mut recorded = objective.recorded(method)?;
+        let mut encoder = gpu
+            .device()
+            .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        for _ in 0..3 {
+            recorded.record(&mut Recorder::new(&mut encoder))?;
+        }
+        gpu.queue().submit([encoder.finish()]);
+        let reports = arrived(gpu, &mut recorded, 3)?;
+        assert!(reports.iter().all(|report| report.2.accepted));
+        last = reports.last().map(|report| report.2.loss_before);
+        method = recorded.finish()?;
+    }
+    assert_eq!(own.parameters(gpu)?, host);
+    assert_eq!(last, Some(report.loss_before));
     Ok(())
 }
 

@@ -35,6 +35,12 @@ pub(crate) fn tests() -> Vec<GpuTest> {
 type Any = Box<dyn std::error::Error>;
 const ROWS: usize = 48;
 const STEPS: usize = 25;
+/// One of each kind.
+pub(crate) const SCHEDULES: [Schedule; 3] = [
+    Schedule::Constant,
+    Schedule::Linear { last: 0.2 },
+    Schedule::Cosine { last: 0.1 },
+];
 
 fn model(activation: Activation) -> Model {
     let shape = DataShape {
@@ -49,11 +55,11 @@ fn model(activation: Activation) -> Model {
 }
 
 /// An objective with its parameters and three batches.
-fn task(gpu: &Gpu) -> Result<(GraphObjective, Vector, Vec<Batch>), Any> {
+pub(crate) fn task(gpu: &Gpu) -> Result<(GraphObjective, Vector, Vec<Batch>), Any> {
     task_with(gpu, Activation::Tanh)
 }
 
-fn task_with(
+pub(crate) fn task_with(
     gpu: &Gpu,
     activation: Activation,
 ) -> Result<(GraphObjective, Vector, Vec<Batch>), Any> {
@@ -64,7 +70,7 @@ fn task_with(
     Ok((objective, theta, batches))
 }
 
-fn bits(gpu: &Gpu, theta: &Vector) -> Result<Vec<Vec<u32>>, Any> {
+pub(crate) fn bits(gpu: &Gpu, theta: &Vector) -> Result<Vec<Vec<u32>>, Any> {
     let tensors = theta.read(gpu)?.into_iter();
     Ok(tensors
         .map(|tensor| tensor.into_iter().map(f32::to_bits).collect())
@@ -72,7 +78,7 @@ fn bits(gpu: &Gpu, theta: &Vector) -> Result<Vec<Vec<u32>>, Any> {
 }
 
 /// Steps that the host judges: parameters after each, reports, and the state at the end.
-type Course = (Vec<Vec<Vec<u32>>>, Vec<StepReport>, OptimizerState);
+pub(crate) type Course = (Vec<Vec<Vec<u32>>>, Vec<StepReport>, OptimizerState);
 
 fn by_the_host<M: Optimizer<GraphObjective>>(
     gpu: &Gpu,
@@ -109,7 +115,7 @@ where
     Ok((path, reports, state))
 }
 
-fn equal_courses(name: &str, one: &Course, other: &Course) -> Outcome {
+pub(crate) fn equal_courses(name: &str, one: &Course, other: &Course) -> Outcome {
     for (step, (a, b)) in one.0.iter().zip(&other.0).enumerate() {
         if a != b {
             return Err(format!(
@@ -147,7 +153,6 @@ fn equal_courses(name: &str, one: &Course, other: &Course) -> Outcome {
 }
 
 fn first_order_steps_are_those_of_the_host(gpu: &Gpu) -> Outcome {
-    let cosine = Schedule::Cosine { last: 0.1 };
     let sgd = || {
         Sgd::new(
             SgdOptions::default()
@@ -162,18 +167,14 @@ fn first_order_steps_are_those_of_the_host(gpu: &Gpu) -> Outcome {
                 .with_weight_decay(0.01),
         )
     };
-    let course = by_the_host(gpu, sgd()?.with_schedule(cosine, 30)?, STEPS)?;
-    equal_courses(
-        "sgd",
-        &course,
-        &recorded(gpu, sgd()?.with_schedule(cosine, 30)?, STEPS)?,
-    )?;
-    let course = by_the_host(gpu, adam()?.with_schedule(cosine, 30)?, STEPS)?;
-    equal_courses(
-        "adam",
-        &course,
-        &recorded(gpu, adam()?.with_schedule(cosine, 30)?, STEPS)?,
-    )?;
+    for schedule in SCHEDULES {
+        let method = || sgd()?.with_schedule(schedule, 30);
+        let course = by_the_host(gpu, method()?, STEPS)?;
+        equal_courses("sgd", &course, &recorded(gpu, method()?, STEPS)?)?;
+        let method = || adam()?.with_schedule(schedule, 30);
+        let course = by_the_host(gpu, method()?, STEPS)?;
+        equal_courses("adam", &course, &recorded(gpu, method()?, STEPS)?)?;
+    }
     Ok(())
 }
 
@@ -200,7 +201,7 @@ fn newton_steps_are_those_of_the_host(gpu: &Gpu) -> Outcome {
         ("trust region", options().with_curvature(Curvature::Hessian)),
     ];
     for (name, options) in cases {
-        for schedule in [Schedule::Constant, Schedule::Linear { last: 0.2 }] {
+        for schedule in SCHEDULES {
             let method = || NewtonCg::new(options.clone())?.with_schedule(schedule, 30);
             let course = by_the_host(gpu, method()?, STEPS)?;
             let taken = course.1.iter().filter(|report| report.accepted).count();
@@ -229,11 +230,9 @@ fn steps_on_the_edge_are_refused_as_by_the_host(gpu: &Gpu) -> Outcome {
     )
 }
 
-/// Where the loss is not finite, theta, damping and all else keep their bits, and the report says so; the next batch goes on.
-fn a_step_that_is_not_finite_changes_nothing(gpu: &Gpu) -> Outcome {
-    let (mut objective, theta, batches) = task_with(gpu, Activation::Relu)?;
-    let mut broken = batches[1].clone();
-    // Rows of 3e38 in all combinations of signs: some sum of theirs overflows.
+/// A batch of which a loss is not finite: rows of 3e38 in all combinations of signs, so that some sum of theirs overflows.
+pub(crate) fn broken(batch: &Batch) -> Batch {
+    let mut broken = batch.clone();
     for (i, x) in broken.features.iter_mut().take(32 * 6).enumerate() {
         *x = if (i / 6) >> (i % 6) & 1 == 1 {
             -3e38
@@ -241,6 +240,13 @@ fn a_step_that_is_not_finite_changes_nothing(gpu: &Gpu) -> Outcome {
             3e38
         };
     }
+    broken
+}
+
+/// Where the loss is not finite, theta, damping and all else keep their bits, and the report says so; the next batch goes on.
+fn a_step_that_is_not_finite_changes_nothing(gpu: &Gpu) -> Outcome {
+    let (mut objective, theta, batches) = task_with(gpu, Activation::Relu)?;
+    let broken = broken(&batches[1]);
     let loaded = objective.load(Slot::default(), &batches[0])?;
     let mut newton = NewtonCg::new(options())?.recorded(&mut objective, &theta, &loaded)?;
     let adam_theta = objective.initial_parameters(4)?;

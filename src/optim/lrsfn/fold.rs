@@ -7,6 +7,7 @@ use super::spectrum::Spectrum;
 use crate::error::Result;
 use crate::gpu::{Gpu, Recorder, Recording, Slice};
 use crate::kernels::blocks::{Rows, weigh};
+use crate::kernels::spectrum::{SPECTRUM_ELEMENTS, Spectrum as Numbers, eigenvector_weights};
 use crate::kernels::vector::{FirstOrderMethod, combine};
 use crate::objective::{Gradient, Objective};
 use crate::optim::first_order::Moments;
@@ -29,7 +30,7 @@ pub(super) struct Memory {
     corrections: Slice,
     /// Of the eigenvectors in the sum that is being made.
     coefficients: Slice,
-    /// `[1, 1, 1, factor of what the step in the complement is made from]`
+    /// `[1, 1, 1, factor of what the step in the complement is made from]`, the last by the kernel that makes weights.
     factors: Slice,
 }
 
@@ -42,6 +43,8 @@ pub(super) struct Fold {
     subtract: Slice,
     /// The same in the step.
     weights: Slice,
+    /// What they are made from: step lengths, damping and eigenvalues.
+    pub(super) numbers: Slice,
 }
 
 /// A base optimizer. It moves `direction`, which is zero before.
@@ -68,6 +71,10 @@ impl Fold {
             projections: gpu.buffer("projections", rank)?,
             subtract: gpu.buffer("weights of projections in the gradient", 2 * rank)?,
             weights: gpu.buffer("weights of projections", 2 * rank)?,
+            numbers: gpu.buffer(
+                "step lengths, damping and eigenvalues",
+                SPECTRUM_ELEMENTS + rank,
+            )?,
         })
     }
 
@@ -76,6 +83,17 @@ impl Fold {
         let mut numbers = vec![-1.0f32; self.spectrum.known.values.len()];
         numbers.resize(self.subtract.len(), 0.0);
         gpu.upload(&self.subtract, 0, &numbers)
+    }
+
+    /// Step lengths and damping of the next step, with the eigenvalues.
+    pub(super) fn upload_numbers(&self, gpu: &Gpu, numbers: Numbers) -> Result<()> {
+        let values = &self.spectrum.known.values;
+        let numbers = Numbers {
+            count: values.len() as u32,
+            ..numbers
+        };
+        let rank = self.spectrum.basis.rank();
+        gpu.upload(&self.numbers, 0, &numbers.words(values, rank))
     }
 
     /// `d . C d` within the captured space, with signs, for a step of length `alpha`.
@@ -96,6 +114,8 @@ impl Memory {
     ) -> Result<Self> {
         let (gpu, layout) = (objective.gpu(), objective.layout());
         let rank = options.eigen.rank;
+        let factors = gpu.buffer("factors of gradients", 4)?;
+        gpu.upload(&factors, 0, &[1.0f32; 4])?;
         let new = |label: &str| Vector::new(gpu, label, layout);
         let base = match method(&options.base) {
             None => None,
@@ -124,7 +144,7 @@ impl Memory {
             base,
             corrections: gpu.buffer("corrections of projections", rank)?,
             coefficients: gpu.buffer("coefficients of eigenvectors", rank)?,
-            factors: gpu.buffer("factors of gradients", 4)?,
+            factors,
         })
     }
 
@@ -183,6 +203,8 @@ impl Memory {
             &self.steps[2]
         };
         let gradient = &of.gradient;
+        let outputs = [&fold.weights, &self.factors];
+        eigenvector_weights(gpu, make, outputs, &fold.numbers, self.base.is_some())?;
         let (products, weights) = (&fold.projections, &fold.subtract);
         let split = Split {
             fold,
@@ -233,37 +255,6 @@ impl Memory {
         basis.record_combination(gpu, make, &Rows::from(captured), c, false)?;
         let factors = (&self.factors, split.slot);
         combine(gpu, make, out.slice(), captured.slice(), x.slice(), factors)
-    }
-
-    /// Weights of the step of fold `number`, of which `share` counts.
-    pub(super) fn upload_weights(
-        &self,
-        gpu: &Gpu,
-        number: usize,
-        [alpha, beta]: [f64; 2],
-        damping: f64,
-        share: f64,
-    ) -> Result<()> {
-        let fold = &self.folds[number];
-        let rank = fold.spectrum.basis.rank();
-        let mut weights = vec![0.0f32; 2 * rank];
-        // A base optimizer's step has its length already, and nothing of the captured space may stay in it.
-        let factor = if self.base.is_some() {
-            1.0
-        } else {
-            -share * beta / damping
-        };
-        for (i, value) in fold.spectrum.known.values.iter().enumerate() {
-            let captured = -share * alpha / (value.abs() + damping);
-            weights[i] = captured as f32;
-            weights[rank + i] = if self.base.is_some() {
-                -1.0
-            } else {
-                (captured - factor) as f32
-            };
-        }
-        gpu.upload(&fold.weights, 0, &weights)?;
-        gpu.upload(&self.factors, 0, &[1.0, 1.0, 1.0, factor as f32])
     }
 }
 

@@ -1,10 +1,14 @@
 //! Low-rank saddle-free Newton with Levenberg-Marquardt damping (O'Leary-Roseberry, Alger and Ghattas 2020).
 
 mod automatic;
+mod corrections;
 mod fold;
 mod options;
 mod propose;
 mod quotients;
+mod recorded;
+#[cfg(test)]
+mod recorded_tests;
 mod roles;
 mod spectrum;
 
@@ -87,8 +91,8 @@ impl LowRankSaddleFreeNewton {
     pub fn new(options: LrsfnOptions) -> Result<Self> {
         options.validate()?;
         let damping = match options.rule {
-            DampingRule::Fixed => options.damping,
-            DampingRule::Adaptive(rule) => rule.first().max(options.damping),
+            DampingRule::Fixed => options.least_damping(),
+            DampingRule::Adaptive(rule) => rule.first().max(options.least_damping()),
         };
         Ok(Self {
             lengths: [options.step_length, options.step_length_beyond],
@@ -184,13 +188,19 @@ impl LowRankSaddleFreeNewton {
     /// The damping of a step with these turns.
     fn current_damping(&self, folds: &[Fold]) -> f64 {
         match self.options.rule {
-            DampingRule::Fixed => self.options.damping,
+            DampingRule::Fixed => self.options.least_damping(),
             DampingRule::Adaptive(_) => {
-                let least = folds.iter().map(|fold| fold.spectrum.known.least);
-                let floor = least.fold(self.options.damping, f64::max);
-                self.damping.max(floor)
+                let floor = self.damping_floor(folds);
+                f64::from(self.damping as f32).max(floor)
             }
         }
+    }
+
+    /// What eigenpairs and options say that a damping which adapts is not below: an f32, which devices compute with.
+    fn damping_floor(&self, folds: &[Fold]) -> f64 {
+        let least = folds.iter().map(|fold| fold.spectrum.known.least);
+        let floor = least.fold(self.options.damping, f64::max);
+        f64::from(floor as f32)
     }
 
     fn adapts(&self) -> bool {
@@ -288,7 +298,9 @@ impl<O: Curved + ?Sized> Method<O> for Step<'_, O> {
         }
         if let (DampingRule::Adaptive(rule), Some(ratio)) = (method.options.rule, outcome.judged) {
             let damping = proposal.report.damping.unwrap_or(method.damping);
-            method.damping = rule.judge(damping, ratio).max(method.options.damping);
+            method.damping = rule
+                .judge(damping, ratio)
+                .max(method.options.least_damping());
         }
     }
 

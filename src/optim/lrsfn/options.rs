@@ -121,6 +121,11 @@ impl LrsfnOptions {
         }
     }
 
+    /// The damping, or the least of it, as devices compute with it.
+    pub(super) fn least_damping(&self) -> f64 {
+        f64::from(self.damping as f32)
+    }
+
     fn check_together(&self) -> Result<()> {
         self.eigen.validate()?;
         if let DampingRule::Adaptive(rule) = &self.rule {

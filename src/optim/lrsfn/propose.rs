@@ -9,6 +9,7 @@ use super::{LowRankSaddleFreeNewton, all_values};
 use crate::data::Role;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recorder, Recording};
+use crate::kernels::spectrum::Spectrum as Numbers;
 use crate::objective::{Curved, Gradient, GradientRequest, QuadraticRequest, Slot};
 use crate::optim::engine::Proposal;
 use crate::optim::first_order::{Moments, missing};
@@ -268,7 +269,16 @@ impl LowRankSaddleFreeNewton {
         for (number, [_, steps]) in cast.folds.iter().enumerate() {
             let loaded = objective.load(slot, steps)?;
             let gradient = objective.gradient(theta, &loaded, request)?;
-            memory.upload_weights(&gpu, number, lengths, damping, share)?;
+            let [alpha, beta] = lengths.map(|length| (share * length) as f32);
+            memory.folds[number].upload_numbers(
+                &gpu,
+                Numbers {
+                    alpha,
+                    beta,
+                    damping: damping as f32,
+                    ..Numbers::default()
+                },
+            )?;
             work.gradient(&gradient.cost, &loaded);
             // Into the captured space and out of it, twice.
             let rank = memory.folds[number].spectrum.basis.rank();

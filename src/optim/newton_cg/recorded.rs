@@ -12,7 +12,7 @@ use crate::kernels::step::{self, COEFFICIENTS_AT, CONTROL, Control, Rules, decid
 use crate::kernels::vector::combine;
 use crate::linalg::{Script as Solve, Stop};
 use crate::objective::{Curvature, Curved, Loaded, QuadraticRequest};
-use crate::optim::decision::Ratio;
+use crate::optim::control::{control, told};
 use crate::optim::first_order::missing;
 use crate::optim::judge::AT_ONCE;
 use crate::optim::recorded::{Recordable, Recorded, Script, StepOutcome, refuse, without_average};
@@ -36,46 +36,18 @@ fn coefficients(method: &NewtonCg) -> Vec<f32> {
     lengths.flat_map(|a| [1.0, a as f32]).collect()
 }
 
-fn control(words: &[u32]) -> Control {
-    let bytes: &[u8] = bytemuck::cast_slice(words);
-    bytemuck::try_pod_read_unaligned(bytes).unwrap_or_default()
-}
-
 /// What a step tells, out of what the device has left of it.
 fn read(method: &NewtonCg, words: &[u32]) -> (StepOutcome, StepReport) {
     let control = control(words);
-    let outcome = match control.outcome {
-        step::TAKEN => StepOutcome::Taken,
-        step::REFUSED => StepOutcome::Refused,
-        step::STATIONARY => StepOutcome::Stationary,
-        _ => StepOutcome::NotFinite,
-    };
-    let taken = outcome == StepOutcome::Taken;
-    let number = |x: f32| f64::from(x);
-    let (trusts, base) = (method.trusts(), number(control.loss_before));
-    let rho = Ratio::new(
-        number(control.change),
-        number(control.error),
-        number(control.promised),
-    )
-    .value();
+    let (outcome, report) = told(&control);
+    let (trusts, number) = (method.trusts(), |x: f32| f64::from(x));
     let report = StepReport {
-        loss_before: base,
-        loss_after: Some(if taken { number(control.loss) } else { base }),
-        loss_change: Some(if taken { number(control.change) } else { 0.0 }),
-        gradient_norm: number(control.gradient_norm),
-        step_norm: if taken {
-            number(control.factor) * number(control.square).sqrt()
-        } else {
-            0.0
-        },
-        step_length: taken.then_some(number(control.factor)),
-        rho: (rho.is_finite() && outcome != StepOutcome::Stationary).then_some(rho),
+        step_length: (outcome == StepOutcome::Taken).then_some(number(control.factor)),
         damping: (!trusts).then_some(number(control.damping_used)),
         radius: trusts.then_some(number(control.radius_used)),
         cg_iterations: Some(control.iterations as usize),
         cg_stop: Stop::from_code(control.stop),
-        ..StepReport::default()
+        ..report
     };
     (outcome, report)
 }
@@ -146,9 +118,10 @@ impl Workspace {
         decide(gpu, commands, &rules(options), &evidence, control)?;
         let point = self.judge.point().slice();
         let (theta, v) = (self.theta.slice(), solution.slice());
+        let moves = (control, step::MOVES_AT);
         combine(gpu, commands, point, theta, v, (control, COEFFICIENTS_AT))?;
-        take(gpu, commands, theta, point, control)?;
-        take(gpu, commands, memory.previous.slice(), v, control)
+        take(gpu, commands, theta, point, moves)?;
+        take(gpu, commands, memory.previous.slice(), v, moves)
     }
 }
 
