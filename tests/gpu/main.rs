@@ -138,6 +138,31 @@ const SLOW_ON_SWIFTSHADER: [&str; 24] = [
     "solves_over_segments_stop_where_those_of_one_stop",
 ];
 
+/// Modules above matrix products, which have modules of their own: on this adapter they take the products that are compiled soonest.
+const ABOVE_PRODUCTS: (&str, &[&str]) = (
+    "llvmpipe",
+    &[
+        "accumulated",
+        "asynchronous",
+        "course",
+        "debiased_sgd",
+        "decoupled",
+        "differences",
+        "engine",
+        "finite_differences",
+        "locate",
+        "losses",
+        "own_kernels",
+        "recorded",
+        "recorded_lrsfn",
+        "resident",
+        "saddle_free_newton",
+        "second_objective",
+        "segments",
+        "weights",
+    ],
+);
+
 const EXPECTED_FAILURES: [ExpectedFailure; 0] = [];
 
 fn main() -> ExitCode {
@@ -181,6 +206,7 @@ fn main() -> ExitCode {
         ],
         &ON_SMALL_ADAPTERS,
         &COMPILE_MOST,
+        &ABOVE_PRODUCTS,
         &EXPECTED_FAILURES,
     )
 }

@@ -5,7 +5,8 @@
 //! would read too many buffers.
 //!
 //! * `OSCULANT_TEST_ADAPTER=part`: only adapters with this in `backend name`, in any case.
-//! * `OSCULANT_TEST_LONG=1`: also, on software adapters, the trials that compile most for them.
+//! * `OSCULANT_TEST_LONG=1`: also, on software adapters, the trials that compile most for them; and all trials with the products that users
+//!   get, where modules that are about something else take those that are compiled soonest.
 //! * `OSCULANT_TEST_ALL_ADAPTERS=1`: also software adapters on GL, which are left out where there is one on Vulkan: the same
 //!   rasterizer behind a slower interface.
 
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use osculant::gpu::{AdapterDescription, AdapterOptions, Gpu, adapters};
+use osculant::kernels::tuning::{Family, Tuning};
 use osculant::optim::{Recorded, Stateful, StepOutcome, StepReport};
 
 /// What a test returns: nothing, or any error at all.
@@ -89,6 +91,7 @@ pub(crate) fn main(
     modules: Vec<(&str, Vec<GpuTest>)>,
     small: &OnSmallAdapters,
     compiles_most: &[(&str, &[&str])],
+    above_products: &(&str, &[&str]),
     expected_failures: &'static [ExpectedFailure],
 ) -> ExitCode {
     let adapters = chosen_adapters();
@@ -114,9 +117,12 @@ pub(crate) fn main(
                 .find(|e| e.test == test.name && adapter.label.contains(e.adapter));
             let name = format!("{module}::{} [{}]", test.name, adapter.label);
             let shown = name.clone();
+            let (part, above) = above_products;
+            let quick = !long && adapter.label.contains(part) && above.contains(&module);
             trials.push(Trial::test(name, move || {
                 let start = Instant::now();
-                let outcome = judge(adapter.gpu().and_then(|gpu| run(gpu)), expected);
+                let gpu = adapter.gpu().and_then(|gpu| tuned(gpu, quick));
+                let outcome = judge(gpu.and_then(|gpu| run(&gpu)), expected);
                 if times {
                     eprintln!("{:8.2} s {shown}", start.elapsed().as_secs_f64());
                 }
@@ -130,6 +136,18 @@ pub(crate) fn main(
         }));
     }
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// The device as it is, or with the kernels for matrix products that are compiled soonest, unless the environment asks for others.
+fn tuned(gpu: &Gpu, quick: bool) -> std::result::Result<Gpu, Box<dyn std::error::Error>> {
+    if !quick || std::env::var_os("OSCULANT_TUNING").is_some() {
+        return Ok(gpu.clone());
+    }
+    let soonest = Family::Registers {
+        blocks: 1,
+        wide: true,
+    };
+    Ok(gpu.with_tuning(Tuning::forced(soonest))?)
 }
 
 fn judge(outcome: Outcome, expected: Option<&ExpectedFailure>) -> std::result::Result<(), Failed> {
