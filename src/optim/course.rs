@@ -3,21 +3,13 @@
 use std::sync::Arc;
 
 use super::average::Average;
-use super::optimizer::OptimizerState;
-use super::saved;
+use super::saved::{self, AVERAGE, AVERAGED, OptimizerState, STEPS};
 use super::schedule::Schedule;
-use super::state::StateTensor;
+use super::state_tensor::StateTensor;
 use crate::error::Result;
 use crate::gpu::{Gpu, Recording};
 use crate::options::{check_range, require};
 use crate::vector::{Layout, Vector};
-
-/// Names of what a state has of it.
-const STEPS: &str = "course_steps";
-const AVERAGED: &str = "course_averaged";
-const AVERAGE: &str = "average";
-/// All of them.
-pub(super) const NAMES: [&str; 3] = [STEPS, AVERAGED, AVERAGE];
 
 /// How far a run has come, what that means for the length of steps, and the average of its iterates.
 ///

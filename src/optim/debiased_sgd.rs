@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use super::course::Course;
 use super::engine::Clock;
-use super::first_order::missing;
-use super::optimizer::{Optimizer, OptimizerState};
+use super::optimizer::Optimizer;
 use super::report::StepReport;
-use super::saved;
-use super::state::{StateTensor, Stateful};
+use super::saved::{self, OptimizerState, missing};
+use super::state::Stateful;
+use super::state_tensor::StateTensor;
 use super::strategy::{Strategy, rows_of};
 use super::work::Work;
 use crate::data::Role;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::decision::falls_enough;
-use super::first_order::missing;
+use super::saved::missing;
 use crate::error::Result;
 use crate::gpu::{Gpu, Recorder, Recording, Slice};
 use crate::kernels::step::Evidence;

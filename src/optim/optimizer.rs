@@ -2,38 +2,12 @@
 
 use super::origin::with_origin;
 use super::report::StepReport;
+use super::saved::OptimizerState;
 use super::state::{Stateful, capture};
 use crate::error::Result;
 use crate::gpu::{BoxFuture, Gpu};
 use crate::objective::Objective;
 use crate::vector::Vector;
-
-/// What an optimizer must remember to continue with the same bits.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct OptimizerState {
-    /// Numbers, by name.
-    pub scalars: Vec<(String, f64)>,
-    /// Vectors in parameter space, by name, as lists of tensors.
-    pub vectors: Vec<(String, Vec<Vec<f32>>)>,
-}
-
-impl OptimizerState {
-    /// The number of this name.
-    pub fn scalar(&self, name: &str) -> Option<f64> {
-        self.scalars
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|&(_, value)| value)
-    }
-
-    /// The vector of this name.
-    pub fn vector(&self, name: &str) -> Option<&[Vec<f32>]> {
-        self.vectors
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, value)| value.as_slice())
-    }
-}
 
 /// A method that improves parameters by one mini-batch at a time.
 pub trait Optimizer<O: Objective + ?Sized>: Stateful {

@@ -1,12 +1,51 @@
-//! Checks of a saved state before an optimizer takes it up.
+//! The saved state of an optimizer, and checks of one before it is taken up.
 
 use std::ops::RangeInclusive;
 
-use super::course;
-use super::first_order::missing;
-use super::optimizer::OptimizerState;
 use crate::error::{Error, Result};
 use crate::vector::Layout;
+
+/// Names of what a state has of a course.
+pub(super) const STEPS: &str = "course_steps";
+pub(super) const AVERAGED: &str = "course_averaged";
+pub(super) const AVERAGE: &str = "average";
+/// All of them.
+const COURSE: [&str; 3] = [STEPS, AVERAGED, AVERAGE];
+
+/// What an optimizer must remember to continue with the same bits.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OptimizerState {
+    /// Numbers, by name.
+    pub scalars: Vec<(String, f64)>,
+    /// Vectors in parameter space, by name, as lists of tensors.
+    pub vectors: Vec<(String, Vec<Vec<f32>>)>,
+}
+
+impl OptimizerState {
+    /// The number of this name.
+    pub fn scalar(&self, name: &str) -> Option<f64> {
+        self.scalars
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|&(_, value)| value)
+    }
+
+    /// The vector of this name.
+    pub fn vector(&self, name: &str) -> Option<&[Vec<f32>]> {
+        self.vectors
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, value)| value.as_slice())
+    }
+}
+
+/// The error for what a state lacks.
+pub(super) fn missing(name: &str) -> Error {
+    Error::Data {
+        what: "optimizer state".into(),
+        message: format!("it has no '{name}'; it was saved by another optimizer"),
+    }
+}
 
 /// The number of that name, which must be in a range.
 ///
@@ -85,7 +124,7 @@ pub(super) fn count(state: &OptimizerState, name: &str) -> Result<usize> {
 /// [`Error::Data`] with the first unknown name.
 pub(super) fn only(state: &OptimizerState, scalars: &[&str], vectors: &[&str]) -> Result<()> {
     let knows = |known: &[&str], name: &str| {
-        let mut all = known.iter().chain(&course::NAMES);
+        let mut all = known.iter().chain(&COURSE);
         all.any(|k| *k == name || (k.ends_with(' ') && name.starts_with(k)))
     };
     let mut numbers = state.scalars.iter().map(|(name, _)| name);

@@ -3,8 +3,8 @@
 use crate::error::Result;
 use crate::gpu::{Gpu, Recorder, Recording, Slice};
 use crate::linalg::Afterword;
-use crate::optim::first_order::missing;
 use crate::optim::judge::{Candidate, Judge};
+use crate::optim::saved::missing;
 use crate::vector::Vector;
 
 /// What those who judge say of a step.

@@ -12,10 +12,11 @@ pub use options::{AdamOptions, SgdOptions};
 
 use super::course::Course;
 use super::engine::Clock;
-use super::optimizer::{Optimizer, OptimizerState};
+use super::optimizer::Optimizer;
 use super::report::StepReport;
-use super::saved;
-use super::state::{StateTensor, Stateful};
+use super::saved::{self, OptimizerState};
+use super::state::Stateful;
+use super::state_tensor::StateTensor;
 use super::work::Work;
 use crate::error::{Error, Result};
 use crate::gpu::{BoxFuture, Recorder, Recording};
@@ -215,11 +216,4 @@ fn memory<'m, O: Objective + ?Sized>(
         },
     };
     Ok(memory.insert(known))
-}
-
-pub(super) fn missing(name: &str) -> Error {
-    Error::Data {
-        what: "optimizer state".into(),
-        message: format!("it has no '{name}'; it was saved by another optimizer"),
-    }
 }

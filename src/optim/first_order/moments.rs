@@ -8,9 +8,8 @@ use crate::kernels::vector::{
     FIRST_ORDER_LOSS, FIRST_ORDER_SCALARS, FIRST_ORDER_SUMS, FirstOrderMethod, FirstOrderOperands,
     first_order, inner_products, partial_elements,
 };
-use crate::optim::optimizer::OptimizerState;
-use crate::optim::saved;
-use crate::optim::state::StateTensor;
+use crate::optim::saved::{self, OptimizerState};
+use crate::optim::state_tensor::StateTensor;
 use crate::vector::{Layout, Vector};
 
 /// Steps that may be longer are refused, so that parameters stay finite; the kernel has the same number.

@@ -8,7 +8,7 @@ use crate::gpu::{Gpu, Recording, Slice};
 use crate::kernels::blocks::{InnerProducts, Rows};
 use crate::linalg::Basis;
 use crate::objective::{BlockProduct, Curvature, Curved, Quadratic, QuadraticRequest, Slot};
-use crate::optim::first_order::missing;
+use crate::optim::saved::missing;
 use crate::optim::work::{Work, flops};
 use crate::recent::Recent;
 use crate::vector::Vector;

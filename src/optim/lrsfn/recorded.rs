@@ -14,10 +14,10 @@ use crate::kernels::step::{CONTROL, Control, DAMPING_AT, MOVES_AT, REVERTS_AT, t
 use crate::kernels::vector::{FIRST_ORDER_SCALARS, FIRST_ORDER_SETTINGS};
 use crate::objective::{Gradient, GradientRequest, Loaded, Objective};
 use crate::optim::control::{control, told};
-use crate::optim::first_order::missing;
 use crate::optim::judge::Judge;
 use crate::optim::recorded::{Recordable, Recorded, Script, StepOutcome, refuse, without_average};
 use crate::optim::report::StepReport;
+use crate::optim::saved::missing;
 use crate::optim::strategy::Strategy;
 use crate::optim::work::{Work, flops};
 use crate::vector::Vector;

@@ -9,7 +9,8 @@ use crate::kernels::step::{self, CONTROL, Control};
 use crate::optim::control::control;
 use crate::optim::damping::LevenbergMarquardt;
 use crate::optim::decision::{Ratio, falls_enough};
-use crate::optim::first_order::{AdamOptions, Moments, SgdOptions, missing};
+use crate::optim::first_order::{AdamOptions, Moments, SgdOptions};
+use crate::optim::saved::missing;
 use crate::random::Philox;
 use rand::RngExt;
 

@@ -11,9 +11,8 @@ use crate::linalg::{
     Basis, Eigenvalues, Operator, RandomizedEigensolver, RangeFinder, RangeOptions,
 };
 use crate::objective::{Curved, Quadratic, QuadraticRequest, Slot};
-use crate::optim::optimizer::OptimizerState;
-use crate::optim::saved;
-use crate::optim::state::StateTensor;
+use crate::optim::saved::{self, OptimizerState};
+use crate::optim::state_tensor::StateTensor;
 use crate::optim::undo::Undo;
 use crate::optim::work::{Work, flops};
 use crate::recent::Recent;

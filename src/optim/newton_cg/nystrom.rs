@@ -6,10 +6,8 @@ use crate::error::Result;
 use crate::gpu::{Gpu, Recorder, Recording};
 use crate::linalg::{Basis, LowRank, Nystrom, Operator, Sandwich, Storage};
 use crate::objective::Quadratic;
-use crate::optim::first_order::missing;
-use crate::optim::optimizer::OptimizerState;
-use crate::optim::saved;
-use crate::optim::state::StateTensor;
+use crate::optim::saved::{self, OptimizerState, missing};
+use crate::optim::state_tensor::StateTensor;
 use crate::optim::undo::Undo;
 use crate::vector::{Layout, Vector};
 

@@ -13,10 +13,10 @@ use crate::kernels::vector::combine;
 use crate::linalg::{Script as Solve, Stop};
 use crate::objective::{Curvature, Curved, Loaded, QuadraticRequest};
 use crate::optim::control::{control, told};
-use crate::optim::first_order::missing;
 use crate::optim::judge::AT_ONCE;
 use crate::optim::recorded::{Recordable, Recorded, Script, StepOutcome, refuse, without_average};
 use crate::optim::report::StepReport;
+use crate::optim::saved::missing;
 use crate::optim::work::{Work, flops};
 use crate::vector::Vector;
 

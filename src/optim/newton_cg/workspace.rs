@@ -9,8 +9,8 @@ use crate::gpu::{Gpu, Recorder, Recording, Slice};
 use crate::kernels::vector::{combine, preconditioner};
 use crate::linalg::{Afterword, CgReport, ConjugateGradients, Operator, System};
 use crate::objective::{Curvature, Objective, Quadratic};
-use crate::optim::first_order::missing;
 use crate::optim::judge::{Candidate, Judge};
+use crate::optim::saved::missing;
 use crate::optim::work::flops;
 use crate::vector::Vector;
 
