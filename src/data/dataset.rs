@@ -1,13 +1,9 @@
 //! A table of inputs and targets, checked once.
 
+use super::split::split_rows;
 use super::targets::select_rows;
 use super::{Batch, Targets, rounding};
-use crate::random::Philox;
 use crate::{Error, Result};
-use rand::seq::SliceRandom;
-
-/// The stream that a split is drawn from: far from the streams of the epochs, so that one seed serves both.
-const SPLIT_STREAM: u64 = u64::MAX;
 
 /// A data set in memory: rows of `width` inputs, and the target of each row.
 ///
@@ -134,6 +130,32 @@ impl Dataset {
         f64::from(self.features[index]) + f64::from(low)
     }
 
+    /// The input columns in which rounding to f32 moves a value by more than a ten-thousandth of the column's standard deviation, with the
+    /// largest such part. [`standardise`](super::standardise) has their digits; without it they are lost.
+    #[must_use]
+    pub fn rounded_columns(&self) -> Vec<(usize, f64)> {
+        if self.remainders.is_empty() {
+            return Vec::new();
+        }
+        let exact: Vec<f64> = (0..self.features.len()).map(|i| self.exact(i)).collect();
+        let lost = rounding::lost(&exact, self.width, |i| f64::from(self.features[i]));
+        let columns = lost.into_iter().enumerate();
+        columns
+            .filter(|&(_, lost)| lost > rounding::TOLERATED)
+            .collect()
+    }
+
+    /// The same inputs with other targets.
+    ///
+    /// # Errors
+    /// [`Error::Data`] as in [`new`](Self::new).
+    pub fn with_targets(mut self, targets: Targets) -> Result<Self> {
+        targets.check(&self.name, self.len())?;
+        self.targets = targets;
+        self.original_labels = Vec::new();
+        Ok(self)
+    }
+
     /// The label that each class had in the files, where the labels there are not 0, 1, 2, ...; see [`idx::load`](super::idx::load).
     #[must_use]
     pub fn original_labels(&self) -> Option<&[u32]> {
@@ -165,22 +187,8 @@ impl Dataset {
     /// # Errors
     /// [`Error::Option`] unless both parts get at least one row.
     pub fn split(&self, test_fraction: f64, seed: u64) -> Result<(Self, Self)> {
-        let rows = self.len();
-        // The conversion saturates and takes NaN to zero, so that a senseless fraction leaves one part empty.
-        let test_rows = (test_fraction * rows as f64).round() as usize;
-        if test_rows == 0 || test_rows >= rows {
-            return Err(Error::Option {
-                option: "test_fraction".to_owned(),
-                message: format!(
-                    "{test_fraction} of the {rows} rows of {} leaves a part empty; take a fraction between 0 and 1",
-                    self.name
-                ),
-            });
-        }
-        let mut order: Vec<usize> = (0..rows).collect();
-        order.shuffle(&mut Philox::new(seed, SPLIT_STREAM));
-        let (test, train) = order.split_at(test_rows);
-        Ok((self.select(train), self.select(test)))
+        let (train, test) = split_rows(self.len(), test_fraction, seed, &self.name)?;
+        Ok((self.select(&train), self.select(&test)))
     }
 
     /// The chosen rows, in the order given; a row may occur more than once.

@@ -2,12 +2,12 @@
 //!
 //! A file is a big-endian header - a magic number, then the size of each dimension - followed by one byte per number.
 
-use super::{Dataset, Targets};
+use super::Dataset;
+use super::labels::Labels;
 use crate::{Error, Result};
 use flate2::read::MultiGzDecoder;
-use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 /// Unsigned bytes (8) in one dimension (1).
@@ -29,95 +29,95 @@ const IMAGES_MAGIC: u32 = 0x0803;
 /// shorter or longer than its header says, or the files disagree about the number or size of the pictures.
 pub fn load(folder: &Path, name: &str) -> Result<(Dataset, Dataset)> {
     if !folder.is_dir() {
-        return Err(missing(folder, "no such folder"));
+        return Err(with_fetching(missing(folder, "no such folder")));
     }
-    let train = read_part(folder, "train")?;
-    let test = read_part(folder, "t10k")?;
+    let part = |prefix: &str| {
+        let images = folder.join(format!("{prefix}-images-idx3-ubyte"));
+        let labels = folder.join(format!("{prefix}-labels-idx1-ubyte"));
+        read_part(&images, &labels).map_err(with_fetching)
+    };
+    halves(folder, name, part("train")?, part("t10k")?)
+}
+
+/// Reads one file of pictures and one of labels, under any names, as a data set called `name`; pixels become 0 to 1.
+///
+/// Where a file is missing the one with `.gz` behind its name is read. Classes are the labels that occur, as in [`load`].
+///
+/// # Errors
+/// As [`load`].
+pub fn load_files(images: &Path, labels: &Path, name: &str) -> Result<Dataset> {
+    let part = read_part(images, labels)?;
+    let classes = Labels::of(&part.labels, &[], &labels.display().to_string());
+    part.into_dataset(name, &classes)
+}
+
+/// Reads the pictures and labels of a training and a test half, as [`load_files`] does, with classes that they have in common.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_halves(
+    train: (&Path, &Path),
+    test: (&Path, &Path),
+    name: &str,
+) -> Result<(Dataset, Dataset)> {
+    let halves_of = |(images, labels)| read_part(images, labels);
+    halves(train.0, name, halves_of(train)?, halves_of(test)?)
+}
+
+fn halves(place: &Path, name: &str, train: Part, test: Part) -> Result<(Dataset, Dataset)> {
     if train.size != test.size {
         return Err(bad(
-            folder,
+            place,
             format!(
                 "training pictures are {}x{}, test pictures {}x{}",
                 train.size[0], train.size[1], test.size[0], test.size[1]
             ),
         ));
     }
-    let trained: BTreeSet<u8> = train.labels.iter().copied().collect();
-    let tested: BTreeSet<u8> = test.labels.iter().copied().collect();
-    let unknown: Vec<u8> = tested.difference(&trained).copied().collect();
-    if !unknown.is_empty() {
-        log::warn!(
-            "{}: only test pictures have the labels {unknown:?}; what no training picture shows cannot be learned",
-            folder.display()
-        );
-    }
-    let labels: Vec<u8> = trained.union(&tested).copied().collect();
-    if renumbers(&labels) {
-        log::warn!(
-            "{}: the labels {labels:?} became the classes 0 to {}",
-            folder.display(),
-            labels.len() - 1
-        );
-    }
+    let classes = Labels::of(&train.labels, &test.labels, &place.display().to_string());
     Ok((
-        train.into_dataset(name, &labels)?,
-        test.into_dataset(name, &labels)?,
+        train.into_dataset(name, &classes)?,
+        test.into_dataset(name, &classes)?,
     ))
 }
 
-/// Whether some of the labels, in order, differ from their classes 0, 1, 2, ...
-fn renumbers(labels: &[u8]) -> bool {
-    labels
-        .iter()
-        .enumerate()
-        .any(|(class, &label)| class != usize::from(label))
-}
-
-/// The pictures and labels of one half, still as bytes.
+/// The pictures, still as bytes, and labels of one half.
 struct Part {
     pixels: Vec<u8>,
     size: [usize; 2],
-    labels: Vec<u8>,
+    labels: Vec<u32>,
 }
 
 impl Part {
-    /// `labels` has the label of each class.
-    fn into_dataset(self, name: &str, labels: &[u8]) -> Result<Dataset> {
+    fn into_dataset(self, name: &str, classes: &Labels) -> Result<Dataset> {
         let features = self
             .pixels
             .iter()
             .map(|&pixel| f32::from(pixel) / 255.0)
             .collect();
-        let class = |label: &u8| labels.partition_point(|known| known < label) as u32;
-        let targets = Targets::Classes {
-            labels: self.labels.iter().map(class).collect(),
-            classes: labels.len(),
-        };
         let width = self.size[0] * self.size[1];
-        let data = Dataset::new(name, features, width, targets)?;
-        Ok(if renumbers(labels) {
-            data.with_original_labels(labels.iter().map(|&label| u32::from(label)).collect())
-        } else {
-            data
+        classes.dataset(&self.labels, |targets| {
+            Dataset::new(name, features, width, targets)
         })
     }
 }
 
-fn read_part(folder: &Path, prefix: &str) -> Result<Part> {
-    let images = folder.join(format!("{prefix}-images-idx3-ubyte"));
-    let ([pictures, rows, columns], pixels) = read_file(&images, IMAGES_MAGIC)?;
-    let labels = folder.join(format!("{prefix}-labels-idx1-ubyte"));
-    let ([count], labels) = read_file(&labels, LABELS_MAGIC)?;
+fn read_part(images: &Path, labels: &Path) -> Result<Part> {
+    let ([pictures, rows, columns], pixels) = read_file(images, IMAGES_MAGIC)?;
+    let ([count], bytes) = read_file(labels, LABELS_MAGIC)?;
     if pictures != count {
         return Err(bad(
-            folder,
-            format!("{prefix} has {pictures} pictures, but {count} labels"),
+            images,
+            format!(
+                "there are {pictures} pictures, but {count} labels in {}",
+                labels.display()
+            ),
         ));
     }
     Ok(Part {
         pixels,
         size: [rows, columns],
-        labels,
+        labels: bytes.into_iter().map(u32::from).collect(),
     })
 }
 
@@ -175,23 +175,27 @@ fn read_file<const DIMENSIONS: usize>(
     Ok((dimensions, bytes))
 }
 
-/// Opens the plain file, or the compressed one beside it.
-fn open(plain: &Path) -> Result<(PathBuf, Box<dyn Read>)> {
-    let mut compressed = plain.as_os_str().to_owned();
-    compressed.push(".gz");
-    let compressed = PathBuf::from(compressed);
-    if plain.is_file() {
-        let file = File::open(plain).map_err(|error| read_error(plain, error))?;
-        Ok((plain.to_owned(), Box::new(BufReader::new(file))))
-    } else if compressed.is_file() {
-        let file = File::open(&compressed).map_err(|error| read_error(&compressed, error))?;
-        Ok((
-            compressed,
-            Box::new(MultiGzDecoder::new(BufReader::new(file))),
-        ))
+/// What a gzip file begins with.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+
+/// Opens a file, or the one with `.gz` behind its name. The first bytes say whether it is compressed: those of IDX are zeros.
+fn open(path: &Path) -> Result<(PathBuf, Box<dyn Read>)> {
+    let mut longer = path.as_os_str().to_owned();
+    longer.push(".gz");
+    let longer = PathBuf::from(longer);
+    let path = match (path.is_file(), longer.is_file()) {
+        (true, _) => path.to_owned(),
+        (false, true) => longer,
+        (false, false) => return Err(missing(path, "no such file, nor with .gz")),
+    };
+    let failed = |error| read_error(&path, error);
+    let mut file = BufReader::new(File::open(&path).map_err(failed)?);
+    let compressed = file.fill_buf().map_err(failed)?.starts_with(&GZIP);
+    Ok(if compressed {
+        (path, Box::new(MultiGzDecoder::new(file)))
     } else {
-        Err(missing(plain, "no such file, nor with .gz"))
-    }
+        (path, Box::new(file))
+    })
 }
 
 fn read_word(path: &Path, reader: &mut impl Read) -> Result<u32> {
@@ -218,12 +222,25 @@ fn read_error(path: &Path, source: io::Error) -> Error {
 }
 
 fn missing(path: &Path, what: &str) -> Error {
-    let message = format!(
-        "{what}; in a checkout of osculant, `cargo xtask data fashion-mnist` or `cargo xtask data mnist` fetches it"
-    );
     Error::Io {
         path: path.display().to_string(),
-        source: io::Error::new(io::ErrorKind::NotFound, message),
+        source: io::Error::new(io::ErrorKind::NotFound, what),
+    }
+}
+
+/// Says of a missing file of a well-known set where it comes from.
+fn with_fetching(error: Error) -> Error {
+    match error {
+        Error::Io { path, source } if source.kind() == io::ErrorKind::NotFound => {
+            let message = format!(
+                "{source}; in a checkout of osculant, `cargo xtask data fashion-mnist` or `cargo xtask data mnist` fetches it"
+            );
+            Error::Io {
+                path,
+                source: io::Error::new(io::ErrorKind::NotFound, message),
+            }
+        }
+        error => error,
     }
 }
 

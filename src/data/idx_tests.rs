@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::data::Targets;
 use flate2::{Compression, write::GzEncoder};
 use proptest::prelude::*;
 use std::io::Write;
@@ -249,4 +250,27 @@ proptest! {
             prop_assert_eq!(read, labels.into_iter().map(u32::from).collect::<Vec<_>>());
         }
     }
+}
+
+#[test]
+fn files_may_have_any_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let [images, labels, test_images, test_labels] = good();
+    std::fs::write(path("pictures.bin"), gzip(&images)).unwrap();
+    std::fs::write(path("labels.gz"), gzip(&labels)).unwrap();
+    std::fs::write(path("test.idx"), test_images).unwrap();
+    std::fs::write(path("test-labels.idx.gz"), gzip(&test_labels)).unwrap();
+    // What is compressed says so itself, and `.gz` may be left out.
+    let one = load_files(&path("pictures.bin"), &path("labels"), "sample").unwrap();
+    assert_eq!(one.features(), [0.0, 1.0, 0.2, 0.4, 0.6, 0.8]);
+    let labels = vec![1, 0, 1];
+    assert_eq!(one.targets(), &Targets::Classes { labels, classes: 2 });
+    let train = (path("pictures.bin"), path("labels.gz"));
+    let test = (path("test.idx"), path("test-labels.idx"));
+    let halves = load_halves((&train.0, &train.1), (&test.0, &test.1), "sample").unwrap();
+    assert_eq!(halves, load(write(&good()).path(), "sample").unwrap());
+    let error = load_files(&path("none"), &path("labels"), "sample").unwrap_err();
+    assert!(matches!(error, Error::Io { .. }), "{error}");
+    assert!(!error.to_string().contains("xtask"), "{error}");
 }

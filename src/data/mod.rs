@@ -23,13 +23,18 @@ mod digits;
 mod epochs;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod idx;
+#[cfg(not(target_arch = "wasm32"))]
+mod labels;
 mod micro_batches;
 mod roles;
 mod rounding;
 mod rows;
 mod scaling;
 mod shuffle;
+mod split;
 mod targets;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod tensors;
 
 pub use batch::Batch;
 pub use dataset::Dataset;

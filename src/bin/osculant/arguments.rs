@@ -5,13 +5,16 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use crate::analyze::arguments::{
+    Analyze, Bias, DirectionKind, Point, Saddle, Spectrum, Strategies, StrategiesMethod,
+};
+use crate::choice::{Choice, ChoiceParser, Shown};
+
 use crate::help::{
-    BENCH_EXAMPLES, BIAS_EXAMPLES, COMPARE_EXAMPLES, DOCTOR_EXAMPLES, EXAMPLES,
-    MICHALEWICZ_EXAMPLES, OPTIONS, SADDLE_EXAMPLES, SHOW_EXAMPLES, SPECTRUM_EXAMPLES,
-    STRATEGIES_EXAMPLES, TRAIN_EXAMPLES, TUNE_EXAMPLES,
+    BENCH_EXAMPLES, COMPARE_EXAMPLES, DOCTOR_EXAMPLES, EXAMPLES, INIT_EXAMPLES,
+    MICHALEWICZ_EXAMPLES, OPTIONS, SHOW_EXAMPLES, TRAIN_EXAMPLES, TUNE_EXAMPLES,
 };
 use crate::methods::Method;
-use crate::problems::Problem;
 use crate::synthetic::NETWORKS;
 
 /// Second-order optimization on any GPU that wgpu reaches
@@ -36,6 +39,9 @@ pub(crate) enum Command {
     /// Try what an adapter does where drivers differ, for reports of bugs
     #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor(Doctor),
+    /// Write a file with data and a network to begin with, for train, compare and show
+    #[command(after_help = INIT_EXAMPLES)]
+    Init(Init),
     /// Train a network with one optimizer
     #[command(after_help = format!("{OPTIONS}\n\n{TRAIN_EXAMPLES}"))]
     Train(Train),
@@ -59,28 +65,11 @@ pub(crate) enum Command {
     Michalewicz(Michalewicz),
 }
 
-/// The analyses.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Analyze {
-    /// Eigenvalues at both ends of the spectrum, and the spectral density, by Lanczos
-    #[command(after_help = SPECTRUM_EXAMPLES)]
-    Spectrum(Spectrum),
-    /// Steps that each optimizer needs to leave a saddle point
-    #[command(after_help = SADDLE_EXAMPLES)]
-    Saddle(Saddle),
-    /// What a mini-batch thinks of its own directions, and what becomes of steps along them
-    #[command(after_help = BIAS_EXAMPLES)]
-    Bias(Bias),
-    /// Full training with single and with decoupled mini-batches, by Newton-CG or low-rank saddle-free Newton
-    #[command(after_help = STRATEGIES_EXAMPLES)]
-    Strategies(Strategies),
-}
-
 /// Where data and device come from.
 #[derive(Args, Debug)]
 pub(crate) struct Place {
     /// Work budget of each run in epochs: a gradient of every training row is 1, a curvature product of every row 2
-    /// [default: 60 for the digits, 10 for the large sets]
+    /// [default: that of the file, or 60, and 10 for large sets]
     #[arg(long, value_name = "EPOCHS", allow_negative_numbers = true)]
     pub(crate) work: Option<f64>,
     /// Folder with the images of MNIST or Fashion-MNIST [default: data/mnist, data/fashion-mnist]
@@ -127,12 +116,15 @@ impl From<Matrix> for osculant::objective::Curvature {
     }
 }
 
-/// Names of the networks of `osculant bench` and, after them, of the other ones of `osculant train`.
-fn shown() -> Vec<&'static str> {
-    let bench = NETWORKS.map(|network| network.name);
-    let trained = Problem::value_variants().iter().map(|p| p.name());
-    let others = trained.filter(|name| !bench.contains(name));
-    bench.iter().copied().chain(others).collect()
+/// `osculant init`.
+#[derive(Args, Debug)]
+pub(crate) struct Init {
+    /// The file to write; a table of invented fruit is written beside it
+    #[arg(value_name = "FILE.toml", default_value = "experiment.toml")]
+    pub(crate) file: PathBuf,
+    /// Overwrite files that are there
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 /// `osculant doctor`.
@@ -149,8 +141,8 @@ pub(crate) struct Doctor {
 /// `osculant show`.
 #[derive(Args, Debug)]
 pub(crate) struct Show {
-    /// A network of `osculant bench`, or with --locate one of `osculant train`
-    #[arg(value_parser = PossibleValuesParser::new(shown()))]
+    /// A network of `osculant bench`, or with --locate one of `osculant train`, or a file
+    #[arg(value_parser = Shown)]
     pub(crate) problem: String,
     /// Instead of kernels: the node at which loss, gradient or curvature products stop being finite, on the first rows of the training set
     #[arg(long, conflicts_with_all = ["phase", "time", "json"])]
@@ -237,173 +229,6 @@ impl LrsfnMode {
     }
 }
 
-/// Where an analysis takes place.
-#[derive(Args, Debug)]
-pub(crate) struct Point {
-    /// Data set and network
-    #[arg(value_enum)]
-    pub(crate) problem: Problem,
-    /// Parameters of a checkpoint of `osculant train`
-    #[arg(long, value_name = "FILE", conflicts_with = "train")]
-    pub(crate) checkpoint: Option<PathBuf>,
-    /// Train for this many epochs first
-    #[arg(long, value_name = "EPOCHS", default_value_t = 0.0)]
-    pub(crate) train: f64,
-    /// The optimizer for that, with its defaults
-    #[arg(long, value_enum, default_value = "sgd")]
-    pub(crate) optimizer: Method,
-    /// Seed of the initial parameters, of the order of the rows, and of random vectors
-    #[arg(long, default_value_t = 0)]
-    pub(crate) seed: u64,
-    /// Folder with the images of MNIST or Fashion-MNIST [default: data/mnist, data/fashion-mnist]
-    #[arg(long, value_name = "FOLDER")]
-    pub(crate) data: Option<PathBuf>,
-    /// Part of the name of the adapter to take; see `osculant devices`
-    #[arg(long, value_name = "NAME")]
-    pub(crate) adapter: Option<String>,
-    /// Kernels for matrix products, as `osculant tune` measured them [default: rules for the kind of adapter]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) tuning: Option<PathBuf>,
-}
-
-/// `osculant analyze strategies`.
-#[derive(Args, Debug)]
-pub(crate) struct Strategies {
-    /// Data set and network
-    #[arg(value_enum)]
-    pub(crate) problem: Problem,
-    /// Examples in a batch, all roles together
-    #[arg(long, value_delimiter = ',', default_value = "384")]
-    pub(crate) batches: Vec<u32>,
-    /// The optimizer
-    #[arg(long, value_enum, default_value_t = StrategiesMethod::NewtonCg)]
-    pub(crate) method: StrategiesMethod,
-    /// Iterations of conjugate gradients in a solve that are tried
-    #[arg(long, value_delimiter = ',', default_value = "2,8", value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub(crate) iterations: Vec<u32>,
-    /// Step lengths of low-rank saddle-free Newton that are tried
-    #[arg(long, value_delimiter = ',', default_value = "0.3,1")]
-    pub(crate) step_lengths: Vec<f64>,
-    /// Steps from one computation of eigenpairs to the next
-    #[arg(long, default_value = "10")]
-    pub(crate) refresh: String,
-    /// Runs over whose mean a candidate is judged: one good run of an erratic setting must not choose it
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=100))]
-    pub(crate) tuning_seeds: u64,
-    /// Dampings that are tried, the first ones of their runs
-    #[arg(
-        long,
-        value_delimiter = ',',
-        default_value = "0.003,0.01,0.03,0.1,0.3,1,3"
-    )]
-    pub(crate) dampings: Vec<f64>,
-    /// Epochs of work of a trial; without it that of a run, or a quarter of it where an epoch takes seconds
-    #[arg(long, value_name = "EPOCHS")]
-    pub(crate) trial_work: Option<f64>,
-    /// Keep the damping fixed instead of adapting it by the reduction ratio
-    #[arg(long)]
-    pub(crate) fixed: bool,
-    /// Runs of each strategy
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(2..=1000))]
-    pub(crate) seeds: u64,
-    /// Work, data and device.
-    #[command(flatten)]
-    pub(crate) place: Place,
-    /// Write the results into this folder
-    #[arg(long, value_name = "FOLDER")]
-    pub(crate) out: PathBuf,
-}
-
-/// Optimizers whose batches can have roles.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum StrategiesMethod {
-    /// Newton's method with conjugate gradients
-    NewtonCg,
-    /// Low-rank saddle-free Newton
-    Lrsfn,
-}
-
-/// Directions that a batch makes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum DirectionKind {
-    /// Top eigenvectors of the Gauss-Newton matrix
-    Eig,
-    /// Those of conjugate gradients
-    Cg,
-}
-
-/// `osculant analyze bias`.
-#[derive(Args, Debug)]
-pub(crate) struct Bias {
-    /// Parameters, data and device.
-    #[command(flatten)]
-    pub(crate) point: Point,
-    /// Examples in each of the two batches
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
-    pub(crate) batch: u32,
-    /// Directions whose slopes and curvatures are compared
-    #[arg(long, value_enum, default_value = "eig")]
-    pub(crate) directions: DirectionKind,
-    /// Number of such directions
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=200))]
-    pub(crate) k: u32,
-    /// Pairs of batches
-    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(crate) batches: u32,
-    /// Training losses at which is measured, falling
-    #[arg(long, value_delimiter = ',', default_value = "2.15,0.47,0.15")]
-    pub(crate) losses: Vec<f64>,
-    /// Iterations of conjugate gradients
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub(crate) iterations: u32,
-    /// Dampings beside the regularization of 0.001; the picture shows the first
-    #[arg(long, value_delimiter = ',', default_value = "0,0.01")]
-    pub(crate) dampings: Vec<f64>,
-    /// Rows that count as all data, or 'all' [default: all, 10000 on large sets]
-    #[arg(long, value_name = "ROWS")]
-    pub(crate) rows: Option<String>,
-    /// Write the results into this folder
-    #[arg(long, value_name = "FOLDER")]
-    pub(crate) out: PathBuf,
-}
-
-/// `osculant analyze saddle`.
-#[derive(Args, Debug)]
-pub(crate) struct Saddle {
-    /// Starting points of each run
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
-    pub(crate) seeds: u64,
-    /// Part of the name of the adapter to take; see `osculant devices`
-    #[arg(long, value_name = "NAME")]
-    pub(crate) adapter: Option<String>,
-    /// Write the results into this folder
-    #[arg(long, value_name = "FOLDER")]
-    pub(crate) out: PathBuf,
-}
-
-/// `osculant analyze spectrum`.
-#[derive(Args, Debug)]
-pub(crate) struct Spectrum {
-    /// Parameters, data and device.
-    #[command(flatten)]
-    pub(crate) point: Point,
-    /// The matrix
-    #[arg(long, value_enum, default_value = "hessian")]
-    pub(crate) curvature: Matrix,
-    /// Training rows of the mean, or 'all' [default: all, 10000 on large sets]
-    #[arg(long, value_name = "ROWS")]
-    pub(crate) batch: Option<String>,
-    /// Lanczos steps of a probe: products with the matrix
-    #[arg(long, default_value_t = 80, value_parser = clap::value_parser!(u32).range(2..=2000))]
-    pub(crate) steps: u32,
-    /// Probes
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub(crate) probes: u32,
-    /// Write the results into this folder
-    #[arg(long, value_name = "FOLDER")]
-    pub(crate) out: PathBuf,
-}
-
 /// `osculant michalewicz`.
 #[derive(Args, Debug)]
 pub(crate) struct Michalewicz {
@@ -432,16 +257,16 @@ pub(crate) struct Michalewicz {
 /// `osculant train`.
 #[derive(Args, Debug)]
 pub(crate) struct Train {
-    /// Data set and network
-    #[arg(value_enum)]
-    pub(crate) problem: Problem,
-    /// The optimizer; with --resume that of the checkpoint
-    #[arg(long, value_enum, required_unless_present = "resume")]
+    /// Data set and network, or a file that says what they are
+    #[arg(value_parser = ChoiceParser)]
+    pub(crate) problem: Choice,
+    /// The optimizer [default: that of the file, or with --resume of the checkpoint]
+    #[arg(long, value_enum)]
     pub(crate) optimizer: Option<Method>,
     /// Set an option of the optimizer; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
-    /// Seed of the initial parameters and of the order of the rows [default: 0]
+    /// Seed of the initial parameters and of the order of the rows [default: that of the file, or 0]
     #[arg(long, conflicts_with = "resume")]
     pub(crate) seed: Option<u64>,
     /// Work, data and device.
@@ -464,18 +289,19 @@ pub(crate) struct Train {
 /// `osculant compare`.
 #[derive(Args, Debug)]
 pub(crate) struct Compare {
-    /// Data set and network
-    #[arg(value_enum)]
-    pub(crate) problem: Problem,
-    /// The optimizers, with commas between them
-    #[arg(long, value_enum, value_delimiter = ',', required = true)]
+    /// Data set and network, or a file that says what they are
+    #[arg(value_parser = ChoiceParser)]
+    pub(crate) problem: Choice,
+    /// The optimizers, with commas between them [default: those of the file]
+    #[arg(long, value_enum, value_delimiter = ',')]
     pub(crate) optimizers: Vec<Method>,
-    /// Runs of each optimizer, with the seeds 0, 1, ...
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
-    pub(crate) seeds: u64,
-    /// Find options first: a small grid for each optimizer, judged on a validation part of the training rows
-    #[arg(long)]
-    pub(crate) tune: bool,
+    /// Runs of each optimizer, with the seeds 0, 1, ... [default: that of the file, or 3]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub(crate) seeds: Option<u64>,
+    /// Find options first: a small grid for each optimizer, judged on a validation part of the training rows; --tune=false
+    /// where a file says so
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub(crate) tune: Option<bool>,
     /// Set an option of one of the optimizers; it is then not tuned. May be repeated
     #[arg(long, value_name = "OPTIMIZER.KEY=VALUE")]
     pub(crate) set: Vec<String>,

@@ -8,6 +8,7 @@ use clap::CommandFactory;
 
 use super::*;
 use crate::optimizers::Setup;
+use crate::problems::Problem;
 
 /// What stands below the help of all commands, as it is written: a terminal folds it.
 fn examples(command: &clap::Command) -> Vec<String> {
@@ -16,8 +17,23 @@ fn examples(command: &clap::Command) -> Vec<String> {
     own.into_iter().chain(below).collect()
 }
 
+/// The problem of an example; for a file, the one that `osculant init` writes.
+fn opened(problem: &Choice, written: &std::path::Path) -> Problem {
+    match problem {
+        Choice::Known(problem) => problem.clone(),
+        Choice::File(_) => Choice::File(written.to_owned()).open().unwrap(),
+    }
+}
+
 #[test]
 fn every_example_of_the_help_is_understood() {
+    let folder = tempfile::tempdir().unwrap();
+    let written = folder.path().join("experiment.toml");
+    let init = Init {
+        file: written.clone(),
+        force: false,
+    };
+    crate::experiment::init::run(&init).unwrap();
     let mut seen = 0;
     for help in examples(&Cli::command()) {
         // A terminal of a hundred columns folds nothing that is to be copied.
@@ -36,12 +52,13 @@ fn every_example_of_the_help_is_understood() {
                     set,
                     ..
                 }) => {
-                    let mut setup = Setup::new(method, problem);
+                    let mut setup = Setup::new(method, &opened(&problem, &written));
                     setup.set_all(set.iter().map(String::as_str)).unwrap();
                     setup.build().unwrap();
                 }
                 Command::Compare(arguments) => {
-                    crate::compare::check(&arguments).unwrap();
+                    crate::compare::check(&arguments, &opened(&arguments.problem, &written))
+                        .unwrap();
                 }
                 _ => {}
             }
@@ -57,7 +74,7 @@ fn the_list_of_options_is_that_of_the_optimizers() {
     let methods = Method::value_variants();
     let known: BTreeSet<&str> = methods
         .iter()
-        .flat_map(|method| method.defaults(Problem::DigitsMlp))
+        .flat_map(|method| method.defaults(&Problem::DigitsMlp))
         .map(|(key, _)| key)
         .collect();
     let words: BTreeSet<&str> = OPTIONS

@@ -5,11 +5,15 @@ use crate::failure::{Failure, Outcome};
 use crate::files;
 use crate::methods::{Method, method};
 use crate::optimizers::{Origin, Setup};
+use crate::problems::Problem;
 use crate::progress::Progress;
 use crate::report::{Report, Run};
 use crate::table;
 use crate::training::{Task, Trainer};
 use crate::tune::{trial_work, tune};
+
+/// Runs of each optimizer where nothing is said.
+const SEEDS: u64 = 3;
 
 /// An optimizer of the comparison, and which of its options were set by hand.
 struct Entry {
@@ -19,9 +23,20 @@ struct Entry {
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Compare) -> Outcome {
-    let problem = arguments.problem;
-    let work = arguments.place.work(problem)?;
-    let mut entries = entries(arguments)?;
+    let problem = &arguments.problem.open()?;
+    let of_file = problem.experiment().map(|experiment| &experiment.compare);
+    let work = arguments
+        .place
+        .work(problem, of_file.and_then(|file| file.work))?;
+    let tunes = arguments
+        .tune
+        .or(of_file.map(|file| file.tune))
+        .unwrap_or(false);
+    let seeds = arguments
+        .seeds
+        .or(of_file.and_then(|file| file.seeds))
+        .unwrap_or(SEEDS);
+    let mut entries = entries(arguments, problem)?;
     // The folder is tried before the work, not after it.
     std::fs::create_dir_all(&arguments.out)
         .map_err(|error| Failure::file(&arguments.out, error))?;
@@ -34,7 +49,7 @@ pub(crate) fn run(arguments: &Compare) -> Outcome {
     };
 
     let mut trials = Vec::new();
-    if arguments.tune {
+    if tunes {
         let validation = data.for_tuning()?;
         for entry in &mut entries {
             let fixed: Vec<&str> = entry.fixed.iter().map(String::as_str).collect();
@@ -53,7 +68,7 @@ pub(crate) fn run(arguments: &Compare) -> Outcome {
     let mut runs = Vec::new();
     for Entry { setup, .. } in &entries {
         Trainer::warm_up(task, setup)?;
-        for seed in 0..arguments.seeds {
+        for seed in 0..seeds {
             let mut trainer = Trainer::new(task, setup, seed)?;
             let mut history = Vec::new();
             let label = format!("{} {} seed {seed}", problem.name(), setup.method.name());
@@ -69,7 +84,7 @@ pub(crate) fn run(arguments: &Compare) -> Outcome {
     }
 
     let mut report = Report::new(task, work, runs);
-    if arguments.tune {
+    if tunes {
         report.tuning_work = Some(trial_work(problem, work));
         report.tuning = trials;
     }
@@ -81,22 +96,39 @@ pub(crate) fn run(arguments: &Compare) -> Outcome {
 
 /// Whether the optimizers and their options can be used.
 #[cfg(test)]
-pub(crate) fn check(arguments: &Compare) -> Outcome {
-    entries(arguments).map(|_| ())
+pub(crate) fn check(arguments: &Compare, problem: &Problem) -> Outcome {
+    entries(arguments, problem).map(|_| ())
 }
 
 /// The optimizers that were asked for, with the options of `--set`.
-fn entries(arguments: &Compare) -> Outcome<Vec<Entry>> {
+fn entries(arguments: &Compare, problem: &Problem) -> Outcome<Vec<Entry>> {
     let mut entries: Vec<Entry> = Vec::new();
-    for &method in &arguments.optimizers {
+    let optimizers = match problem.experiment() {
+        Some(experiment) if arguments.optimizers.is_empty() => &experiment.compare.optimizers,
+        _ => &arguments.optimizers,
+    };
+    if optimizers.is_empty() {
+        let in_file = match problem.experiment() {
+            Some(_) => {
+                ", or in the file below [compare]: optimizers = [\"sgd\", \"adam\", \"newton-cg\"]"
+            }
+            None => "",
+        };
+        return Err(Failure::new("which optimizers?").hint(format!(
+            "for example --optimizers sgd,adam,newton-cg{in_file}"
+        )));
+    }
+    for &method in optimizers {
         if entries.iter().any(|entry| entry.setup.method == method) {
             return Err(Failure::new(format!("{} is listed twice", method.name())));
         }
-        let setup = Setup::new(method, arguments.problem).with_origin(Origin::Compare);
-        entries.push(Entry {
-            setup,
-            fixed: Vec::new(),
-        });
+        let mut setup = Setup::new(method, problem).with_origin(Origin::Compare);
+        let mut fixed = Vec::new();
+        if let Some(experiment) = problem.experiment() {
+            experiment.configure(&mut setup)?;
+            fixed = experiment.fixed(method);
+        }
+        entries.push(Entry { setup, fixed });
     }
     for setting in &arguments.set {
         let (name, value) = setting.split_once('=').unwrap_or((setting, ""));
@@ -112,7 +144,7 @@ fn entries(arguments: &Compare) -> Outcome<Vec<Entry>> {
                 Failure::new(format!("--set {setting}: {optimizer} is not compared")).hint(
                     format!(
                         "add it to --optimizers: --optimizers {}",
-                        with(&arguments.optimizers, wanted)
+                        with(optimizers, wanted)
                     ),
                 ),
             );

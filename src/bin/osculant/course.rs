@@ -44,7 +44,7 @@ mod tests {
     fn every_optimizer_has_a_schedule_and_an_average() {
         use clap::ValueEnum;
         for &method in Method::value_variants() {
-            let mut setup = Setup::new(method, Problem::DigitsMlp);
+            let mut setup = Setup::new(method, &Problem::DigitsMlp);
             setup.set("decay", "linear:0.2").unwrap();
             setup.set("averaging", "0.9").unwrap();
             let mut optimizer = setup.build().unwrap();
@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn what_is_no_schedule_is_named() {
         for text in ["linear:2", "step", "constant:0.5", "cosine:x"] {
-            let mut setup = Setup::new(Method::Sgd, Problem::DigitsMlp);
+            let mut setup = Setup::new(Method::Sgd, &Problem::DigitsMlp);
             setup.set("decay", text).unwrap();
             assert!(setup.build().is_err(), "{text}");
         }

@@ -194,7 +194,7 @@ mod tests {
     use crate::problems::Problem;
 
     fn feed(method: Method, settings: &[&str], rows: usize) -> Outcome<Feed> {
-        let mut setup = Setup::new(method, Problem::DigitsMlp);
+        let mut setup = Setup::new(method, &Problem::DigitsMlp);
         setup.set_all(settings.iter().copied())?;
         Feed::new(&setup, rows, 1)
     }

@@ -8,6 +8,8 @@ Examples:
   osculant train fashion-mlp --optimizer adam --set batch=256 --checkpoint adam.safetensors
   osculant train fashion-mlp --resume adam.safetensors --work 20 --checkpoint adam.safetensors
   osculant compare digits-mlp --optimizers sgd,adam,newton-cg --seeds 3 --tune --out out/digits
+  osculant init experiment.toml
+  osculant train experiment.toml --work 20
   osculant show digits-mlp --phase hvp
   osculant bench --quick
 
@@ -135,7 +137,16 @@ pub(crate) const SHOW_EXAMPLES: &str = "\
 Examples:
   osculant show digits-mlp --phase hvp
   osculant show fashion-mlp --phase block --width 32 --time
+  osculant show experiment.toml --phase gradient
   osculant show digits-mlp --checkpoint adam.safetensors --locate";
+
+pub(crate) const INIT_EXAMPLES: &str = "\
+Examples:
+  osculant init
+  osculant init houses/experiment.toml --force
+
+The file has a comment at every key; docs/command-line.md lists all keys. It runs as it stands:
+osculant train experiment.toml, or osculant compare experiment.toml --out out/fruit.";
 
 pub(crate) const BENCH_EXAMPLES: &str = "\
 Examples:
@@ -167,13 +178,18 @@ Examples:
   osculant train digits-mlp --optimizer adam --seed 1 --out out/adam
   osculant train digits-mlp --optimizer newton-cg --set batch=all --set max-iterations=30
   osculant train mnist-mlp --optimizer sgd --work 2 --checkpoint sgd.safetensors
-  osculant train mnist-mlp --resume sgd.safetensors --work 4 --checkpoint sgd.safetensors";
+  osculant train mnist-mlp --resume sgd.safetensors --work 4 --checkpoint sgd.safetensors
+  osculant train experiment.toml --optimizer adam --set learning-rate=0.003
+
+A FILE.toml has data, a network and optimizers of one's own: osculant init writes one. What is given on the
+command line holds in place of what the file says.";
 
 pub(crate) const COMPARE_EXAMPLES: &str = "\
 Examples:
   osculant compare digits-mlp --optimizers sgd,adam,newton-cg --seeds 3 --tune --out out/digits
   osculant compare fashion-mlp --optimizers adam,newton-cg --work 5 --out out/fashion \\
       --set adam.learning-rate=0.002 --set newton-cg.batch=2048
+  osculant compare experiment.toml --seeds 5 --out out/experiment
 
 Written to the folder of --out: report.html, report.json, and the curves as loss-over-work.png,
 loss-over-seconds.png and the same as .svg.";

@@ -102,13 +102,13 @@ impl Setup {
 
     /// The option that a text names, or the first one.
     fn key_for(&self, text: &str) -> &'static str {
-        let defaults = self.method.defaults(Problem::DigitsMlp);
+        let defaults = self.method.defaults(&Problem::DigitsMlp);
         let named = defaults.iter().find(|(key, _)| *key == text);
         named.or(defaults.first()).map_or("", |(key, _)| key)
     }
 
     fn example(&self, key: &str) -> &'static str {
-        let defaults = self.method.defaults(Problem::DigitsMlp);
+        let defaults = self.method.defaults(&Problem::DigitsMlp);
         let found = defaults.iter().find(|(name, _)| *name == key);
         found.map_or("", |(_, value)| value)
     }
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn every_hint_about_an_option_works() {
         for &method in Method::value_variants() {
-            for problem in [Problem::DigitsMlp, Problem::MnistMlp] {
+            for problem in [&Problem::DigitsMlp, &Problem::MnistMlp] {
                 let mut whole = Setup::new(method, problem).with_origin(Origin::Train);
                 whole.set("batch", "all").unwrap();
                 try_all(&whole).unwrap();
@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn hints_are_in_the_form_of_the_command() {
         let hint = |origin| {
-            let setup = Setup::new(Method::NewtonCg, Problem::MnistMlp).with_origin(origin);
+            let setup = Setup::new(Method::NewtonCg, &Problem::MnistMlp).with_origin(origin);
             setup.bad_batch(ROWS).to_string()
         };
         assert!(hint(Origin::Train).ends_with("--set batch=all, or --set batch=60"));
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn a_run_that_diverges_gets_a_calmer_setting() {
         for &method in Method::value_variants() {
-            let setup = Setup::new(method, Problem::DigitsMlp).with_origin(Origin::Train);
+            let setup = Setup::new(method, &Problem::DigitsMlp).with_origin(Origin::Train);
             let hint = setup.calmer().unwrap();
             let mut calmer = setup.clone();
             calmer
@@ -201,7 +201,7 @@ mod tests {
             assert_ne!(calmer, setup, "{hint}");
             calmer.build().unwrap();
         }
-        let mut wild = Setup::new(Method::Sgd, Problem::DigitsMlp).with_origin(Origin::Train);
+        let mut wild = Setup::new(Method::Sgd, &Problem::DigitsMlp).with_origin(Origin::Train);
         wild.set("learning-rate", "1e30").unwrap();
         assert!(wild.calmer().unwrap().ends_with("--set learning-rate=0.1"));
     }

@@ -21,7 +21,7 @@ pub(crate) fn page(report: &Report, pictures: &[String]) -> String {
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width\">\n<title>osculant: {0}</title>\n\
          <style>{STYLE}\n</style>\n</head>\n<body>\n<h1>osculant: {0}</h1>\n<p>{1}.</p>\n",
-        escape(report.problem),
+        escape(&report.problem),
         escape(&report.description),
     );
     // Writing to a String cannot fail.

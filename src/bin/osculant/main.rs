@@ -3,10 +3,12 @@
 mod analyze;
 mod arguments;
 mod bench;
+mod choice;
 mod compare;
 mod course;
 mod devices;
 mod doctor;
+mod experiment;
 mod failure;
 mod feed;
 mod files;
@@ -65,6 +67,7 @@ fn dispatch(command: Command) -> Outcome {
     match command {
         Command::Devices { json } => devices::run(json),
         Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Init(arguments) => experiment::init::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
         Command::Compare(arguments) => compare::run(&arguments),
         Command::Show(arguments) => show::run(&arguments),

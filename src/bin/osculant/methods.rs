@@ -45,7 +45,7 @@ impl Method {
     }
 
     /// The options with the values that they have when nothing is said.
-    pub(crate) fn defaults(self, problem: Problem) -> Vec<(&'static str, &'static str)> {
+    pub(crate) fn defaults(self, problem: &Problem) -> Vec<(&'static str, &'static str)> {
         let mut all = self.own_defaults(problem);
         if matches!(self, Method::DecoupledNewtonCg | Method::Lrsfn) {
             all.push(("dealing", "disjoint"));
@@ -59,7 +59,7 @@ impl Method {
     }
 
     /// Those that not all optimizers have, and the batch.
-    fn own_defaults(self, problem: Problem) -> Vec<(&'static str, &'static str)> {
+    fn own_defaults(self, problem: &Problem) -> Vec<(&'static str, &'static str)> {
         let small = problem.is_small();
         let batch = ("batch", if small { "32" } else { "128" });
         let adam_rate = ("learning-rate", if small { "0.01" } else { "0.001" });

@@ -47,16 +47,18 @@ pub(crate) struct Setup {
 
 impl Setup {
     /// The optimizer with the defaults for a problem.
-    pub(crate) fn new(method: Method, problem: Problem) -> Self {
+    pub(crate) fn new(method: Method, problem: &Problem) -> Self {
         let options = method.defaults(problem);
         let options = options
             .into_iter()
             .map(|(key, value)| (key, value.to_owned()));
-        Self {
+        let mut setup = Self {
             method,
             options: options.collect(),
             origin: Origin::Fixed,
-        }
+        };
+        setup.fit_batch(problem);
+        setup
     }
 
     /// Says who chooses the values of the options.
@@ -64,6 +66,21 @@ impl Setup {
     pub(crate) fn with_origin(mut self, origin: Origin) -> Self {
         self.origin = origin;
         self
+    }
+
+    /// Takes all rows where there are fewer than the default batch has, of an experiment of whatever size.
+    fn fit_batch(&mut self, problem: &Problem) {
+        if let (Problem::Own(experiment), Ok(batch)) = (problem, self.get::<usize>("batch"))
+            && batch > experiment.rows()
+            && let Some((_, value)) = self.options.iter_mut().find(|(key, _)| *key == "batch")
+        {
+            "all".clone_into(value);
+        }
+    }
+
+    /// The names of the options.
+    pub(crate) fn keys(&self) -> Vec<&'static str> {
+        self.options.iter().map(|(key, _)| *key).collect()
     }
 
     /// Whether there is such an option.
@@ -79,7 +96,7 @@ impl Setup {
                 Ok(())
             }
             None => {
-                let valid: Vec<&str> = self.options.iter().map(|(name, _)| *name).collect();
+                let valid = self.keys();
                 Err(
                     Failure::new(format!("{} has no option '{key}'", self.method.name()))
                         .hint(format!("its options are {}", valid.join(", "))),
@@ -329,7 +346,7 @@ impl Setup {
 impl fmt::Display for Setup {
     /// The options that matter most, one a line, for tables.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let default = Setup::new(self.method, Problem::DigitsMlp);
+        let default = Setup::new(self.method, &Problem::DigitsMlp);
         let main: &[&str] = match self.method {
             Method::DebiasedSgd => &["batch", "factor"],
             Method::NewtonCg => &["batch", "max-iterations", "damping"],
@@ -360,7 +377,7 @@ mod tests {
             Method::DecoupledNewtonCg,
             Method::Lrsfn,
         ] {
-            let mut setup = Setup::new(method, Problem::DigitsMlp).with_origin(Origin::Train);
+            let mut setup = Setup::new(method, &Problem::DigitsMlp).with_origin(Origin::Train);
             let mut strategy = |settings: &[&str]| {
                 setup.set_all(settings.iter().copied()).unwrap();
                 setup.build().map(drop)?;

@@ -27,9 +27,9 @@ impl Place {
         device(self.adapter.as_deref(), self.tuning.as_deref())
     }
 
-    /// The work budget in epochs.
-    pub(crate) fn work(&self, problem: Problem) -> Outcome<f64> {
-        match self.work {
+    /// The work budget in epochs: that of the command line, of a file, or the default.
+    pub(crate) fn work(&self, problem: &Problem, of_file: Option<f64>) -> Outcome<f64> {
+        match self.work.or(of_file) {
             None => Ok(problem.default_work()),
             Some(work) if work.is_finite() && work > 0.0 => Ok(work),
             Some(work) => Err(

@@ -121,7 +121,7 @@ fn draw<B: DrawingBackend>(
     area.fill(&WHITE).map_err(text)?;
     let (head, area) = area.split_vertically(HEAD * scale);
     let names = groups.iter().map(|(name, _)| *name);
-    legend(&head, report.problem, names, scale).map_err(text)?;
+    legend(&head, &report.problem, names, scale).map_err(text)?;
     let mut chart = ChartBuilder::on(&area)
         .margin(12 * scale)
         .margin_right(24 * scale)
@@ -219,7 +219,7 @@ mod tests {
             test_loss: loss,
             test_accuracy: f64::NAN,
         });
-        let setup = Setup::new(Method::Adam, Problem::DigitsMlp);
+        let setup = Setup::new(Method::Adam, &Problem::DigitsMlp);
         Run::new(&setup, 0, points.collect(), &End::Finished).unwrap()
     }
 

@@ -1,22 +1,28 @@
 //! The problems: a data set and a network for it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::ValueEnum;
 use osculant::data::{Dataset, Targets, digits, idx};
+use osculant::gpu::Gpu;
 use osculant::nn::{Activation, Loss, Model, Sequential, autoencoder};
+use osculant::objective::GraphObjective;
 
+use crate::experiment::Experiment;
 use crate::failure::{Failure, Outcome};
 
 /// Seed of the splits of the data: the same for every run, so that all runs see the same rows.
 const SPLIT_SEED: u64 = 0;
 /// On larger training sets the training loss is reported on this many rows, the first ones.
 const MONITORED_ROWS: usize = 10_000;
+/// Training sets up to this many rows are small.
+const SMALL: usize = 2 * MONITORED_ROWS;
 /// Classes of all these data sets as they are published.
 const CLASSES: usize = 10;
 
 /// A data set and a network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Debug, ValueEnum)]
 pub(crate) enum Problem {
     /// 8x8 digits (inside the program), 64-32-10, tanh, cross-entropy
     DigitsMlp,
@@ -28,9 +34,13 @@ pub(crate) enum Problem {
     MnistMlp,
     /// MNIST, autoencoder 784-32-784, softplus and sigmoid, squared error
     MnistAutoencoder,
+    /// Data and network of a file
+    #[value(skip)]
+    Own(Arc<Experiment>),
 }
 
 /// The rows that a run sees.
+#[derive(Debug)]
 pub(crate) struct Data {
     /// What is trained on.
     pub(crate) train: Dataset,
@@ -38,18 +48,26 @@ pub(crate) struct Data {
     pub(crate) test: Dataset,
     /// Part of the training rows on which the training loss is reported; none means all.
     monitored: Option<Dataset>,
+    /// See [`spread`].
+    spread: f64,
 }
 
 impl Data {
-    fn new(train: Dataset, test: Dataset) -> osculant::Result<Self> {
-        let monitored = (train.len() > 2 * MONITORED_ROWS)
+    pub(crate) fn new(train: Dataset, test: Dataset) -> osculant::Result<Self> {
+        let monitored = (train.len() > SMALL)
             .then(|| train.head(MONITORED_ROWS))
             .transpose()?;
         Ok(Self {
+            spread: spread(&train, &test),
             train,
             test,
             monitored,
         })
+    }
+
+    /// Whether there are so few training rows that an epoch is cheap.
+    pub(crate) fn is_small(&self) -> bool {
+        self.train.len() <= SMALL
     }
 
     /// The rows on which the training loss is reported.
@@ -66,8 +84,15 @@ impl Data {
     }
 
     /// One sentence for reports: the rows, the network and its loss.
-    pub(crate) fn description(&self, problem: Problem) -> String {
+    pub(crate) fn description(&self, problem: &Problem) -> String {
         let (train, test) = (thousands(self.train.len()), thousands(self.test.len()));
+        if let Problem::Own(experiment) = problem {
+            let network = experiment.description();
+            return format!(
+                "{}, {train} training and {test} test rows; {network}",
+                experiment.name
+            );
+        }
         let (name, width) = (problem.data_name(), self.train.width());
         let network = match problem.hidden() {
             hidden if problem.is_autoencoder() => format!(
@@ -83,18 +108,42 @@ impl Data {
 
     /// The training rows split once more, for tuning: a part to train on, and a validation part in place of the test rows.
     pub(crate) fn for_tuning(&self) -> osculant::Result<Self> {
-        let fraction = if self.train.len() > 2 * MONITORED_ROWS {
-            1.0 / 6.0
-        } else {
-            0.2
-        };
+        let fraction = if !self.is_small() { 1.0 / 6.0 } else { 0.2 };
         let (train, validation) = self.train.split(fraction, SPLIT_SEED)?;
         Ok(Self {
+            spread: spread(&train, &validation),
             train,
             test: validation,
             monitored: None,
         })
     }
+}
+
+/// The mean squared distance of the test targets from the mean of the training targets, over the numbers of a row, where they are numbers:
+/// the mean squared error of knowing no more than that mean.
+fn spread(train: &Dataset, test: &Dataset) -> f64 {
+    let (
+        Targets::Values {
+            values: known,
+            width,
+        },
+        Targets::Values { values, .. },
+    ) = (train.targets(), test.targets())
+    else {
+        return f64::NAN;
+    };
+    let of_column = |column: usize| {
+        let targets = |values: &[f32]| -> Vec<f64> {
+            let targets = values.iter().skip(column).step_by(*width);
+            targets.map(|&value| f64::from(value)).collect()
+        };
+        let mean = targets(known).iter().sum::<f64>() / train.len() as f64;
+        let squares = targets(values)
+            .into_iter()
+            .map(|value| (value - mean).powi(2));
+        squares.sum::<f64>() / test.len() as f64
+    };
+    (0..*width).map(of_column).sum::<f64>() / *width as f64
 }
 
 /// Number of classes of the rows.
@@ -103,6 +152,11 @@ fn classes(data: &Dataset) -> usize {
         Targets::Classes { classes, .. } => *classes,
         _ => CLASSES,
     }
+}
+
+/// A number in two digits.
+fn two_digits(number: f64) -> f64 {
+    format!("{number:.1e}").parse().unwrap_or(number)
 }
 
 /// A number with commas between thousands.
@@ -119,8 +173,9 @@ fn thousands(number: usize) -> String {
 
 impl Problem {
     /// The name on the command line.
-    pub(crate) fn name(self) -> &'static str {
+    pub(crate) fn name(&self) -> &str {
         match self {
+            Problem::Own(experiment) => &experiment.name,
             Problem::DigitsMlp => "digits-mlp",
             Problem::DigitsAutoencoder => "digits-autoencoder",
             Problem::FashionMlp => "fashion-mlp",
@@ -129,19 +184,37 @@ impl Problem {
         }
     }
 
-    /// Whether the data set is the one inside the program.
-    pub(crate) fn is_small(self) -> bool {
-        matches!(self, Problem::DigitsMlp | Problem::DigitsAutoencoder)
+    /// Whether an epoch is cheap: with the data set inside the program, or a file's of few rows.
+    pub(crate) fn is_small(&self) -> bool {
+        match self {
+            Problem::Own(experiment) => experiment.is_small(),
+            _ => matches!(self, Problem::DigitsMlp | Problem::DigitsAutoencoder),
+        }
+    }
+
+    /// The file that says what it is, if there is one.
+    pub(crate) fn experiment(&self) -> Option<&Experiment> {
+        match self {
+            Problem::Own(experiment) => Some(experiment),
+            _ => None,
+        }
     }
 
     /// Whether the network reproduces its input.
-    pub(crate) fn is_autoencoder(self) -> bool {
+    pub(crate) fn is_autoencoder(&self) -> bool {
         matches!(self, Problem::DigitsAutoencoder | Problem::MnistAutoencoder)
     }
 
     /// Training losses whose price in work and seconds is reported.
-    pub(crate) fn levels(self) -> [f64; 2] {
+    pub(crate) fn levels(&self, data: &Data) -> [f64; 2] {
         match self {
+            // Mean squares are in the units of the targets.
+            Problem::Own(experiment)
+                if experiment.loss() == Loss::MeanSquaredError && data.spread > 0.0 =>
+            {
+                [0.1, 0.01].map(|part| two_digits(part * data.spread))
+            }
+            Problem::Own(_) => [0.1, 0.01],
             Problem::DigitsMlp | Problem::MnistMlp => [0.1, 0.01],
             Problem::DigitsAutoencoder => [0.02, 0.01],
             Problem::FashionMlp => [0.4, 0.3],
@@ -150,12 +223,12 @@ impl Problem {
     }
 
     /// How much work to do when nothing is said, in epochs.
-    pub(crate) fn default_work(self) -> f64 {
+    pub(crate) fn default_work(&self) -> f64 {
         if self.is_small() { 60.0 } else { 10.0 }
     }
 
     /// The data; `folder` overrides where the images of the large sets lie.
-    pub(crate) fn load(self, folder: Option<&Path>) -> Outcome<Data> {
+    pub(crate) fn load(&self, folder: Option<&Path>) -> Outcome<Arc<Data>> {
         let images = |name: &str| {
             let default = PathBuf::from("data").join(name);
             idx::load(folder.unwrap_or(&default), name).map_err(|error| {
@@ -169,12 +242,32 @@ impl Problem {
             })
         };
         let (train, test) = match self {
+            Problem::Own(experiment) => {
+                return match folder {
+                    None => {
+                        for remark in &experiment.remarks {
+                            println!("{remark}");
+                        }
+                        Ok(experiment.data())
+                    }
+                    Some(_) => Err(Failure::new(
+                        "--data is about the pictures of MNIST and Fashion-MNIST",
+                    )
+                    .hint(format!(
+                        "{} says itself where its data are; leave --data out",
+                        experiment.name
+                    ))),
+                };
+            }
             Problem::DigitsMlp | Problem::DigitsAutoencoder => digits()?.split(0.2, SPLIT_SEED)?,
             Problem::FashionMlp => images("fashion-mnist")?,
             Problem::MnistMlp | Problem::MnistAutoencoder => images("mnist")?,
         };
         if self.is_autoencoder() {
-            return Ok(Data::new(train.as_autoencoder(), test.as_autoencoder())?);
+            return Ok(Arc::new(Data::new(
+                train.as_autoencoder(),
+                test.as_autoencoder(),
+            )?));
         }
         let classes = classes(&train);
         if let Some(labels) = train.original_labels() {
@@ -184,11 +277,14 @@ impl Problem {
         } else if classes != CLASSES {
             println!("{classes} classes in the data; the network has {classes} outputs");
         }
-        Ok(Data::new(train, test)?)
+        Ok(Arc::new(Data::new(train, test)?))
     }
 
     /// The network with its loss, with as many outputs as the data have classes.
-    pub(crate) fn model(self, data: &Dataset) -> Model {
+    pub(crate) fn model(&self, data: &Dataset) -> Model {
+        if let Problem::Own(experiment) = self {
+            return experiment.model(data);
+        }
         let hidden = self.hidden();
         if self.is_autoencoder() {
             let (code, output) = (Activation::Softplus, Activation::Sigmoid);
@@ -202,17 +298,28 @@ impl Problem {
             .model(data, Loss::SoftmaxCrossEntropy)
     }
 
-    /// Width of the layer between inputs and outputs.
-    fn hidden(self) -> usize {
+    /// The objective of the network, with what the file adds to its loss.
+    pub(crate) fn objective(&self, gpu: &Gpu, data: &Dataset) -> osculant::Result<GraphObjective> {
+        let objective = GraphObjective::new(gpu, self.model(data))?;
+        match self.experiment() {
+            Some(experiment) => objective.with_l2(experiment.l2()),
+            None => Ok(objective),
+        }
+    }
+
+    /// Width of the layer between inputs and outputs, of those that the program knows.
+    fn hidden(&self) -> usize {
         match self {
+            Problem::Own(_) => 0,
             Problem::DigitsMlp | Problem::MnistAutoencoder => 32,
             Problem::FashionMlp | Problem::MnistMlp => 128,
             Problem::DigitsAutoencoder => 16,
         }
     }
 
-    fn data_name(self) -> &'static str {
+    fn data_name(&self) -> &str {
         match self {
+            Problem::Own(experiment) => &experiment.name,
             Problem::DigitsMlp | Problem::DigitsAutoencoder => "handwritten digits",
             Problem::FashionMlp => "Fashion-MNIST",
             Problem::MnistMlp | Problem::MnistAutoencoder => "MNIST",
@@ -221,8 +328,10 @@ impl Problem {
 
     /// What is reported as accuracy, from the model's mean metric: the share of right answers, or for an autoencoder
     /// `1 - sqrt(m)` with the mean `m` of the relative squared errors `|x' - x|^2 / |x|^2`.
-    pub(crate) fn accuracy(self, metric: f64) -> f64 {
-        if self.is_autoencoder() {
+    pub(crate) fn accuracy(&self, metric: f64, data: &Data) -> f64 {
+        if let Problem::Own(experiment) = self {
+            experiment.accuracy(metric, data.spread)
+        } else if self.is_autoencoder() {
             1.0 - metric.sqrt()
         } else {
             metric
@@ -230,8 +339,10 @@ impl Problem {
     }
 
     /// What the reported accuracy means.
-    pub(crate) fn accuracy_meaning(self) -> &'static str {
-        if self.is_autoencoder() {
+    pub(crate) fn accuracy_meaning(&self) -> &'static str {
+        if let Problem::Own(experiment) = self {
+            experiment.accuracy_meaning()
+        } else if self.is_autoencoder() {
             "1 minus the root of the mean relative squared error of the reconstruction"
         } else {
             "the share of right answers"

@@ -13,7 +13,7 @@ use crate::tune::Trial;
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     /// Name of the problem.
-    pub(crate) problem: &'static str,
+    pub(crate) problem: String,
     /// Where it ran.
     pub(crate) adapter: Adapter,
     /// All runs, seed after seed for each optimizer.
@@ -31,6 +31,9 @@ pub(crate) struct Report {
     /// The problem itself, for the texts.
     #[serde(skip)]
     pub(crate) kind: Problem,
+    /// Training losses whose price in work and seconds is reported.
+    #[serde(skip)]
+    pub(crate) levels: [f64; 2],
     /// Data and network in a sentence.
     #[serde(skip)]
     pub(crate) description: String,
@@ -115,7 +118,7 @@ impl Report {
         let (info, problem) = (task.gpu.info(), task.problem);
         let driver = format!("{} {}", info.driver, info.driver_info);
         Self {
-            problem: problem.name(),
+            problem: problem.name().to_owned(),
             adapter: Adapter {
                 name: info.name.clone(),
                 backend: info.backend.clone(),
@@ -133,7 +136,8 @@ impl Report {
                 adapter_type: info.device_type.clone(),
             },
             command: command_line(),
-            kind: problem,
+            kind: problem.clone(),
+            levels: problem.levels(task.data),
             description: task.data.description(problem),
             monitored: task.data.monitored_rows(),
         }

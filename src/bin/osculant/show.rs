@@ -1,35 +1,38 @@
 //! `osculant show`: a compiled program, kernel by kernel.
 
+use std::ffi::OsStr;
+use std::path::Path;
 use std::time::Instant;
 
 use clap::ValueEnum;
 use comfy_table::{ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
 use osculant::checkpoint::Checkpoint;
+use osculant::data::Batch;
 use osculant::gpu::{Gpu, Recording};
+use osculant::nn::Model;
 use osculant::objective::{Curvature, Curved, GraphObjective, Quadratic, QuadraticRequest, Slot};
 
 use crate::arguments::{Phase, Show};
-use crate::bench::problems::{Problem, problems};
+use crate::bench::problems::problems;
+use crate::choice::{Choice, is_file};
+use crate::experiment::Experiment;
 use crate::failure::{Failure, Outcome};
 use crate::{place, training};
 
 /// Runs of a kernel in one submission when it is timed, and submissions.
 const RUNS: usize = 20;
 const SUBMISSIONS: usize = 5;
+/// Training rows of a file that make the batch.
+const ROWS_OF_FILES: usize = 64;
 
 /// Compiles the program and prints it.
 pub(crate) fn run(arguments: &Show) -> Outcome {
     if arguments.locate {
         return locate(arguments);
     }
-    let all = problems()?;
-    let Some(problem) = all.iter().find(|p| p.name == arguments.problem) else {
-        let message = format!("'{}' is no network of `osculant bench`", arguments.problem);
-        let hint = format!("osculant show {} --locate", arguments.problem);
-        return Err(Failure::new(message).hint(hint));
-    };
+    let subject = subject(arguments)?;
     let gpu = place::device(arguments.adapter.as_deref(), arguments.tuning.as_deref())?;
-    let quadratic = quadratic(&gpu, problem, arguments)?;
+    let quadratic = quadratic(&gpu, &subject, arguments)?;
     let (number, recording) = match arguments.phase {
         Phase::Gradient | Phase::Linearize => (0, &quadratic.linearize),
         Phase::Hvp | Phase::Ggn => (1, &quadratic.multiply),
@@ -51,21 +54,63 @@ pub(crate) fn run(arguments: &Show) -> Outcome {
         return Ok(());
     }
     println!("{}", table(&quadratic, number, milliseconds.as_deref()));
-    println!("{}", summary(&quadratic, problem, number, recording));
+    println!("{}", summary(&quadratic, &subject, number, recording));
     Ok(())
+}
+
+/// What is shown: a network with a batch.
+struct Subject {
+    name: String,
+    /// The network; none has a term of its own for its parameters but that of a file.
+    model: Model,
+    l2: f32,
+    /// Its parameters, where they are not the initial ones.
+    parameters: Option<Vec<Vec<f32>>>,
+    batch: Batch,
+}
+
+fn subject(arguments: &Show) -> Outcome<Subject> {
+    let name = &arguments.problem;
+    if is_file(OsStr::new(name)) {
+        let experiment = Experiment::open(Path::new(name))?;
+        let train = &experiment.data().train;
+        let rows: Vec<usize> = (0..train.len().min(ROWS_OF_FILES)).collect();
+        return Ok(Subject {
+            name: experiment.name.clone(),
+            model: experiment.model(train),
+            l2: experiment.l2(),
+            parameters: None,
+            batch: train.batch(&rows)?,
+        });
+    }
+    let Some(problem) = problems()?.into_iter().find(|p| p.name == name) else {
+        let message = format!("'{name}' is no network of `osculant bench`");
+        return Err(Failure::new(message).hint(format!("osculant show {name} --locate")));
+    };
+    Ok(Subject {
+        name: problem.name.to_owned(),
+        model: problem.model(),
+        l2: 0.0,
+        batch: problem.dataset.full_batch(),
+        parameters: Some(problem.parameters),
+    })
 }
 
 /// Prints where numbers stop being finite, at the parameters of a checkpoint.
 fn locate(arguments: &Show) -> Outcome {
-    let Ok(problem) = crate::problems::Problem::from_str(&arguments.problem, true) else {
-        let message = format!("'{}' is no problem of `osculant train`", arguments.problem);
-        return Err(Failure::new(message).hint("osculant show digits-mlp --locate"));
+    let problem = if is_file(OsStr::new(&arguments.problem)) {
+        Choice::File(arguments.problem.clone().into()).open()?
+    } else {
+        crate::problems::Problem::from_str(&arguments.problem, true).map_err(|_| {
+            let message = format!("'{}' is no problem of `osculant train`", arguments.problem);
+            Failure::new(message).hint("osculant show digits-mlp --locate")
+        })?
     };
     let stored = arguments.checkpoint.as_deref();
     let checkpoint = stored.map(Checkpoint::load).transpose()?;
     let data = problem.load(arguments.data.as_deref())?;
     let gpu = place::device(arguments.adapter.as_deref(), arguments.tuning.as_deref())?;
-    let mut objective = GraphObjective::new(&gpu, problem.model(&data.train))?;
+    let mut objective = problem.objective(&gpu, &data.train)?;
     let theta = objective.initial_parameters(0)?;
     if let Some(checkpoint) = &checkpoint {
         checkpoint.restore_parameters(&gpu, &theta)?;
@@ -75,10 +120,12 @@ fn locate(arguments: &Show) -> Outcome {
     Ok(())
 }
 
-fn quadratic(gpu: &Gpu, problem: &Problem, arguments: &Show) -> Outcome<std::sync::Arc<Quadratic>> {
-    let mut objective = GraphObjective::new(gpu, problem.model())?;
+fn quadratic(gpu: &Gpu, subject: &Subject, arguments: &Show) -> Outcome<std::sync::Arc<Quadratic>> {
+    let mut objective = GraphObjective::new(gpu, subject.model.clone())?.with_l2(subject.l2)?;
     let theta = objective.initial_parameters(0)?;
-    theta.write(gpu, &problem.parameters)?;
+    if let Some(parameters) = &subject.parameters {
+        theta.write(gpu, parameters)?;
+    }
     let curvature = match arguments.phase {
         Phase::Gradient => Curvature::None,
         Phase::Ggn => Curvature::GaussNewton,
@@ -94,12 +141,7 @@ fn quadratic(gpu: &Gpu, problem: &Problem, arguments: &Show) -> Outcome<std::syn
         },
         ..QuadraticRequest::default()
     };
-    Ok(objective.load_quadratic(
-        Slot::default(),
-        &theta,
-        &problem.dataset.full_batch(),
-        request,
-    )?)
+    Ok(objective.load_quadratic(Slot::default(), &theta, &subject.batch, request)?)
 }
 
 /// Milliseconds of each kernel, with the copies of its operands to textures: the least of several submissions of many runs.
@@ -158,7 +200,7 @@ fn table(quadratic: &Quadratic, phase: usize, milliseconds: Option<&[f64]>) -> T
 
 fn summary(
     quadratic: &Quadratic,
-    problem: &Problem,
+    subject: &Subject,
     phase: usize,
     recording: &Recording,
 ) -> String {
@@ -175,8 +217,8 @@ fn summary(
          Memory for intermediate values of all phases: {} bytes in {} buffers, planned and allocated (each value in a buffer of \
          its own: {} bytes).\n\
          `product+` and `sum+` compute what is elementwise in their results before they store them.",
-        problem.name,
-        problem.batch,
+        subject.name,
+        subject.batch.len(),
         listing.phase(phase).count(),
         recording.dispatches(),
         listing.flops(phase),

@@ -16,7 +16,7 @@ pub(crate) struct Rows {
 
 /// The summary: for each optimizer what its runs ended with, and what it cost to reach given losses.
 pub(crate) fn summary(report: &Report) -> Rows {
-    let levels = report.kind.levels();
+    let levels = report.levels;
     let mut header: Vec<String> = [
         "optimizer",
         "options",

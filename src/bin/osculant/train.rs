@@ -21,25 +21,43 @@ const BETWEEN_CHECKPOINTS: Duration = Duration::from_secs(30);
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Train) -> Outcome {
-    let problem = arguments.problem;
-    let work = arguments.place.work(problem)?;
+    let problem = &arguments.problem.open()?;
+    let of_file = problem.experiment().map(|experiment| &experiment.train);
+    let work = arguments
+        .place
+        .work(problem, of_file.and_then(|file| file.work))?;
     let checkpoint = arguments
         .resume
         .as_deref()
         .map(Checkpoint::load)
         .transpose()?;
-    let setup = match (&checkpoint, arguments.optimizer) {
+    let method = arguments
+        .optimizer
+        .or(of_file.and_then(|file| file.optimizer));
+    let setup = match (&checkpoint, method) {
         (Some(checkpoint), _) => stored_setup(checkpoint, problem)?,
         (None, Some(method)) => {
             let mut setup = Setup::new(method, problem).with_origin(Origin::Train);
+            if let Some(experiment) = problem.experiment() {
+                experiment.configure(&mut setup)?;
+            }
             setup.set_all(arguments.set.iter().map(String::as_str))?;
             setup
         }
-        (None, None) => return Err(Failure::new("which optimizer?").hint("--optimizer adam")),
+        (None, None) => {
+            let failure = Failure::new("which optimizer?");
+            return Err(match problem.experiment() {
+                None => failure.hint("for example --optimizer adam"),
+                Some(_) => failure.hint("for example --optimizer adam, or in the file below [train]: optimizer = \"adam\""),
+            });
+        }
     };
     let seed = match &checkpoint {
         Some(checkpoint) => parse(checkpoint, "seed")?,
-        None => arguments.seed.unwrap_or(0),
+        None => {
+            let of_file = of_file.and_then(|file| file.seed);
+            arguments.seed.or(of_file).unwrap_or(0)
+        }
     };
     // A wrong option must not wait for the data.
     setup.build()?;
@@ -115,7 +133,11 @@ fn save(
         gradients,
         seconds,
     } = trainer.counters;
-    Checkpoint::capture(trainer.task.gpu, &trainer.theta, state)?
+    let mut checkpoint = Checkpoint::capture(trainer.task.gpu, &trainer.theta, state)?;
+    if let Some(experiment) = trainer.task.problem.experiment() {
+        checkpoint = checkpoint.with("experiment", experiment.definition.as_str());
+    }
+    checkpoint
         .with("problem", trainer.task.problem.name())
         .with("optimizer", setup.method.name())
         .with("options", setup.lines())
@@ -131,7 +153,7 @@ fn save(
 }
 
 /// The optimizer and options of a checkpoint, if it is of this problem.
-fn stored_setup(checkpoint: &Checkpoint, problem: Problem) -> Outcome<Setup> {
+fn stored_setup(checkpoint: &Checkpoint, problem: &Problem) -> Outcome<Setup> {
     let stored = checkpoint.metadata("problem")?;
     if stored != problem.name() {
         return Err(Failure::new(format!(
@@ -139,6 +161,14 @@ fn stored_setup(checkpoint: &Checkpoint, problem: Problem) -> Outcome<Setup> {
             problem.name()
         ))
         .hint(format!("osculant train {stored} --resume FILE")));
+    }
+    if let Some(experiment) = problem.experiment()
+        && checkpoint.metadata("experiment")? != experiment.definition
+    {
+        return Err(Failure::new(format!(
+            "[data] or [network] of {stored} are not what they were when the checkpoint was written"
+        ))
+        .hint("put them back, or train from the start, without --resume"));
     }
     let method = method(checkpoint.metadata("optimizer")?)?;
     let mut setup = Setup::new(method, problem).with_origin(Origin::Checkpoint);

@@ -76,7 +76,7 @@ pub(crate) struct Task<'a> {
     /// The device.
     pub(crate) gpu: &'a Gpu,
     /// The network.
-    pub(crate) problem: Problem,
+    pub(crate) problem: &'a Problem,
     /// The rows.
     pub(crate) data: &'a Data,
 }
@@ -137,7 +137,7 @@ impl<'a> Trainer<'a> {
     /// A run at its first step. The seed decides about the initial parameters and the order of the rows.
     pub(crate) fn new(task: Task<'a>, setup: &Setup, seed: u64) -> Outcome<Self> {
         let rows = task.data.train.len();
-        let objective = GraphObjective::new(task.gpu, task.problem.model(&task.data.train))?;
+        let objective = task.problem.objective(task.gpu, &task.data.train)?;
         Ok(Self {
             task,
             theta: objective.initial_parameters(seed)?,
@@ -228,7 +228,8 @@ impl<'a> Trainer<'a> {
             train_loss: train.loss,
             test_loss: test.loss,
             test_accuracy: if test.loss.is_finite() {
-                self.task.problem.accuracy(test.metric.unwrap_or(f64::NAN))
+                let metric = test.metric.unwrap_or(f64::NAN);
+                self.task.problem.accuracy(metric, data)
             } else {
                 f64::NAN
             },

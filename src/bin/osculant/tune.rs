@@ -44,7 +44,7 @@ pub(crate) struct Tuned {
 
 /// The work of one trial, in epochs, for runs of `work` epochs: all of it, or a quarter where an epoch takes seconds. A shorter trial
 /// favours options that fail later.
-pub(crate) fn trial_work(problem: Problem, work: f64) -> f64 {
+pub(crate) fn trial_work(problem: &Problem, work: f64) -> f64 {
     if problem.is_small() {
         work
     } else {
@@ -74,7 +74,7 @@ fn learning_rates(rates: &[f64]) -> Grid {
 }
 
 /// The grid of an optimizer. Newton-CG gets no more candidates than the others.
-fn grid(method: Method, problem: Problem) -> Grid {
+fn grid(method: Method, problem: &Problem) -> Grid {
     match method {
         Method::Sgd => learning_rates(&[0.003, 0.01, 0.03, 0.1, 0.3, 1.0]),
         Method::Adam | Method::Adamw | Method::Lrsfn => {
@@ -140,6 +140,7 @@ pub(crate) fn tune(
     let mut grid = grid(base.method, task.problem);
     for candidate in &mut grid.candidates {
         candidate.retain(|(key, _)| !fixed.contains(key));
+        fit_batch(candidate, validation.train.len());
     }
     grid.candidates.dedup();
     grid.candidates.retain(|candidate| !candidate.is_empty());
@@ -174,7 +175,8 @@ pub(crate) fn tune(
         }
         if !fixed.contains(&"batch") {
             let at = best(&tried).unwrap_or(0);
-            for candidate in other_batches(&tried[at].0, task.problem, factor) {
+            for mut candidate in other_batches(&tried[at].0, task.problem, factor) {
+                fit_batch(&mut candidate, validation.train.len());
                 tried.push(attempt(task, base, candidate, work)?);
             }
         }
@@ -188,8 +190,17 @@ pub(crate) fn tune(
     })
 }
 
+/// Takes all rows in place of a batch of more than there are.
+fn fit_batch(candidate: &mut Candidate, rows: usize) {
+    for (key, value) in candidate {
+        if *key == "batch" && value.parse().is_ok_and(|batch: usize| batch > rows) {
+            "all".clone_into(value);
+        }
+    }
+}
+
 /// After the learning rate, the batch size: larger ones at the rate that was best, and at the next one up.
-fn other_batches(best: &Candidate, problem: Problem, factor: f64) -> Vec<Candidate> {
+fn other_batches(best: &Candidate, problem: &Problem, factor: f64) -> Vec<Candidate> {
     let [(key, value)] = best.as_slice() else {
         return Vec::new();
     };

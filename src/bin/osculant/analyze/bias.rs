@@ -54,7 +54,7 @@ pub(crate) fn run(arguments: &Bias) -> Outcome {
         checkpoints.push(measure(&gpu, &trainer, &full, arguments, reached)?);
     }
     let report = Report {
-        problem: point.problem.name(),
+        problem: point.problem.name().to_owned(),
         batch,
         batches: arguments.batches,
         l2: L2,

@@ -74,7 +74,7 @@ pub(super) struct Checkpoint {
 
 #[derive(Serialize)]
 pub(super) struct Report {
-    pub(super) problem: &'static str,
+    pub(super) problem: String,
     pub(super) batch: usize,
     pub(super) batches: u32,
     pub(super) l2: f32,

@@ -1,5 +1,6 @@
 //! `osculant analyze`: what curvature looks like.
 
+pub(crate) mod arguments;
 mod bias;
 mod bias_report;
 mod panel;

@@ -32,7 +32,7 @@ struct Eigenvalue {
 /// What is written to `spectrum.json`.
 #[derive(Serialize)]
 struct Report {
-    problem: &'static str,
+    problem: String,
     curvature: &'static str,
     parameters: usize,
     examples: usize,
@@ -82,7 +82,7 @@ pub(crate) fn run(arguments: &Spectrum) -> Outcome {
     let gradient = quadratic.gradient.read(&gpu)?.concat();
     let square: f64 = gradient.iter().map(|g| f64::from(*g).powi(2)).sum();
     let report = Report {
-        problem: point.problem.name(),
+        problem: point.problem.name().to_owned(),
         curvature: match arguments.curvature {
             crate::arguments::Matrix::Hessian => "hessian",
             crate::arguments::Matrix::Ggn => "ggn",

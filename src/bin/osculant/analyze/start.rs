@@ -15,8 +15,8 @@ use crate::training::{End, Task, Trainer};
 const EXAMPLES: usize = 10_000;
 
 /// The parameters asked for: those of a checkpoint, or those after some training.
-pub(crate) fn trainer<'a>(gpu: &'a Gpu, data: &'a Data, point: &Point) -> Outcome<Trainer<'a>> {
-    let problem = point.problem;
+pub(crate) fn trainer<'a>(gpu: &'a Gpu, data: &'a Data, point: &'a Point) -> Outcome<Trainer<'a>> {
+    let problem = &point.problem;
     let task = Task { gpu, problem, data };
     let setup = Setup::new(point.optimizer, problem);
     let mut trainer = Trainer::new(task, &setup, point.seed)?;

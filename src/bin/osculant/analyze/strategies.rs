@@ -139,10 +139,10 @@ struct Row {
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Strategies) -> Outcome {
-    let problem = arguments.problem;
+    let problem = &arguments.problem;
     std::fs::create_dir_all(&arguments.out)
         .map_err(|error| Failure::file(&arguments.out, error))?;
-    let work = arguments.place.work(problem)?;
+    let work = arguments.place.work(problem, None)?;
     let data = problem.load(arguments.place.data.as_deref())?;
     let validation = data.for_tuning()?;
     // Trials see fewer rows than runs.

@@ -1,6 +1,8 @@
 //! The binary, run as a user runs it.
 #![allow(clippy::unwrap_used)]
 
+mod own_data;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output};
