@@ -4,7 +4,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
 use crate::engine::{classifier, memory, methods};
-use crate::harness::{GpuTest, Outcome};
+use crate::harness::{self, GpuTest, Outcome};
 use crate::reference::batch_for;
 use osculant::Result;
 use osculant::gpu::{Gpu, Recording, Slice, grid};
@@ -26,7 +26,7 @@ pub(crate) fn tests() -> Vec<GpuTest> {
 
 fn steps_have_the_bits_of_steps_that_block(gpu: &Gpu) -> Outcome {
     // Others count readbacks on the shared one at the same time.
-    let gpu = &Gpu::from_wgpu(gpu.device().clone(), gpu.queue().clone())?;
+    let gpu = &harness::of_its_own(gpu)?;
     let model = classifier();
     let batches = [16, 16, 24, 16].map(|rows| batch_for(&model, rows, rows as u64));
     for ((name, mut method), (_, mut twin)) in methods()?.into_iter().zip(methods()?) {

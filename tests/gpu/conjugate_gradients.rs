@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::harness::{GpuTest, Outcome};
+use crate::harness::{self, GpuTest, Outcome};
 use crate::reference::conjugate_gradients::{End, System};
 use crate::reference::{batch_for, bits, dot, flat, no_data, relative_error, vector};
 use osculant::data::{Batch, Targets};
@@ -478,7 +478,7 @@ fn equal_solves_give_equal_bits(gpu: &Gpu) -> Outcome {
 
 /// Whatever iteration a long solve ends at, the host sees it soon, and reads only while the device has more to do.
 fn few_iterations_come_after_the_stop(gpu: &Gpu) -> Outcome {
-    let gpu = &Gpu::from_wgpu(gpu.device().clone(), gpu.queue().clone())?;
+    let gpu = &harness::of_its_own(gpu)?;
     let mut problem = Problem::random(500, 9);
     for d in &mut problem.d {
         *d = (*d / 5.0).powi(3);
@@ -510,7 +510,7 @@ fn few_iterations_come_after_the_stop(gpu: &Gpu) -> Outcome {
 
 fn a_newton_step_waits_once(gpu: &Gpu) -> Outcome {
     // A device of its own: other trials read from the shared one at the same time.
-    let gpu = &Gpu::from_wgpu(gpu.device().clone(), gpu.queue().clone())?;
+    let gpu = &harness::of_its_own(gpu)?;
     let shape = DataShape {
         features: 4,
         targets: TargetShape::Classes(3),

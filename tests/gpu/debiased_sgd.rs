@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::harness::least_squares::{
     Dense, batch_of, dot, least_squares, near, random_rows, values_of, wide,
 };
-use crate::harness::{GpuTest, Outcome};
+use crate::harness::{self, GpuTest, Outcome};
 use osculant::data::Batch;
 use osculant::gpu::Gpu;
 use osculant::objective::GraphObjective;
@@ -73,7 +73,7 @@ impl Run {
 
 fn a_step_is_the_formula(gpu: &Gpu) -> Outcome {
     // A device of its own: other trials read from the shared one at the same time.
-    let gpu = &Gpu::from_wgpu(gpu.device().clone(), gpu.queue().clone())?;
+    let gpu = &harness::of_its_own(gpu)?;
     let batch = random_rows(20, N, 1);
     let plain = DebiasedSgdOptions::default().with_backwards(true);
     let crossed = plain.clone().with_strategy(Strategy::cross_fit(2));

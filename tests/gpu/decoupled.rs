@@ -1,7 +1,7 @@
 //! Decoupled mini-batches: the companion of conjugate gradients, and the optimizer made of it.
 
 use crate::harness::least_squares::{batch_of, least_squares, near, random_rows, values_of};
-use crate::harness::{GpuTest, Outcome};
+use crate::harness::{self, GpuTest, Outcome};
 use crate::reference::{add, bits, dot, flat, relative_error};
 use osculant::data::{Batch, Role, Targets, digits};
 use osculant::gpu::{Gpu, Recording};
@@ -783,7 +783,7 @@ fn a_restored_state_goes_on_with_the_same_bits(gpu: &Gpu) -> Outcome {
 
 fn readbacks_and_work_are_as_documented(gpu: &Gpu) -> Outcome {
     // A device of its own: other trials read from the shared one at the same time.
-    let gpu = &Gpu::from_wgpu(gpu.device().clone(), gpu.queue().clone())?;
+    let gpu = &harness::of_its_own(gpu)?;
     for (options, solves) in methods().into_iter().zip([1, 1, 2, 4]) {
         let (mut objective, train) = digits_objective(gpu)?;
         let theta = objective.initial_parameters(1)?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::harness::rotated::Rotated;
-use crate::harness::{GpuTest, Outcome};
+use crate::harness::{self, GpuTest, Outcome};
 use crate::reference::{relative_error, solve_dense};
 use osculant::Error;
 use osculant::data::Batch;
@@ -185,7 +185,7 @@ fn diagonals_and_low_ranks_are_operators(gpu: &Gpu) -> Outcome {
 
 fn solvers_take_the_bytes_that_they_ask_for(gpu: &Gpu) -> Outcome {
     // With a counter of its own.
-    let gpu = &Gpu::from_wgpu(gpu.device().clone(), gpu.queue().clone())?;
+    let gpu = &harness::of_its_own(gpu)?;
     let layout = Arc::new(Layout::new(&[("x".to_owned(), vec![70_000])])?);
     let elements = layout.len();
     let vector = |label: &str| Vector::new(gpu, label, &layout);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::harness::{GpuTest, Outcome};
+use crate::harness::{self, GpuTest, Outcome};
 use crate::reference::{
     Reference, Tensors, add, batch_for, bits, cut, dot, draw, flat, no_data, relative_error,
     solve_dense, vector, wide_all,
@@ -1173,7 +1173,7 @@ fn state_of_another_method_is_refused(gpu: &Gpu) -> Outcome {
 
 fn readbacks_of_a_step(gpu: &Gpu) -> Outcome {
     // A device of its own: other trials read from the shared one at the same time.
-    let gpu = &Gpu::from_wgpu(gpu.device().clone(), gpu.queue().clone())?;
+    let gpu = &harness::of_its_own(gpu)?;
     let (model, batch) = task(16);
     for (index, mut optimizer) in all()?.into_iter().enumerate() {
         let mut objective = GraphObjective::new(gpu, model.clone())?;

@@ -1,7 +1,7 @@
 //! Recorded steps are those that the host judges, bit for bit where both try the same candidates; nothing waits for them.
 
 use crate::harness::logistic::{Examples, Logistic};
-use crate::harness::{GpuTest, Outcome, arrived};
+use crate::harness::{self, GpuTest, Outcome, arrived};
 use crate::reference::batch_for;
 use osculant::data::Batch;
 use osculant::gpu::{Gpu, Recorder, Recording};
@@ -479,7 +479,7 @@ fn what_needs_the_host_is_refused(gpu: &Gpu) -> Outcome {
 /// No readback and no wait in a thousand steps; reports come in order, and none is lost where somebody fetches them.
 fn nothing_waits_in_a_thousand_steps(gpu: &Gpu) -> Outcome {
     // With counters of its own.
-    let gpu = &Gpu::from_wgpu(gpu.device().clone(), gpu.queue().clone())?;
+    let gpu = &harness::of_its_own(gpu)?;
     let (mut objective, theta, batches) = task(gpu)?;
     let loaded = objective.load(Slot::default(), &batches[0])?;
     let options = options().with_cg(CgOptions::default().with_max_iterations(2));

@@ -1,7 +1,7 @@
 //! Recorded steps of low-rank saddle-free Newton are those that the host judges, bit for bit, between one computation of eigenpairs and the
 //! next.
 
-use crate::harness::{GpuTest, Outcome, arrived, small};
+use crate::harness::{self, GpuTest, Outcome, arrived, small};
 use crate::recorded::{Course, SCHEDULES, bits, broken, equal_courses, task, task_with};
 use osculant::Error;
 use osculant::gpu::{Gpu, Recorder};
@@ -377,7 +377,7 @@ fn what_needs_the_host_is_refused(gpu: &Gpu) -> Outcome {
 /// No readback and no wait; several steps in one encoder of the caller's.
 fn nothing_waits_in_a_hundred_steps(gpu: &Gpu) -> Outcome {
     // With counters of its own.
-    let gpu = &Gpu::from_wgpu(gpu.device().clone(), gpu.queue().clone())?;
+    let gpu = &harness::of_its_own(gpu)?;
     let (mut objective, theta, batches) = task(gpu)?;
     let adam = Base::Adam(AdamOptions::default());
     let mut method = LowRankSaddleFreeNewton::new(options().with_base(adam))?;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::harness::{GpuTest, Outcome, small};
+use crate::harness::{self, GpuTest, Outcome, small};
 use osculant::Error;
 use osculant::data::{
     Batch, Dataset, DeviceDataset, Epochs, MicroBatches, Rows, Shuffle, Targets, digits,
@@ -287,7 +287,7 @@ fn micro_batches_of_rows_are_those_of_the_host(gpu: &Gpu) -> Outcome {
 /// Lets every operation of a step fail, one after another, the loading of its rows among them.
 fn a_step_that_fails_changes_nothing(gpu: &Gpu) -> Outcome {
     // A device of its own: other trials work with the shared one at the same time.
-    let gpu = &Gpu::from_wgpu(gpu.device().clone(), gpu.queue().clone())?;
+    let gpu = &harness::of_its_own(gpu)?;
     let batches = [Rows::new(&[5, 6, 7])?, Rows::new(&[1, 2, 3, 4])?];
     let start = || -> Result<_, Any> {
         let objective = resident(gpu)?;
@@ -429,7 +429,7 @@ fn data_that_do_not_fit_the_model_are_refused(gpu: &Gpu) -> Outcome {
 /// Gradients of ten steps in one submission each of draw, copies and gradient: those of the same rows from the host.
 fn rows_drawn_on_the_device_need_no_host(gpu: &Gpu) -> Outcome {
     // A device of its own, whose readbacks are counted: other trials work with the shared one at the same time.
-    let gpu = &Gpu::from_wgpu(gpu.device().clone(), gpu.queue().clone())?;
+    let gpu = &harness::of_its_own(gpu)?;
     let mut objective = resident(gpu)?;
     let theta = objective.inner().initial_parameters(1)?;
     let shuffle = Shuffle::new(ROWS, BATCH, 5)?;

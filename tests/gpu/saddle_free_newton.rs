@@ -3,7 +3,7 @@
 use crate::harness::least_squares::{
     self, Dense, dot, least_squares, random_rows, values_of, wide,
 };
-use crate::harness::{GpuTest, Outcome};
+use crate::harness::{self, GpuTest, Outcome};
 use osculant::data::{Batch, Targets};
 use osculant::gpu::Gpu;
 use osculant::linalg::EigenOptions;
@@ -269,7 +269,7 @@ fn a_step_that_raises_the_loss_is_refused(gpu: &Gpu) -> Outcome {
 
 fn readbacks_are_as_documented(gpu: &Gpu) -> Outcome {
     // A device of its own: other trials read from the shared one at the same time.
-    let gpu = &Gpu::from_wgpu(gpu.device().clone(), gpu.queue().clone())?;
+    let gpu = &harness::of_its_own(gpu)?;
     for (power_iterations, refresh, expected) in [(0, 1, 2), (1, 1, 4), (0, 2, 1)] {
         let options = LrsfnOptions::default()
             .with_eigen(eigen(RANK).with_power_iterations(power_iterations))
@@ -958,7 +958,7 @@ fn restored_folds_go_on_with_the_same_bits(gpu: &Gpu) -> Outcome {
 
 fn readbacks_and_work_of_strategies_are_as_documented(gpu: &Gpu) -> Outcome {
     // A device of its own: other trials read from the shared one at the same time.
-    let gpu = &Gpu::from_wgpu(gpu.device().clone(), gpu.queue().clone())?;
+    let gpu = &harness::of_its_own(gpu)?;
     let (n, rank) = (64, 3);
     let batch = graded_rows(24, n, 0);
     let plain = LrsfnOptions::default().with_eigen(rough(rank));

@@ -5,8 +5,9 @@
 //! would read too many buffers.
 //!
 //! * `OSCULANT_TEST_ADAPTER=part`: only adapters with this in `backend name`, in any case.
-//! * `OSCULANT_TEST_LONG=1`: also, on software adapters, the trials that compile most for them; and all trials with the products that users
-//!   get, where modules that are about something else take those that are compiled soonest.
+//! * `OSCULANT_TEST_LONG=1`: also, on software adapters, the trials that compile most for them; all trials with the products that users
+//!   get, where modules that are about something else take those that are compiled soonest; and walks over all points of a step, where
+//!   every few points are looked at.
 //! * `OSCULANT_TEST_ALL_ADAPTERS=1`: also software adapters on GL, which are left out where there is one on Vulkan: the same
 //!   rasterizer behind a slower interface.
 
@@ -96,7 +97,7 @@ pub(crate) fn main(
 ) -> ExitCode {
     let adapters = chosen_adapters();
     let times = std::env::var_os("OSCULANT_TEST_TIMES").is_some();
-    let long = std::env::var("OSCULANT_TEST_LONG").is_ok_and(|value| value == "1");
+    let long = long();
     let mut trials = Vec::new();
     // Neighbouring trials on different adapters, so that they run side by side.
     let tests = modules
@@ -138,6 +139,11 @@ pub(crate) fn main(
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
+/// Whether trials that take long were asked for.
+pub(crate) fn long() -> bool {
+    std::env::var("OSCULANT_TEST_LONG").is_ok_and(|value| value == "1")
+}
+
 /// The device as it is, or with the kernels for matrix products that are compiled soonest, unless the environment asks for others.
 fn tuned(gpu: &Gpu, quick: bool) -> std::result::Result<Gpu, Box<dyn std::error::Error>> {
     if !quick || std::env::var_os("OSCULANT_TUNING").is_some() {
@@ -148,6 +154,11 @@ fn tuned(gpu: &Gpu, quick: bool) -> std::result::Result<Gpu, Box<dyn std::error:
         wide: true,
     };
     Ok(gpu.with_tuning(Tuning::forced(soonest))?)
+}
+
+/// The same device, with counts, faults and kernels that no other trial shares.
+pub(crate) fn of_its_own(gpu: &Gpu) -> osculant::Result<Gpu> {
+    Gpu::from_wgpu(gpu.device().clone(), gpu.queue().clone())?.with_tuning(gpu.tuning().clone())
 }
 
 fn judge(outcome: Outcome, expected: Option<&ExpectedFailure>) -> std::result::Result<(), Failed> {
