@@ -2,7 +2,7 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use osculant::data::{Dataset, Targets};
-use osculant::gpu::{Gpu, Recording};
+use osculant::gpu::{Gpu, Work};
 use osculant::nn::{Activation, Loss, Sequential};
 use osculant::objective::{Curvature, Curved, GraphObjective, QuadraticRequest, Slot};
 
@@ -82,10 +82,7 @@ fn products(criterion: &mut Criterion) -> osculant::Result<()> {
         let batch = dataset.full_batch();
         let mut group = criterion.benchmark_group(name);
         group.sample_size(20);
-        let run = |recording: &Recording| {
-            gpu.submit(|recorder| recorder.replay(recording))
-                .and_then(|()| gpu.wait())
-        };
+        let run = |work: &Work| gpu.run([work]).and_then(|()| gpu.wait());
         for (label, curvature) in [
             ("gradient", Curvature::None),
             ("gauss-newton", Curvature::GaussNewton),

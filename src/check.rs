@@ -162,7 +162,7 @@ pub async fn check_async<O: Curved + ?Sized>(
 
 /// Loss and gradient.
 async fn run(gpu: &Gpu, gradient: &Gradient) -> Result<Vec<f32>> {
-    gpu.submit(|recorder| recorder.replay(&gradient.run))?;
+    gpu.run_async([&gradient.run]).await?;
     let mut all = gpu.read_async(&[&gradient.value]).await?.concat();
     all.extend(gradient.gradient.read_async(gpu).await?.concat());
     Ok(all)
@@ -193,7 +193,7 @@ async fn slope(gpu: &Gpu, gradient: &Gradient, theta: &Vector) -> Result<(f64, f
         return Ok((0.0, 0.0));
     };
     let e = reach(&at, &g);
-    gpu.submit(|recorder| recorder.replay(&losses.at_base))?;
+    gpu.run_async([&losses.at_base]).await?;
     let [ahead, one] = change(gpu, losses, &displaced(&at, e, &g)).await?;
     let [behind, other] = change(gpu, losses, &displaced(&at, -e, &g)).await?;
     let found = (ahead - behind) / (2.0 * e);
@@ -206,7 +206,7 @@ async fn slope(gpu: &Gpu, gradient: &Gradient, theta: &Vector) -> Result<(f64, f
 /// The change of the loss at a point, and the bound on its error.
 async fn change(gpu: &Gpu, losses: &Losses, at: &[Vec<f32>]) -> Result<[f64; 2]> {
     losses.point.write_async(gpu, at).await?;
-    gpu.submit(|recorder| recorder.replay(&losses.at_point))?;
+    gpu.run_async([&losses.at_point]).await?;
     let found = gpu.read_async(&[&losses.results]).await?.concat();
     Ok([1, 2].map(|i| found.get(i).copied().map_or(f64::NAN, f64::from)))
 }
@@ -223,7 +223,7 @@ async fn products<O: Curved + ?Sized>(
         ..QuadraticRequest::default()
     };
     let quadratic = objective.quadratic(theta, loaded, request)?;
-    gpu.submit(|recorder| recorder.replay(&quadratic.linearize))?;
+    gpu.run_async([&quadratic.linearize]).await?;
     let found = Operator::from(&*quadratic).behaviour(&gpu).await?;
     let (v, cv) = (&found.v, &found.product);
     let over = |[off, size]: [f64; 2]| if size > 0.0 { off / size } else { off };
@@ -234,7 +234,7 @@ async fn products<O: Curved + ?Sized>(
     let e = reach(&at, v);
     for e in [e, -e] {
         point.write_async(&gpu, &displaced(&at, e, v)).await?;
-        gpu.submit(|recorder| recorder.replay(&there.run))?;
+        gpu.run_async([&there.run]).await?;
         slopes.push(there.gradient.read_async(&gpu).await?);
     }
     let difference: Vec<f64> = (slopes[0].concat().iter().zip(slopes[1].concat()))

@@ -7,6 +7,7 @@
 //! * [`Pipeline`] is a compiled kernel, kept by the `Gpu` so that each kernel is compiled once.
 //! * [`Recording`] is a list of dispatches and copies as data. Its bind groups are made when a command is added,
 //!   so replaying it a thousand times creates nothing.
+//! * [`Work`] is recordings with calls of the host in between; [`Commands`] are one or the other, to be run by [`Gpu::run`].
 //! * [`PendingRead`] is data on their way back, while more is submitted.
 //! * [`Arrivals`] are data on their way back for which nobody waits; [`Upload`] is a command that carries numbers of the host.
 //! * [`Recorder`] replays recordings into a command encoder: the crate's own in [`Gpu::submit`], or the caller's.
@@ -67,6 +68,7 @@ mod tests;
 mod texels;
 mod uploads;
 mod waits;
+mod work;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use adapter::adapters;
@@ -86,3 +88,5 @@ pub use slice::Slice;
 pub use texels::Texels;
 pub(crate) use texels::{TEXELS_PER_ROW, TEXTURE_ELEMENTS};
 pub use uploads::Upload;
+pub(crate) use work::replay_all;
+pub use work::{Commands, Work};

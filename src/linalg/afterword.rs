@@ -1,15 +1,15 @@
 //! What a caller of conjugate gradients wants to know of the solution, in the submission that ends the solve.
 
 use crate::error::Result;
-use crate::gpu::{Recorder, Slice};
+use crate::gpu::{Commands, Slice};
 
 /// What is to be computed from the solution, in the submission that ends the solve.
 pub(crate) trait Afterword: Send + Sync {
     /// Gets ready for a solve that ends after iteration `end`. Where it goes along with the last iterations that is presumed: the solve may
     /// have ended before.
     fn prepare(&mut self, end: usize) -> Result<()>;
-    /// Records it.
-    fn record(&self, recorder: &mut Recorder<'_>);
+    /// What computes it.
+    fn commands(&self) -> Vec<Commands<'_>>;
     /// What it wants to read.
     fn reads(&self) -> Vec<&Slice>;
 }
@@ -22,7 +22,9 @@ impl Afterword for Nothing {
         Ok(())
     }
 
-    fn record(&self, _: &mut Recorder<'_>) {}
+    fn commands(&self) -> Vec<Commands<'_>> {
+        Vec::new()
+    }
 
     fn reads(&self) -> Vec<&Slice> {
         Vec::new()

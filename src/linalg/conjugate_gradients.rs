@@ -9,10 +9,9 @@ use super::cg_options::CgOptions;
 use super::cg_report::{CgReport, report};
 use super::companion::{Beside, Companion};
 use super::operator::Operator;
-use super::product::{self, Product};
 use super::submissions::{Pace, Submissions};
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, PendingRead, Recorder, Recording, Slice};
+use crate::gpu::{Commands, Gpu, PendingRead, Recording, Slice, Work, replay_all};
 use crate::kernels::cg::{self, STATE_ELEMENTS, State};
 use crate::options::{check_range, require};
 use crate::vector::Vector;
@@ -45,8 +44,8 @@ pub struct ConjugateGradients {
     pub solution: Vector,
     input: Vector,
     pub(super) cold_start: Recording,
-    pub(super) warm_start: Product,
-    pub(super) iteration: Product,
+    pub(super) warm_start: Work,
+    pub(super) iteration: Work,
     pub(super) close: Recording,
     /// Iterates kept, with the number of the iteration after which each was copied.
     stored: Vec<(usize, Vector)>,
@@ -144,7 +143,7 @@ impl ConjugateGradients {
             None => None,
             Some(companion) => Some(Beside::new(gpu, companion, options)?),
         };
-        let mut warm_start = Product::default();
+        let mut warm_start = Work::new();
         if let Some(beside) = &beside {
             // The start has just made the solution zero.
             beside.record_cold_start(&mut cold_start, &solution)?;
@@ -204,7 +203,7 @@ impl ConjugateGradients {
     /// Solves with `shift` added to the diagonal; from `solution` if `warm`, else from zero. With a `radius`, stays in the trust region
     /// `|x| <= radius` (Steihaug 1983; the norm is that of the preconditioner), which needs a start from zero.
     ///
-    /// `before` is replayed first in the same submission, for what the operator and right-hand side depend on.
+    /// `before` is run first, in the same submission, for what the operator and right-hand side depend on.
     ///
     /// The host first looks after up to 11 iterations. Longer solves go on in twos, and the host looks at the end of two while the next
     /// ones are queued. How many iterations go into one submission is decided by [`CgOptions::submissions`].
@@ -212,9 +211,9 @@ impl ConjugateGradients {
     /// # Errors
     /// [`Error::Option`] for a shift or radius out of range, or loss of the device.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn solve(
+    pub fn solve<'a>(
         &self,
-        before: &Recording,
+        before: impl Into<Commands<'a>>,
         shift: f32,
         radius: Option<f32>,
         warm: bool,
@@ -226,9 +225,9 @@ impl ConjugateGradients {
     ///
     /// # Errors
     /// As there.
-    pub async fn solve_async(
+    pub async fn solve_async<'a>(
         &self,
-        before: &Recording,
+        before: impl Into<Commands<'a>>,
         shift: f32,
         radius: Option<f32>,
         warm: bool,
@@ -238,25 +237,24 @@ impl ConjugateGradients {
             radius,
             warm,
         };
-        self.solve_after(system, |recorder| recorder.replay(before))
-            .await
+        self.solve_after(system, &[before.into()]).await
     }
 
-    /// As [`solve`](Self::solve), with what `before` records.
+    /// As [`solve`](Self::solve), with several things before.
     pub(crate) async fn solve_after(
         &self,
         system: System,
-        before: impl FnMut(&mut Recorder<'_>) + Send,
+        before: &[Commands<'_>],
     ) -> Result<CgReport> {
         Ok(self.run(system, before, None::<&mut Nothing>).await?.0)
     }
 
-    /// As [`solve`](Self::solve), with what `before` records, and with an afterword in the one blocking readback that ends it. Gives what
+    /// As [`solve`](Self::solve), with several things before, and with an afterword in the one blocking readback that ends it. Gives what
     /// the afterword reads.
     pub(crate) async fn solve_and<A: Afterword>(
         &self,
         system: System,
-        before: impl FnMut(&mut Recorder<'_>) + Send,
+        before: &[Commands<'_>],
         afterword: &mut A,
     ) -> Result<(CgReport, Vec<Vec<f32>>)> {
         self.run(system, before, Some(afterword)).await
@@ -265,7 +263,7 @@ impl ConjugateGradients {
     async fn run<A: Afterword>(
         &self,
         system: System,
-        mut before: impl FnMut(&mut Recorder<'_>) + Send,
+        before: &[Commands<'_>],
         mut afterword: Option<&mut A>,
     ) -> Result<(CgReport, Vec<Vec<f32>>)> {
         let most = self.options.max_iterations;
@@ -273,7 +271,12 @@ impl ConjugateGradients {
         let mut submitted = 0usize;
         let mut older: Option<PendingRead> = None;
         let (start, mut before_look) = (Instant::now(), 0);
-        let nothing = Recording::new();
+        let mut commands = before.to_vec();
+        commands.push(if system.warm {
+            (&self.warm_start).into()
+        } else {
+            (&self.cold_start).into()
+        });
         loop {
             let round = match (self.options.submissions, submitted) {
                 (Submissions::Fixed(count), _) => count,
@@ -292,41 +295,23 @@ impl ConjugateGradients {
             if let Some(afterword) = joined {
                 reads.extend(afterword.reads());
             }
-            let iteration = match self.iteration.recording() {
-                Some(iteration) => iteration,
-                None => {
-                    self.run_hosted(&system, &mut before, submitted..until)
-                        .await?;
-                    submitted = until;
-                    &nothing
-                }
-            };
-            let mut begin = |recorder: &mut Recorder<'_>, first: usize| {
-                if first == 0 {
-                    before(recorder);
-                    match self.warm_start.recording() {
-                        Some(warm_start) if system.warm => recorder.replay(warm_start),
-                        _ => recorder.replay(&self.cold_start),
-                    }
-                }
-            };
             // All submissions of a round but the last one, which is looked at.
             let each = self.pace.at_once(round);
             while until - submitted > each {
-                self.gpu.submit(|recorder| {
-                    begin(recorder, submitted);
-                    self.iterate(recorder, iteration, submitted + 1..=submitted + each);
-                })?;
+                self.iterate(&mut commands, submitted + 1..=submitted + each);
+                self.gpu.run_async(commands.drain(..)).await?;
                 submitted += each;
             }
+            self.iterate(&mut commands, submitted + 1..=until);
+            let mut commands = std::mem::take(&mut commands);
+            commands.push((&self.close).into());
+            if let Some(afterword) = joined {
+                commands.extend(afterword.commands());
+            }
+            let left = self.gpu.until_last_call(&commands).await?;
             let pending = self.gpu.submit_and_read_later(
                 |recorder| {
-                    begin(recorder, submitted);
-                    self.iterate(recorder, iteration, submitted + 1..=until);
-                    recorder.replay(&self.close);
-                    if let Some(afterword) = joined {
-                        afterword.record(recorder);
-                    }
+                    replay_all(recorder, &left);
                     Ok(())
                 },
                 &reads,
@@ -348,14 +333,8 @@ impl ConjugateGradients {
                     Some(_) if last => pending.wait_async().await?.split_off(own),
                     Some(afterword) => {
                         afterword.prepare(report.iterations)?;
-                        let afterword = &*afterword;
-                        let record = |recorder: &mut Recorder<'_>| {
-                            afterword.record(recorder);
-                            Ok(())
-                        };
-                        self.gpu
-                            .submit_and_read_async(record, &afterword.reads())
-                            .await?
+                        let (commands, reads) = (afterword.commands(), afterword.reads());
+                        self.gpu.run_and_read_async(commands, &reads).await?
                     }
                 };
                 return Ok((report, read));
@@ -411,43 +390,16 @@ impl ConjugateGradients {
         }
     }
 
-    /// Iterations whose products need the host, after the start where they are the first: submissions end at each product.
-    async fn run_hosted(
-        &self,
-        system: &System,
-        before: &mut (impl FnMut(&mut Recorder<'_>) + Send),
-        done: std::ops::Range<usize>,
-    ) -> Result<()> {
-        let gpu = &self.gpu;
-        if done.start == 0 {
-            gpu.submit(|recorder| before(recorder))?;
-            if system.warm {
-                self.warm_start.run_async(gpu).await?;
-            } else {
-                gpu.submit(|recorder| recorder.replay(&self.cold_start))?;
-            }
-        }
-        for number in done.map(|number| number + 1) {
-            let mut parts = vec![(&self.iteration).into()];
-            let stored = self.stored.iter().position(|(after, _)| *after == number);
-            parts.extend(stored.map(|at| product::Part::from(&self.stores[at])));
-            product::run(gpu, &parts).await?;
-        }
-        Ok(())
-    }
-
-    /// Iterations of one submission, with copies of the iterates to keep.
-    fn iterate(
-        &self,
-        recorder: &mut Recorder<'_>,
-        iteration: &Recording,
+    /// Adds iterations, with copies of the iterates to keep.
+    fn iterate<'s>(
+        &'s self,
+        commands: &mut Vec<Commands<'s>>,
         numbers: std::ops::RangeInclusive<usize>,
     ) {
         for number in numbers {
-            recorder.replay(iteration);
-            if let Some(at) = self.stored.iter().position(|(after, _)| *after == number) {
-                recorder.replay(&self.stores[at]);
-            }
+            commands.push((&self.iteration).into());
+            let stored = self.stored.iter().position(|(after, _)| *after == number);
+            commands.extend(stored.map(|at| Commands::from(&self.stores[at])));
         }
     }
 

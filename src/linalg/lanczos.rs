@@ -6,11 +6,10 @@ use nalgebra::{DMatrix, SymmetricEigen};
 use web_time::Instant;
 
 use super::operator::Operator;
-use super::product::{self, Part, Product};
 use super::scale::{check_products, not_finite_product};
 use super::submissions::{Pace, Submissions};
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Recording, Slice};
+use crate::gpu::{Commands, Gpu, Recording, Slice, Work};
 use crate::kernels::blocks::{
     Coefficients, InnerProducts, Rows, Sketch, combine_rows, sketch, weigh,
 };
@@ -114,7 +113,7 @@ pub struct Lanczos {
     draw: Recording,
     /// Clears the vectors and puts the start's direction into the first place.
     begin: Recording,
-    steps: Vec<Product>,
+    steps: Vec<Work>,
     log: Slice,
     start_sums: Slice,
     /// Bits of the largest elements of the start and of its product.
@@ -197,7 +196,7 @@ impl Lanczos {
         let log = gpu.buffer("log of Lanczos", 3 * steps)?;
         let recordings = (0..steps)
             .map(|j| {
-                let mut step = Product::default();
+                let mut step = Work::new();
                 step.tail()
                     .copy(next.slice(), vectors.vectors()[j].slice())?;
                 step.tail().copy(next.slice(), operator.input.slice())?;
@@ -205,7 +204,7 @@ impl Lanczos {
                 if j == 0 {
                     cg::largest(gpu, step.tail(), (&largest[1], 0), output)?;
                 }
-                step.append(orthogonalize.clone().into());
+                step.append(orthogonalize.clone());
                 step.tail().copy_part(&products[0], j, &log, 3 * j, 1)?;
                 step.tail().copy_part(&products[1], j, &log, 3 * j + 1, 1)?;
                 step.tail().copy_part(&sums, 0, &log, 3 * j + 2, 1)?;
@@ -249,7 +248,7 @@ impl Lanczos {
     /// [`Error::NotFinite`] where products are not finite, [`Error::Unsupported`] where the scale of the start or its product is out of
     /// range, loss of the device.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn run(&self, before: &Recording, start: Start) -> Result<Tridiagonal> {
+    pub fn run<'a>(&self, before: impl Into<Commands<'a>>, start: Start) -> Result<Tridiagonal> {
         crate::gpu::blocking(self.run_async(before, start))
     }
 
@@ -257,7 +256,11 @@ impl Lanczos {
     ///
     /// # Errors
     /// As there.
-    pub async fn run_async(&self, before: &Recording, start: Start) -> Result<Tridiagonal> {
+    pub async fn run_async<'a>(
+        &self,
+        before: impl Into<Commands<'a>>,
+        start: Start,
+    ) -> Result<Tridiagonal> {
         if let Start::Random { seed, number } = start {
             let settings = [seed as u32, (seed >> 32) as u32, number, STREAM];
             self.gpu.upload(&self.settings, 0, &settings)?;
@@ -266,16 +269,11 @@ impl Lanczos {
             self.gpu.upload(word, 0, &[0u32])?;
         }
         let clock = Instant::now();
-        self.gpu.submit(|recorder| {
-            recorder.replay(before);
-            if start != Start::Given {
-                recorder.replay(&self.draw);
-            }
-            recorder.replay(&self.begin);
-        })?;
+        let draw = (start != Start::Given).then_some((&self.draw).into());
+        let commands = [Some(before.into()), draw, Some((&self.begin).into())];
+        self.gpu.run_async(commands.into_iter().flatten()).await?;
         for steps in self.steps.chunks(self.pace.at_once(self.steps.len())) {
-            let parts: Vec<Part<'_>> = steps.iter().map(Part::from).collect();
-            product::run(&self.gpu, &parts).await?;
+            self.gpu.run_async(steps).await?;
         }
         let [start_word, product_word] = &self.largest;
         let reads = [&self.log, &self.start_sums, start_word, product_word];
@@ -324,9 +322,9 @@ impl Lanczos {
     /// # Errors
     /// [`Error::Option`] unless `damping` is above zero, and as [`run`](Self::run).
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn saddle_free_step(
+    pub fn saddle_free_step<'a>(
         &self,
-        before: &Recording,
+        before: impl Into<Commands<'a>>,
         gradient: &Vector,
         damping: f64,
         out: &Vector,
@@ -338,18 +336,19 @@ impl Lanczos {
     ///
     /// # Errors
     /// As there.
-    pub async fn saddle_free_step_async(
+    pub async fn saddle_free_step_async<'a>(
         &self,
-        before: &Recording,
+        before: impl Into<Commands<'a>>,
         gradient: &Vector,
         damping: f64,
         out: &Vector,
     ) -> Result<Tridiagonal> {
         let positive = (Excluded(0.0), Excluded(f64::INFINITY));
         check_range("damping", &damping, positive, "above 0")?;
-        let mut all = before.clone();
-        all.copy(gradient.slice(), self.start().slice())?;
-        let found = self.run_async(&all, Start::Given).await?;
+        let mut copy = Recording::new();
+        copy.copy(gradient.slice(), self.start().slice())?;
+        self.gpu.run_async([before.into(), (&copy).into()]).await?;
+        let found = self.run_async(&Recording::new(), Start::Given).await?;
         let coefficients = found.function(|value| -(value.abs() + damping).recip());
         self.combine(&coefficients, out)?;
         Ok(found)

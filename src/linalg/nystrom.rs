@@ -4,10 +4,9 @@ use nalgebra::{DMatrix, SymmetricEigen};
 
 use super::{Basis, Eigenvalues, Operator};
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Recorder, Recording, Slice};
+use crate::gpu::{Commands, Gpu, Recording, Slice, Work};
 use crate::kernels::blocks::{Coefficients, InnerProducts, Rows, Sketch, combine_rows, sketch};
 use crate::kernels::cg;
-use crate::linalg::product::{Product, until_last_call};
 use crate::linalg::scale::{check_products, not_finite_product};
 use crate::vector::Block;
 
@@ -34,7 +33,7 @@ pub struct Nystrom {
     settings: Slice,
     coefficients: Slice,
     sketch: Recording,
-    multiply: Product,
+    multiply: Work,
     gram: Recording,
     inner: [InnerProducts; 3],
     to_basis: Recording,
@@ -124,7 +123,7 @@ impl Nystrom {
     /// [`Error::NotFinite`] where products are not finite, [`Error::Unsupported`] for an operator that is not positive semi-definite, loss
     /// of the device.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn solve(&mut self, before: &Recording) -> Result<Eigenvalues> {
+    pub fn solve<'a>(&mut self, before: impl Into<Commands<'a>>) -> Result<Eigenvalues> {
         crate::gpu::blocking(self.solve_async(before))
     }
 
@@ -132,7 +131,10 @@ impl Nystrom {
     ///
     /// # Errors
     /// As there.
-    pub async fn solve_async(&mut self, before: &Recording) -> Result<Eigenvalues> {
+    pub async fn solve_async<'a>(
+        &mut self,
+        before: impl Into<Commands<'a>>,
+    ) -> Result<Eigenvalues> {
         let settings = [
             self.seed as u32,
             (self.seed >> 32) as u32,
@@ -145,23 +147,13 @@ impl Nystrom {
         let reads = self.inner.iter().flat_map(InnerProducts::reads);
         let mut reads = reads.collect::<Vec<_>>();
         reads.push(&self.largest);
-        let recordings = until_last_call(
-            &self.gpu,
-            &[
-                before.into(),
-                (&self.sketch).into(),
-                (&self.multiply).into(),
-                (&self.gram).into(),
-            ],
-        )
-        .await?;
-        let record = |recorder: &mut Recorder<'_>| {
-            for &recording in &recordings {
-                recorder.replay(recording);
-            }
-            Ok(())
-        };
-        let mut read = self.gpu.submit_and_read_async(record, &reads).await?;
+        let commands = [
+            before.into(),
+            (&self.sketch).into(),
+            (&self.multiply).into(),
+            (&self.gram).into(),
+        ];
+        let mut read = self.gpu.run_and_read_async(commands, &reads).await?;
         check_products(&read.pop().unwrap_or_default())?;
         let mut read = read.into_iter();
         let [ww, wy, yy] = self.inner.each_ref().map(|inner| inner.sum(&mut read));

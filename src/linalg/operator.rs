@@ -1,8 +1,7 @@
 //! Linear operators, and how they make others.
 
-use super::product::Product;
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Recording, Slice};
+use crate::gpu::{Gpu, Recording, Slice, Work};
 use crate::kernels::vector::combine;
 use crate::objective::{BlockProduct, Quadratic};
 use crate::vector::{Block, Vector};
@@ -65,7 +64,7 @@ pub struct Operator<V = Vector> {
     /// `C v`.
     pub output: V,
     /// The product.
-    pub multiply: Product,
+    pub multiply: Work,
 }
 
 impl From<&BlockProduct> for Operator<Block> {
@@ -73,7 +72,7 @@ impl From<&BlockProduct> for Operator<Block> {
         Self {
             input: block.directions.clone(),
             output: block.products.clone(),
-            multiply: block.multiply.clone().into(),
+            multiply: block.multiply.clone(),
         }
     }
 }
@@ -83,7 +82,7 @@ impl From<&Quadratic> for Operator {
         Self {
             input: quadratic.direction.clone(),
             output: quadratic.product.clone(),
-            multiply: quadratic.multiply.clone().into(),
+            multiply: quadratic.multiply.clone(),
         }
     }
 }
@@ -213,7 +212,7 @@ impl<V: Places> Operator<V> {
         let like = &first(terms)?.input;
         let (input, output) = (like.like(gpu, "direction")?, like.like(gpu, "sum")?);
         let other = like.like(gpu, "sum of some terms")?;
-        let mut multiply = Product::default();
+        let mut multiply = Work::new();
         for (number, term) in terms.iter().enumerate() {
             multiply.tail().copy(input.slice(), term.input.slice())?;
             multiply.append(term.multiply.clone());
@@ -239,7 +238,7 @@ impl<V: Places> Operator<V> {
     pub fn chain(gpu: &Gpu, factors: &[Self]) -> Result<Self> {
         let like = &first(factors)?.input;
         let (input, output) = (like.like(gpu, "direction")?, like.like(gpu, "product")?);
-        let mut multiply = Product::default();
+        let mut multiply = Work::new();
         let mut from = &input;
         for factor in factors {
             let (from_slice, to) = (from.slice(), factor.input.slice());

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::operator::Operator;
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Recording};
+use crate::gpu::{Commands, Gpu};
 use crate::random::philox4x32;
 use crate::vector::Entry;
 
@@ -48,7 +48,7 @@ impl Operator {
     /// [`Error::Operator`] naming the first property that is missing, [`Error::NotFinite`] where a product is not finite, loss of the
     /// device.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn probe(&self, gpu: &Gpu, before: &Recording) -> Result<()> {
+    pub fn probe<'a>(&self, gpu: &'a Gpu, before: impl Into<Commands<'a>>) -> Result<()> {
         crate::gpu::blocking(self.probe_async(gpu, before))
     }
 
@@ -56,8 +56,12 @@ impl Operator {
     ///
     /// # Errors
     /// As there.
-    pub async fn probe_async(&self, gpu: &Gpu, before: &Recording) -> Result<()> {
-        gpu.submit(|recorder| recorder.replay(before))?;
+    pub async fn probe_async<'a>(
+        &self,
+        gpu: &'a Gpu,
+        before: impl Into<Commands<'a>>,
+    ) -> Result<()> {
+        gpu.run_async([before]).await?;
         let found = self.behaviour(gpu).await?;
         check(Property::Repeatable, found.different as f64, 0.0)?;
         let [off, size] = found.nonlinear;
@@ -112,7 +116,7 @@ impl Operator {
     /// The product with a vector of the host.
     async fn product(&self, gpu: &Gpu, vector: &[Vec<f32>]) -> Result<Vec<f32>> {
         self.input.write_async(gpu, vector).await?;
-        self.multiply.run_async(gpu).await?;
+        gpu.run_async([&self.multiply]).await?;
         let found = self.output.read_async(gpu).await?.concat();
         if found.iter().all(|x| x.is_finite()) {
             Ok(found)

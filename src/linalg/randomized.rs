@@ -4,10 +4,9 @@
 use nalgebra::{DMatrix, DVector, SymmetricEigen};
 
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Recorder, Recording, Slice};
+use crate::gpu::{Commands, Gpu, Recording, Slice, Work};
 use crate::kernels::blocks::{Coefficients, InnerProducts, Rows, combine_rows, sketch, weigh};
 use crate::kernels::cg;
-use crate::linalg::product::{Part, Product, until_last_call};
 use crate::linalg::scale::{check_products, not_finite_product};
 use crate::linalg::{Basis, EigenOptions, Operator};
 use crate::vector::Block;
@@ -53,9 +52,9 @@ pub struct RandomizedEigensolver {
     coefficients: Slice,
     draw: Recording,
     recall: Recording,
-    multiply: Product,
+    multiply: Work,
     /// products = C^2 directions, directions = C directions
-    twice: Product,
+    twice: Work,
     products_products: (Recording, InnerProducts),
     directions_directions: (Recording, InnerProducts),
     directions_products: (Recording, InnerProducts),
@@ -182,7 +181,11 @@ impl RandomizedEigensolver {
     /// # Errors
     /// [`Error::NotFinite`] where products are not finite, [`Error::Unsupported`] where their scale is out of range, loss of the device.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn solve(&mut self, before: &Recording, recall: bool) -> Result<Eigenvalues> {
+    pub fn solve<'a>(
+        &mut self,
+        before: impl Into<Commands<'a>>,
+        recall: bool,
+    ) -> Result<Eigenvalues> {
         crate::gpu::blocking(self.solve_async(before, recall))
     }
 
@@ -190,7 +193,11 @@ impl RandomizedEigensolver {
     ///
     /// # Errors
     /// As there.
-    pub async fn solve_async(&mut self, before: &Recording, recall: bool) -> Result<Eigenvalues> {
+    pub async fn solve_async<'a>(
+        &mut self,
+        before: impl Into<Commands<'a>>,
+        recall: bool,
+    ) -> Result<Eigenvalues> {
         let seed = self.options.seed;
         let stream = if self.options.same_sketch {
             0
@@ -294,7 +301,7 @@ impl RandomizedEigensolver {
 
     async fn inner(
         &self,
-        parts: &[Part<'_>],
+        parts: &[Commands<'_>],
         (last, inner): &(Recording, InnerProducts),
     ) -> Result<DMatrix<f64>> {
         let mut reads = inner.reads();
@@ -305,7 +312,7 @@ impl RandomizedEigensolver {
     }
 
     /// Inner products of directions with themselves and with their products.
-    async fn two(&self, parts: &[Part<'_>]) -> Result<(DMatrix<f64>, DMatrix<f64>)> {
+    async fn two(&self, parts: &[Commands<'_>]) -> Result<(DMatrix<f64>, DMatrix<f64>)> {
         let (own, projected) = (&self.directions_directions, &self.directions_products);
         let mut reads = [own.1.reads(), projected.1.reads()].concat();
         reads.push(&self.largest);
@@ -319,18 +326,13 @@ impl RandomizedEigensolver {
     /// Does parts, and others after them, and reads.
     async fn read(
         &self,
-        parts: &[Part<'_>],
+        parts: &[Commands<'_>],
         last: &[&Recording],
         reads: &[&Slice],
     ) -> Result<Vec<Vec<f32>>> {
-        let first = until_last_call(&self.gpu, parts).await?;
-        let record = |recorder: &mut Recorder<'_>| {
-            for recording in first.iter().chain(last) {
-                recorder.replay(recording);
-            }
-            Ok(())
-        };
-        self.gpu.submit_and_read_async(record, reads).await
+        let last = last.iter().map(|&recording| recording.into());
+        let commands = parts.iter().copied().chain(last);
+        self.gpu.run_and_read_async(commands, reads).await
     }
 }
 

@@ -5,11 +5,10 @@ use std::ops::Bound::Excluded;
 
 use nalgebra::DMatrix;
 
-use super::product::{self, Part, Product, until_last_call};
 use super::randomized::{MOST_PASSES, orthonormal, small_problem, subtract_projection};
 use super::{Basis, Eigenvalues, Operator};
 use crate::error::Result;
-use crate::gpu::{Gpu, Recorder, Recording, Slice};
+use crate::gpu::{Commands, Gpu, Recording, Slice, Work};
 use crate::kernels::blocks::{Coefficients, InnerProducts, Rows, Sketch, combine_rows, sketch};
 use crate::kernels::cg;
 use crate::linalg::scale::check_products;
@@ -64,7 +63,7 @@ pub struct RangeFinder {
     largest: Slice,
     clear: Recording,
     /// Products of random vectors, and what is left of them outside of the span of `Q`.
-    look: Product,
+    look: Work,
     before: InnerProducts,
     after: InnerProducts,
     /// directions = A products
@@ -74,7 +73,7 @@ pub struct RangeFinder {
     /// Takes the span of `Q` out of the directions again: what was small before is made of rounding errors, which know nothing of it.
     clean: (Recording, InnerProducts),
     /// Puts a block into its place, and multiplies it.
-    groups: Vec<(Product, InnerProducts)>,
+    groups: Vec<(Work, InnerProducts)>,
     own: (Recording, InnerProducts),
     to_basis: Recording,
 }
@@ -116,7 +115,7 @@ impl RangeFinder {
             clear.copy(zeros.slice(), &place(group)?)?;
         }
         let rows = Rows::all(products);
-        let mut look = Product::default();
+        let mut look = Work::new();
         sketch(gpu, look.tail(), directions, 0, &settings, Sketch::Gaussian)?;
         look.append(operator.multiply.clone());
         let largest = gpu.buffer("largest element of a product", 1)?;
@@ -148,7 +147,7 @@ impl RangeFinder {
         again.copy(products.slice(), directions.slice())?;
         let groups = (0..count)
             .map(|group| {
-                let mut group_product = Product::default();
+                let mut group_product = Work::new();
                 group_product
                     .tail()
                     .copy(directions.slice(), &place(group)?)?;
@@ -211,7 +210,7 @@ impl RangeFinder {
     /// # Errors
     /// [`Error::NotFinite`](crate::Error::NotFinite) where products are not finite, loss of the device.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn solve(&mut self, before: &Recording) -> Result<Eigenvalues> {
+    pub fn solve<'a>(&mut self, before: impl Into<Commands<'a>>) -> Result<Eigenvalues> {
         crate::gpu::blocking(self.solve_async(before))
     }
 
@@ -219,17 +218,17 @@ impl RangeFinder {
     ///
     /// # Errors
     /// As there.
-    pub async fn solve_async(&mut self, before: &Recording) -> Result<Eigenvalues> {
+    pub async fn solve_async<'a>(
+        &mut self,
+        before: impl Into<Commands<'a>>,
+    ) -> Result<Eigenvalues> {
         let (gpu, width) = (&self.gpu, self.width);
         let mut found = Eigenvalues {
             values: vec![0.0; self.rank],
             passes: 0,
             products: 0,
         };
-        gpu.submit(|recorder| {
-            recorder.replay(before);
-            recorder.replay(&self.clear);
-        })?;
+        gpu.run_async([before.into(), (&self.clear).into()]).await?;
         let mut used = 0;
         for (group, _) in &self.groups {
             let seed = self.options.seed;
@@ -239,7 +238,7 @@ impl RangeFinder {
             gpu.upload(&self.largest, 0, &[0u32])?;
             found.products += width;
             let reads = [self.before.reads(), self.after.reads(), vec![&self.largest]].concat();
-            let mut read = self.read(&[(&self.look).into()], &reads).await?;
+            let mut read = self.read([&self.look], &reads).await?;
             check_products(&read.next_back().unwrap_or_default())?;
             let (all, mut gram) = (self.before.sum(&mut read), self.after.sum(&mut read));
             let share = |i: usize| gram[(i, i)] / all[(i, i)].max(f64::MIN_POSITIVE);
@@ -252,8 +251,9 @@ impl RangeFinder {
             let (mut passes, mut done) = (1, false);
             while !done {
                 self.put(&self.coefficients, &coefficients)?;
-                let parts = [turn.into(), (&self.clean.0).into()];
-                let mut read = self.read(&parts, &self.clean.1.reads()).await?;
+                let mut read = self
+                    .read([turn, &self.clean.0], &self.clean.1.reads())
+                    .await?;
                 gram = self.clean.1.sum(&mut read);
                 passes += 1;
                 (coefficients, done) = orthonormal(&gram, passes >= MOST_PASSES)?;
@@ -261,7 +261,7 @@ impl RangeFinder {
             }
             found.passes += passes;
             self.put(&self.coefficients, &coefficients)?;
-            product::run(gpu, &[turn.into(), group.into()]).await?;
+            gpu.run_async([turn.into(), Commands::from(group)]).await?;
             found.products += width;
             used += 1;
         }
@@ -273,7 +273,7 @@ impl RangeFinder {
             .iter()
             .flat_map(|(_, inner)| inner.reads());
         let reads: Vec<&Slice> = self.own.1.reads().into_iter().chain(parts).collect();
-        let mut read = self.read(&[(&self.own.0).into()], &reads).await?;
+        let mut read = self.read([&self.own.0], &reads).await?;
         let own = self.own.1.sum(&mut read);
         let mut projected = DMatrix::zeros(own.nrows(), own.ncols());
         for (group, (_, inner)) in self.groups[..used].iter().enumerate() {
@@ -308,19 +308,12 @@ impl RangeFinder {
         self.gpu.upload(slice, 0, &rows)
     }
 
-    async fn read(
-        &self,
-        parts: &[Part<'_>],
-        reads: &[&Slice],
+    async fn read<'a, C: Into<Commands<'a>>>(
+        &'a self,
+        commands: impl IntoIterator<Item = C>,
+        reads: &'a [&'a Slice],
     ) -> Result<std::vec::IntoIter<Vec<f32>>> {
-        let recordings = until_last_call(&self.gpu, parts).await?;
-        let record = |recorder: &mut Recorder<'_>| {
-            for &recording in &recordings {
-                recorder.replay(recording);
-            }
-            Ok(())
-        };
-        let read = self.gpu.submit_and_read_async(record, reads).await?;
+        let read = self.gpu.run_and_read_async(commands, reads).await?;
         Ok(read.into_iter())
     }
 }

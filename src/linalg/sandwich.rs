@@ -2,9 +2,8 @@
 
 use super::LowRank;
 use super::operator::Operator;
-use super::product::Product;
 use crate::error::Result;
-use crate::gpu::{Gpu, Slice};
+use crate::gpu::{Gpu, Slice, Work};
 use crate::kernels::vector::combine;
 use crate::vector::Vector;
 
@@ -23,7 +22,7 @@ impl Sandwich {
         let (input, output) = (new("direction before F")?, new("product after F")?);
         let shifted = new("shifted product")?;
         let shift = gpu.buffer("shift", 2)?;
-        let mut multiply = Product::default();
+        let mut multiply = Work::new();
         filter.record(gpu, multiply.tail(), &input, &inner.input)?;
         multiply.append(inner.multiply.clone());
         let (sum, product, x) = (shifted.slice(), inner.output.slice(), inner.input.slice());

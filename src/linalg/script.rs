@@ -1,7 +1,7 @@
 //! A whole solve by conjugate gradients as commands, for steps that nobody looks at.
 
 use super::conjugate_gradients::ConjugateGradients;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gpu::{Recording, Slice};
 use crate::kernels::cg::{RADIUS_AT, SHIFT_AT, STATE_ELEMENTS};
 
@@ -23,16 +23,9 @@ impl ConjugateGradients {
     /// those of [`solve`](Self::solve).
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for products that need the host; limits of the device.
+    /// [`Error::Unsupported`](crate::error::Error::Unsupported) for work that needs the host; limits of the device.
     pub(crate) fn record(&self, recording: &mut Recording, script: &Script<'_>) -> Result<()> {
-        let (Some(iteration), Some(warm_start)) =
-            (self.iteration.recording(), self.warm_start.recording())
-        else {
-            return Err(Error::Unsupported {
-                what: "recording a solve".into(),
-                message: "its products need the host in between; make steps with `Optimizer::step`, which lets it".into(),
-            });
-        };
+        let (iteration, warm_start) = (self.iteration.recorded()?, self.warm_start.recorded()?);
         let first = self.gpu.buffer("first CG state", STATE_ELEMENTS)?;
         let state = self.first_state(0.0, 0.0);
         self.gpu.upload(&first, 0, bytemuck::bytes_of(&state))?;

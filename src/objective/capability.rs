@@ -27,7 +27,7 @@ use crate::vector::{Layout, Vector};
 /// let theta = objective.initial_parameters(0)?;
 /// let loaded = objective.load(Slot::default(), &data.batch(&[0, 1, 2])?)?;
 /// let gradient = objective.gradient(&theta, &loaded, GradientRequest::default())?;
-/// gpu.submit(|recorder| recorder.replay(&gradient.run))?;
+/// gpu.run([&gradient.run])?;
 /// let (loss, slopes) = (gpu.read(&[&gradient.value])?, gradient.gradient.read(gpu)?);
 /// # Ok(())
 /// # }
@@ -86,10 +86,7 @@ pub trait Objective: Send {
 /// let request = QuadraticRequest { curvature: Curvature::Hessian, ..QuadraticRequest::default() };
 /// let quadratic = objective.quadratic(theta, &loaded, request)?;
 /// quadratic.direction.write(gpu, v)?;
-/// gpu.submit(|recorder| {
-///     recorder.replay(&quadratic.linearize);
-///     recorder.replay(&quadratic.multiply);
-/// })?;
+/// gpu.run([&quadratic.linearize, &quadratic.multiply])?;
 /// quadratic.product.read(gpu)
 /// # }
 /// ```
@@ -133,7 +130,7 @@ pub trait Curved: Objective {
 /// let loaded = objective.load_groups(Slot::default(), batch, 2)?;
 /// let request = GroupRequest { curvature: Curvature::GaussNewton, slope_variance: false, losses: false };
 /// let halves = objective.grouped(theta, &loaded, request)?;
-/// gpu.submit(|recorder| recorder.replay(&halves.linearize))?;
+/// gpu.run([&halves.linearize])?;
 /// halves.groups.iter().map(|half| half.gradient.read(gpu)).collect()
 /// # }
 /// ```

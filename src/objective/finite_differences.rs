@@ -4,17 +4,15 @@ use std::sync::Arc;
 
 use super::capability::{Curved, Objective, Parts};
 use super::cost::Cost;
+use super::displacement::Displacement;
 use super::programs::Programs;
 use super::quadratic::{
     BlockProduct, Curvature, Gradient, GradientRequest, Quadratic, QuadraticRequest,
 };
 use super::slot::{Loaded, Slot};
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Recording};
+use crate::gpu::{Gpu, Work};
 use crate::graph::locate::Located;
-use crate::kernels::vector::{
-    DISPLACEMENT_COEFFICIENTS, combine, displacement, inner_products, partial_elements,
-};
 use crate::options::check_range;
 use crate::vector::{Block, Layout, Vector};
 
@@ -45,10 +43,7 @@ pub(crate) const LENGTH: f32 = 0.0056;
 ///     let request = QuadraticRequest { curvature: Curvature::Hessian, ..QuadraticRequest::default() };
 ///     let quadratic = objective.load_quadratic(Slot::default(), theta, batch, request)?;
 ///     quadratic.direction.write(&gpu, v)?;
-///     gpu.submit(|recorder| {
-///         recorder.replay(&quadratic.linearize);
-///         recorder.replay(&quadratic.multiply);
-///     })?;
+///     gpu.run([&quadratic.linearize, &quadratic.multiply])?;
 ///     quadratic.product.read(&gpu)
 /// }
 /// ```
@@ -81,6 +76,11 @@ impl<O: Objective> FiniteDifferences<O> {
         Ok(self)
     }
 
+    /// The length of displacements.
+    pub(super) fn length(&self) -> f32 {
+        self.length
+    }
+
     /// The objective inside.
     pub fn inner(&self) -> &O {
         &self.inner
@@ -96,18 +96,18 @@ impl<O: Objective> FiniteDifferences<O> {
         gpu: &Gpu,
         at: &Vector,
         width: usize,
-        (multiply, [direction, product]): (&Recording, [&Vector; 2]),
+        (multiply, [direction, product]): (&Work, [&Vector; 2]),
     ) -> Result<Option<BlockProduct>> {
         if width == 0 {
             return Ok(None);
         }
         let new = |label: &str| Block::new(gpu, label, at.layout(), width);
         let (directions, products) = (new("directions")?, new("products")?);
-        let mut all = Recording::new();
+        let mut all = Work::new();
         for (v, to) in directions.vectors().iter().zip(products.vectors()) {
-            all.copy(v.slice(), direction.slice())?;
+            all.tail().copy(v.slice(), direction.slice())?;
             all.append(multiply.clone());
-            all.copy(product.slice(), to.slice())?;
+            all.tail().copy(product.slice(), to.slice())?;
         }
         Ok(Some(BlockProduct {
             directions,
@@ -123,36 +123,24 @@ impl<O: Objective> FiniteDifferences<O> {
         at: &Vector,
         loaded: &Loaded,
         [direction, product]: [&Vector; 2],
-    ) -> Result<(Recording, Cost)> {
+    ) -> Result<(Work, Cost)> {
         let gpu = self.inner.gpu().clone();
-        let new = |label: &str| Vector::new(&gpu, label, at.layout());
-        let (point, ahead) = (new("displaced parameters")?, new("gradient ahead")?);
-        let sums = gpu.buffer("squares of direction and parameters", 3)?;
-        let coefficients = gpu.buffer("displacement", DISPLACEMENT_COEFFICIENTS)?;
-        let partials = gpu.buffer("partial sums", partial_elements(at.slice()))?;
+        let displacement = Displacement::new(&gpu, at, direction)?;
+        let ahead = Vector::new(&gpu, "gradient ahead", at.layout())?;
+        let point = &displacement.point;
         let gradient = self
             .inner
-            .gradient(&point, loaded, GradientRequest::default())?;
-        let mut multiply = Recording::new();
+            .gradient(point, loaded, GradientRequest::default())?;
+        let mut multiply = Work::new();
         multiply.hold(Arc::clone(&gradient) as _);
         multiply.hold(Arc::new(point.clone()));
-        let (v, theta, to) = (direction.slice(), at.slice(), point.slice());
-        inner_products(&gpu, &mut multiply, (&sums, 0), &partials, v, theta)?;
-        displacement(&gpu, &mut multiply, self.length, &sums, &coefficients)?;
-        combine(&gpu, &mut multiply, to, theta, v, (&coefficients, 0))?;
+        let (here, ahead) = (gradient.gradient.slice(), ahead.slice());
+        displacement.ahead(&gpu, multiply.tail(), self.length)?;
         multiply.append(gradient.run.clone());
-        multiply.copy(gradient.gradient.slice(), ahead.slice())?;
-        combine(&gpu, &mut multiply, to, theta, v, (&coefficients, 2))?;
+        multiply.tail().copy(here, ahead)?;
+        displacement.behind(&gpu, multiply.tail())?;
         multiply.append(gradient.run.clone());
-        let behind = gradient.gradient.slice();
-        combine(
-            &gpu,
-            &mut multiply,
-            product.slice(),
-            ahead.slice(),
-            behind,
-            (&coefficients, 4),
-        )?;
+        displacement.difference(&gpu, multiply.tail(), product.slice(), [ahead, here])?;
         Ok((multiply, gradient.cost))
     }
 }
@@ -214,7 +202,7 @@ impl<O: Objective> Curved for FiniteDifferences<O> {
         let (multiply, one) = if curved {
             self.multiply(at, loaded, [&direction, &product])?
         } else {
-            (Recording::new(), Cost::default())
+            (Work::new(), Cost::default())
         };
         let width = if curved { request.block } else { 0 };
         let block = Self::block(&gpu, at, width, (&multiply, [&direction, &product]))?;
@@ -259,8 +247,8 @@ fn refuse(curvature: Curvature, fisher_diagonal: bool) -> Result<()> {
     };
     Err(Error::Unsupported {
         what: format!("{what} by differences of gradients"),
-        message: "they need the outputs of the network; ask for Curvature::Hessian, which Newton-CG has with a trust region, and \
-                  low-rank saddle-free Newton with `LrsfnOptions::with_curvature`"
+        message: "they need the outputs of the network: see `OwnKernels::with_outputs`; or ask for Curvature::Hessian, which Newton-CG \
+                  has with a trust region, and low-rank saddle-free Newton with `LrsfnOptions::with_curvature`"
             .into(),
     })
 }

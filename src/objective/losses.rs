@@ -2,7 +2,7 @@
 
 use super::LossCost;
 use crate::error::Result;
-use crate::gpu::{Gpu, Recording, Slice};
+use crate::gpu::{Gpu, Recording, Slice, Work};
 use crate::graph::difference::Move;
 use crate::graph::executable::DeviceLeaves;
 use crate::graph::{Binary, DType, Executable, Graph, NodeId, Unary};
@@ -37,9 +37,9 @@ pub struct Losses {
     /// `[value, change, error]`.
     pub results: Slice,
     /// Copies base to point, and gets ready to measure changes. The results are those of the base: its loss, and no change.
-    pub at_base: Recording,
+    pub at_base: Work,
     /// Computes the results.
-    pub at_point: Recording,
+    pub at_point: Work,
     /// What `at_base` costs.
     pub cost_at_base: LossCost,
     /// What `at_point` costs.
@@ -56,7 +56,7 @@ impl Losses {
         base: &Vector,
         point: &Vector,
         value: &Slice,
-        run: &Recording,
+        run: &Work,
     ) -> Result<Self> {
         let before = gpu.buffer("loss at the base", 1)?;
         let mut graph = Graph::default();
@@ -70,10 +70,10 @@ impl Losses {
         };
         let targets = [(all, results.clone())];
         let finish = Executable::new(gpu, &graph, &leaves, &targets)?.linearize;
-        let mut at_base = Recording::new();
-        at_base.copy(base.slice(), point.slice())?;
+        let mut at_base = Work::new();
+        at_base.tail().copy(base.slice(), point.slice())?;
         at_base.append(run.clone());
-        at_base.copy(value, &before)?;
+        at_base.tail().copy(value, &before)?;
         at_base.append(finish.clone());
         let mut at_point = run.clone();
         at_point.append(finish);
@@ -103,8 +103,8 @@ impl Losses {
         Ok(Self {
             point,
             results,
-            at_base,
-            at_point,
+            at_base: at_base.into(),
+            at_point: at_point.into(),
             cost_at_base: LossCost::NOTHING,
             cost_at_point: LossCost {
                 flops,

@@ -11,8 +11,10 @@
 mod accumulated;
 mod capability;
 mod cost;
+mod displacement;
 mod finite_differences;
 mod graph_objective;
+mod host_function;
 mod losses;
 mod own_kernels;
 mod programs;
@@ -28,8 +30,9 @@ pub use cost::{Cost, LossCost};
 pub use finite_differences::FiniteDifferences;
 pub(crate) use finite_differences::LENGTH as DISPLACEMENT;
 pub use graph_objective::{Evaluation, GraphObjective};
+pub use host_function::HostFunction;
 pub use losses::Losses;
-pub use own_kernels::{Buffer, OwnKernels, OwnTensor};
+pub use own_kernels::{Buffer, OutputHessian, OwnKernels, OwnOutputs, OwnTensor};
 pub use programs::Programs;
 pub use quadratic::{
     BlockProduct, Curvature, Gradient, GradientRequest, Group, GroupRequest, GroupedQuadratic,

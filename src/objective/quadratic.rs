@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Cost, Loaded, Losses};
-use crate::gpu::{Recording, Slice};
+use crate::gpu::{Slice, Work};
 use crate::graph::listing::Listing;
 use crate::vector::{Block, Vector};
 
@@ -51,7 +51,7 @@ pub struct BlockProduct {
     /// `C v_1 .. C v_K` after a product.
     pub products: Block,
     /// Computes `products` from `directions`.
-    pub multiply: Recording,
+    pub multiply: Work,
     /// Directions that are multiplied at once: `K`, or fewer where that does not fit.
     pub width: usize,
 }
@@ -64,7 +64,7 @@ pub struct Gradient {
     /// `g`, after `run`.
     pub gradient: Vector,
     /// Computes both.
-    pub run: Recording,
+    pub run: Work,
     /// Losses at other points, if asked for; they need `run` to have run before.
     pub losses: Option<Losses>,
     /// What that costs.
@@ -75,7 +75,7 @@ pub struct Gradient {
 
 /// The loss near one point on one mini-batch, on the device.
 ///
-/// Replaying [`linearize`](Self::linearize) fills value, gradient and everything that products need; then each replay of
+/// Running [`linearize`](Self::linearize) fills value, gradient and everything that products need; then each run of
 /// [`multiply`](Self::multiply) writes `C direction` to `product`. The buffers stay the same, so a solver records its own kernels around
 /// them once. It is that of the batch which is in its slot when it is linearized.
 #[derive(Clone, Debug)]
@@ -91,9 +91,9 @@ pub struct Quadratic {
     /// Diagonal of the empirical Fisher matrix, if asked for.
     pub fisher_diagonal: Option<Vector>,
     /// Computes everything that does not depend on a direction.
-    pub linearize: Recording,
+    pub linearize: Work,
     /// Computes `product` from `direction`.
-    pub multiply: Recording,
+    pub multiply: Work,
     /// Products with several directions at once, if asked for.
     pub block: Option<BlockProduct>,
     /// Losses at other points, if asked for; they need `linearize` to have run before.
@@ -152,9 +152,9 @@ pub struct GroupedQuadratic {
     /// `v` in `C v`; write it before a product.
     pub direction: Vector,
     /// Computes everything that does not depend on a direction.
-    pub linearize: Recording,
+    pub linearize: Work,
     /// Computes the products of all groups from `direction`.
-    pub multiply: Recording,
+    pub multiply: Work,
     /// Losses at other points, if asked for; they need `linearize` to have run before.
     pub losses: Option<Losses>,
     /// The kernels of the program, their costs, and its memory.

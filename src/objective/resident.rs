@@ -148,7 +148,7 @@ impl Resident {
     /// let (step, mut draw) = (gpu.buffer("step", 1)?, Recording::new());
     /// Shuffle::new(objective.data().host().len(), 256, 1)?.record(gpu, &mut draw, &gather.index, &step)?;
     /// let mut recorder = osculant::gpu::Recorder::new(encoder);
-    /// for recording in [&draw, &gather.run, &gradient.run] {
+    /// for recording in [&draw, &gather.run, gradient.run.recorded()?] {
     ///     recorder.replay(recording);
     /// }
     /// # Ok(())

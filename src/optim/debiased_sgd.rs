@@ -14,7 +14,7 @@ use super::strategy::{Strategy, rows_of};
 use super::work::Work;
 use crate::data::Role;
 use crate::error::{Error, Result};
-use crate::gpu::{BoxFuture, Gpu, Recorder, Recording, Slice};
+use crate::gpu::{self, BoxFuture, Gpu, Recording, Slice};
 use crate::kernels::vector::{combine, inner_products, partial_elements};
 use crate::objective::{Curvature, Parts, Quadratic, QuadraticRequest, Slot, without_parts};
 use crate::options::{options, require};
@@ -96,7 +96,7 @@ struct Memory {
 struct Workspace {
     parts: [Arc<Quadratic>; 2],
     theta: Vector,
-    measure: Recording,
+    measure: gpu::Work,
     take: Recording,
 }
 
@@ -201,12 +201,8 @@ impl DebiasedSgd {
                 theta: theta.uncounted(),
             })
         })?;
-        let record = |recorder: &mut Recorder<'_>| {
-            recorder.replay(&workspace.measure);
-            Ok(())
-        };
         let reads = [&memory.losses, &memory.sums];
-        let read = gpu.submit_and_read_async(record, &reads).await?;
+        let read = gpu.run_and_read_async([&workspace.measure], &reads).await?;
         let measured = Measured::new(&read, cross_fit)?;
         measured.check()?;
         let Measured {
@@ -309,24 +305,25 @@ impl Memory {
     }
 
     /// Records gradients of both parts, and what each sees along the other's.
-    fn record(&self, gpu: &Gpu, parts: &[Arc<Quadratic>; 2], cross_fit: bool) -> Result<Recording> {
-        let mut run = Recording::new();
+    fn record(&self, gpu: &Gpu, parts: &[Arc<Quadratic>; 2], cross_fit: bool) -> Result<gpu::Work> {
+        let mut run = gpu::Work::new();
         for (number, part) in parts.iter().enumerate() {
             let place = STRIDE * number;
             run.append(part.linearize.clone());
-            run.copy(&part.value, &self.losses.slice(place..place + 1)?)?;
+            run.tail()
+                .copy(&part.value, &self.losses.slice(place..place + 1)?)?;
         }
         let [one, two] = parts.each_ref().map(|part| part.gradient.slice());
-        inner_products(gpu, &mut run, (&self.sums, 0), &self.partials, one, two)?;
+        inner_products(gpu, run.tail(), (&self.sums, 0), &self.partials, one, two)?;
         let mut sides = vec![(one, &parts[1], 3)];
         if cross_fit {
             sides.push((two, &parts[0], 6));
         }
         for (along, part, first) in sides {
-            run.copy(along, part.direction.slice())?;
+            run.tail().copy(along, part.direction.slice())?;
             run.append(part.multiply.clone());
             let (sums, product) = ((&self.sums, first), part.product.slice());
-            inner_products(gpu, &mut run, sums, &self.partials, along, product)?;
+            inner_products(gpu, run.tail(), sums, &self.partials, along, product)?;
         }
         Ok(run)
     }

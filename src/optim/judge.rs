@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::decision::falls_enough;
 use super::saved::missing;
 use crate::error::Result;
-use crate::gpu::{Gpu, Recorder, Recording, Slice};
+use crate::gpu::{Commands, Gpu, Recorder, Recording, Slice, Work};
 use crate::kernels::step::Evidence;
 use crate::kernels::vector::{combine, inner_products, partial_elements};
 use crate::objective::{Gradient, GradientRequest, Loaded, LossCost, Losses, Objective};
@@ -72,7 +72,7 @@ pub(super) struct Judge {
     results: Slice,
     sums: Slice,
     /// Computes losses at theta, as those from which changes are measured.
-    at_base: Recording,
+    at_base: Work,
     /// Whether that is to be done before the next candidate.
     begins: bool,
     recorded: Vec<Recorded>,
@@ -136,7 +136,7 @@ struct Recorded {
     /// Makes the trial point.
     trial: Arc<Recording>,
     /// Loss and inner products at the trial point.
-    measure: Recording,
+    measure: Work,
 }
 
 impl Judge {
@@ -151,7 +151,7 @@ impl Judge {
         take.copy(losses.point.slice(), theta.slice())?;
         let base = gpu.buffer("loss at theta", losses.results.len())?;
         let mut at_base = losses.at_base.clone();
-        at_base.copy(&losses.results, &base)?;
+        at_base.tail().copy(&losses.results, &base)?;
         Ok(Self {
             theta: theta.uncounted(),
             gradient: gradient.clone(),
@@ -174,12 +174,12 @@ impl Judge {
         [self.losses.cost_at_base, self.losses.cost_at_point]
     }
 
-    /// Begins with a batch: what is recorded next takes up the loss at theta first, once its gradient has been computed.
+    /// Begins with a batch: what is computed next takes up the loss at theta first, once its gradient has been computed.
     pub(super) fn begin(&mut self) {
         self.begins = true;
     }
 
-    /// Gets ready to compute up to [`AT_ONCE`] candidates `(v, a)`: what [`record`](Self::record) records next.
+    /// Gets ready to compute up to [`AT_ONCE`] candidates `(v, a)`: the next [`commands`](Self::commands).
     pub(super) fn prepare(&mut self, gpu: &Gpu, candidates: &[(&Vector, f64)]) -> Result<()> {
         let mut coefficients = Vec::with_capacity(2 * AT_ONCE);
         self.chosen.clear();
@@ -191,15 +191,14 @@ impl Judge {
         gpu.upload(&self.coefficients, 0, &coefficients)
     }
 
-    /// Records the candidates prepared last.
-    pub(super) fn record(&self, recorder: &mut Recorder<'_>) {
-        if self.begins {
-            recorder.replay(&self.at_base);
-        }
-        for &place in &self.chosen {
-            recorder.replay(&self.recorded[place].trial);
-            recorder.replay(&self.recorded[place].measure);
-        }
+    /// What computes the candidates prepared last.
+    pub(super) fn commands(&self) -> Vec<Commands<'_>> {
+        let base = self.begins.then_some((&self.at_base).into());
+        let candidates = self.chosen.iter().flat_map(|&place| {
+            let Recorded { trial, measure, .. } = &self.recorded[place];
+            [(&**trial).into(), measure.into()]
+        });
+        base.into_iter().chain(candidates).collect()
     }
 
     /// What [`results`](Self::results) needs to be read.
@@ -236,11 +235,8 @@ impl Judge {
         candidates: &[(&Vector, f64)],
     ) -> Result<Vec<Candidate>> {
         self.prepare(gpu, candidates)?;
-        let record = |recorder: &mut Recorder<'_>| {
-            self.record(recorder);
-            Ok(())
-        };
-        let read = gpu.submit_and_read_async(record, &self.reads()).await?;
+        let (commands, reads) = (self.commands(), self.reads());
+        let read = gpu.run_and_read_async(commands, &reads).await?;
         Ok(self.results(&read)?.1)
     }
 
@@ -286,11 +282,11 @@ impl Judge {
         v: &Vector,
         count: usize,
     ) -> Result<()> {
-        recording.append(self.at_base.clone());
+        recording.append(self.at_base.recorded()?.clone());
         for slot in 0..count.min(AT_ONCE) {
             let place = self.place(gpu, v, slot)?;
             recording.append((*self.recorded[place].trial).clone());
-            recording.append(self.recorded[place].measure.clone());
+            recording.append(self.recorded[place].measure.recorded()?.clone());
         }
         Ok(())
     }
@@ -346,14 +342,14 @@ impl Judge {
         )?;
         let mut measure = self.losses.at_point.clone();
         let count = self.losses.results.len();
-        measure.copy(
+        measure.tail().copy(
             &self.losses.results,
             &self.results.slice(STRIDE * slot..STRIDE * slot + count)?,
         )?;
         let (gradient, v) = (self.gradient.slice(), vector.slice());
         inner_products(
             gpu,
-            &mut measure,
+            measure.tail(),
             (&self.sums, 3 * slot),
             &self.partials,
             gradient,

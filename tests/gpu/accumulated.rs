@@ -84,11 +84,11 @@ fn compare(what: &str, found: &[Vec<f32>], expected: &[Vec<f32>], tolerance: f64
 
 /// The loss at a point, from what is at the base.
 fn at_point(gpu: &Gpu, losses: &Losses, point: &Vector) -> osculant::Result<Vec<f32>> {
-    gpu.submit(|recorder| recorder.replay(&losses.at_base))?;
+    gpu.run([&losses.at_base])?;
     let at_base = gpu.read(&[&losses.results])?.remove(0);
     assert_eq!(at_base[1..], [0.0, 0.0], "no change at the base");
     losses.point.write(gpu, &point.read(gpu)?)?;
-    gpu.submit(|recorder| recorder.replay(&losses.at_point))?;
+    gpu.run([&losses.at_point])?;
     let found = gpu.read(&[&losses.results])?.remove(0);
     assert!(found[2] > 0.0 && found[2] < 1e-4, "{found:?}");
     // Value and change by themselves; the bound is another.
@@ -106,7 +106,7 @@ fn numbers<O: Curved>(
     let loaded = objective.load(Slot::default(), batch)?;
     assert_eq!(loaded.examples, ROWS);
     let gradient = objective.gradient(theta, &loaded, GradientRequest { losses: true })?;
-    gpu.submit(|recorder| recorder.replay(&gradient.run))?;
+    gpu.run([&gradient.run])?;
     found.extend(gpu.read(&[&gradient.value, gradient.gradient.slice()])?);
     let losses = gradient.losses.as_ref().ok_or("no losses")?;
     found.push(at_point(gpu, losses, other)?);
@@ -126,11 +126,7 @@ fn numbers<O: Curved>(
             direction.iter().map(scale).collect()
         };
         block.directions.write(gpu, &[1.0, -2.0, 0.5].map(scaled))?;
-        gpu.submit(|recorder| {
-            recorder.replay(&quadratic.linearize);
-            recorder.replay(&quadratic.multiply);
-            recorder.replay(&block.multiply);
-        })?;
+        gpu.run([&quadratic.linearize, &quadratic.multiply, &block.multiply])?;
         let diagonal = quadratic.fisher_diagonal.as_ref().ok_or("no diagonal")?;
         let all: [&Slice; 5] = [
             &quadratic.value,
@@ -189,10 +185,7 @@ fn groups_are_those_of_all_micro_batches(gpu: &Gpu) -> Outcome {
         let loaded = objective.load_groups(Slot::default(), batch, 3)?;
         let grouped = objective.grouped(theta, &loaded, request)?;
         grouped.direction.write(gpu, direction)?;
-        gpu.submit(|recorder| {
-            recorder.replay(&grouped.linearize);
-            recorder.replay(&grouped.multiply);
-        })?;
+        gpu.run([&grouped.linearize, &grouped.multiply])?;
         let mut all = vec![&grouped.value, grouped.gradient.slice()];
         for group in &grouped.groups {
             all.extend([group.gradient.slice(), group.product.slice()]);
@@ -214,12 +207,12 @@ fn groups_are_those_of_all_micro_batches(gpu: &Gpu) -> Outcome {
     assert_eq!(many.rows(&part), Some(9));
     let loaded = many.load(Slot::default(), &part)?;
     let gradient = many.gradient(&theta, &loaded, GradientRequest::default())?;
-    gpu.submit(|recorder| recorder.replay(&gradient.run))?;
+    gpu.run([&gradient.run])?;
     let found = gpu.read(&[&gradient.value, gradient.gradient.slice()])?;
     let rows: Vec<usize> = (0..6).chain(12..15).collect();
     let loaded = one.load(Slot::default(), &data.batch(&rows)?)?;
     let gradient = one.gradient(&theta, &loaded, GradientRequest::default())?;
-    gpu.submit(|recorder| recorder.replay(&gradient.run))?;
+    gpu.run([&gradient.run])?;
     let expected = gpu.read(&[&gradient.value, gradient.gradient.slice()])?;
     compare("part", &found, &expected, SUMS)?;
     let variance = GroupRequest {
@@ -278,11 +271,11 @@ fn other_micro_batches_in_a_slot_are_what_programs_compute_with(gpu: &Gpu) -> Ou
         let rows: Vec<usize> = rows.collect();
         let loaded = many.load(Slot::default(), &data.micro_batches(&rows, each)?)?;
         let gradient = many.gradient(&theta, &loaded, GradientRequest::default())?;
-        gpu.submit(|recorder| recorder.replay(&gradient.run))?;
+        gpu.run([&gradient.run])?;
         let found = gpu.read(&[&gradient.value, gradient.gradient.slice()])?;
         let loaded = one.load(Slot::default(), &data.batch(&rows)?)?;
         let gradient = one.gradient(&theta, &loaded, GradientRequest::default())?;
-        gpu.submit(|recorder| recorder.replay(&gradient.run))?;
+        gpu.run([&gradient.run])?;
         let expected = gpu.read(&[&gradient.value, gradient.gradient.slice()])?;
         compare(&format!("{} rows", rows.len()), &found, &expected, SUMS)?;
     }
@@ -319,12 +312,12 @@ fn parts_of_padded_micro_batches(gpu: &Gpu) -> Outcome {
     let loaded = many.load(Slot::default(), &part)?;
     assert_eq!(loaded.examples, 24);
     let gradient = many.gradient(&theta, &loaded, GradientRequest::default())?;
-    gpu.submit(|recorder| recorder.replay(&gradient.run))?;
+    gpu.run([&gradient.run])?;
     let found = gpu.read(&[&gradient.value, gradient.gradient.slice()])?;
     let rows: Vec<usize> = (0..24).collect();
     let loaded = one.load(Slot::default(), &data.batch(&rows)?)?;
     let gradient = one.gradient(&theta, &loaded, GradientRequest::default())?;
-    gpu.submit(|recorder| recorder.replay(&gradient.run))?;
+    gpu.run([&gradient.run])?;
     let expected = gpu.read(&[&gradient.value, gradient.gradient.slice()])?;
     compare("part", &found, &expected, SUMS)?;
     assert!(many.part(&batch, std::slice::from_ref(&(24..25))).is_err());

@@ -7,8 +7,8 @@ use crate::engine::{classifier, memory, methods};
 use crate::harness::{self, GpuTest, Outcome};
 use crate::reference::batch_for;
 use osculant::Result;
-use osculant::gpu::{Gpu, Recording, Slice, grid};
-use osculant::linalg::{CgOptions, ConjugateGradients, Operator, Product};
+use osculant::gpu::{Gpu, Recording, Slice, Work, grid};
+use osculant::linalg::{CgOptions, ConjugateGradients, Operator};
 use osculant::objective::{Curvature, Curved, GraphObjective, OwnKernels, QuadraticRequest, Slot};
 use osculant::optim::{NewtonCg, NewtonCgOptions, Optimizer};
 use pollster::block_on;
@@ -247,7 +247,7 @@ fn a_step_that_is_dropped_leaves_the_callers_buffers(gpu: &Gpu) -> Outcome {
         parameters.buffer(),
         gradient.buffer(),
         loss.buffer(),
-        |_| {},
+        Work::new(),
     )?;
     let mut newton = NewtonCg::new(NewtonCgOptions::default().with_curvature(Curvature::Hessian))?;
     let step = Box::pin(own.step_async(&mut newton));
@@ -269,11 +269,11 @@ fn a_product_may_wait(gpu: &Gpu) -> Outcome {
     let quadratic = objective.load_quadratic(Slot::default(), &theta, &batch, request)?;
     let recorded = Operator::from(&*quadratic);
     let multiply = quadratic.multiply.clone();
-    let product = Product::hosted_async(move |gpu| {
+    let product = Work::hosted_async(move |gpu| {
         let multiply = multiply.clone();
         Box::pin(async move {
             gpu.wait_async().await?;
-            gpu.submit(|recorder| recorder.replay(&multiply))?;
+            gpu.run_async([&multiply]).await?;
             gpu.wait_async().await
         })
     });

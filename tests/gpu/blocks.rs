@@ -290,13 +290,10 @@ fn an_objectives_block_is_its_single_products(gpu: &Gpu) -> Outcome {
                 })
                 .collect();
             block.directions.write(gpu, &directions)?;
-            gpu.submit(|recorder| {
-                recorder.replay(&quadratic.linearize);
-                recorder.replay(&block.multiply);
-            })?;
+            gpu.run([&quadratic.linearize, &block.multiply])?;
             for (direction, product) in directions.iter().zip(block.products.vectors()) {
                 quadratic.direction.write(gpu, direction)?;
-                gpu.submit(|recorder| recorder.replay(&quadratic.multiply))?;
+                gpu.run([&quadratic.multiply])?;
                 let single = widen(&quadratic.product.read(gpu)?).concat();
                 let wide = widen(&product.read(gpu)?).concat();
                 let error = relative_error(&wide, &single, 0.0);

@@ -4,7 +4,7 @@ use crate::harness::least_squares::{batch_of, least_squares, near, random_rows, 
 use crate::harness::{self, GpuTest, Outcome};
 use crate::reference::{add, bits, dot, flat, relative_error};
 use osculant::data::{Batch, Role, Targets, digits};
-use osculant::gpu::{Gpu, Recording};
+use osculant::gpu::{Gpu, Work};
 use osculant::linalg::{
     CgOptions, CgReport, Companion, ConjugateGradients, Operator, Stop, Submissions,
 };
@@ -71,7 +71,7 @@ fn times(matrix: &[f64], x: &[f64]) -> Vec<f64> {
 /// Two quadratics of one objective, and a solver for both.
 struct Pair {
     objective: GraphObjective,
-    before: Recording,
+    before: Work,
     cg: ConjugateGradients,
 }
 
@@ -119,7 +119,7 @@ fn operator(quadratic: &GroupedQuadratic, directions: usize) -> Operator {
     Operator {
         input: quadratic.direction.clone(),
         output: quadratic.groups[directions].product.clone(),
-        multiply: quadratic.multiply.clone().into(),
+        multiply: quadratic.multiply.clone(),
     }
 }
 
@@ -488,10 +488,7 @@ fn groups_have_the_quadratics_of_their_examples(gpu: &Gpu) -> Outcome {
             let loaded = objective.load_groups(Slot::default(), &batch, count)?;
             let grouped = objective.grouped(&theta, &loaded, request)?;
             grouped.direction.write(gpu, &direction)?;
-            gpu.submit(|recorder| {
-                recorder.replay(&grouped.linearize);
-                recorder.replay(&grouped.multiply);
-            })?;
+            gpu.run([&grouped.linearize, &grouped.multiply])?;
             let value = gpu.read(&[&grouped.value])?[0][0];
             let gradient = flat(&grouped.gradient.read(gpu)?);
             let dealt = batch.in_groups(count)?.into_owned();
@@ -510,10 +507,7 @@ fn groups_have_the_quadratics_of_their_examples(gpu: &Gpu) -> Outcome {
                     request,
                 )?;
                 own.direction.write(gpu, &direction)?;
-                gpu.submit(|recorder| {
-                    recorder.replay(&own.linearize);
-                    recorder.replay(&own.multiply);
-                })?;
+                gpu.run([&own.linearize, &own.multiply])?;
                 let expected = flat(&own.gradient.read(gpu)?);
                 let error = relative_error(gradient, &expected);
                 if error.is_nan() || error > 1e-5 {
@@ -551,7 +545,7 @@ fn groups_have_the_quadratics_of_their_examples(gpu: &Gpu) -> Outcome {
                         &one,
                         QuadraticRequest::default(),
                     )?;
-                    gpu.submit(|recorder| recorder.replay(&own.linearize))?;
+                    gpu.run([&own.linearize])?;
                     slopes.push(dot(&flat(&own.gradient.read(gpu)?), &flat(&direction)));
                 }
                 let count = slopes.len() as f64;

@@ -113,10 +113,7 @@ fn begin(objective: &mut GraphObjective, theta: &Vector, loaded: &Loaded) -> Res
         (program.run.clone(), program.losses.clone())
     };
     let losses = losses.expect("asked for");
-    objective.gpu().submit(|recorder| {
-        recorder.replay(&run);
-        recorder.replay(&losses.at_base);
-    })?;
+    objective.gpu().run([&run, &losses.at_base])?;
     Ok(losses)
 }
 
@@ -147,7 +144,7 @@ fn changes_of_the_loss_keep_their_digits(gpu: &Gpu) -> Outcome {
                     .map(|(x, v)| x.iter().zip(v).map(|(x, v)| x + length * v).collect())
                     .collect();
                 losses.point.write(gpu, &point)?;
-                gpu.submit(|recorder| recorder.replay(&losses.at_point))?;
+                gpu.run([&losses.at_point])?;
                 let found = f64::from(gpu.read(&[&losses.results])?[0][1]);
                 let expected = reference.value(&wide_all(&point))? - base;
                 let error = (found - expected).abs() / base;
@@ -194,7 +191,7 @@ fn a_step_of_no_length_changes_no_bit(gpu: &Gpu) -> Outcome {
         let losses = begin(&mut objective, &theta, &loaded)?;
         let base = gpu.read(&[&losses.results])?;
         losses.point.write(gpu, &theta.read(gpu)?)?;
-        gpu.submit(|recorder| recorder.replay(&losses.at_point))?;
+        gpu.run([&losses.at_point])?;
         let point = gpu.read(&[&losses.results])?;
         if base != point || base[0][1] != 0.0 {
             return Err(format!("{base:?} and {point:?}").into());

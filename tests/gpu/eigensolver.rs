@@ -3,7 +3,7 @@
 use crate::harness::rotated::{Rotated, orthogonality};
 use crate::harness::{GpuTest, Outcome};
 use osculant::data::Batch;
-use osculant::gpu::Gpu;
+use osculant::gpu::{Gpu, Work};
 use osculant::linalg::{Basis, EigenOptions, Operator, RandomizedEigensolver, Sketch, Storage};
 use osculant::nn::Model;
 use osculant::objective::{Curvature, Curved, GraphObjective, QuadraticRequest, Slot};
@@ -85,7 +85,7 @@ impl Spectrum {
 /// A solver for the Hessian of a model.
 struct Solver {
     solver: RandomizedEigensolver,
-    before: osculant::gpu::Recording,
+    before: Work,
     _objective: GraphObjective,
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
+use crate::harness::wrapped::{Change, Wrapped};
 use crate::harness::{self, GpuTest, Outcome, small};
 use crate::reference::batch_for;
 use osculant::Result;
@@ -10,8 +11,8 @@ use osculant::gpu::{Gpu, Slice};
 use osculant::linalg::EigenOptions;
 use osculant::nn::{Activation, DataShape, Init, Loss, Model, Output, Sequential, TargetShape};
 use osculant::objective::{
-    Curvature, Curved, Gradient, GradientRequest, GraphObjective, GroupRequest, GroupedQuadratic,
-    Loaded, Losses, Objective, Parts, Quadratic, QuadraticRequest, Slot,
+    Curvature, Curved, Gradient, GradientRequest, GraphObjective, GroupedQuadratic, Loaded, Losses,
+    Objective, Parts, Quadratic, QuadraticRequest, Slot,
 };
 use osculant::optim::{
     Adam, AdamOptions, Base, DebiasedSgd, DebiasedSgdOptions, DecoupledNewtonCg, DecoupledOptions,
@@ -200,118 +201,37 @@ fn a_failed_step_changes_nothing(gpu: &Gpu) -> Outcome {
     Ok(())
 }
 
-/// An objective whose losses get worse wherever one goes.
-struct Pessimist {
-    inner: GraphObjective,
-    /// What the results are at every point but the base.
-    results: Slice,
-    gradients: Worsened<Gradient>,
-    quadratics: Worsened<Quadratic>,
-    grouped: Worsened<GroupedQuadratic>,
-}
+/// Losses that get worse wherever one goes: what the results are at every point but the base.
+struct Worse(Slice);
 
-/// Programs, and what became of them.
-type Worsened<P> = Vec<(Arc<P>, Arc<P>)>;
-
-/// What became of a program.
-fn worsened<P: Clone>(
-    known: &mut Worsened<P>,
-    inner: Arc<P>,
-    results: &Slice,
-    losses: impl Fn(&mut P) -> Option<&mut Losses>,
-) -> Result<Arc<P>> {
-    if let Some((_, known)) = known.iter().find(|(i, _)| Arc::ptr_eq(i, &inner)) {
-        return Ok(Arc::clone(known));
-    }
-    let mut outer = P::clone(&inner);
-    if let Some(losses) = losses(&mut outer) {
-        losses.at_point.copy(results, &losses.results)?;
-    }
-    let outer = Arc::new(outer);
-    known.push((inner, Arc::clone(&outer)));
-    Ok(outer)
-}
-
-impl Pessimist {
-    fn new(gpu: &Gpu, model: Model, change: f32) -> Result<Self> {
-        let results = gpu.buffer("worse", 3)?;
-        gpu.upload(&results, 0, &[1.0 + change, change, 0.0])?;
-        Ok(Self {
-            inner: GraphObjective::new(gpu, model)?,
-            results,
-            gradients: Vec::new(),
-            quadratics: Vec::new(),
-            grouped: Vec::new(),
-        })
+impl Worse {
+    fn losses(&self, losses: &mut Option<Losses>) -> Result<()> {
+        match losses {
+            None => Ok(()),
+            Some(losses) => losses.at_point.tail().copy(&self.0, &losses.results),
+        }
     }
 }
 
-impl Objective for Pessimist {
-    type Batch = Batch;
-
-    fn gpu(&self) -> &Gpu {
-        self.inner.gpu()
+impl Change for Worse {
+    fn gradient(&self, program: &mut Gradient) -> Result<()> {
+        self.losses(&mut program.losses)
     }
 
-    fn layout(&self) -> &Arc<Layout> {
-        self.inner.layout()
+    fn quadratic(&self, program: &mut Quadratic) -> Result<()> {
+        self.losses(&mut program.losses)
     }
 
-    fn load(&mut self, slot: Slot, batch: &Batch) -> Result<Loaded> {
-        self.inner.load(slot, batch)
-    }
-
-    fn gradient(
-        &mut self,
-        at: &Vector,
-        loaded: &Loaded,
-        request: GradientRequest,
-    ) -> Result<Arc<Gradient>> {
-        let inner = self.inner.gradient(at, loaded, request)?;
-        worsened(&mut self.gradients, inner, &self.results, |p| {
-            p.losses.as_mut()
-        })
+    fn grouped(&self, program: &mut GroupedQuadratic) -> Result<()> {
+        self.losses(&mut program.losses)
     }
 }
 
-impl Curved for Pessimist {
-    fn quadratic(
-        &mut self,
-        at: &Vector,
-        loaded: &Loaded,
-        request: QuadraticRequest,
-    ) -> Result<Arc<Quadratic>> {
-        let inner = self.inner.quadratic(at, loaded, request)?;
-        worsened(&mut self.quadratics, inner, &self.results, |p| {
-            p.losses.as_mut()
-        })
-    }
-}
-
-impl Parts for Pessimist {
-    fn rows(&self, batch: &Batch) -> Option<usize> {
-        self.inner.rows(batch)
-    }
-
-    fn part(&self, batch: &Batch, ranges: &[std::ops::Range<usize>]) -> Result<Batch> {
-        self.inner.part(batch, ranges)
-    }
-
-    fn load_groups(&mut self, slot: Slot, batch: &Batch, groups: usize) -> Result<Loaded> {
-        self.inner.load_groups(slot, batch, groups)
-    }
-
-    fn grouped(
-        &mut self,
-        at: &Vector,
-        loaded: &Loaded,
-        request: GroupRequest,
-    ) -> Result<Arc<GroupedQuadratic>> {
-        let inner = self.inner.grouped(at, loaded, request)?;
-        worsened(&mut self.grouped, inner, &self.results, |p| {
-            p.losses.as_mut()
-        })
-    }
+/// An objective with losses that change by so much.
+fn pessimist(gpu: &Gpu, model: Model, change: f32) -> Result<Wrapped<Worse>> {
+    let results = gpu.buffer("worse", 3)?;
+    gpu.upload(&results, 0, &[1.0 + change, change, 0.0])?;
+    Wrapped::new(gpu, model, Worse(results))
 }
 
 fn a_refused_step_changes_the_damping(gpu: &Gpu) -> Outcome {
@@ -323,7 +243,7 @@ fn a_refused_step_changes_the_damping(gpu: &Gpu) -> Outcome {
             if ["sgd", "adam", "debiased sgd"].contains(&name) {
                 continue;
             }
-            let mut objective = Pessimist::new(gpu, model.clone(), change)?;
+            let mut objective = pessimist(gpu, model.clone(), change)?;
             let theta = objective.inner.initial_parameters(1)?;
             for batch in &batches {
                 let before = memory(&objective, &method, &theta)?;
@@ -523,7 +443,7 @@ fn a_gradient_that_is_no_number_is_named(gpu: &Gpu) -> Outcome {
         if ["sgd", "adam", "debiased sgd", "fisher"].contains(&name) {
             continue;
         }
-        let mut objective = Pessimist::new(gpu, model.clone(), 1.0)?;
+        let mut objective = pessimist(gpu, model.clone(), 1.0)?;
         let theta = objective.inner.initial_parameters(0)?;
         match method.step(&mut objective, &theta, &batch) {
             Err(error) if error.to_string().contains("gradient is") => {}

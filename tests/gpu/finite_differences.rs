@@ -77,10 +77,7 @@ fn product<O: Curved>(
 ) -> Result<Vec<f64>, Any> {
     let quadratic = objective.load_quadratic(Slot::default(), theta, batch, HESSIAN)?;
     quadratic.direction.write(gpu, v)?;
-    gpu.submit(|recorder| {
-        recorder.replay(&quadratic.linearize);
-        recorder.replay(&quadratic.multiply);
-    })?;
+    gpu.run([&quadratic.linearize, &quadratic.multiply])?;
     Ok(flat(&quadratic.product.read(gpu)?))
 }
 
@@ -94,7 +91,7 @@ fn products_by_differences_are_near_exact_ones(gpu: &Gpu) -> Outcome {
         let mut sgd = Sgd::new(SgdOptions::default())?;
         for round in 0..2u64 {
             let gradient = exact.load_quadratic(Slot::default(), &theta, &batch, HESSIAN)?;
-            gpu.submit(|recorder| recorder.replay(&gradient.linearize))?;
+            gpu.run([&gradient.linearize])?;
             let mut random = Philox::new(round, 1 << 41);
             let mut directions = vec![gradient.gradient.read(gpu)?];
             for scale in [1.0f32, 1e-6, 1e6] {
@@ -135,7 +132,7 @@ fn products_by_differences_are_near_exact_ones(gpu: &Gpu) -> Outcome {
             .map(|e| vec![0.0; e.elements()])
             .collect();
         operator.input.write(gpu, &zeros)?;
-        operator.multiply.run(gpu)?;
+        gpu.run([&operator.multiply])?;
         assert!(flat(&operator.output.read(gpu)?).iter().all(|x| *x == 0.0));
     }
     Ok(())
@@ -150,7 +147,7 @@ fn displacements_are_neither_too_long_nor_too_short(gpu: &Gpu) -> Outcome {
         let mut exact = GraphObjective::new(gpu, model.clone())?;
         let theta = exact.initial_parameters(0)?;
         let quadratic = exact.load_quadratic(Slot::default(), &theta, &batch, HESSIAN)?;
-        gpu.submit(|recorder| recorder.replay(&quadratic.linearize))?;
+        gpu.run([&quadratic.linearize])?;
         let mut random = Philox::new(7, 1 << 41);
         let mut directions = vec![quadratic.gradient.read(gpu)?];
         for _ in 0..3 {
@@ -191,7 +188,7 @@ fn blocks_by_differences_are_their_single_products(gpu: &Gpu) -> Outcome {
     let block = quadratic.block.as_ref().ok_or("no block")?;
     let mut random = Philox::new(3, 1 << 41);
     let mut singles = Vec::new();
-    gpu.submit(|recorder| recorder.replay(&quadratic.linearize))?;
+    gpu.run([&quadratic.linearize])?;
     for vector in block.directions.vectors() {
         let tensors = theta.layout().entries().iter();
         let v: Vec<Vec<f32>> = tensors
@@ -203,10 +200,10 @@ fn blocks_by_differences_are_their_single_products(gpu: &Gpu) -> Outcome {
             .collect();
         vector.write(gpu, &v)?;
         quadratic.direction.write(gpu, &v)?;
-        gpu.submit(|recorder| recorder.replay(&quadratic.multiply))?;
+        gpu.run([&quadratic.multiply])?;
         singles.push(quadratic.product.read(gpu)?);
     }
-    gpu.submit(|recorder| recorder.replay(&block.multiply))?;
+    gpu.run([&block.multiply])?;
     for (product, single) in block.products.vectors().iter().zip(&singles) {
         assert_eq!(&product.read(gpu)?, single);
     }

@@ -292,7 +292,7 @@ impl Objective for Bowl {
         let gradient = Arc::new(Gradient {
             value,
             gradient,
-            run,
+            run: run.into(),
             losses: None,
             cost: Cost::default(),
             loaded: *loaded,

@@ -148,7 +148,7 @@ fn gradients_of_300_000_rows(gpu: &Gpu) -> Outcome {
             ..QuadraticRequest::default()
         };
         let quadratic = objective.load_quadratic(Slot::default(), &theta, &batch, request)?;
-        gpu.submit(|recorder| recorder.replay(&quadratic.linearize))?;
+        gpu.run([&quadratic.linearize])?;
         let loss = gpu.read(&[&quadratic.value])?[0][0];
         let gradient = quadratic.gradient.read(&gpu)?;
         // Slopes of the outputs are 1/2 each; the weights 1 / 300,000 are off by 3e-8.

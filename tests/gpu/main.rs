@@ -20,6 +20,8 @@ mod eigensolver;
 mod engine;
 mod finite_differences;
 mod fixtures;
+mod host_function;
+mod hosted;
 mod hundred_million;
 mod krylov;
 mod limits;
@@ -32,6 +34,7 @@ mod models;
 mod operators;
 mod optimizers;
 mod own_kernels;
+mod own_outputs;
 mod plans;
 mod primitives;
 mod recorded;
@@ -152,12 +155,15 @@ const ABOVE_PRODUCTS: (&str, &[&str]) = (
         "eigensolver",
         "engine",
         "finite_differences",
+        "host_function",
+        "hosted",
         "krylov",
         "locate",
         "losses",
         "operators",
         "optimizers",
         "own_kernels",
+        "own_outputs",
         "recorded",
         "recorded_lrsfn",
         "resident",
@@ -187,6 +193,8 @@ fn main() -> ExitCode {
             ("engine", engine::tests()),
             ("finite_differences", finite_differences::tests()),
             ("fixtures", fixtures::tests()),
+            ("host_function", host_function::tests()),
+            ("hosted", hosted::tests()),
             ("hundred_million", hundred_million::tests()),
             ("krylov", krylov::tests()),
             ("limits", limits::tests()),
@@ -199,6 +207,7 @@ fn main() -> ExitCode {
             ("operators", operators::tests()),
             ("optimizers", optimizers::tests()),
             ("own_kernels", own_kernels::tests()),
+            ("own_outputs", own_outputs::tests()),
             ("plans", plans::tests()),
             ("primitives", primitives::tests()),
             ("recorded", recorded::tests()),

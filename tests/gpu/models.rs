@@ -421,12 +421,12 @@ fn linearizing_again_gives_fresh_products(gpu: &Gpu) -> Outcome {
         ..QuadraticRequest::default()
     };
     let quadratic = objective.load_quadratic(Slot::default(), &at, &first, request)?;
-    gpu.submit(|recorder| recorder.replay(&quadratic.linearize))?;
+    gpu.run([&quadratic.linearize])?;
     let twin = Reference::new(&model, &first, 0.0)?;
     for seed in 10..14 {
         let v = draw(&model, seed)?;
         quadratic.direction.write(gpu, &narrow(&v))?;
-        gpu.submit(|recorder| recorder.replay(&quadratic.multiply))?;
+        gpu.run([&quadratic.multiply])?;
         let expected = twin.answers(&draw(&model, 1)?, &v)?.gauss_newton;
         let error = relative_error(&flat(&quadratic.product.read(gpu)?), &expected);
         if error.is_nan() || error > TOLERANCE {

@@ -8,10 +8,10 @@ use crate::harness::{self, GpuTest, Outcome};
 use crate::reference::{relative_error, solve_dense};
 use osculant::Error;
 use osculant::data::Batch;
-use osculant::gpu::{Gpu, Recording};
+use osculant::gpu::{Gpu, Recording, Work};
 use osculant::linalg::{
     Basis, CgOptions, ConjugateGradients, EigenOptions, Lanczos, LowRank, Nystrom, Operator,
-    Product, Property, RandomizedEigensolver, RangeFinder, RangeOptions, Start, Storage,
+    Property, RandomizedEigensolver, RangeFinder, RangeOptions, Start, Storage,
 };
 use osculant::objective::{Curvature, Curved, GraphObjective, Quadratic, QuadraticRequest, Slot};
 use osculant::vector::{Block, Layout, Vector};
@@ -45,9 +45,9 @@ fn quadratic(gpu: &Gpu, block: usize) -> Result<(GraphObjective, Arc<Quadratic>)
 }
 
 /// The same product, computed by the host in a submission of its own.
-fn hosted(product: &Product) -> Product {
+fn hosted(product: &Work) -> Work {
     let product = product.clone();
-    Product::hosted(move |gpu| product.run(gpu))
+    Work::hosted(move |gpu| gpu.run([&product]))
 }
 
 fn direction() -> Vec<f32> {
@@ -56,14 +56,14 @@ fn direction() -> Vec<f32> {
 
 fn apply(gpu: &Gpu, operator: &Operator) -> Result<Vec<f64>, Any> {
     operator.input.write(gpu, &[direction()])?;
-    operator.multiply.run(gpu)?;
+    gpu.run([&operator.multiply])?;
     let found = operator.output.read(gpu)?.concat();
     Ok(found.into_iter().map(f64::from).collect())
 }
 
 fn combinators_are_those_of_the_products(gpu: &Gpu) -> Outcome {
     let (_objective, quadratic) = quadratic(gpu, 0)?;
-    gpu.submit(|recorder| recorder.replay(&quadratic.linearize))?;
+    gpu.run([&quadratic.linearize])?;
     let c = Operator::from(quadratic.as_ref());
     let v: Vec<f64> = direction().into_iter().map(f64::from).collect();
     // The matrix, column by column.
@@ -72,7 +72,7 @@ fn combinators_are_those_of_the_products(gpu: &Gpu) -> Outcome {
         let mut unit = vec![0.0f32; N];
         unit[i] = 1.0;
         c.input.write(gpu, &[unit])?;
-        c.multiply.run(gpu)?;
+        gpu.run([&c.multiply])?;
         columns.push(c.output.read(gpu)?.concat());
     }
     let times = |x: &[f64]| -> Vec<f64> {
@@ -116,7 +116,7 @@ fn combinators_are_those_of_the_products(gpu: &Gpu) -> Outcome {
 
     // The same algebra of blocks.
     let (_objective, quadratic) = self::quadratic(gpu, 3)?;
-    gpu.submit(|recorder| recorder.replay(&quadratic.linearize))?;
+    gpu.run([&quadratic.linearize])?;
     let c = Operator::from(quadratic.block.as_ref().ok_or("no block")?);
     let (shifted, scalars) = c.shifted(gpu)?;
     scalars.set(gpu, &[0.5, -2.0])?;
@@ -132,7 +132,7 @@ fn combinators_are_those_of_the_products(gpu: &Gpu) -> Outcome {
         ("chain of blocks", chain, ccv),
     ] {
         operator.input.write(gpu, &rows)?;
-        operator.multiply.run(gpu)?;
+        gpu.run([&operator.multiply])?;
         for (row, factor) in operator.output.vectors().iter().zip(factors) {
             let found = row.read(gpu)?.concat();
             let scaled = expected.iter().map(|x| x * f64::from(factor)).collect();
@@ -193,13 +193,13 @@ fn solvers_take_the_bytes_that_they_ask_for(gpu: &Gpu) -> Outcome {
     let one = Operator {
         input: vector("v")?,
         output: vector("Cv")?,
-        multiply: Product::default(),
+        multiply: Work::new(),
     };
     let several = |width: usize| -> Result<Operator<Block>, Any> {
         Ok(Operator {
             input: block(width)?,
             output: block(width)?,
-            multiply: Product::default(),
+            multiply: Work::new(),
         })
     };
     let (gradient, few, wide) = (vector("g")?, several(3)?, several(4)?);
@@ -317,8 +317,8 @@ fn a_probe_names_what_is_missing(gpu: &Gpu) -> Outcome {
     let missing = |change: fn(&mut [f32], u32)| -> Result<Option<Property>, Any> {
         let (count, inner) = (AtomicU32::new(0), c.clone());
         let broken = Operator {
-            multiply: Product::hosted(move |gpu| {
-                inner.multiply.run(gpu)?;
+            multiply: Work::hosted(move |gpu| {
+                gpu.run([&inner.multiply])?;
                 let mut product = inner.output.read(gpu)?;
                 change(&mut product[0], count.fetch_add(1, Ordering::Relaxed));
                 inner.output.write(gpu, &product)

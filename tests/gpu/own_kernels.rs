@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::harness::{GpuTest, Outcome, arrived};
-use osculant::gpu::{Gpu, Recorder};
+use osculant::gpu::{Gpu, Recorder, Work};
 use osculant::linalg::{CgOptions, EigenOptions, Operator};
 use osculant::objective::{Curvature, Curved, OwnKernels, OwnTensor, QuadraticRequest, Slot};
 use osculant::optim::{
@@ -280,10 +280,7 @@ fn gradients_are_those_of_a_hand_computation(gpu: &Gpu) -> Outcome {
         quadratic
             .direction
             .write(gpu, &[v[..3].to_vec(), vec![v[3]]])?;
-        gpu.submit(|recorder| {
-            recorder.replay(&quadratic.linearize);
-            recorder.replay(&quadratic.multiply);
-        })?;
+        gpu.run([&quadratic.linearize, &quadratic.multiply])?;
         let found = gpu.read(&[&quadratic.value])?.concat()[0];
         assert!((f64::from(found) - loss).abs() < 1e-4, "{found} {loss}");
         let (slopes, product) = (
@@ -307,7 +304,7 @@ fn gradients_are_those_of_a_hand_computation(gpu: &Gpu) -> Outcome {
         }
         let block = quadratic.block.as_ref().ok_or("no block")?;
         block.directions.vectors()[1].write(gpu, &[v[..3].to_vec(), vec![v[3]]])?;
-        gpu.submit(|recorder| recorder.replay(&block.multiply))?;
+        gpu.run([&block.multiply])?;
         assert_eq!(block.products.vectors()[1].read(gpu)?.concat(), product);
     }
     Ok(())
@@ -532,7 +529,7 @@ fn places_are_checked(gpu: &Gpu) -> Outcome {
         ),
         (vec![], "at least one"),
     ] {
-        let refused = OwnKernels::new(gpu, &tensors, (&own.loss, 0), |_| {});
+        let refused = OwnKernels::new(gpu, &tensors, (&own.loss, 0), Work::new());
         let message = refused.err().ok_or(words)?.to_string();
         assert!(message.contains(words), "{message}");
     }

@@ -67,7 +67,7 @@ fn programs_that_share_buffers_do_not_disturb_each_other(gpu: &Gpu) -> Outcome {
             if let Some(losses) = &quadratic.losses {
                 losses.point.write(gpu, &direction)?;
             }
-            gpu.submit(|recorder| recorder.replay(&quadratic.linearize))?;
+            gpu.run([&quadratic.linearize])?;
             quadratics.push(quadratic);
             for rows in [40, 3] {
                 if between {
@@ -75,21 +75,16 @@ fn programs_that_share_buffers_do_not_disturb_each_other(gpu: &Gpu) -> Outcome {
                     let loaded = objective.load(Slot::new(slot.role, 9), &batch)?;
                     let request = GradientRequest { losses: false };
                     let gradient = objective.gradient(&thetas[0], &loaded, request)?;
-                    gpu.submit(|recorder| recorder.replay(&gradient.run))?;
+                    gpu.run([&gradient.run])?;
                 }
             }
         }
         let mut found = Vec::new();
         for quadratic in &quadratics {
-            gpu.submit(|recorder| {
-                recorder.replay(&quadratic.multiply);
-                if let Some(block) = &quadratic.block {
-                    recorder.replay(&block.multiply);
-                }
-                if let Some(losses) = &quadratic.losses {
-                    recorder.replay(&losses.at_point);
-                }
-            })?;
+            let mut work = vec![&quadratic.multiply];
+            work.extend(quadratic.block.iter().map(|block| &block.multiply));
+            work.extend(quadratic.losses.iter().map(|losses| &losses.at_point));
+            gpu.run(work)?;
             let mut all = vec![&quadratic.value];
             all.extend([quadratic.gradient.slice(), quadratic.product.slice()]);
             all.extend(quadratic.block.iter().map(|block| block.products.slice()));
@@ -120,7 +115,7 @@ fn other_settings_have_other_programs(gpu: &Gpu) -> Outcome {
         objective = objective.with_l2(l2)?;
         let loaded = objective.load(Slot::default(), &batch)?;
         let gradient = objective.gradient(&theta, &loaded, GradientRequest::default())?;
-        gpu.submit(|recorder| recorder.replay(&gradient.run))?;
+        gpu.run([&gradient.run])?;
         losses.push(gpu.read(&[&gradient.value])?[0][0]);
     }
     let numbers = theta.read(gpu)?.concat();
@@ -165,7 +160,7 @@ fn products_that_depend_on_no_direction_stay_zero(gpu: &Gpu) -> Outcome {
         let ones = vec![vec![1.0; 8]; 1 + frozen];
         block.directions.write(gpu, &vec![ones.clone(); 3])?;
         quadratic.direction.write(gpu, &ones)?;
-        gpu.submit(|recorder| recorder.replay(&quadratic.linearize))?;
+        gpu.run([&quadratic.linearize])?;
         let slot = Slot {
             number: 1,
             ..Slot::default()
@@ -175,12 +170,12 @@ fn products_that_depend_on_no_direction_stay_zero(gpu: &Gpu) -> Outcome {
             ..request
         };
         let other = objective.load_quadratic(slot, &theta, &batch, plain)?;
-        gpu.submit(|recorder| {
-            recorder.replay(&other.linearize);
-            recorder.replay(&other.multiply);
-            recorder.replay(&quadratic.multiply);
-            recorder.replay(&block.multiply);
-        })?;
+        gpu.run([
+            &other.linearize,
+            &other.multiply,
+            &quadratic.multiply,
+            &block.multiply,
+        ])?;
         let single = quadratic.product.read(gpu)?;
         for row in block.products.vectors() {
             let found = row.read(gpu)?;
@@ -217,7 +212,7 @@ fn rows_at_any_pitch_are_where_they_belong(gpu: &Gpu) -> Outcome {
         };
         let results = [result.clone()];
         let program = plan.bind(gpu, &mut Arena::default(), &leaves, &results, &[])?;
-        gpu.submit(|recorder| recorder.replay(&program.linearize))?;
+        gpu.run([&program.linearize])?;
         let found = gpu.read(&[&result])?.remove(0);
         for (row, expected) in values.chunks(4).enumerate() {
             let doubled: Vec<f32> = expected.iter().map(|x| 2.0 * x).collect();

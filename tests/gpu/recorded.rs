@@ -413,7 +413,7 @@ fn batches_of_other_sizes_do_not_lead_steps_astray(gpu: &Gpu) -> Outcome {
         let next = batch_for(&objective.model().clone(), ROWS, seed);
         let loaded = objective.load(Slot::default(), &next)?;
         let gradient = objective.gradient(&theta, &loaded, GradientRequest::default())?;
-        gpu.submit(|recorder| recorder.replay(&gradient.run))?;
+        gpu.run([&gradient.run])?;
         let expected = gpu.read(&[&gradient.value])?.concat()[0];
         gpu.try_submit(|recorder| method.record(recorder))?;
         let reports = arrived(gpu, &mut method, 1)?.into_iter();

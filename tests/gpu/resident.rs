@@ -173,11 +173,11 @@ fn numbers<O: Parts>(
 ) -> osculant::Result<Vec<Vec<u32>>> {
     let loaded = objective.load(Slot::default(), batch)?;
     let gradient = objective.gradient(theta, &loaded, GradientRequest::default())?;
-    gpu.submit(|recorder| recorder.replay(&gradient.run))?;
+    gpu.run([&gradient.run])?;
     let mut found = bits(gpu, &[&gradient.value, gradient.gradient.slice()])?;
     let quadratic =
         objective.load_quadratic(Slot::default(), theta, batch, QuadraticRequest::default())?;
-    gpu.submit(|recorder| recorder.replay(&quadratic.linearize))?;
+    gpu.run([&quadratic.linearize])?;
     found.extend(bits(gpu, &[&quadratic.value, quadratic.gradient.slice()])?);
     Ok(found)
 }
@@ -337,7 +337,7 @@ fn bad_rows_change_nothing(gpu: &Gpu) -> Outcome {
     let loaded = objective.load(Slot::default(), &good)?;
     let gradient = objective.gradient(&theta, &loaded, GradientRequest::default())?;
     let run = || -> osculant::Result<Vec<Vec<u32>>> {
-        gpu.submit(|recorder| recorder.replay(&gradient.run))?;
+        gpu.run([&gradient.run])?;
         bits(gpu, &[&gradient.value, gradient.gradient.slice()])
     };
     let expected = run()?;
@@ -445,11 +445,7 @@ fn rows_drawn_on_the_device_need_no_host(gpu: &Gpu) -> Outcome {
         gpu.upload(&step, 0, &[number])?;
         let mut keep = Recording::new();
         keep.copy_part(&gradient.value, 0, &values, 64 * number as usize, 1)?;
-        gpu.submit(|recorder| {
-            for recording in [&draw, &gather.run, &gradient.run, &keep] {
-                recorder.replay(recording);
-            }
-        })?;
+        gpu.run([&draw, &gather.run, gradient.run.recorded()?, &keep])?;
     }
     assert_eq!(gpu.readbacks(), readbacks);
     let found = gpu.read(&[&values])?.remove(0);
@@ -459,7 +455,7 @@ fn rows_drawn_on_the_device_need_no_host(gpu: &Gpu) -> Outcome {
         let batch = data.batch(&shuffle.batch(number))?;
         let loaded = host.load(Slot::default(), &batch)?;
         let gradient = host.gradient(&theta, &loaded, GradientRequest::default())?;
-        gpu.submit(|recorder| recorder.replay(&gradient.run))?;
+        gpu.run([&gradient.run])?;
         let value = gpu.read(&[&gradient.value])?[0][0];
         assert_eq!(
             value.to_bits(),

@@ -133,16 +133,13 @@ fn numbers<O: Parts>(
     let request = GradientRequest { losses: true };
     let gradient = objective.gradient(&theta, &loaded, request)?;
     let losses = gradient.losses.as_ref().ok_or("no losses")?;
-    gpu.submit(|recorder| {
-        recorder.replay(&gradient.run);
-        recorder.replay(&losses.at_base);
-    })?;
+    gpu.run([&gradient.run, &losses.at_base])?;
     take("loss".into(), &gradient.value)?;
     take("gradient".into(), gradient.gradient.slice())?;
     take("loss at the base".into(), &losses.results.slice(0..2)?)?;
     take("point at the base".into(), losses.point.slice())?;
     losses.point.write(gpu, &values(5))?;
-    gpu.submit(|recorder| recorder.replay(&losses.at_point))?;
+    gpu.run([&losses.at_point])?;
     take("loss at the point".into(), &losses.results.slice(0..2)?)?;
 
     for curvature in [Curvature::Hessian, Curvature::GaussNewton] {
@@ -158,11 +155,7 @@ fn numbers<O: Parts>(
         block
             .directions
             .write(gpu, &[values(1), values(2), values(3)])?;
-        gpu.submit(|recorder| {
-            recorder.replay(&quadratic.linearize);
-            recorder.replay(&quadratic.multiply);
-            recorder.replay(&block.multiply);
-        })?;
+        gpu.run([&quadratic.linearize, &quadratic.multiply, &block.multiply])?;
         let diagonal = quadratic.fisher_diagonal.as_ref().ok_or("no diagonal")?;
         take(format!("{curvature:?}: loss"), &quadratic.value)?;
         let losses = quadratic.losses.as_ref().ok_or("no losses")?;
@@ -188,10 +181,7 @@ fn numbers<O: Parts>(
         };
         let grouped = objective.grouped(&theta, &loaded, request)?;
         grouped.direction.write(gpu, &values(2))?;
-        gpu.submit(|recorder| {
-            recorder.replay(&grouped.linearize);
-            recorder.replay(&grouped.multiply);
-        })?;
+        gpu.run([&grouped.linearize, &grouped.multiply])?;
         take(format!("{groups} groups: loss"), &grouped.value)?;
         let losses = grouped.losses.as_ref().ok_or("no losses")?;
         around(gpu, losses, &values(5))?;
@@ -220,16 +210,16 @@ fn numbers<O: Parts>(
     assert_eq!(objective.rows(&part), Some(18));
     let loaded = objective.load(Slot::default(), &part)?;
     let gradient = objective.gradient(&theta, &loaded, GradientRequest::default())?;
-    gpu.submit(|recorder| recorder.replay(&gradient.run))?;
+    gpu.run([&gradient.run])?;
     take("gradient of a part".into(), gradient.gradient.slice())?;
     Ok(found)
 }
 
 /// Results at a point, after what is at the base.
 fn around(gpu: &Gpu, losses: &Losses, point: &[Vec<f32>]) -> osculant::Result<()> {
-    gpu.submit(|recorder| recorder.replay(&losses.at_base))?;
+    gpu.run([&losses.at_base])?;
     losses.point.write(gpu, point)?;
-    gpu.submit(|recorder| recorder.replay(&losses.at_point))
+    gpu.run([&losses.at_point])
 }
 
 fn its_numbers_are_those_of_the_graph(gpu: &Gpu) -> Outcome {

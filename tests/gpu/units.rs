@@ -76,7 +76,7 @@ fn keeps_denormals(gpu: &Gpu) -> Result<bool, Any> {
         ..DeviceLeaves::default()
     };
     let program = Executable::new(gpu, &graph, &leaves, &[(square, to.clone())])?;
-    gpu.submit(|recorder| recorder.replay(&program.linearize))?;
+    gpu.run([&program.linearize])?;
     Ok(gpu.read(&[&to])?[0][0] > 0.0)
 }
 

@@ -115,10 +115,7 @@ fn groups_stand_for_the_batch(gpu: &Gpu) -> Outcome {
                 let loaded = objective.load_groups(Slot::default(), &batch, count)?;
                 let grouped = objective.grouped(&at, &loaded, request)?;
                 grouped.direction.write(gpu, &narrow(&v))?;
-                gpu.submit(|recorder| {
-                    recorder.replay(&grouped.linearize);
-                    recorder.replay(&grouped.multiply);
-                })?;
+                gpu.run([&grouped.linearize, &grouped.multiply])?;
                 let check = |what: &str, found: &[f64], expected: &[f64]| {
                     let error = relative_error(found, expected);
                     if error.is_nan() || error > TOLERANCE {
@@ -139,7 +136,7 @@ fn groups_stand_for_the_batch(gpu: &Gpu) -> Outcome {
                 )?;
                 // The loss that judges steps is the same function.
                 let judge = grouped.losses.as_ref().ok_or("no losses")?;
-                gpu.submit(|recorder| recorder.replay(&judge.at_base))?;
+                gpu.run([&judge.at_base])?;
                 let judged = f64::from(gpu.read(&[&judge.results])?[0][0]);
                 check("loss", &[judged], &[whole.value])?;
                 for (place, own) in grouped.groups.iter().enumerate() {
@@ -175,10 +172,7 @@ fn slope_variances_are_those_of_weighted_sums(gpu: &Gpu) -> Outcome {
         let loaded = objective.load_groups(Slot::default(), &batch, 2)?;
         let grouped = objective.grouped(&at, &loaded, request)?;
         grouped.direction.write(gpu, &narrow(&v))?;
-        gpu.submit(|recorder| {
-            recorder.replay(&grouped.linearize);
-            recorder.replay(&grouped.multiply);
-        })?;
+        gpu.run([&grouped.linearize, &grouped.multiply])?;
         for (place, own) in grouped.groups.iter().enumerate() {
             let examples = group(&batch, 2, place);
             let total: f64 = examples.weights.iter().map(|&w| f64::from(w)).sum();

@@ -20,6 +20,7 @@ pub(crate) mod logistic;
 pub(crate) mod random_graph;
 pub(crate) mod rotated;
 pub(crate) mod small;
+pub(crate) mod wrapped;
 
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};

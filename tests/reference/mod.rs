@@ -204,9 +204,9 @@ pub(crate) fn on_device(
             ..QuadraticRequest::default()
         };
         let quadratic = objective.load_quadratic(Slot::default(), theta, batch, request)?;
-        gpu.submit(|recorder| recorder.replay(&quadratic.linearize))?;
+        gpu.run([&quadratic.linearize])?;
         quadratic.direction.write(&gpu, &narrow(v))?;
-        gpu.submit(|recorder| recorder.replay(&quadratic.multiply))?;
+        gpu.run([&quadratic.multiply])?;
         answers.value = f64::from(gpu.read(&[&quadratic.value])?[0][0]);
         answers.gradient = flat(&quadratic.gradient.read(&gpu)?);
         let product = flat(&quadratic.product.read(&gpu)?);

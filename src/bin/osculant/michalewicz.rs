@@ -218,7 +218,7 @@ fn linearize(
     let quadratic =
         objective.load_quadratic(Slot::default(), theta, &Batch::without_data(), request)?;
     let gpu = objective.gpu();
-    gpu.submit(|recorder| recorder.replay(&quadratic.linearize))?;
+    gpu.run([&quadratic.linearize])?;
     let value = f64::from(gpu.read(&[&quadratic.value])?[0][0]);
     let gradient = quadratic.gradient.read(gpu)?.concat();
     Ok((value, gradient.into_iter().map(f64::from).collect()))

@@ -33,7 +33,7 @@ pub(crate) fn run(arguments: &Show) -> Outcome {
     let subject = subject(arguments)?;
     let gpu = place::device(arguments.adapter.as_deref(), arguments.tuning.as_deref())?;
     let quadratic = quadratic(&gpu, &subject, arguments)?;
-    let (number, recording) = match arguments.phase {
+    let (number, work) = match arguments.phase {
         Phase::Gradient | Phase::Linearize => (0, &quadratic.linearize),
         Phase::Hvp | Phase::Ggn => (1, &quadratic.multiply),
         Phase::Block => match &quadratic.block {
@@ -41,8 +41,9 @@ pub(crate) fn run(arguments: &Show) -> Outcome {
             None => return Err(Failure::new("the program has no block".to_owned())),
         },
     };
+    let recording = work.recorded()?;
     let milliseconds = if arguments.time {
-        gpu.submit(|recorder| recorder.replay(&quadratic.linearize))?;
+        gpu.run([&quadratic.linearize])?;
         Some(times(&gpu, recording)?)
     } else {
         None

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::data::MicroBatches;
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Recording};
+use crate::gpu::{Gpu, Work};
 use crate::graph::locate::Located;
 use crate::linalg::{Operator, Scalars};
 use crate::vector::{Block, Layout, Vector};
@@ -230,7 +230,7 @@ impl<O: Objective> Objective for Accumulated<O> {
             gpu: self.inner.gpu(),
             shares: &shares,
         };
-        let mut run = Recording::new();
+        let mut run = Work::new();
         for part in &parts {
             run.append(part.run.clone());
         }
@@ -239,8 +239,8 @@ impl<O: Objective> Objective for Accumulated<O> {
         let gradients: Vec<&Vector> = parts.iter().map(|part| &part.gradient).collect();
         let losses: Option<Vec<_>> = parts.iter().map(|part| part.losses.as_ref()).collect();
         let gradient = Arc::new(Gradient {
-            value: sums.value(&mut run, &results, &values)?,
-            gradient: sums.vector(&mut run, "gradient", &gradients)?,
+            value: sums.value(run.tail(), &results, &values)?,
+            gradient: sums.vector(run.tail(), "gradient", &gradients)?,
             losses: losses
                 .map(|losses| sums.losses(at, &results, &losses))
                 .transpose()?,
@@ -299,7 +299,7 @@ impl<O: Curved> Curved for Accumulated<O> {
             gpu,
             shares: &shares,
         };
-        let mut linearize = Recording::new();
+        let mut linearize = Work::new();
         for part in &parts {
             linearize.append(part.linearize.clone());
         }
@@ -313,10 +313,10 @@ impl<O: Curved> Curved for Accumulated<O> {
         let blocks: Option<Vec<_>> = parts.iter().map(|part| part.block.as_ref()).collect();
         let vectors = 8 + 3 * request.block as u64;
         let quadratic = Arc::new(Quadratic {
-            value: sums.value(&mut linearize, &results, &values)?,
-            gradient: sums.vector(&mut linearize, "gradient", &gradients)?,
+            value: sums.value(linearize.tail(), &results, &values)?,
+            gradient: sums.vector(linearize.tail(), "gradient", &gradients)?,
             fisher_diagonal: diagonals
-                .map(|terms| sums.vector(&mut linearize, "empirical Fisher diagonal", &terms))
+                .map(|terms| sums.vector(linearize.tail(), "empirical Fisher diagonal", &terms))
                 .transpose()?,
             losses: losses
                 .map(|losses| sums.losses(at, &results, &losses))
@@ -326,7 +326,7 @@ impl<O: Curved> Curved for Accumulated<O> {
                 .transpose()?,
             direction: operator.input,
             product: operator.output,
-            multiply: operator.multiply.recording().cloned().unwrap_or_default(),
+            multiply: operator.multiply,
             listing: Arc::clone(&parts[0].listing),
             cost: Cost::sum(
                 parts.iter().map(|part| part.cost),
@@ -350,7 +350,7 @@ fn multiply_blocks(sums: &Sums<'_>, parts: &[&BlockProduct]) -> Result<BlockProd
     Ok(BlockProduct {
         directions: operator.input,
         products: operator.output,
-        multiply: operator.multiply.recording().cloned().unwrap_or_default(),
+        multiply: operator.multiply,
         width: parts[0].width,
     })
 }

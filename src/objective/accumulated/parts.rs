@@ -7,7 +7,7 @@ use super::sums::Sums;
 use super::{Accumulated, Sum};
 use crate::data::MicroBatches;
 use crate::error::{Error, Result};
-use crate::gpu::Recording;
+use crate::gpu::Work;
 use crate::objective::{
     Cost, Group, GroupRequest, GroupedQuadratic, Loaded, Parts, Slot, without_parts,
 };
@@ -102,10 +102,12 @@ impl<O: Parts> Parts for Accumulated<O> {
             shares: &shares,
         };
         let direction = Vector::new(gpu, "direction", self.inner.layout())?;
-        let [mut linearize, mut multiply] = [Recording::new(), Recording::new()];
+        let [mut linearize, mut multiply] = [Work::new(), Work::new()];
         for part in &parts {
             linearize.append(part.linearize.clone());
-            multiply.copy(direction.slice(), part.direction.slice())?;
+            multiply
+                .tail()
+                .copy(direction.slice(), part.direction.slice())?;
             multiply.append(part.multiply.clone());
         }
         let results = sums.results(parts.len())?;
@@ -114,8 +116,8 @@ impl<O: Parts> Parts for Accumulated<O> {
         let losses: Option<Vec<_>> = parts.iter().map(|part| part.losses.as_ref()).collect();
         let of_groups: Vec<&Block> = parts.iter().map(|part| &part.gradients).collect();
         let products: Vec<&Block> = parts.iter().map(|part| &part.products).collect();
-        let gradients = sums.block(&mut linearize, "gradients of groups", &of_groups)?;
-        let products = sums.block(&mut multiply, "products of groups", &products)?;
+        let gradients = sums.block(linearize.tail(), "gradients of groups", &of_groups)?;
+        let products = sums.block(multiply.tail(), "products of groups", &products)?;
         let group = |at: usize| Group {
             gradient: gradients.vectors()[at].clone(),
             product: products.vectors()[at].clone(),
@@ -124,8 +126,8 @@ impl<O: Parts> Parts for Accumulated<O> {
         let vectors = 6 + 2 * gradients.width() as u64;
         let grouped = Arc::new(GroupedQuadratic {
             groups: (0..gradients.width()).map(group).collect(),
-            value: sums.value(&mut linearize, &results, &values)?,
-            gradient: sums.vector(&mut linearize, "gradient", &whole)?,
+            value: sums.value(linearize.tail(), &results, &values)?,
+            gradient: sums.vector(linearize.tail(), "gradient", &whole)?,
             losses: losses
                 .map(|losses| sums.losses(at, &results, &losses))
                 .transpose()?,

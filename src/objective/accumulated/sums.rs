@@ -1,7 +1,7 @@
 //! Sums over micro-batches, on the device.
 
 use crate::error::Result;
-use crate::gpu::{Gpu, Recording, Slice};
+use crate::gpu::{Gpu, Recording, Slice, Work};
 use crate::linalg::Scalars;
 use crate::objective::losses::{LABEL, RESULTS};
 use crate::objective::{LossCost, Losses};
@@ -95,17 +95,21 @@ impl Sums<'_> {
         parts: &[&Losses],
     ) -> Result<Losses> {
         let point = Vector::new(self.gpu, "point", base.layout())?;
-        let [mut at_base, mut at_point] = [Recording::new(), Recording::new()];
+        let [mut at_base, mut at_point] = [Work::new(), Work::new()];
         for (part, row) in parts.iter().zip(&results.rows) {
             at_base.append(part.at_base.clone());
-            at_base.copy_part(&part.results, 0, row, 0, RESULTS)?;
-            at_point.copy(point.slice(), part.point.slice())?;
+            at_base
+                .tail()
+                .copy_part(&part.results, 0, row, 0, RESULTS)?;
+            at_point.tail().copy(point.slice(), part.point.slice())?;
             at_point.append(part.at_point.clone());
-            at_point.copy_part(&part.results, 0, row, 0, RESULTS)?;
+            at_point
+                .tail()
+                .copy_part(&part.results, 0, row, 0, RESULTS)?;
         }
-        at_base.copy(base.slice(), point.slice())?;
-        self.add(&mut at_base, results)?;
-        self.add(&mut at_point, results)?;
+        at_base.tail().copy(base.slice(), point.slice())?;
+        self.add(at_base.tail(), results)?;
+        self.add(at_point.tail(), results)?;
         Ok(Losses {
             point,
             results: results.sum.slice(0..RESULTS)?,

@@ -143,7 +143,7 @@ impl GraphObjective {
             losses: losses.transpose()?,
             value,
             gradient,
-            run: executable.linearize,
+            run: executable.linearize.into(),
             loaded: *loaded,
         })
     }
@@ -210,11 +210,11 @@ impl GraphObjective {
             block: block.map(|(directions, products)| BlockProduct {
                 directions,
                 products,
-                multiply: executable.block,
+                multiply: executable.block.into(),
                 width: *at_once,
             }),
-            linearize: executable.linearize,
-            multiply: executable.product,
+            linearize: executable.linearize.into(),
+            multiply: executable.product.into(),
             listing: executable.listing,
             loaded: *loaded,
         })

@@ -1,11 +1,11 @@
-//! Loss and gradient by a caller's passes.
+//! Loss and gradient by a caller's work.
 
 use std::sync::Arc;
 
 use super::places::{Place, check_apart, gather, scatter};
 use super::{Buffer, OwnTensor};
 use crate::error::Result;
-use crate::gpu::{Gpu, Recording, Slice};
+use crate::gpu::{Gpu, Slice, Work};
 use crate::objective::capability::Objective;
 use crate::objective::programs::Programs;
 use crate::objective::quadratic::{Gradient, GradientRequest};
@@ -19,9 +19,9 @@ pub(super) struct Gradients {
     gpu: Gpu,
     layout: Arc<Layout>,
     pub(super) parameters: Vec<Place>,
-    gradients: Vec<Place>,
+    pub(super) gradients: Vec<Place>,
     loss: Place,
-    passes: Recording,
+    work: Work,
     pub(super) examples: usize,
     programs: Programs<GradientRequest, Arc<Gradient>>,
 }
@@ -31,7 +31,7 @@ impl Gradients {
         gpu: &Gpu,
         tensors: &[OwnTensor<'_>],
         loss: Buffer<'_>,
-        passes: impl Fn(&mut wgpu::CommandEncoder) + Send + Sync + 'static,
+        work: Work,
     ) -> Result<Self> {
         let named: Vec<(String, Vec<usize>)> = tensors
             .iter()
@@ -45,8 +45,6 @@ impl Gradients {
             let label = format!("gradient of {}", tensor.name);
             gradients.push(Place::new(gpu, &label, tensor.gradient, len)?);
         }
-        let mut recording = Recording::new();
-        recording.custom(passes);
         let loss = Place::new(gpu, "loss", loss, 1)?;
         check_apart(parameters.iter().chain(&gradients).chain([&loss]))?;
         let own = Self {
@@ -55,7 +53,7 @@ impl Gradients {
             parameters,
             gradients,
             loss,
-            passes: recording,
+            work,
             examples: 1,
             programs: Programs::default(),
         };
@@ -69,13 +67,13 @@ impl Gradients {
     }
 
     /// What computes the loss at a vector, and its gradient where there is a place for it.
-    fn evaluate(&self, at: &Vector, value: &Slice, gradient: Option<&Vector>) -> Result<Recording> {
-        let mut run = Recording::new();
-        scatter(&mut run, &self.parameters, at)?;
-        run.append(self.passes.clone());
-        self.loss.copy_to(&mut run, value)?;
+    fn evaluate(&self, at: &Vector, value: &Slice, gradient: Option<&Vector>) -> Result<Work> {
+        let mut run = Work::new();
+        scatter(run.tail(), &self.parameters, at)?;
+        run.append(self.work.clone());
+        self.loss.copy_to(run.tail(), value)?;
         if let Some(gradient) = gradient {
-            gather(&mut run, &self.gradients, gradient)?;
+            gather(run.tail(), &self.gradients, gradient)?;
         }
         Ok(run)
     }

@@ -1,20 +1,24 @@
 //! Objectives out of a caller's own buffers and passes.
 
 mod gradients;
+mod outputs;
 mod places;
 
 use std::sync::Arc;
 
 use gradients::Gradients;
+use outputs::{Between, Outputs};
+pub use outputs::{OutputHessian, OwnOutputs};
 use places::{Place, check_apart, gather, scatter};
 
 use super::capability::{Curved, Objective, Parts};
+use super::cost::Cost;
 use super::finite_differences::FiniteDifferences;
 use super::programs::Programs;
 use super::quadratic::{Curvature, Gradient, GradientRequest, Quadratic, QuadraticRequest};
 use super::slot::{Loaded, Slot};
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Recording};
+use crate::gpu::{Gpu, Recording, Work};
 use crate::vector::{Layout, Vector};
 
 /// A buffer of the caller, and the byte from which on something lies in it: any multiple of four.
@@ -33,17 +37,18 @@ pub struct OwnTensor<'a> {
     pub gradient: Buffer<'a>,
 }
 
-/// A training loop of somebody else, as an objective: parameters in the caller's own buffers, and passes of the caller's own that compute
-/// the loss and its gradient from them. All optimizers step on it that need no parts of batches.
+/// A training loop of somebody else, as an objective: parameters in the caller's own buffers, and work of the caller's own that computes
+/// the loss and its gradient from them: passes, or calls of the host that submit by themselves. All optimizers step on it that need no parts of batches.
 ///
 /// The passes see nothing new: they read the parameters where they always did. Whatever point an optimizer wants to know the loss at is
 /// copied there on the device, the passes run, and the gradient is copied from where they leave it. So tensors may lie in one buffer or in
 /// many, one behind the other or apart. The batch is what is in the caller's buffers when a step runs: it must not change within one.
 ///
 /// Products with the Hessian are made by [`FiniteDifferences`], unless there is a kernel for them: [`with_product`](Self::with_product).
+/// Those with the Gauss-Newton matrix need one, or the outputs of the network: [`with_outputs`](Self::with_outputs).
 ///
 /// ```
-/// use osculant::gpu::Gpu;
+/// use osculant::gpu::{Gpu, Work};
 /// use osculant::objective::{Curvature, OwnKernels};
 /// use osculant::optim::{NewtonCg, NewtonCgOptions};
 /// # struct Network { parameters: wgpu::Buffer, gradient: wgpu::Buffer, loss: wgpu::Buffer }
@@ -51,7 +56,7 @@ pub struct OwnTensor<'a> {
 /// # fn train(device: &wgpu::Device, queue: &wgpu::Queue, network: std::sync::Arc<Network>) -> osculant::Result<()> {
 /// let gpu = Gpu::from_wgpu(device.clone(), queue.clone())?;
 /// let (parameters, gradient, loss) = (&network.parameters, &network.gradient, &network.loss);
-/// let passes = { let network = network.clone(); move |encoder: &mut _| network.record(encoder) };
+/// let passes = { let network = network.clone(); Work::passes(move |encoder| network.record(encoder)) };
 /// let mut objective = OwnKernels::flat(&gpu, parameters, gradient, loss, passes)?;
 /// let mut newton = NewtonCg::new(NewtonCgOptions::default().with_curvature(Curvature::Hessian))?;
 /// for _ in 0..100 {
@@ -66,10 +71,20 @@ pub struct OwnTensor<'a> {
 pub struct OwnKernels {
     differences: FiniteDifferences<Gradients>,
     product: Option<OwnProduct>,
+    outputs: Option<Outputs>,
     quadratics: Programs<QuadraticRequest, Arc<Quadratic>>,
     theta: Vector,
     gather: Recording,
     scatter: Recording,
+}
+
+/// Whoever brings products says of which matrix.
+pub(super) fn some_matrix(curvature: Curvature) -> Result<()> {
+    crate::options::require(
+        curvature != Curvature::None,
+        "curvature",
+        "say which matrix the product is with: Hessian or GaussNewton",
+    )
 }
 
 /// A product kernel of the caller's.
@@ -78,11 +93,12 @@ struct OwnProduct {
     curvature: Curvature,
     directions: Vec<Place>,
     products: Vec<Place>,
-    passes: Recording,
+    work: Work,
 }
 
 impl OwnKernels {
-    /// Of tensors, the place of the loss (one f32), and what records the passes that compute loss and gradient.
+    /// Of tensors, the place of the loss (one f32), and the work that computes loss and gradient: [passes](Work::passes), or a
+    /// [call of the host](Work::hosted) that submits by itself.
     ///
     /// # Errors
     /// [`Error::Length`] for places beyond their buffers, [`Error::Unsupported`] for buffers without the usages `STORAGE`, `COPY_SRC` and, of
@@ -92,9 +108,9 @@ impl OwnKernels {
         gpu: &Gpu,
         tensors: &[OwnTensor<'_>],
         loss: Buffer<'_>,
-        passes: impl Fn(&mut wgpu::CommandEncoder) + Send + Sync + 'static,
+        work: impl Into<Work>,
     ) -> Result<Self> {
-        let gradients = Gradients::new(gpu, tensors, loss, passes)?;
+        let gradients = Gradients::new(gpu, tensors, loss, work.into())?;
         let theta = Vector::new(gpu, "theta", gradients.layout())?;
         let [mut before, mut after] = [Recording::new(), Recording::new()];
         gather(&mut before, &gradients.parameters, &theta)?;
@@ -105,6 +121,7 @@ impl OwnKernels {
             scatter: after,
             differences: FiniteDifferences::new(gradients),
             product: None,
+            outputs: None,
             quadratics: Programs::default(),
         })
     }
@@ -118,7 +135,7 @@ impl OwnKernels {
         parameters: &wgpu::Buffer,
         gradient: &wgpu::Buffer,
         loss: &wgpu::Buffer,
-        passes: impl Fn(&mut wgpu::CommandEncoder) + Send + Sync + 'static,
+        work: impl Into<Work>,
     ) -> Result<Self> {
         let tensor = OwnTensor {
             name: "parameters",
@@ -126,10 +143,10 @@ impl OwnKernels {
             parameters: (parameters, 0),
             gradient: (gradient, 0),
         };
-        Self::new(gpu, &[tensor], (loss, 0), passes)
+        Self::new(gpu, &[tensor], (loss, 0), work)
     }
 
-    /// With passes that multiply a direction with a curvature matrix, at the parameters for which the passes of the gradient ran last; the
+    /// With work that multiplies a direction with a curvature matrix, at the parameters for which that of the gradient ran last; the
     /// places of directions and products are in the order of the tensors. Buffers of directions need `STORAGE` and `COPY_DST`, those of
     /// products `STORAGE` and `COPY_SRC`. Look at the products once with [`Operator::probe`](crate::linalg::Operator::probe).
     ///
@@ -140,26 +157,63 @@ impl OwnKernels {
         curvature: Curvature,
         directions: &[Buffer<'_>],
         products: &[Buffer<'_>],
-        passes: impl Fn(&mut wgpu::CommandEncoder) + Send + Sync + 'static,
+        work: impl Into<Work>,
     ) -> Result<Self> {
-        crate::options::require(
-            curvature != Curvature::None,
-            "curvature",
-            "say which matrix the product is with: Hessian or GaussNewton",
-        )?;
-        let mut recording = Recording::new();
-        recording.custom(passes);
+        some_matrix(curvature)?;
         let own = OwnProduct {
             curvature,
             directions: self.places("direction", directions)?,
             products: self.places("product", products)?,
-            passes: recording,
+            work: work.into(),
         };
         check_apart(own.directions.iter().chain(&own.products))?;
         let mut copies = Recording::new();
         scatter(&mut copies, &own.directions, &self.theta)?;
         gather(&mut copies, &own.products, &self.theta)?;
         self.product = Some(own);
+        self.quadratics = Programs::default();
+        Ok(self)
+    }
+
+    /// With the outputs of the caller's network, for products with the Gauss-Newton matrix `J^T H J`: `J v` by a difference of outputs on
+    /// both sides, exactly `H` of the loss, and the caller's backward pass for `J^T`. A product costs three forward passes and a backward
+    /// pass. Displacements are as with [`FiniteDifferences`], and so are errors, which do not change that the matrix is positive
+    /// semi-definite up to them.
+    ///
+    /// `forward` computes the outputs at the parameters in the caller's buffers, and leaves what `backward` needs. `backward` takes the
+    /// cotangent `u` of the outputs, and leaves `J^T u` where the gradient goes. Buffers of outputs need `STORAGE` and `COPY_SRC`, those of
+    /// cotangents `STORAGE` and `COPY_DST`.
+    ///
+    /// ```
+    /// use osculant::gpu::Work;
+    /// use osculant::nn::Loss;
+    /// use osculant::objective::{OutputHessian, OwnKernels, OwnOutputs};
+    /// # struct Network { outputs: wgpu::Buffer, cotangent: wgpu::Buffer }
+    /// # fn with_outputs(own: OwnKernels, network: &Network, forward: Work, backward: Work) -> osculant::Result<OwnKernels> {
+    /// let outputs = OwnOutputs {
+    ///     shape: [128, 10],
+    ///     outputs: (&network.outputs, 0),
+    ///     cotangent: (&network.cotangent, 0),
+    ///     hessian: OutputHessian::Of { loss: Loss::SoftmaxCrossEntropy, factor: 1.0 / 128.0 },
+    /// };
+    /// own.with_outputs(outputs, forward, backward)
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); [`Error::Option`] for a shape or factor that is none.
+    pub fn with_outputs(
+        mut self,
+        outputs: OwnOutputs<'_>,
+        forward: impl Into<Work>,
+        backward: impl Into<Work>,
+    ) -> Result<Self> {
+        let work = [forward.into(), backward.into()];
+        let outputs = Outputs::new(self.gpu(), outputs, work)?;
+        let own = self.differences.inner();
+        let places = own.parameters.iter().chain(&own.gradients);
+        check_apart(places.chain([&outputs.cotangent]))?;
+        self.outputs = Some(outputs);
         self.quadratics = Programs::default();
         Ok(self)
     }
@@ -245,13 +299,18 @@ impl Curved for OwnKernels {
         loaded: &Loaded,
         request: QuadraticRequest,
     ) -> Result<Arc<Quadratic>> {
-        let Some(own) = self
+        let curvature = request.curvature;
+        let product = self
             .product
             .as_ref()
-            .filter(|own| own.curvature == request.curvature)
-        else {
+            .filter(|own| own.curvature == curvature);
+        let outputs = self
+            .outputs
+            .as_ref()
+            .filter(|_| curvature == Curvature::GaussNewton);
+        if product.is_none() && outputs.is_none() {
             return self.differences.quadratic(at, loaded, request);
-        };
+        }
         if let Some(known) = self.quadratics.get(at, loaded, &request) {
             return Ok(known);
         }
@@ -261,10 +320,26 @@ impl Curved for OwnKernels {
             ..request
         };
         let base = self.differences.quadratic(at, loaded, none)?;
-        let mut multiply = Recording::new();
-        scatter(&mut multiply, &own.directions, &base.direction)?;
-        multiply.append(own.passes.clone());
-        gather(&mut multiply, &own.products, &base.product)?;
+        let (mut linearize, mut multiply) = (base.linearize.clone(), Work::new());
+        let mut bytes = base.cost.bytes;
+        if let Some(own) = product {
+            scatter(multiply.tail(), &own.directions, &base.direction)?;
+            multiply.append(own.work.clone());
+            gather(multiply.tail(), &own.products, &base.product)?;
+        } else if let Some(outputs) = outputs {
+            let own = self.differences.inner();
+            let between = Between {
+                parameters: &own.parameters,
+                gradients: &own.gradients,
+                at,
+                base: &base,
+                length: self.differences.length(),
+            };
+            let [once, each] = outputs.record(self.differences.gpu(), &between)?;
+            linearize.append(once);
+            multiply = each;
+            bytes += outputs.bytes(at.slice().bytes());
+        }
         let gpu = self.differences.gpu().clone();
         let block = FiniteDifferences::<Gradients>::block(
             &gpu,
@@ -272,10 +347,11 @@ impl Curved for OwnKernels {
             request.block,
             (&multiply, [&base.direction, &base.product]),
         )?;
-        let bytes = base.cost.bytes;
         let quadratic = Arc::new(Quadratic {
+            linearize,
             multiply,
             block,
+            cost: Cost { bytes, ..base.cost },
             ..(*base).clone()
         });
         self.quadratics

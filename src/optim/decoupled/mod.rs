@@ -24,7 +24,7 @@ use super::work::{Work, flops};
 use super::{not_finite, saved};
 use crate::data::Role;
 use crate::error::{Error, Result};
-use crate::gpu::{BoxFuture, Gpu, Recorder, Recording};
+use crate::gpu::{BoxFuture, Commands, Gpu, Recording};
 use crate::linalg::{CgReport, ConjugateGradients, Stop, System};
 use crate::objective::{GroupRequest, GroupedQuadratic, Parts, Slot, without_parts};
 use crate::recent::Recent;
@@ -169,12 +169,9 @@ impl Setting<'_> {
         let judges = self.options.acceptance == 0.0;
         let count = workspace.solves.len();
         for (number, solve) in workspace.solves.iter().enumerate() {
-            let before = |recorder: &mut Recorder<'_>| {
-                if warm {
-                    recorder.replay(&solve.recall);
-                }
-                recorder.replay(&solve.before);
-            };
+            let recall = warm.then_some((&solve.recall).into());
+            let before: Vec<Commands<'_>> =
+                recall.into_iter().chain([(&solve.before).into()]).collect();
             if judges && number + 1 == count {
                 workspace.judge.begin();
                 let mut ending = Ending {
@@ -185,11 +182,11 @@ impl Setting<'_> {
                     products: &memory.products,
                     judge: &mut workspace.judge,
                 };
-                let (report, read) = solve.cg.solve_and(system, before, &mut ending).await?;
+                let (report, read) = solve.cg.solve_and(system, &before, &mut ending).await?;
                 solved.count(&report, &workspace.quadratic)?;
                 return Verdict::new(&mut workspace.judge, read).map(Some);
             }
-            let report = solve.cg.solve_after(system, before).await?;
+            let report = solve.cg.solve_after(system, &before).await?;
             solved.count(&report, &workspace.quadratic)?;
             gpu.submit(|recorder| recorder.replay(&solve.add))?;
         }

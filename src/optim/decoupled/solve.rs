@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::gpu::{Gpu, Recording, Slice};
+use crate::gpu::{Gpu, Recording, Slice, Work};
 use crate::kernels::blocks::{Coefficients, Rows, combine_rows};
 use crate::kernels::vector::{combine, inner_products, partial_elements};
 use crate::linalg::{CgOptions, Companion, ConjugateGradients, Operator};
@@ -113,7 +113,7 @@ impl Side {
 pub(super) struct Solve {
     pub(super) cg: ConjugateGradients,
     /// Makes both sides' gradients.
-    pub(super) before: Recording,
+    pub(super) before: Work,
     /// Puts `warm_start` times the last step into the first iterate.
     pub(super) recall: Recording,
     /// Measures the solution, and adds a share of it to the sum of several solves, from one place to another: see [`Memory`].
@@ -138,7 +138,7 @@ impl Solve {
         let operator = Operator {
             input: quadratic.direction.clone(),
             output: directions.product,
-            multiply: multiply.into(),
+            multiply,
         };
         let companion = Companion {
             gradient: steps.gradient,
@@ -154,7 +154,7 @@ impl Solve {
             &[],
             Some(&companion),
         )?;
-        let mut before = Recording::new();
+        let mut before = Work::new();
         if number == 0 {
             before.append(quadratic.linearize.clone());
         }

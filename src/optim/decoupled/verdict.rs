@@ -1,7 +1,7 @@
 //! How a step of several solves is judged.
 
 use crate::error::Result;
-use crate::gpu::{Gpu, Recorder, Recording, Slice};
+use crate::gpu::{Commands, Gpu, Recording, Slice, Work};
 use crate::linalg::Afterword;
 use crate::optim::judge::{Candidate, Judge};
 use crate::optim::saved::missing;
@@ -32,7 +32,7 @@ impl Verdict {
     pub(super) async fn of(
         judge: &mut Judge,
         gpu: &Gpu,
-        before: &Recording,
+        before: &Work,
         (step, factor): (&Vector, f64),
         products: &Slice,
     ) -> Result<Self> {
@@ -40,13 +40,8 @@ impl Verdict {
         judge.prepare(gpu, &[(step, factor)])?;
         let mut reads = judge.reads().to_vec();
         reads.push(products);
-        let shared = &*judge;
-        let record = |recorder: &mut Recorder<'_>| {
-            recorder.replay(before);
-            shared.record(recorder);
-            Ok(())
-        };
-        let read = gpu.submit_and_read_async(record, &reads).await?;
+        let commands = std::iter::once(before.into()).chain(judge.commands());
+        let read = gpu.run_and_read_async(commands, &reads).await?;
         Self::new(judge, read)
     }
 }
@@ -66,9 +61,9 @@ impl Afterword for Ending<'_> {
         self.judge.prepare(self.gpu, &[(self.step, self.factor)])
     }
 
-    fn record(&self, recorder: &mut Recorder<'_>) {
-        recorder.replay(self.add);
-        self.judge.record(recorder);
+    fn commands(&self) -> Vec<Commands<'_>> {
+        let add = Commands::from(self.add);
+        std::iter::once(add).chain(self.judge.commands()).collect()
     }
 
     fn reads(&self) -> Vec<&Slice> {

@@ -19,7 +19,7 @@ use super::state::Stateful;
 use super::state_tensor::StateTensor;
 use super::work::Work;
 use crate::error::{Error, Result};
-use crate::gpu::{BoxFuture, Recorder, Recording};
+use crate::gpu::{self, BoxFuture, Recording};
 use crate::kernels::vector::FirstOrderMethod;
 use crate::objective::{Gradient, GradientRequest, Objective, Slot};
 use crate::recent::Recent;
@@ -36,7 +36,7 @@ struct Memory {
 struct Step {
     gradient: Arc<Gradient>,
     theta: Vector,
-    measure: Recording,
+    measure: gpu::Work,
     take: Recording,
 }
 
@@ -90,7 +90,7 @@ impl<S: Rule> FirstOrder<S> {
             .steps
             .find_or(known, (theta.life(), gradient.cost.bytes), || {
                 let mut measure = gradient.run.clone();
-                moments.record_sums(&gpu, &mut measure, &gradient.gradient, &gradient.value)?;
+                moments.record_sums(&gpu, measure.tail(), &gradient.gradient, &gradient.value)?;
                 let mut take = Recording::new();
                 moments.record_step(&gpu, &mut take, theta, &gradient.gradient)?;
                 Ok::<_, Error>(Step {
@@ -101,12 +101,8 @@ impl<S: Rule> FirstOrder<S> {
                 })
             })?;
         moments.upload(&gpu, &settings)?;
-        let record = |recorder: &mut Recorder<'_>| {
-            recorder.replay(&step.measure);
-            Ok(())
-        };
         let reads = [moments.reads()];
-        let read = gpu.submit_and_read_async(record, &reads).await?;
+        let read = gpu.run_and_read_async([&step.measure], &reads).await?;
         let sums = Moments::sums(&read[0]);
         let (loss, square) = (f64::from(Moments::loss(&read[0])), f64::from(sums[1]));
         if !loss.is_finite() || !moments.moves(&settings, sums) {

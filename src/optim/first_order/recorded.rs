@@ -28,7 +28,7 @@ impl<O: Objective + ?Sized, S: Rule> Recordable<O> for FirstOrder<S> {
         commands.hold(Arc::new(theta.clone()));
         let scalars = moments.reads().clone();
         let upload = commands.upload(&gpu, &scalars.slice(0..FIRST_ORDER_SETTINGS)?)?;
-        commands.append(gradient.run.clone());
+        commands.append(gradient.run.recorded()?.clone());
         moments.record_sums(&gpu, &mut commands, &gradient.gradient, &gradient.value)?;
         moments.record_step(&gpu, &mut commands, theta, &gradient.gradient)?;
         let mut work = Work::default();

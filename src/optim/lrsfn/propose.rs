@@ -8,7 +8,7 @@ use super::options::RankRule;
 use super::{LowRankSaddleFreeNewton, all_values};
 use crate::data::Role;
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Recorder, Recording};
+use crate::gpu::{self, Gpu};
 use crate::kernels::spectrum::Spectrum as Numbers;
 use crate::objective::{Curved, Gradient, GradientRequest, QuadraticRequest, Slot};
 use crate::optim::engine::Proposal;
@@ -58,7 +58,7 @@ pub(super) struct Caches {
 struct Maker {
     gradient: Arc<Gradient>,
     fold: usize,
-    make: Recording,
+    make: gpu::Work,
 }
 
 /// What a step would do.
@@ -233,7 +233,7 @@ impl LowRankSaddleFreeNewton {
         let known = |m: &Maker| Arc::ptr_eq(&m.gradient, gradient) && m.fold == fold;
         makers.find_or(known, (theta.life(), gradient.cost.bytes), || {
             let mut make = gradient.run.clone();
-            memory.record(gpu, &mut make, gradient, fold)?;
+            memory.record(gpu, make.tail(), gradient, fold)?;
             Ok(Maker {
                 gradient: Arc::clone(gradient),
                 fold,
@@ -287,7 +287,7 @@ impl LowRankSaddleFreeNewton {
             let maker = Self::maker(makers, memory, &gpu, (theta, &gradient), number)?;
             if cast.judge.is_some() {
                 // Submitted before the next examples are loaded into the same slot.
-                gpu.submit(|recorder| recorder.replay(&maker.make))?;
+                gpu.run_async([&maker.make]).await?;
             }
             judging = Some((loaded, gradient, number));
         }
@@ -313,13 +313,8 @@ impl LowRankSaddleFreeNewton {
         let folds = &memory.folds[..cast.folds.len()];
         reads.extend(folds.iter().map(|fold| &fold.projections));
         reads.extend(memory.base.as_ref().map(|base| base.moments.reads()));
-        let shared = &*judge;
-        let record = |recorder: &mut Recorder<'_>| {
-            recorder.replay(before);
-            shared.record(recorder);
-            Ok(())
-        };
-        let mut read = gpu.submit_and_read_async(record, &reads).await?;
+        let commands = std::iter::once(before.into()).chain(judge.commands());
+        let mut read = gpu.run_and_read_async(commands, &reads).await?;
         let moved = match (&memory.base, &settings) {
             (Some(base), Some(settings)) => {
                 let scalars = read.pop().ok_or_else(|| missing("sums"))?;
@@ -359,7 +354,7 @@ impl LowRankSaddleFreeNewton {
         for cost in apart.judge.costs() {
             work.losses(1, &cost, &loaded);
         }
-        gpu.submit(|recorder| recorder.replay(&apart.gradient.run))?;
+        gpu.run_async([&apart.gradient.run]).await?;
         apart.judge.begin();
         let still = apart.judge.evaluate(&gpu, &[(memory.still(), 0.0)]).await?;
         still.first().copied().ok_or_else(|| missing("candidate"))

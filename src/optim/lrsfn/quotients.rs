@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::data::Role;
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Recording, Slice};
+use crate::gpu::{self, Gpu, Slice};
 use crate::kernels::blocks::{InnerProducts, Rows};
 use crate::linalg::Basis;
 use crate::objective::{BlockProduct, Curvature, Curved, Quadratic, QuadraticRequest, Slot};
@@ -27,7 +27,7 @@ struct Probe {
     quadratic: Arc<Quadratic>,
     /// In the list of batches: quadratics of several may be one.
     place: usize,
-    run: Recording,
+    run: gpu::Work,
     inner: InnerProducts,
 }
 
@@ -35,10 +35,10 @@ impl Probe {
     fn new(gpu: &Gpu, basis: &Basis, quadratic: &Arc<Quadratic>, place: usize) -> Result<Self> {
         let mut run = quadratic.linearize.clone();
         let block = block(quadratic)?;
-        basis.record_recall(gpu, &mut run, &block.directions, 0)?;
+        basis.record_recall(gpu, run.tail(), &block.directions, 0)?;
         run.append(block.multiply.clone());
         let (left, right) = (Rows::all(&block.directions), Rows::all(&block.products));
-        let inner = InnerProducts::record(gpu, &mut run, &left, &right)?;
+        let inner = InnerProducts::record(gpu, run.tail(), &left, &right)?;
         Ok(Self {
             quadratic: Arc::clone(quadratic),
             place,
@@ -76,7 +76,7 @@ impl Quotients {
                     Probe::new(&gpu, basis, &quadratic, place).map(Arc::new)
                 })?;
             // Submitted before the next batch is loaded into the same slot.
-            gpu.submit(|recorder| recorder.replay(&probe.run))?;
+            gpu.run_async([&probe.run]).await?;
             let (cost, rank) = (quadratic.cost, basis.rank());
             work.gradient(&cost, &loaded);
             work.block_products(rank, rank, &cost, &loaded);

@@ -267,7 +267,7 @@ impl<O: Objective + ?Sized> Recordable<O> for LowRankSaddleFreeNewton {
         commands.hold(Arc::new(theta.clone()));
         let upload = commands.upload(&gpu, &buffers.carried)?;
         begin(&gpu, &mut commands, (memory.base.as_ref(), fold), &buffers)?;
-        commands.append(gradient.run.clone());
+        commands.append(gradient.run.recorded()?.clone());
         memory.record(&gpu, &mut commands, &gradient, 0)?;
         judge.record_grid(&gpu, &mut commands, step, 1)?;
         let judged = (memory, &judge);

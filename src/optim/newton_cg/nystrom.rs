@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::gpu::{Gpu, Recorder, Recording};
+use crate::gpu::{Gpu, Recorder, Recording, Work};
 use crate::linalg::{Basis, LowRank, Nystrom, Operator, Sandwich, Storage};
 use crate::objective::Quadratic;
 use crate::optim::saved::{self, OptimizerState, missing};
@@ -138,7 +138,7 @@ impl Variables {
     /// Makes an approximation.
     pub(super) async fn approximate(
         &mut self,
-        linearize: &Recording,
+        linearize: &Work,
         memory: &mut NystromMemory,
     ) -> Result<()> {
         self.nystrom.set_drawn(memory.drawn);

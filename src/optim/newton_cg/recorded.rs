@@ -102,7 +102,7 @@ impl Workspace {
             gpu.upload(&memory.recall, 0, &[options.warm_start, 0.0])?;
             before.append(self.recall.clone());
         }
-        before.append(self.before.clone());
+        before.append(self.before.recorded()?.clone());
         let at = |place| Some((control, place));
         let solve = Solve {
             shift: at(step::DAMPING_AT).filter(|_| !trusts),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::nystrom::{NystromMemory, Variables};
 use super::options::{NewtonCgOptions, Preconditioner};
 use crate::error::Result;
-use crate::gpu::{Gpu, Recorder, Recording, Slice};
+use crate::gpu::{Commands, Gpu, Recording, Slice, Work};
 use crate::kernels::vector::{combine, preconditioner};
 use crate::linalg::{Afterword, CgReport, ConjugateGradients, Operator, System};
 use crate::objective::{Curvature, Objective, Quadratic};
@@ -76,7 +76,7 @@ pub(super) struct Workspace {
     /// The solution and the kept iterates, in parameter space.
     pub(super) iterates: Iterates,
     /// What a solve depends on: the linearization and the preconditioner.
-    pub(super) before: Recording,
+    pub(super) before: Work,
     /// Puts `warm_start` times the last solution into the first iterate.
     pub(super) recall: Recording,
     /// Saves the solution for the next warm start.
@@ -144,7 +144,7 @@ impl Workspace {
             let vector = Vector::new(gpu, "preconditioner", objective.layout())?;
             preconditioner(
                 gpu,
-                &mut before,
+                before.tail(),
                 vector.slice(),
                 diagonal.slice(),
                 &memory.settings,
@@ -160,7 +160,7 @@ impl Workspace {
         if let Some(variables) = &variables {
             operator = variables.operator().clone();
             gradient = variables.gradient.clone();
-            variables.record_gradient(gpu, &mut before, &quadratic.gradient)?;
+            variables.record_gradient(gpu, before.tail(), &quadratic.gradient)?;
         }
         let cg = ConjugateGradients::new(
             gpu,
@@ -252,13 +252,9 @@ impl Workspace {
             factor: begin.factor,
             places: Vec::new(),
         };
-        let before = |recorder: &mut Recorder<'_>| {
-            if warm {
-                recorder.replay(recall);
-            }
-            recorder.replay(before);
-        };
-        let (report, read) = cg.solve_and(system, before, &mut ends).await?;
+        let recall = warm.then_some((&*recall).into());
+        let before: Vec<Commands<'_>> = recall.into_iter().chain([(&*before).into()]).collect();
+        let (report, read) = cg.solve_and(system, &before, &mut ends).await?;
         let places = ends.places;
         let (base, candidates) = judge.results(&read)?;
         let known = Known {
@@ -304,7 +300,7 @@ impl Workspace {
 
     /// What is known at theta, where a solve could not even begin.
     pub(super) async fn at_theta(&mut self, gpu: &Gpu, memory: &Memory) -> Result<Candidate> {
-        gpu.submit(|recorder| recorder.replay(&self.quadratic.linearize))?;
+        gpu.run_async([&self.quadratic.linearize]).await?;
         self.judge.begin();
         let still = self.judge.evaluate(gpu, &[(&memory.previous, 0.0)]).await?;
         still.first().copied().ok_or_else(|| missing("candidate"))
@@ -339,9 +335,9 @@ impl Afterword for Ends<'_> {
         self.judge.prepare(self.gpu, &vectors)
     }
 
-    fn record(&self, recorder: &mut Recorder<'_>) {
-        recorder.replay(&self.iterates.make);
-        self.judge.record(recorder);
+    fn commands(&self) -> Vec<Commands<'_>> {
+        let make = Commands::from(&self.iterates.make);
+        std::iter::once(make).chain(self.judge.commands()).collect()
     }
 
     fn reads(&self) -> Vec<&Slice> {

@@ -122,7 +122,8 @@ impl Logistic {
         kernels.losses(gpu, &mut sums, states, vectors, &results)?;
         if self.whole_losses {
             rows.append(sums);
-            return Losses::of_value(gpu, base, &point, &results.slice(0..1)?, &rows).map(Some);
+            return Losses::of_value(gpu, base, &point, &results.slice(0..1)?, &rows.into())
+                .map(Some);
         }
         let mut at_base = Recording::new();
         at_base.copy(base.slice(), point.slice())?;
@@ -133,8 +134,8 @@ impl Logistic {
         Ok(Some(Losses {
             point,
             results,
-            at_base,
-            at_point,
+            at_base: at_base.into(),
+            at_point: at_point.into(),
             cost_at_base: LossCost::NOTHING,
             cost_at_point: LossCost::CHANGE,
         }))
@@ -218,7 +219,7 @@ impl Objective for Logistic {
         let program = Arc::new(Gradient {
             value: losses.slice(0..1)?,
             gradient,
-            run,
+            run: run.into(),
             losses: self.losses(&kernels, at, &state, request.losses)?,
             loaded: *loaded,
             cost: Cost::default(),
@@ -289,7 +290,7 @@ impl Curved for Logistic {
             block = Some(BlockProduct {
                 directions,
                 products,
-                multiply,
+                multiply: multiply.into(),
                 width: 1,
             });
         }
@@ -299,8 +300,8 @@ impl Curved for Logistic {
             direction,
             product,
             fisher_diagonal,
-            linearize,
-            multiply,
+            linearize: linearize.into(),
+            multiply: multiply.into(),
             block,
             losses: self.losses(&kernels, at, &state, request.losses)?,
             listing: Arc::default(),
@@ -402,8 +403,8 @@ impl Parts for Logistic {
             value: losses.slice(0..1)?,
             gradient,
             direction,
-            linearize,
-            multiply,
+            linearize: linearize.into(),
+            multiply: multiply.into(),
             losses: self.losses(&kernels, at, &state, request.losses)?,
             listing: Arc::default(),
             loaded: *loaded,

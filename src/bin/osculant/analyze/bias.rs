@@ -1,7 +1,7 @@
 //! `osculant analyze bias`: what a mini-batch thinks of its own directions, and what becomes of steps along them.
 
 use osculant::data::{Batch, Dataset, Dealing, Role, Roles};
-use osculant::gpu::{Gpu, Recording};
+use osculant::gpu::{Gpu, Work};
 use osculant::linalg::{
     Basis, CgOptions, Companion, ConjugateGradients, EigenOptions, Operator, RandomizedEigensolver,
     Storage,
@@ -121,7 +121,7 @@ fn along(
         .iter()
         .map(|direction| {
             put(gpu, &operator.input, direction)?;
-            operator.multiply.run(gpu)?;
+            gpu.run([&operator.multiply])?;
             let product = flat(&operator.output.read(gpu)?);
             Ok([dot(direction, &gradient), dot(direction, &product)])
         })
@@ -180,7 +180,7 @@ impl Place<'_> {
             let operator = Operator {
                 input: quadratic.direction.clone(),
                 output: directions.product.clone(),
-                multiply: quadratic.multiply.clone().into(),
+                multiply: quadratic.multiply.clone(),
             };
             let companion = Companion {
                 gradient: steps.gradient.clone(),
@@ -200,7 +200,7 @@ impl Place<'_> {
         &self,
         operator: &Operator,
         gradient: &Vector,
-        before: &Recording,
+        before: &Work,
         companion: Option<&Companion>,
         damping: f64,
     ) -> Outcome<Vec<Numbers>> {
@@ -283,7 +283,7 @@ fn measure(
     let batch = full.micro_batches(&rows, ROWS)?;
     let all = whole.load_quadratic(Slot::default(), place.theta, &batch, Place::request(0))?;
     let all_products = Operator::from(all.as_ref());
-    gpu.submit(|recorder| recorder.replay(&all.linearize))?;
+    gpu.run([&all.linearize])?;
     let origin = flat(&place.theta.read(gpu)?);
     let trial = Vector::new(gpu, "trial point", place.theta.layout())?;
     let evaluated: Vec<usize> = (0..)
@@ -308,7 +308,7 @@ fn measure(
                 place
                     .objective
                     .load_quadratic(Slot::default(), place.theta, batch, request)?;
-            gpu.submit(|recorder| recorder.replay(&quadratic.linearize))?;
+            gpu.run([&quadratic.linearize])?;
             let operator = Operator::from(quadratic.as_ref());
             along(gpu, &operator, &quadratic.gradient, &directions)
         };

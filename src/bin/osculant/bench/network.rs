@@ -130,16 +130,19 @@ pub(crate) fn measure(
         .zip(intermediate_bytes(gpu))
         .map(|(before, after)| after.saturating_sub(before));
     let none = Recording::new();
-    let block_multiply = gauss_newton.block.as_ref().map_or(&none, |b| &b.multiply);
+    let block_multiply = match &gauss_newton.block {
+        Some(block) => block.multiply.recorded()?,
+        None => &none,
+    };
     fill_directions(gpu, &[&hessian, &gauss_newton])?;
 
     next("gradient and products");
     let recordings = [
-        &plain.linearize,
-        &hessian.linearize,
-        &gauss_newton.linearize,
-        &hessian.multiply,
-        &gauss_newton.multiply,
+        plain.linearize.recorded()?,
+        hessian.linearize.recorded()?,
+        gauss_newton.linearize.recorded()?,
+        hessian.multiply.recorded()?,
+        gauss_newton.multiply.recorded()?,
     ];
     let times = Times::take(gpu, &recordings, extent.effort)?;
     let [gradient, hvp_linearize, ggn_linearize, hvp, ggn] = [0, 1, 2, 3, 4];
@@ -151,7 +154,7 @@ pub(crate) fn measure(
         None
     } else {
         next("blocks of products");
-        let pair = [&gauss_newton.multiply, block_multiply];
+        let pair = [recordings[ggn], block_multiply];
         Some(Times::take(gpu, &pair, extent.effort)?)
     };
 
@@ -175,8 +178,8 @@ pub(crate) fn measure(
             ggn: gauss_newton.listing.flops(1),
         },
         dispatches: Dispatches {
-            hvp: hessian.multiply.dispatches(),
-            ggn: gauss_newton.multiply.dispatches(),
+            hvp: recordings[hvp].dispatches(),
+            ggn: recordings[ggn].dispatches(),
             ggn_block: block_multiply.dispatches(),
         },
         planned_bytes,
@@ -253,7 +256,8 @@ fn cg_overhead(
         ConjugateGradients::new(gpu, &operator, &quadratic.gradient, None, &options, &[])
     };
     let (long, short) = (solver(most)?, solver(1)?);
-    replay(gpu, &quadratic.linearize, 1)?;
+    replay(gpu, quadratic.linearize.recorded()?, 1)?;
+    let multiply = quadratic.multiply.recorded()?;
     let nothing = Recording::new();
     // A solve that is over moves no vectors any more, and would be timed as too fast. One whose residual has vanished computes with
     // subnormal numbers, which processors are slow at, and would be timed as too slow.
@@ -275,7 +279,7 @@ fn cg_overhead(
     };
     let iterations = || -> osculant::Result<f64> { Ok(solve(&long)? - solve(&short)?) };
     let products = || -> osculant::Result<f64> {
-        Ok(replay(gpu, &quadratic.multiply, most)? - replay(gpu, &quadratic.multiply, 1)?)
+        Ok(replay(gpu, multiply, most)? - replay(gpu, multiply, 1)?)
     };
     let mut overheads = Vec::new();
     let effort = Effort {
