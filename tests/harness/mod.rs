@@ -177,6 +177,10 @@ fn judge(outcome: Outcome, expected: Option<&ExpectedFailure>) -> std::result::R
 /// Part of the name of adapters that take ten times as long as others to compile a kernel.
 const SLOW: &str = "SwiftShader";
 
+/// How long a trial waits for its device: software adapters compile kernels when these run, some hundred in one submission, which on a slow
+/// machine takes longer than a program should wait.
+const PATIENCE: Duration = Duration::from_secs(600);
+
 /// An adapter, and its device once a test has asked for it.
 struct Adapter {
     index: usize,
@@ -190,8 +194,10 @@ impl Adapter {
     /// The device, shared by all tests on this adapter, so that equal kernels are compiled once.
     fn gpu(&self) -> std::result::Result<&Gpu, Box<dyn std::error::Error>> {
         let open = || {
-            let whole = Gpu::request(&AdapterOptions::default().with_index(self.index))
-                .map_err(|e| e.to_string())?;
+            let options = AdapterOptions::default()
+                .with_index(self.index)
+                .with_timeout(PATIENCE);
+            let whole = Gpu::request(&options).map_err(|e| e.to_string())?;
             match self.grants {
                 None => Ok(whole),
                 Some(grants) => grants.device(&whole).map_err(|e| e.to_string()),
