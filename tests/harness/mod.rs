@@ -159,7 +159,9 @@ fn tuned(gpu: &Gpu, quick: bool) -> std::result::Result<Gpu, Box<dyn std::error:
 
 /// The same device, with counts, faults and kernels that no other trial shares.
 pub(crate) fn of_its_own(gpu: &Gpu) -> osculant::Result<Gpu> {
-    Gpu::from_wgpu(gpu.device().clone(), gpu.queue().clone())?.with_tuning(gpu.tuning().clone())
+    Gpu::from_wgpu(gpu.device().clone(), gpu.queue().clone())?
+        .with_timeout(PATIENCE)?
+        .with_tuning(gpu.tuning().clone())
 }
 
 fn judge(outcome: Outcome, expected: Option<&ExpectedFailure>) -> std::result::Result<(), Failed> {

@@ -74,5 +74,5 @@ pub(crate) fn device(
         ..Default::default()
     };
     let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))?;
-    Ok(Gpu::from_wgpu(device, queue)?)
+    Ok(Gpu::from_wgpu(device, queue)?.with_timeout(super::PATIENCE)?)
 }
