@@ -85,12 +85,8 @@ fn keeps_denormals(gpu: &Gpu) -> Result<bool, Any> {
 fn compare(gpu: &Gpu, tolerance: f64, find: impl Fn(f64) -> Result<Found, Any>) -> Outcome {
     let (values, vectors) = find(1.0)?;
     let denormals = keeps_denormals(gpu)?;
-    // Squares of the least value that was found lose digits where they are subnormal, whether those are kept or not.
-    let sizes = values.iter().map(|value| value.abs());
-    let least = sizes.filter(|size| *size > 0.0).fold(1.0, f64::min);
-    let normal = |c: f64| (c * least).powi(2) > f64::from(f32::MIN_POSITIVE);
     for (c, exact) in units() {
-        let exact = exact && (c > 1e-10 || denormals) && normal(c);
+        let exact = exact && (c > 1e-10 || denormals);
         let (found, basis) = find(c)?;
         let found: Vec<f64> = found.iter().map(|value| value / c).collect();
         if exact && (found != values || basis != vectors) {
@@ -145,8 +141,10 @@ fn eigenpairs_in_any_unit(gpu: &Gpu) -> Outcome {
 }
 
 fn ranges_in_any_unit(gpu: &Gpu) -> Outcome {
+    // The finder takes squares of what is left to be captured. In the least unit, 2^-46, those below 8e-6 of it are subnormal, which have
+    // fewer digits also where they are kept; this tolerance stops before them.
     let options = RangeOptions {
-        tolerance: 1e-3,
+        tolerance: 1e-2,
         seed: 3,
     };
     compare(gpu, 1e-5, |c| {

@@ -119,10 +119,10 @@ impl Outputs {
             new("outputs behind")?,
         );
         let (moved, cotangent) = (new("tangent of the outputs")?, new("cotangent")?);
-        let (mut once, each) = self.hessian(gpu, [&here, &moved, &cotangent])?;
+        let (once, each) = self.hessian(gpu, [&here, &moved, &cotangent])?;
         let mut linearize = self.forward.clone();
         self.outputs.copy_to(linearize.tail(), &here)?;
-        linearize.append(std::mem::take(&mut once));
+        linearize.append(once);
 
         let displacement = Displacement::new(gpu, at, &base.direction)?;
         let mut multiply = Work::new();

@@ -1,22 +1,24 @@
 //! Objectives that are functions of the host, in f64.
 
-use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+mod bound;
 
-use super::capability::{Curved, Objective, Parts};
-use super::cost::{Cost, LossCost};
-use super::losses::{LABEL, Losses, RESULTS};
-use super::programs::Programs;
-use super::quadratic::{
-    BlockProduct, Curvature, Gradient, GradientRequest, Quadratic, QuadraticRequest,
-};
-use super::slot::{Loaded, Slot};
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use bound::{Base, Batch, Bound, Function, hosted, lock, tensors};
+
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Slice, Work};
+use crate::objective::capability::{Curved, Objective, Parts};
+use crate::objective::cost::{Cost, LossCost};
+use crate::objective::losses::{LABEL, Losses, RESULTS};
+use crate::objective::programs::Programs;
+use crate::objective::quadratic::{
+    BlockProduct, Curvature, Gradient, GradientRequest, Quadratic, QuadraticRequest,
+};
+use crate::objective::slot::{Loaded, Slot};
 use crate::vector::{Block, Layout, Vector};
 
-/// Loss and gradient at parameters, on a batch.
-type Function<B> = dyn Fn(&[f64], &B) -> (f64, Vec<f64>) + Send + Sync;
 /// The product of a curvature matrix at parameters, on a batch, with a vector.
 type Product<B> = dyn Fn(&[f64], &B, &[f64]) -> Vec<f64> + Send + Sync;
 
@@ -24,9 +26,6 @@ type Product<B> = dyn Fn(&[f64], &B, &[f64]) -> Vec<f64> + Send + Sync;
 const ERROR_OF_LOSS: f64 = 16.0 * f64::EPSILON;
 /// Error of a number that is rounded to f32, relative to that.
 const ROUNDING: f64 = f32::EPSILON as f64 / 2.0;
-/// Length of a displacement over that of the parameters: `eps^(1/3)` balances rounding errors of a central difference in f64 with what it
-/// leaves out.
-const LENGTH: f64 = 6.0e-6;
 
 /// A plain function of the host as an objective: loss and gradient in f64, from parameters that the device has in f32. For small problems
 /// and tests, and to look at a method without a device in the way: all of them run that need no parts of batches.
@@ -66,107 +65,12 @@ pub struct HostFunction<B = ()> {
     quadratics: Programs<QuadraticRequest, Arc<Quadratic>>,
 }
 
-/// The batch in a slot: programs compute with what is there when they run.
-type Batch<B> = Arc<Mutex<Arc<B>>>;
-
 impl<B> fmt::Debug for HostFunction<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HostFunction")
             .field("layout", &self.layout)
             .finish_non_exhaustive()
     }
-}
-
-/// Where a gradient ran last: what products and changes of the loss begin with.
-#[derive(Debug, Default)]
-struct Base(Mutex<(Vec<f64>, f64)>);
-
-impl Base {
-    fn set(&self, parameters: Vec<f64>, loss: f64) {
-        *lock(&self.0) = (parameters, loss);
-    }
-}
-
-/// Whoever panicked with the lock has left whole numbers.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A function with the batch of a slot.
-struct Bound<B> {
-    layout: Arc<Layout>,
-    function: Arc<Function<B>>,
-    batch: Batch<B>,
-}
-
-impl<B> Clone for Bound<B> {
-    fn clone(&self) -> Self {
-        Self {
-            layout: Arc::clone(&self.layout),
-            function: Arc::clone(&self.function),
-            batch: Arc::clone(&self.batch),
-        }
-    }
-}
-
-impl<B> Bound<B> {
-    /// Loss and gradient.
-    fn evaluate(&self, parameters: &[f64]) -> Result<(f64, Vec<f64>)> {
-        let batch = Arc::clone(&lock(&self.batch));
-        let (loss, gradient) = (self.function)(parameters, &batch);
-        self.check("the gradient that a function gave", &gradient)?;
-        Ok((loss, gradient))
-    }
-
-    /// The Hessian's product, by a difference of gradients on both sides.
-    fn difference(&self, parameters: &[f64], v: &[f64]) -> Result<Vec<f64>> {
-        let norm = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt();
-        let length = norm(v);
-        if length == 0.0 {
-            return Ok(vec![0.0; v.len()]);
-        }
-        let e = LENGTH * (1.0 + norm(parameters)) / length;
-        let at = |e: f64| {
-            let moved = parameters.iter().zip(v).map(|(x, v)| x + e * v);
-            self.evaluate(&moved.collect::<Vec<_>>())
-        };
-        let ((_, ahead), (_, behind)) = (at(e)?, at(-e)?);
-        let pairs = ahead.iter().zip(&behind);
-        Ok(pairs.map(|(a, b)| (a - b) / (2.0 * e)).collect())
-    }
-
-    fn check(&self, what: &str, vector: &[f64]) -> Result<()> {
-        let expected = self.layout.parameters();
-        if vector.len() == expected {
-            return Ok(());
-        }
-        Err(Error::Length {
-            what: what.into(),
-            found: vector.len(),
-            expected,
-        })
-    }
-
-    /// All tensors, one after another.
-    async fn read(&self, gpu: &Gpu, vector: &Vector) -> Result<Vec<f64>> {
-        let tensors = vector.read_async(gpu).await?;
-        Ok(tensors.into_iter().flatten().map(f64::from).collect())
-    }
-
-    async fn write(&self, gpu: &Gpu, vector: &Vector, numbers: &[f64]) -> Result<()> {
-        vector
-            .write_async(gpu, &tensors(&self.layout, numbers))
-            .await
-    }
-}
-
-/// The tensors of a vector, rounded.
-fn tensors(layout: &Layout, numbers: &[f64]) -> Vec<Vec<f32>> {
-    let mut rest = numbers.iter().map(|&x| x as f32);
-    let entries = layout.entries().iter();
-    entries
-        .map(|entry| rest.by_ref().take(entry.elements()).collect())
-        .collect()
 }
 
 impl<B: Clone + Send + Sync + 'static> HostFunction<B> {
@@ -205,7 +109,7 @@ impl<B: Clone + Send + Sync + 'static> HostFunction<B> {
         curvature: Curvature,
         product: impl Fn(&[f64], &B, &[f64]) -> Vec<f64> + Send + Sync + 'static,
     ) -> Result<Self> {
-        super::own_kernels::some_matrix(curvature)?;
+        crate::objective::own_kernels::some_matrix(curvature)?;
         self.product = Some((curvature, Arc::new(product)));
         self.quadratics = Programs::default();
         Ok(self)
@@ -232,9 +136,7 @@ impl<B: Clone + Send + Sync + 'static> HostFunction<B> {
             });
         }
         let theta = Vector::new(&self.gpu, "theta", &self.layout)?;
-        for (part, tensor) in theta.parts().iter().zip(tensors(&self.layout, numbers)) {
-            self.gpu.upload(part, 0, &tensor)?;
-        }
+        theta.write(&self.gpu, &tensors(&self.layout, numbers))?;
         Ok(theta)
     }
 
@@ -304,15 +206,6 @@ impl<B: Clone + Send + Sync + 'static> HostFunction<B> {
             .keep(at, loaded, request, bytes, kept.clone());
         Ok(kept)
     }
-}
-
-/// A call that reads, computes and writes.
-fn hosted<B, F>(bound: Bound<B>, call: impl Fn(Gpu, Bound<B>) -> F + Send + Sync + 'static) -> Work
-where
-    B: Send + Sync + 'static,
-    F: Future<Output = Result<()>> + Send + 'static,
-{
-    Work::hosted_async(move |gpu| Box::pin(call(gpu.clone(), bound.clone())))
 }
 
 /// Losses at other points.
