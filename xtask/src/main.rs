@@ -13,6 +13,7 @@ mod shell;
 mod swiftshader;
 mod test;
 mod tint;
+mod web;
 
 use shell::Outcome;
 use std::path::Path;
@@ -57,6 +58,11 @@ Commands:
   tint
         Validate every kernel with Tint, the WGSL compiler of Chromium, which refuses some texts
         that naga accepts. Needs Node.js; downloads the npm package webgpu into target/tint.
+  web [--serve | --test]
+        Build the page that trains in a browser (web/page) into target/web. --serve: and offer it on
+        localhost. --test: and train in Chromium without a window, compare the losses with a native
+        run, draw digits, and write docs/pictures/web.png. Debian gets a Chromium installed if there
+        is none (as root, saying so first); OSCULANT_BROWSER names another.
   help
         Print this text.
 
@@ -115,9 +121,12 @@ fn dispatch(arguments: &[String]) -> Outcome {
         }
         ("kernel-statistics", ["--out", file]) => kernel_statistics::run(Path::new(file)),
         ("tint", []) => tint::run(),
-        ("demo" | "swiftshader" | "kernel-statistics" | "tint", [unknown, ..]) => Err(format!(
-            "`cargo xtask {command}` does not know `{unknown}`; see `cargo xtask help`"
-        )),
+        ("web", []) => web::build(),
+        ("web", ["--serve"]) => web::serve(),
+        ("web", ["--test"]) => web::test(),
+        ("demo" | "swiftshader" | "kernel-statistics" | "tint" | "web", [unknown, ..]) => Err(
+            format!("`cargo xtask {command}` does not know `{unknown}`; see `cargo xtask help`"),
+        ),
         _ => Err(format!("no command `{command}`; see `cargo xtask help`")),
     }
 }
