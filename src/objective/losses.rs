@@ -58,6 +58,36 @@ impl Losses {
         value: &Slice,
         run: &Work,
     ) -> Result<Self> {
+        let mut at_base = Work::new();
+        at_base.tail().copy(base.slice(), point.slice())?;
+        at_base.append(run.clone());
+        Self::whole(gpu, (at_base, LossCost::LOSS), point, (value, run))
+    }
+
+    /// As [`of_value`](Self::of_value), where the loss at the base is known already, one element after the program that they belong to.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn of_value_from(
+        gpu: &Gpu,
+        (base, known): (&Vector, &Slice),
+        point: &Vector,
+        value: &Slice,
+        run: &Work,
+    ) -> Result<Self> {
+        let mut at_base = Work::new();
+        at_base.tail().copy(base.slice(), point.slice())?;
+        at_base.tail().copy(known, value)?;
+        Self::whole(gpu, (at_base, LossCost::NOTHING), point, (value, run))
+    }
+
+    /// By work that leaves the loss at the base, and work that leaves that at the point, in one place.
+    fn whole(
+        gpu: &Gpu,
+        (mut at_base, cost_at_base): (Work, LossCost),
+        point: &Vector,
+        (value, run): (&Slice, &Work),
+    ) -> Result<Self> {
         let before = gpu.buffer("loss at the base", 1)?;
         let mut graph = Graph::default();
         let now = graph.input("loss", &[1], DType::F32)?;
@@ -70,9 +100,6 @@ impl Losses {
         };
         let targets = [(all, results.clone())];
         let finish = Executable::new(gpu, &graph, &leaves, &targets)?.linearize;
-        let mut at_base = Work::new();
-        at_base.tail().copy(base.slice(), point.slice())?;
-        at_base.append(run.clone());
         at_base.tail().copy(value, &before)?;
         at_base.append(finish.clone());
         let mut at_point = run.clone();
@@ -82,7 +109,7 @@ impl Losses {
             results,
             at_base,
             at_point,
-            cost_at_base: LossCost::LOSS,
+            cost_at_base,
             cost_at_point: LossCost::LOSS,
         })
     }

@@ -1,11 +1,14 @@
 //! A training loop of somebody else: buffers at odd places, passes with pipelines and bind groups of their own, and our steps on them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::harness::{GpuTest, Outcome, arrived};
 use osculant::gpu::{Gpu, Recorder, Work};
 use osculant::linalg::{CgOptions, EigenOptions, Operator};
-use osculant::objective::{Curvature, Curved, OwnKernels, OwnTensor, QuadraticRequest, Slot};
+use osculant::objective::{
+    Curvature, Curved, GradientRequest, Objective, OwnKernels, OwnTensor, QuadraticRequest, Slot,
+};
 use osculant::optim::{
     Adam, AdamOptions, LowRankSaddleFreeNewton, LrsfnOptions, NewtonCg, NewtonCgOptions, Optimizer,
     RankRule, Sgd, SgdOptions, StepReport, Strategy,
@@ -16,6 +19,7 @@ pub(crate) fn tests() -> Vec<GpuTest> {
         gradients_are_those_of_a_hand_computation,
         every_method_steps_on_them,
         a_product_of_the_callers_is_used,
+        points_that_are_compared_take_the_loss_alone,
         a_step_that_fails_leaves_the_callers_buffers,
         recorded_steps_read_and_write_the_callers_buffers,
         recorded_steps_go_on_between_refreshes,
@@ -190,6 +194,22 @@ impl Own {
     }
 
     fn objective(self: &Arc<Self>, gpu: &Gpu) -> Result<OwnKernels, Any> {
+        let own = Arc::clone(self);
+        self.objective_by(gpu, Work::passes(move |encoder| own.record(encoder, 0)))
+    }
+
+    /// The passes for loss and gradient, counted.
+    fn counted(self: &Arc<Self>) -> (Work, Arc<AtomicUsize>) {
+        let (own, count) = (Arc::clone(self), Arc::new(AtomicUsize::new(0)));
+        let counted = Arc::clone(&count);
+        let passes = move |encoder: &mut wgpu::CommandEncoder| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            own.record(encoder, 0);
+        };
+        (Work::passes(passes), count)
+    }
+
+    fn objective_by(self: &Arc<Self>, gpu: &Gpu, passes: Work) -> Result<OwnKernels, Any> {
         let tensors = [
             OwnTensor {
                 name: "weights",
@@ -204,8 +224,6 @@ impl Own {
                 gradient: (&self.gradient, 8),
             },
         ];
-        let own = Arc::clone(self);
-        let passes = move |encoder: &mut wgpu::CommandEncoder| own.record(encoder, 0);
         Ok(OwnKernels::new(gpu, &tensors, (&self.loss, 0), passes)?)
     }
 
@@ -391,6 +409,40 @@ fn a_product_of_the_callers_is_used(gpu: &Gpu) -> Outcome {
         1,
     );
     assert!(refused.is_err());
+    Ok(())
+}
+
+/// At the base the loss is known, at other points the work for it runs and no other.
+fn points_that_are_compared_take_the_loss_alone(gpu: &Gpu) -> Outcome {
+    let own = Own::new(gpu);
+    let ((both, gradients), (loss, losses)) = (own.counted(), own.counted());
+    let mut objective = own.objective_by(gpu, both)?.with_loss(loss);
+    gpu.run([objective.gather()])?;
+    let (theta, loaded) = (
+        objective.theta().clone(),
+        objective.load(Slot::default(), &())?,
+    );
+    let gradient = objective.gradient(&theta, &loaded, GradientRequest { losses: true })?;
+    let there = gradient.losses.as_ref().ok_or("no losses")?;
+    let counts = || [&gradients, &losses].map(|count| count.load(Ordering::Relaxed));
+    gpu.run([&gradient.run, &there.at_base])?;
+    assert_eq!(counts(), [1, 0]);
+    let base = gpu.read(&[&there.results, &gradient.value])?;
+    assert_eq!(base[0][..2], [base[1][0], 0.0]);
+    // At the base once more, by the work for the loss; and elsewhere.
+    for moved in [0.0, 0.25] {
+        let mut point = theta.read(gpu)?;
+        point[0][1] += moved;
+        there.point.write(gpu, &point)?;
+        gpu.run([&there.at_point])?;
+        let found = gpu.read(&[&there.results])?.concat();
+        let (expected, ..) =
+            by_hand(&[point[0][0], point[0][1], point[0][2], point[1][0]].map(f64::from));
+        assert!((f64::from(found[0]) - expected).abs() < 1e-6, "{found:?}");
+        assert_eq!(found[1], found[0] - base[1][0]);
+        assert_eq!(found[1] != 0.0, moved != 0.0);
+    }
+    assert_eq!(counts(), [1, 2]);
     Ok(())
 }
 

@@ -22,6 +22,8 @@ pub(super) struct Gradients {
     pub(super) gradients: Vec<Place>,
     loss: Place,
     work: Work,
+    /// Where there is work for the loss alone.
+    loss_alone: Option<Work>,
     pub(super) examples: usize,
     programs: Programs<GradientRequest, Arc<Gradient>>,
 }
@@ -54,6 +56,7 @@ impl Gradients {
             gradients,
             loss,
             work,
+            loss_alone: None,
             examples: 1,
             programs: Programs::default(),
         };
@@ -66,11 +69,21 @@ impl Gradients {
         Ok(own)
     }
 
+    /// With work for the loss alone.
+    pub(super) fn set_loss(&mut self, work: Work) {
+        self.loss_alone = Some(work);
+        self.programs = Programs::default();
+    }
+
     /// What computes the loss at a vector, and its gradient where there is a place for it.
     fn evaluate(&self, at: &Vector, value: &Slice, gradient: Option<&Vector>) -> Result<Work> {
         let mut run = Work::new();
         scatter(run.tail(), &self.parameters, at)?;
-        run.append(self.work.clone());
+        let work = match gradient {
+            Some(_) => &self.work,
+            None => self.loss_alone.as_ref().unwrap_or(&self.work),
+        };
+        run.append(work.clone());
         self.loss.copy_to(run.tail(), value)?;
         if let Some(gradient) = gradient {
             gather(run.tail(), &self.gradients, gradient)?;
@@ -122,7 +135,8 @@ impl Objective for Gradients {
                     gpu.buffer("loss", 1)?,
                 );
                 let run = self.evaluate(&point, &there, None)?;
-                Some(Losses::of_value(gpu, at, &point, &there, &run)?)
+                let base = (at, &value);
+                Some(Losses::of_value_from(gpu, base, &point, &there, &run)?)
             }
         };
         let vectors = 1 + u64::from(request.losses);

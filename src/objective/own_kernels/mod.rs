@@ -7,7 +7,7 @@ mod places;
 use std::sync::Arc;
 
 use gradients::Gradients;
-use outputs::{Between, Outputs};
+use outputs::{Between, Outputs, Ways};
 pub use outputs::{OutputHessian, OwnOutputs};
 use places::{Place, check_apart, gather, scatter};
 
@@ -214,6 +214,62 @@ impl OwnKernels {
         let places = own.parameters.iter().chain(&own.gradients);
         check_apart(places.chain([&outputs.cotangent]))?;
         self.outputs = Some(outputs);
+        self.quadratics = Programs::default();
+        Ok(self)
+    }
+
+    /// With work that leaves the loss where that of loss and gradient does, and nothing else: for the points that a step only compares. It
+    /// is to be the same number, up to rounding. Without it the work of loss and gradient runs there.
+    ///
+    /// ```
+    /// use osculant::gpu::Work;
+    /// use osculant::objective::OwnKernels;
+    /// # fn forward(_encoder: &mut wgpu::CommandEncoder) {}
+    /// # fn with_loss(own: OwnKernels) -> OwnKernels {
+    /// own.with_loss(Work::passes(|encoder| forward(encoder)))
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_loss(mut self, work: impl Into<Work>) -> Self {
+        self.differences.inner_mut().set_loss(work.into());
+        self.quadratics = Programs::default();
+        self
+    }
+
+    /// Where the work of loss and gradient leaves the outputs, too, where those of [`with_outputs`](Self::with_outputs) are: a step has one
+    /// forward pass less.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] before [`with_outputs`](Self::with_outputs).
+    pub fn with_outputs_of_gradient(self) -> Result<Self> {
+        self.with_ways(|ways| ways.with_gradient = true)
+    }
+
+    /// With products made at one point beside the parameters, where the outputs `z` and the backward pass `J^T` are taken:
+    ///
+    /// ```text
+    /// product = J(theta + e v)^T H (z(theta + e v) - z(theta)) / e
+    /// ```
+    ///
+    /// It costs a forward pass and a backward pass, as much as a gradient. It is one: of the function
+    /// `(z(theta + d) - z(theta))^T H (z(theta + d) - z(theta)) / 2` of `d`, at `d = e v`, over `e`. That function has the Gauss-Newton matrix
+    /// as Hessian at zero, and no slope there, so that this is a difference of gradients. With `e = h / |v|` and
+    /// `h = (3 length^3)^(1/2) (1 + |theta|)^(1/3)`, shorter than on both sides, errors are of the size of `r^(1/2)` in place of
+    /// `r^(2/3)`, with an ulp `r`: up to 1.5e-3 of a product where they are 1.7e-4 on both sides, on the networks of the tests. A Hessian of the caller's ([`OutputHessian::Own`]) is that at `theta + e v`, which is an error of the same
+    /// kind.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] before [`with_outputs`](Self::with_outputs).
+    pub fn with_one_sided_outputs(self) -> Result<Self> {
+        self.with_ways(|ways| ways.one_sided = true)
+    }
+
+    fn with_ways(mut self, change: impl FnOnce(&mut Ways)) -> Result<Self> {
+        let outputs = self.outputs.as_mut().ok_or_else(|| Error::Unsupported {
+            what: "another way to outputs".into(),
+            message: "call `OwnKernels::with_outputs` before, which says where they are".into(),
+        })?;
+        change(&mut outputs.ways);
         self.quadratics = Programs::default();
         Ok(self)
     }
