@@ -1,7 +1,7 @@
 //! Inputs and targets from a file of named tensors in the safetensors format.
 
 use super::labels::Labels;
-use super::{Dataset, Targets};
+use super::{Dataset, Targets, rounding};
 use crate::{Error, Result};
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
@@ -24,7 +24,7 @@ pub struct Tensors {
 ///
 /// # Errors
 /// [`Error::Io`] when the file cannot be read; [`Error::Option`] when it has no such tensor; [`Error::Data`] when it is no safetensors file,
-/// the tensors disagree about the number of rows, or a number is not finite or no label.
+/// the tensors disagree about the number of rows, a number is not finite or no label, or f32 cannot hold the targets.
 pub fn load(path: &Path, tensors: &Tensors) -> Result<Dataset> {
     let part = read(path, tensors)?;
     let labels = Labels::of(&part.labels, &[], &path.display().to_string());
@@ -122,6 +122,17 @@ fn read(path: &Path, tensors: &Tensors) -> Result<Part> {
         return Err(bad(format!(
             "tensor '{}' has {rows} rows, but '{}' has {target_rows}",
             tensors.inputs, tensors.targets
+        )));
+    }
+    let lost = rounding::lost(&targets, target_width, |i| f64::from(targets[i] as f32));
+    if let (false, Some(lost)) = (
+        tensors.classes,
+        lost.iter().find(|lost| **lost > rounding::TOLERATED),
+    ) {
+        return Err(bad(format!(
+            "f32 cannot hold tensor '{}': rounding moves it by up to {lost:.1e} of its standard deviation; subtract a constant from it, \
+             or scale it",
+            tensors.targets
         )));
     }
     let mut labels = Vec::new();
@@ -277,6 +288,12 @@ mod tests {
         let twice = [&bytes[..], &bytes[..]].concat();
         refused(vec![3, 2], &twice, &named("y", true), "2 numbers per row");
         refused(vec![0], &[], &named("y", true), "'y' is empty");
+        refused(
+            vec![3],
+            &labels([1_700_000_000, 1_700_000_001, 1_700_000_002]),
+            &named("y", false),
+            "f32 cannot hold tensor 'y'",
+        );
         let nan = f64::NAN.to_le_bytes().repeat(3);
         let (_folder, path) = file(TensorView::new(Dtype::F64, vec![3], &nan).unwrap());
         let error = load(&path, &named("y", false)).unwrap_err().to_string();

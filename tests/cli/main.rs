@@ -5,7 +5,7 @@ mod own_data;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -86,6 +86,21 @@ fn help_explains_commands_options_and_gives_examples() {
     ] {
         assert!(help.contains(word), "no '{word}' in: {help}");
     }
+}
+
+#[test]
+fn nobody_has_to_read_to_the_end() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_osculant"));
+    command.args(["show", "digits-mlp", "--phase", "gradient"]);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && errors.is_empty(), "{errors}");
 }
 
 #[test]

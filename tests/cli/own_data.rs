@@ -97,6 +97,14 @@ fn a_written_file_is_compared_and_shown() {
     assert!(listing.is_object());
     assert!(success(&["show", file, "--locate"]).contains("finite on 120 rows"));
 
+    success(&[
+        "analyze", "spectrum", file, "--train", "2", "--steps", "8", "--probes", "1", "--out",
+        out_text,
+    ]);
+    let spectrum = json(&out.join("spectrum.json"));
+    assert_eq!(spectrum["problem"], "fruit.toml");
+    assert_eq!(spectrum["examples"], 120);
+
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, text.replace("optimizers = [", "# ")).unwrap();
     failure(

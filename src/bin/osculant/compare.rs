@@ -78,7 +78,7 @@ pub(crate) fn run(arguments: &Compare) -> Outcome {
                 Ok(())
             })?;
             let run = Run::new(setup, seed, history, &end)?;
-            progress.finish(&table::ending(&run));
+            progress.finish(&table::ending(problem, &run));
             runs.push(run);
         }
     }

@@ -118,6 +118,7 @@ Examples:
   osculant analyze spectrum digits-mlp --out out/spectrum
   osculant analyze spectrum digits-mlp --train 5 --optimizer adam --out out/spectrum
   osculant analyze spectrum fashion-mlp --checkpoint adam.safetensors --batch all --out out/spectrum
+  osculant analyze spectrum experiment.toml --train 10 --out out/spectrum
 
 Each probe is a run of Lanczos' method from a random vector with full re-orthogonalization. Eigenvalues are
 the Ritz values of the first probe whose residual is below a thousandth of the largest; the density is the

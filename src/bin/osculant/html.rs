@@ -89,7 +89,8 @@ fn below_the_table(report: &Report) -> String {
     };
     format!(
         "{runs}; each seed gives all optimizers the same initial parameters. Work and seconds \"to train loss\" are those of the \
-         first evaluation at or below it. Test accuracy is {}.",
+         first evaluation at or below it. Test {} is {}.",
+        report.kind.accuracy_name(),
         report.kind.accuracy_meaning()
     )
 }

@@ -1,5 +1,9 @@
 //! The binary `osculant`: lists adapters, trains networks, compares optimizers, measures speed.
 
+// Its macro is known to the modules behind it.
+#[macro_use]
+mod output;
+
 mod analyze;
 mod arguments;
 mod bench;

@@ -236,7 +236,7 @@ mod tests {
     #[test]
     fn an_evaluation_that_is_not_finite_says_so_and_survives_a_checkpoint() {
         let run = run(&[f64::NAN]);
-        let text = crate::table::ending(&run);
+        let text = crate::table::ending(&Problem::DigitsMlp, &run);
         assert!(
             text.contains("test accuracy not finite") && text.contains("test loss is NaN"),
             "{text}"

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::ValueEnum;
+use osculant::checkpoint::Checkpoint;
 use osculant::data::{Dataset, Targets, digits, idx};
 use osculant::gpu::Gpu;
 use osculant::nn::{Activation, Loss, Model, Sequential, autoencoder};
@@ -335,6 +336,37 @@ impl Problem {
             1.0 - metric.sqrt()
         } else {
             metric
+        }
+    }
+
+    /// Refuses a checkpoint that is of another problem, with a hint for that, or of a file that has been changed since, with another one.
+    pub(crate) fn check_stored(
+        &self,
+        checkpoint: &Checkpoint,
+        of_another: &str,
+        changed: &str,
+    ) -> Outcome {
+        let stored = checkpoint.metadata("problem")?;
+        if stored != self.name() {
+            let message = format!("the checkpoint is of {stored}, not of {}", self.name());
+            return Err(Failure::new(message).hint(of_another));
+        }
+        if let Some(experiment) = self.experiment()
+            && checkpoint.metadata("experiment")? != experiment.definition
+        {
+            let message = format!(
+                "[data] or [network] of {stored} are not what they were when the checkpoint was written"
+            );
+            return Err(Failure::new(message).hint(changed));
+        }
+        Ok(())
+    }
+
+    /// What it is called.
+    pub(crate) fn accuracy_name(&self) -> &'static str {
+        match self {
+            Problem::Own(experiment) => experiment.accuracy_name(),
+            _ => "accuracy",
         }
     }
 

@@ -2,6 +2,7 @@
 
 use comfy_table::{ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
 
+use crate::problems::Problem;
 use crate::report::{Report, Run};
 use crate::statistics::{Summary, first_below};
 use crate::training::Point;
@@ -17,12 +18,13 @@ pub(crate) struct Rows {
 /// The summary: for each optimizer what its runs ended with, and what it cost to reach given losses.
 pub(crate) fn summary(report: &Report) -> Rows {
     let levels = report.levels;
+    let accuracy_name = format!("test\n{}", report.kind.accuracy_name());
     let mut header: Vec<String> = [
         "optimizer",
         "options",
         "train loss",
         "test loss",
-        "test\naccuracy",
+        &accuracy_name,
         "work",
         "work by\noperations",
         "seconds",
@@ -112,7 +114,7 @@ pub(crate) fn percent(share: f64) -> String {
 }
 
 /// The last line of a run.
-pub(crate) fn ending(run: &Run) -> String {
+pub(crate) fn ending(problem: &Problem, run: &Run) -> String {
     let Point {
         work,
         seconds,
@@ -122,7 +124,8 @@ pub(crate) fn ending(run: &Run) -> String {
         ..
     } = run.last;
     let mut text = format!(
-        "train loss {train_loss:.4}  test accuracy {}  {work:.1} epochs  {seconds:.1} s",
+        "train loss {train_loss:.4}  test {} {}  {work:.1} epochs  {seconds:.1} s",
+        problem.accuracy_name(),
         percent(test_accuracy)
     );
     if !test_loss.is_finite() {

@@ -91,7 +91,7 @@ pub(crate) fn run(arguments: &Train) -> Outcome {
         Ok(())
     })?;
     let run = Run::new(&setup, seed, history, &end)?;
-    progress.finish(&table::ending(&run));
+    progress.finish(&table::ending(problem, &run));
     // After a divergence the parameters are those before the failed step: the last sound ones.
     if let Some(path) = &arguments.checkpoint {
         save(&trainer, &setup, seed, &run.history, path)?;
@@ -155,21 +155,11 @@ fn save(
 /// The optimizer and options of a checkpoint, if it is of this problem.
 fn stored_setup(checkpoint: &Checkpoint, problem: &Problem) -> Outcome<Setup> {
     let stored = checkpoint.metadata("problem")?;
-    if stored != problem.name() {
-        return Err(Failure::new(format!(
-            "the checkpoint is of {stored}, not of {}",
-            problem.name()
-        ))
-        .hint(format!("osculant train {stored} --resume FILE")));
-    }
-    if let Some(experiment) = problem.experiment()
-        && checkpoint.metadata("experiment")? != experiment.definition
-    {
-        return Err(Failure::new(format!(
-            "[data] or [network] of {stored} are not what they were when the checkpoint was written"
-        ))
-        .hint("put them back, or train from the start, without --resume"));
-    }
+    problem.check_stored(
+        checkpoint,
+        &format!("osculant train {stored} --resume FILE"),
+        "put them back, or train from the start, without --resume",
+    )?;
     let method = method(checkpoint.metadata("optimizer")?)?;
     let mut setup = Setup::new(method, problem).with_origin(Origin::Checkpoint);
     setup.set_all(checkpoint.metadata("options")?.lines())?;

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 
 use crate::arguments::{Matrix, Place};
+use crate::choice::{Choice, ChoiceParser};
 use crate::help::{BIAS_EXAMPLES, SADDLE_EXAMPLES, SPECTRUM_EXAMPLES, STRATEGIES_EXAMPLES};
 use crate::methods::Method;
-use crate::problems::Problem;
 
 /// The analyses.
 #[derive(Debug, Subcommand)]
@@ -29,9 +29,9 @@ pub(crate) enum Analyze {
 /// Where an analysis takes place.
 #[derive(Args, Debug)]
 pub(crate) struct Point {
-    /// Data set and network
-    #[arg(value_enum)]
-    pub(crate) problem: Problem,
+    /// Data set and network, or a file that says what they are
+    #[arg(value_parser = ChoiceParser)]
+    pub(crate) problem: Choice,
     /// Parameters of a checkpoint of `osculant train`
     #[arg(long, value_name = "FILE", conflicts_with = "train")]
     pub(crate) checkpoint: Option<PathBuf>,
@@ -58,9 +58,9 @@ pub(crate) struct Point {
 /// `osculant analyze strategies`.
 #[derive(Args, Debug)]
 pub(crate) struct Strategies {
-    /// Data set and network
-    #[arg(value_enum)]
-    pub(crate) problem: Problem,
+    /// Data set and network, or a file that says what they are
+    #[arg(value_parser = ChoiceParser)]
+    pub(crate) problem: Choice,
     /// Examples in a batch, all roles together
     #[arg(long, value_delimiter = ',', default_value = "384")]
     pub(crate) batches: Vec<u32>,

@@ -18,7 +18,7 @@ use super::bias_report::{
 use super::start;
 use crate::arguments::{Bias, DirectionKind};
 use crate::failure::{Failure, Outcome};
-use crate::training::Trainer;
+use crate::training::{Task, Trainer};
 
 /// Rows whose products are computed at once.
 const ROWS: usize = 10_000;
@@ -35,8 +35,9 @@ pub(crate) fn run(arguments: &Bias) -> Outcome {
     let point = &arguments.point;
     std::fs::create_dir_all(&arguments.out)
         .map_err(|error| Failure::file(&arguments.out, error))?;
-    let data = point.problem.load(point.data.as_deref())?;
-    let full = start::rows(&data, arguments.rows.as_deref())?;
+    let problem = &point.problem.open()?;
+    let data = &problem.load(point.data.as_deref())?;
+    let full = start::rows(data, arguments.rows.as_deref())?;
     let batch = arguments.batch as usize;
     if 2 * batch > full.len() {
         return Err(Failure::new(format!(
@@ -45,16 +46,16 @@ pub(crate) fn run(arguments: &Bias) -> Outcome {
         ))
         .hint(format!("for example --batch {}", full.len() / 2)));
     }
-    let gpu = crate::place::device(point.adapter.as_deref(), point.tuning.as_deref())?;
-    let mut trainer = start::trainer(&gpu, &data, point)?;
+    let gpu = &crate::place::device(point.adapter.as_deref(), point.tuning.as_deref())?;
+    let mut trainer = start::trainer(Task { gpu, problem, data }, point)?;
     let mut checkpoints = Vec::new();
     for &loss in &arguments.losses {
         let reached = train_to(&mut trainer, &full, loss)?;
-        eprintln!("{}: training loss {reached:.3}", point.problem.name());
-        checkpoints.push(measure(&gpu, &trainer, &full, arguments, reached)?);
+        eprintln!("{}: training loss {reached:.3}", problem.name());
+        checkpoints.push(measure(gpu, &trainer, &full, arguments, reached)?);
     }
     let report = Report {
-        problem: point.problem.name().to_owned(),
+        problem: problem.name().to_owned(),
         batch,
         batches: arguments.batches,
         l2: L2,

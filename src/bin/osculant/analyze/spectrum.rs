@@ -10,6 +10,7 @@ use super::start;
 use crate::arguments::Spectrum;
 use crate::failure::{Failure, Outcome};
 use crate::progress::Progress;
+use crate::training::Task;
 
 /// Rows whose products are computed at once.
 const ROWS: usize = 10_000;
@@ -54,10 +55,11 @@ pub(crate) fn run(arguments: &Spectrum) -> Outcome {
     let point = &arguments.point;
     std::fs::create_dir_all(&arguments.out)
         .map_err(|error| Failure::file(&arguments.out, error))?;
-    let data = point.problem.load(point.data.as_deref())?;
-    let rows = start::rows(&data, arguments.batch.as_deref())?;
-    let gpu = crate::place::device(point.adapter.as_deref(), point.tuning.as_deref())?;
-    let trainer = start::trainer(&gpu, &data, point)?;
+    let problem = &point.problem.open()?;
+    let data = &problem.load(point.data.as_deref())?;
+    let rows = start::rows(data, arguments.batch.as_deref())?;
+    let gpu = &crate::place::device(point.adapter.as_deref(), point.tuning.as_deref())?;
+    let trainer = start::trainer(Task { gpu, problem, data }, point)?;
     let request = QuadraticRequest {
         curvature: arguments.curvature.into(),
         ..QuadraticRequest::default()
@@ -69,8 +71,8 @@ pub(crate) fn run(arguments: &Spectrum) -> Outcome {
     let quadratic = objective.load_quadratic(Slot::default(), theta, &batch, request)?;
     let parameters = theta.layout().parameters();
     let steps = (arguments.steps as usize).min(parameters);
-    let lanczos = Lanczos::new(&gpu, &quadratic.as_ref().into(), steps)?;
-    let label = format!("{} {steps} products", point.problem.name());
+    let lanczos = Lanczos::new(gpu, &quadratic.as_ref().into(), steps)?;
+    let label = format!("{} {steps} products", problem.name());
     let mut progress = Progress::new(label, f64::from(arguments.probes));
     let mut runs = Vec::new();
     for number in 0..arguments.probes {
@@ -79,10 +81,10 @@ pub(crate) fn run(arguments: &Spectrum) -> Outcome {
         progress.update(f64::from(number + 1), u64::from(number) + 1, 0.0);
     }
     progress.finish("done");
-    let gradient = quadratic.gradient.read(&gpu)?.concat();
+    let gradient = quadratic.gradient.read(gpu)?.concat();
     let square: f64 = gradient.iter().map(|g| f64::from(*g).powi(2)).sum();
     let report = Report {
-        problem: point.problem.name().to_owned(),
+        problem: problem.name().to_owned(),
         curvature: match arguments.curvature {
             crate::arguments::Matrix::Hessian => "hessian",
             crate::arguments::Matrix::Ggn => "ggn",

@@ -2,7 +2,6 @@
 
 use osculant::checkpoint::Checkpoint;
 use osculant::data::Dataset;
-use osculant::gpu::Gpu;
 
 use crate::arguments::Point;
 use crate::failure::{Failure, Outcome};
@@ -15,24 +14,22 @@ use crate::training::{End, Task, Trainer};
 const EXAMPLES: usize = 10_000;
 
 /// The parameters asked for: those of a checkpoint, or those after some training.
-pub(crate) fn trainer<'a>(gpu: &'a Gpu, data: &'a Data, point: &'a Point) -> Outcome<Trainer<'a>> {
-    let problem = &point.problem;
-    let task = Task { gpu, problem, data };
-    let setup = Setup::new(point.optimizer, problem);
+pub(crate) fn trainer<'a>(task: Task<'a>, point: &Point) -> Outcome<Trainer<'a>> {
+    let Task { gpu, problem, .. } = task;
+    let mut setup = Setup::new(point.optimizer, problem);
+    if let Some(experiment) = problem.experiment() {
+        experiment.configure(&mut setup)?;
+    }
     let mut trainer = Trainer::new(task, &setup, point.seed)?;
     if let Some(path) = &point.checkpoint {
         let checkpoint = Checkpoint::load(path)?;
         let stored = checkpoint.metadata("problem")?;
-        if stored != problem.name() {
-            return Err(Failure::new(format!(
-                "the checkpoint is of {stored}, not of {}",
-                problem.name()
-            ))
-            .hint(format!(
-                "name the problem {stored} in place of {}",
-                problem.name()
-            )));
-        }
+        let name = problem.name();
+        problem.check_stored(
+            &checkpoint,
+            &format!("name the problem {stored} in place of {name}"),
+            "put them back, or name the file as it was",
+        )?;
         checkpoint.restore_parameters(gpu, &trainer.theta)?;
     } else if point.train > 0.0 {
         let label = format!("{} {}", problem.name(), setup.method.name());

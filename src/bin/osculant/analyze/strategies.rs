@@ -139,7 +139,7 @@ struct Row {
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Strategies) -> Outcome {
-    let problem = &arguments.problem;
+    let problem = &arguments.problem.open()?;
     std::fs::create_dir_all(&arguments.out)
         .map_err(|error| Failure::file(&arguments.out, error))?;
     let work = arguments.place.work(problem, None)?;
@@ -245,7 +245,7 @@ pub(crate) fn run(arguments: &Strategies) -> Outcome {
             save(arguments, &rows)?;
         }
     }
-    println!("{}", table(&rows));
+    println!("{}", table(&rows, problem.accuracy_name()));
     let title = format!(
         "{}: final losses, means of {} runs with 95 % confidence intervals",
         problem.name(),
@@ -345,7 +345,8 @@ fn interval(values: &[f64]) -> Interval {
     }
 }
 
-fn table(rows: &[Row]) -> Table {
+fn table(rows: &[Row], accuracy: &str) -> Table {
+    let accuracy = format!("test {accuracy}");
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED).set_header([
         "strategy",
@@ -354,7 +355,7 @@ fn table(rows: &[Row]) -> Table {
         "steps",
         "training loss",
         "test loss",
-        "test accuracy",
+        &accuracy,
         "seconds",
     ]);
     for row in rows {

@@ -152,9 +152,11 @@ impl Experiment {
             options.check_rows(document, loaded.train.len())?;
         }
         if !network.has_classes() {
-            loaded
-                .remarks
-                .push(format!("test accuracy is {}", network.accuracy_meaning()));
+            loaded.remarks.push(format!(
+                "test {} is {}",
+                network.accuracy_name(),
+                network.accuracy_meaning()
+            ));
         }
         let definition = serde_json::to_string(&(&source, &network))
             .map_err(|error| Failure::new(error.to_string()))?;
@@ -224,6 +226,10 @@ impl Experiment {
 
     pub(crate) fn accuracy(&self, metric: f64, spread: f64) -> f64 {
         self.network.accuracy(metric, spread)
+    }
+
+    pub(crate) fn accuracy_name(&self) -> &'static str {
+        self.network.accuracy_name()
     }
 
     pub(crate) fn accuracy_meaning(&self) -> &'static str {

@@ -179,12 +179,20 @@ impl Network {
         )
     }
 
+    pub(crate) fn accuracy_name(&self) -> &'static str {
+        if self.has_classes() {
+            "accuracy"
+        } else {
+            "R squared"
+        }
+    }
+
     pub(crate) fn accuracy_meaning(&self) -> &'static str {
         match self.loss.1 {
             Loss::SoftmaxCrossEntropy => "the share of right answers",
             Loss::BinaryCrossEntropy => "the share of outputs on the right side of one half",
             _ => {
-                "R squared: 1 minus the squared error over that of answering with the mean of the training targets"
+                "1 minus the squared error over that of answering with the mean of the training targets"
             }
         }
     }
