@@ -4,6 +4,7 @@
 //! |---|---|
 //! | tensor `NAME` | the parameter of this name, f32, with its shape |
 //! | tensor `optimizer/VECTOR/NAME` | the part of an optimizer's vector that belongs to this parameter |
+//! | tensor `optimizer/VECTOR/#K` | tensor `K`, flat, of a vector that is not in parameter space, as Kronecker factors |
 //! | metadata `optimizer/SCALAR` | a number of the optimizer, as the shortest decimal text that gives back its bits |
 //! | metadata `format` | [`FORMAT`] |
 //! | other metadata | what the caller wishes to remember: seed, step, position in the data |
@@ -60,6 +61,8 @@ pub const FORMAT: &str = "osculant checkpoint 1";
 
 /// Names of tensors and metadata that belong to the optimizer begin so.
 const OPTIMIZER: &str = "optimizer/";
+/// Names of the tensors of vectors that are not in parameter space begin so.
+const NUMBERED: &str = "#";
 
 /// What can go wrong with a checkpoint.
 #[derive(Debug, thiserror::Error)]
@@ -151,7 +154,7 @@ impl Checkpoint {
         let mut tensors = BTreeMap::new();
         let entries = theta.layout().entries();
         for (entry, values) in entries.iter().zip(theta.read_async(gpu).await?) {
-            if entry.name.starts_with(OPTIMIZER) {
+            if entry.name.starts_with(OPTIMIZER) || entry.name.starts_with(NUMBERED) {
                 return Err(reserved(&entry.name));
             }
             let shape = entry.shape.clone();
@@ -162,9 +165,17 @@ impl Checkpoint {
                 let message = "the name of an optimizer's vector must not have a slash";
                 return Err(CheckpointError::Name { name, message });
             }
-            for (entry, values) in entries.iter().zip(parts) {
-                let shape = entry.shape.clone();
-                tensors.insert(vector_part(&name, &entry.name), Tensor { shape, values });
+            let own = parts.len() == entries.len()
+                && entries
+                    .iter()
+                    .zip(&parts)
+                    .all(|(e, p)| e.elements() == p.len());
+            for (number, values) in parts.into_iter().enumerate() {
+                let (part, shape) = match entries.get(number).filter(|_| own) {
+                    Some(entry) => (entry.name.clone(), entry.shape.clone()),
+                    None => (numbered(number), vec![values.len()]),
+                };
+                tensors.insert(vector_part(&name, &part), Tensor { shape, values });
             }
         }
         let metadata = optimizer
@@ -246,7 +257,15 @@ impl Checkpoint {
         let vectors = names
             .into_iter()
             .map(|name| {
-                let parts = self.parts(layout, |parameter| vector_part(name, parameter))?;
+                // Vectors that are not in parameter space have tensors by number.
+                let of_number = |n: usize| self.tensors.get(&vector_part(name, &numbered(n)));
+                let parts = match of_number(0) {
+                    Some(_) => (0..)
+                        .map_while(of_number)
+                        .map(|t| t.values.clone())
+                        .collect(),
+                    None => self.parts(layout, |parameter| vector_part(name, parameter))?,
+                };
                 Ok((name.to_owned(), parts))
             })
             .collect::<Result<_>>()?;
@@ -375,6 +394,10 @@ impl Checkpoint {
 
 fn vector_part(vector: &str, parameter: &str) -> String {
     format!("{OPTIMIZER}{vector}/{parameter}")
+}
+
+fn numbered(number: usize) -> String {
+    format!("{NUMBERED}{number}")
 }
 
 /// The name of the temporary file: in the same folder, or it could not be renamed.

@@ -54,6 +54,23 @@ fn a_saved_checkpoint_comes_back_bit_for_bit() {
 }
 
 #[test]
+fn vectors_that_are_not_in_parameter_space_come_back_by_number() {
+    let mut checkpoint = checkpoint();
+    let parts: Vec<Vec<f32>> = (0..12).map(|k| vec![k as f32; 1 + k]).collect();
+    for (number, values) in parts.iter().enumerate() {
+        let tensor = Tensor {
+            shape: vec![values.len()],
+            values: values.clone(),
+        };
+        let name = vector_part("factors", &numbered(number));
+        checkpoint.tensors.insert(name, tensor);
+    }
+    let state = checkpoint.optimizer_state(&layout(2)).unwrap();
+    assert_eq!(state.vector("factors").unwrap(), parts);
+    assert_eq!(state.vector("moment").unwrap().len(), 2);
+}
+
+#[test]
 fn a_damaged_or_foreign_file_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.safetensors");

@@ -10,7 +10,8 @@
 //! 5. [`transpose`]: the transpose of every linear primitive. Running it over a linear part appends its adjoint.
 //! 6. [`derivatives`]: gradient = transpose of the linearised loss; Hessian product = linearised gradient; Gauss-Newton product =
 //!    transpose(J) H J. [`difference`]: what a loss gains along a step, without subtracting losses.
-//! 7. [`per_example`]: sums of squared per-example gradients, from the same program stopped before the sum over the batch.
+//! 7. `terms`: a gradient stopped before its sum over the batch. From it [`per_example`], sums of squared per-example gradients, and
+//!    [`kronecker`], the factors of the Gauss-Newton matrix of each layer and steps with their inverses.
 //! 8. [`twin`]: the same graph evaluated in f64 on the CPU, the reference for every test.
 //!    [`locate`]: the node at which a number stops being finite, by the same.
 //! 9. [`batch`]: a linear part for a whole block of directions at once.
@@ -33,6 +34,7 @@ mod fused;
 mod fusion;
 mod guard;
 pub mod jvp;
+pub mod kronecker;
 pub mod listing;
 pub mod locate;
 pub mod lower;
@@ -44,6 +46,7 @@ pub mod plan;
 mod sharing;
 mod spaces;
 pub mod tensor;
+mod terms;
 pub mod transpose;
 pub mod twin;
 

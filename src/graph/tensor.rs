@@ -54,6 +54,11 @@ impl Builder {
         self.make(|g| g.input(name, shape, DType::F32))
     }
 
+    /// A leaf that is given anew for each run of a phase.
+    pub(crate) fn direction(&self, shape: &[usize]) -> Tensor<'_> {
+        self.make(|g| Ok(g.direction(shape)))
+    }
+
     /// An input of indices or labels that are all below a number; see [`Graph::index_input`].
     pub fn indices_below(&self, name: &str, shape: &[usize], below: usize) -> Tensor<'_> {
         self.make(|g| g.index_input(name, shape, below))

@@ -58,6 +58,34 @@ impl Loss {
         terms.mean(&[1]).reshape(&[rows])
     }
 
+    /// The columns of a root `S` of the Hessian of each example's loss in its outputs, `S S^T = H`, mixed by `signs` `xi`: `S xi`, like the
+    /// outputs `z` `[n, outputs]`. With signs of equal odds, `E (S xi) (S xi)^T = H`.
+    ///
+    /// For class labels `S = diag(sqrt p) - p sqrt(p)^T` with `p = softmax(z)`, of which the columns sum to what keeps `H = diag(p) - p
+    /// p^T`; other Hessians are diagonal.
+    pub fn curvature_root<'b>(
+        self,
+        scope: &Scope<'b>,
+        z: Tensor<'b>,
+        signs: Tensor<'b>,
+    ) -> Tensor<'b> {
+        let share = z
+            .shape()
+            .last()
+            .map_or(1.0, |&outputs| 1.0 / outputs as f32);
+        match self {
+            Loss::SoftmaxCrossEntropy => {
+                let e = (z - z.max_over(&[1])).exp();
+                let p = e / e.sum(&[1]);
+                let mixed = p.sqrt() * signs;
+                mixed - p * mixed.sum(&[1])
+            }
+            Loss::BinaryCrossEntropy => (z.logistic() * (-z).logistic() * share).sqrt() * signs,
+            Loss::MeanSquaredError => scope.constant((2.0 * share).sqrt()) * signs,
+            Loss::Poisson => (z * 0.5).exp() * share.sqrt() * signs,
+        }
+    }
+
     /// A figure of merit per example, `[n]`, whose mean is reported.
     ///
     /// For class labels 1 where the label is the first of the classes with the largest output, as a prediction would be, else 0; and 0

@@ -10,5 +10,5 @@ mod sequential;
 pub use activation::Activation;
 pub use init::Init;
 pub use loss::Loss;
-pub use model::{DataShape, Model, Output, Scope, TargetShape, Traced};
+pub use model::{DataShape, Model, Output, Probe, Scope, TargetShape, Traced};
 pub use sequential::{Sequential, autoencoder};

@@ -150,11 +150,14 @@ pub struct Output<'b> {
 
 type Build = dyn for<'b> Fn(&Scope<'b>) -> Output<'b> + Send + Sync;
 
+type Root = dyn for<'b> Fn(&Scope<'b>, Tensor<'b>, Tensor<'b>) -> Tensor<'b> + Send + Sync;
+
 /// A function from a batch to the loss of each of its examples, written with graph primitives.
 #[derive(Clone)]
 pub struct Model {
     shape: DataShape,
     build: Arc<Build>,
+    root: Option<Arc<Root>>,
 }
 
 impl fmt::Debug for Model {
@@ -180,6 +183,15 @@ pub struct Traced {
     pub initialisers: Vec<Init>,
 }
 
+/// A mixture of the columns of the root of the output Hessian, by signs that are given anew.
+#[derive(Clone, Copy, Debug)]
+pub struct Probe {
+    /// A leaf of signs, like the outputs.
+    pub signs: NodeId,
+    /// The mixture, like the outputs.
+    pub root: NodeId,
+}
+
 impl Model {
     /// A model from a free-form function.
     ///
@@ -202,7 +214,31 @@ impl Model {
         Self {
             shape: shape.into(),
             build: Arc::new(build),
+            root: None,
         }
+    }
+
+    /// Says how to mix the columns of a root of the Hessian of an example's loss in its outputs, given scope, outputs and signs: what
+    /// methods with Kronecker factors need. For a loss of this crate that is [`Loss::curvature_root`](super::Loss::curvature_root).
+    ///
+    /// ```
+    /// # use osculant::nn::{DataShape, Init, Loss, Model, Output, TargetShape};
+    /// # let shape = DataShape { features: 3, targets: TargetShape::Values(1) };
+    /// let model = Model::new(shape, |scope| {
+    ///     let z = scope.dense("line", scope.features(), 1, Init::Glorot);
+    ///     Output { losses: Loss::Poisson.apply(scope, z), outputs: z, metric: None }
+    /// })
+    /// .with_curvature_root(|scope, z, signs| Loss::Poisson.curvature_root(scope, z, signs));
+    /// assert!(model.trace_with_probe(5)?.1.is_some());
+    /// # Ok::<(), osculant::Error>(())
+    /// ```
+    #[must_use]
+    pub fn with_curvature_root<F>(mut self, root: F) -> Self
+    where
+        F: for<'b> Fn(&Scope<'b>, Tensor<'b>, Tensor<'b>) -> Tensor<'b> + Send + Sync + 'static,
+    {
+        self.root = Some(Arc::new(root));
+        self
     }
 
     /// Widths of features and targets.
@@ -215,6 +251,18 @@ impl Model {
     /// # Errors
     /// The first mistake in the model's function, or [`Error::Shape`] when it does not return one loss per example.
     pub fn trace(&self, rows: usize) -> Result<Traced> {
+        Ok(self.written(rows, None)?.0)
+    }
+
+    /// The same, with the mixture of the root of the output Hessian, where the model says how to make it.
+    ///
+    /// # Errors
+    /// As [`trace`](Self::trace); [`Error::Shape`] where the mixture is not like the outputs.
+    pub fn trace_with_probe(&self, rows: usize) -> Result<(Traced, Option<Probe>)> {
+        self.written(rows, self.root.as_deref())
+    }
+
+    fn written(&self, rows: usize, root: Option<&Root>) -> Result<(Traced, Option<Probe>)> {
         if rows == 0 {
             return Err(Error::Data {
                 what: "batch".into(),
@@ -222,7 +270,7 @@ impl Model {
             });
         }
         let builder = Builder::new();
-        let (losses, outputs, metric, initialisers) = {
+        let (losses, outputs, metric, initialisers, probe) = {
             let features = (self.shape.features > 0)
                 .then(|| builder.input("features", &[rows, self.shape.features]));
             let targets = match self.shape.targets {
@@ -265,6 +313,28 @@ impl Model {
                     });
                 }
             }
+            let probe = root.map(|root| {
+                let shape = output.outputs.shape();
+                let signs = builder.direction(&shape);
+                let root = root(&scope, output.outputs, signs);
+                if root.shape() != shape && !builder.has_failed() {
+                    scope.fail(Error::Shape {
+                        node: "the model's curvature root".into(),
+                        message: format!(
+                            "has shape {:?}, expected {shape:?}, that of the outputs",
+                            root.shape()
+                        ),
+                    });
+                }
+                (signs, root)
+            });
+            if probe.is_some_and(|(_, root)| !root.is_of(&builder)) {
+                return Err(another_builder());
+            }
+            let probe = probe.map(|(signs, root)| Probe {
+                signs: signs.id(),
+                root: root.id(),
+            });
             let losses = output.losses.named("losses").id();
             let outputs = output.outputs.named("outputs").id();
             (
@@ -272,6 +342,7 @@ impl Model {
                 outputs,
                 output.metric.map(|m| m.named("metric").id()),
                 scope.initialisers.into_inner(),
+                probe,
             )
         };
         let graph = builder.finish()?;
@@ -281,12 +352,13 @@ impl Model {
                 .iter()
                 .all(|i| graph.node(i.node).dtype != DType::U32 || i.name == "targets")
         );
-        Ok(Traced {
+        let traced = Traced {
             graph,
             losses,
             outputs,
             metric,
             initialisers,
-        })
+        };
+        Ok((traced, probe))
     }
 }

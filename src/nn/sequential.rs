@@ -68,6 +68,7 @@ impl Sequential {
                 metric: Some(loss.metric(scope, outputs)),
             }
         })
+        .with_curvature_root(move |scope, z, signs| loss.curvature_root(scope, z, signs))
     }
 }
 

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! What an objective can do is a trait each: [`Objective`] has losses and gradients, [`Curved`] products with `C`, [`Parts`] parts and
-//! groups of batches. Batches are loaded into [slots](Slot), and programs compute with what is in theirs. Solvers and optimizers see
+//! groups of batches, [`Layered`] Kronecker factors of `C`. Batches are loaded into [slots](Slot), and programs compute with what is in theirs. Solvers and optimizers see
 //! nothing else of a problem.
 
 mod accumulated;
@@ -15,6 +15,7 @@ mod displacement;
 mod finite_differences;
 mod graph_objective;
 mod host_function;
+mod kronecker;
 mod losses;
 mod own_kernels;
 mod programs;
@@ -22,6 +23,7 @@ mod quadratic;
 mod resident;
 mod slot;
 
+pub use crate::graph::kronecker::{Form, Sizes};
 pub use crate::graph::locate::{Located, Origin};
 pub use accumulated::Accumulated;
 pub(crate) use capability::without_parts;
@@ -31,6 +33,7 @@ pub use finite_differences::FiniteDifferences;
 pub(crate) use finite_differences::LENGTH as DISPLACEMENT;
 pub use graph_objective::{Evaluation, GraphObjective};
 pub use host_function::HostFunction;
+pub use kronecker::{Kronecker, KroneckerRequest, KroneckerStructure, Layered};
 pub use losses::Losses;
 pub use own_kernels::{Buffer, OutputHessian, OwnKernels, OwnOutputs, OwnTensor};
 pub use programs::Programs;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::graph_objective::{Inputs, check_weights};
 use super::{
-    Curved, Gradient, GradientRequest, GraphObjective, GroupRequest, GroupedQuadratic, Loaded,
-    Objective, Parts, Quadratic, QuadraticRequest, Slot,
+    Curved, Gradient, GradientRequest, GraphObjective, GroupRequest, GroupedQuadratic, Kronecker,
+    KroneckerRequest, KroneckerStructure, Layered, Loaded, Objective, Parts, Quadratic,
+    QuadraticRequest, Slot,
 };
 use crate::data::{DeviceDataset, Rows};
 use crate::error::{Error, Result};
@@ -257,5 +258,20 @@ impl Parts for Resident {
         request: GroupRequest,
     ) -> Result<Arc<GroupedQuadratic>> {
         self.inner.grouped(at, loaded, request)
+    }
+}
+
+impl Layered for Resident {
+    fn structure(&self, request: KroneckerRequest) -> Result<KroneckerStructure> {
+        self.inner.structure(request)
+    }
+
+    fn kronecker(
+        &mut self,
+        at_and_inverses: [&Vector; 2],
+        loaded: &Loaded,
+        request: KroneckerRequest,
+    ) -> Result<Arc<Kronecker>> {
+        self.inner.kronecker(at_and_inverses, loaded, request)
     }
 }

@@ -1,7 +1,7 @@
 //! Optimizers: each combines quadratics into steps.
 //!
 //! [`NewtonCg`], [`DecoupledNewtonCg`] and [`LowRankSaddleFreeNewton`] are the second-order ones; [`DebiasedSgd`] knows the curvature along
-//! one direction; [`Sgd`] and [`Adam`] are baselines. All change parameters only when a step has succeeded.
+//! one direction; [`Kfac`] has a Kronecker product for each layer; [`Sgd`] and [`Adam`] are baselines. All change parameters only when a step has succeeded.
 
 mod average;
 mod control;
@@ -13,6 +13,7 @@ mod decoupled;
 mod engine;
 mod first_order;
 mod judge;
+mod kfac;
 mod lrsfn;
 mod newton_cg;
 mod not_finite;
@@ -34,6 +35,7 @@ pub use damping::LevenbergMarquardt;
 pub use debiased_sgd::{DebiasedSgd, DebiasedSgdOptions};
 pub use decoupled::{DecoupledNewtonCg, DecoupledOptions};
 pub use first_order::{Adam, AdamOptions, FirstOrder, Sgd, SgdOptions};
+pub use kfac::{Kfac, KfacOptions};
 pub use lrsfn::{Base, DampingRule, LowRankSaddleFreeNewton, LrsfnOptions, RankRule};
 pub use newton_cg::{NewtonCg, NewtonCgOptions, NystromNewtonCg, Preconditioner};
 pub use optimizer::Optimizer;

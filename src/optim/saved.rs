@@ -17,7 +17,7 @@ const COURSE: [&str; 3] = [STEPS, AVERAGED, AVERAGE];
 pub struct OptimizerState {
     /// Numbers, by name.
     pub scalars: Vec<(String, f64)>,
-    /// Vectors in parameter space, by name, as lists of tensors.
+    /// Vectors, by name, as lists of tensors: in parameter space, or of factors of the curvature.
     pub vectors: Vec<(String, Vec<Vec<f32>>)>,
 }
 

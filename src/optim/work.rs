@@ -52,6 +52,16 @@ impl Work {
         }
     }
 
+    /// Kronecker factors: as the empirical Fisher diagonal, where operations are not counted.
+    pub(super) fn factors(&mut self, flops: u64, loaded: &Loaded) {
+        self.add(loaded.examples as f64, flops as f64);
+    }
+
+    /// The curvature along one direction by a tangent of the outputs: two of the three matrix products per layer of a gradient.
+    pub(super) fn tangent(&mut self, cost: &Cost, loaded: &Loaded) {
+        self.add(2.0 / 3.0 * loaded.examples as f64, cost.product as f64);
+    }
+
     /// Products with a curvature matrix.
     pub(super) fn products(&mut self, count: usize, cost: &Cost, loaded: &Loaded) {
         let count = count as f64;

@@ -23,6 +23,7 @@ mod fixtures;
 mod host_function;
 mod hosted;
 mod hundred_million;
+mod kfac;
 mod krylov;
 mod limits;
 mod locate;
@@ -157,6 +158,7 @@ const ABOVE_PRODUCTS: (&str, &[&str]) = (
         "finite_differences",
         "host_function",
         "hosted",
+        "kfac",
         "krylov",
         "locate",
         "losses",
@@ -196,6 +198,7 @@ fn main() -> ExitCode {
             ("host_function", host_function::tests()),
             ("hosted", hosted::tests()),
             ("hundred_million", hundred_million::tests()),
+            ("kfac", kfac::tests()),
             ("krylov", krylov::tests()),
             ("limits", limits::tests()),
             ("locate", locate::tests()),

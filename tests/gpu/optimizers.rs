@@ -13,9 +13,9 @@ use osculant::linalg::{CgOptions, CgReport, ConjugateGradients, EigenOptions, Op
 use osculant::nn::{Activation, DataShape, Init, Loss, Model, Output, Sequential, TargetShape};
 use osculant::objective::{Curvature, Curved, GraphObjective, Quadratic, QuadraticRequest, Slot};
 use osculant::optim::{
-    Adam, AdamOptions, Base, DebiasedSgd, DebiasedSgdOptions, LevenbergMarquardt,
-    LowRankSaddleFreeNewton, LrsfnOptions, NewtonCg, NewtonCgOptions, NystromNewtonCg, Optimizer,
-    Preconditioner, RankRule, Sgd, SgdOptions, Strategy,
+    Adam, AdamOptions, Base, DebiasedSgd, DebiasedSgdOptions, Kfac, KfacOptions,
+    LevenbergMarquardt, LowRankSaddleFreeNewton, LrsfnOptions, NewtonCg, NewtonCgOptions,
+    NystromNewtonCg, Optimizer, Preconditioner, RankRule, Sgd, SgdOptions, Strategy,
 };
 use osculant::random::Philox;
 use osculant::vector::Vector;
@@ -1079,6 +1079,7 @@ fn all_and_low_rank() -> Result<Vec<Boxed>, Any> {
     all.push(Box::new(NystromNewtonCg::new(nystrom)?));
     let debiased = DebiasedSgdOptions::default().with_strategy(Strategy::cross_fit(2));
     all.push(Box::new(DebiasedSgd::new(debiased)?));
+    all.push(Box::new(Kfac::new(KfacOptions::default())?));
     for options in [averaged, growing, noisy] {
         all.push(Box::new(LowRankSaddleFreeNewton::new(options)?));
     }

@@ -9,4 +9,5 @@ mod listed;
 
 mod checks;
 mod derivatives;
+mod kronecker;
 mod shaders;

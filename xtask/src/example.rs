@@ -1,4 +1,4 @@
-//! Building one of the crate's examples and finding where cargo has put it.
+//! Building one of the crate's examples, or its binary, and finding where cargo has put it.
 
 use crate::shell::{self, Outcome};
 use std::path::PathBuf;
@@ -6,22 +6,35 @@ use std::process::Stdio;
 
 /// Builds an example and returns the path of the program.
 pub(crate) fn build(name: &str) -> Outcome<PathBuf> {
-    println!("Building the example `{name}` ...");
+    program(name, &["--example", name])
+}
+
+/// Builds the crate's binary with optimizations and returns its path.
+pub(crate) fn binary() -> Outcome<PathBuf> {
+    program(
+        "osculant",
+        &["--release", "--features", "cli", "--bin", "osculant"],
+    )
+}
+
+fn program(name: &str, arguments: &[&str]) -> Outcome<PathBuf> {
+    println!("Building `{name}` ...");
     let output = shell::cargo()
         .args([
             "build",
             "--quiet",
             "--message-format=json-render-diagnostics",
         ])
-        .args(["--package", "osculant", "--example", name])
+        .args(["--package", "osculant"])
+        .args(arguments)
         .stderr(Stdio::inherit())
         .output()
         .map_err(|error| format!("cargo could not be started: {error}"))?;
     if !output.status.success() {
-        return Err(format!("the example `{name}` does not build"));
+        return Err(format!("`{name}` does not build"));
     }
     executable(&String::from_utf8_lossy(&output.stdout), name)
-        .ok_or_else(|| format!("cargo does not say where the example `{name}` is"))
+        .ok_or_else(|| format!("cargo does not say where `{name}` is"))
 }
 
 /// The program's path, from cargo's messages: one JSON object a line.

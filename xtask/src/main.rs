@@ -9,6 +9,7 @@ mod faults;
 mod json;
 mod kernel_statistics;
 mod peers;
+mod race;
 mod shell;
 mod swiftshader;
 mod test;
@@ -47,6 +48,10 @@ Commands:
         of each round goes to out/peers. The first time it downloads about 2.8 GB for PyTorch and
         builds burn for a quarter of an hour. --quick: shorter runs, and the page stays as it is.
         LIST: fusion, autotune (neither by default); KIND: cpu (default), discrete-gpu, ...
+  race PROBLEM
+        K-FAC with its defaults against Adam with the settings of a grid that reach the same goal with least
+        work or in least seconds; a table of work and seconds over five seeds. PROBLEM: digits-mlp,
+        digits-autoencoder, fashion-mlp, mnist-autoencoder (data of the last two: see above).
   swiftshader
         Fetch SwiftShader, a second software Vulkan driver with limits near WebGPU's defaults,
         into target/swiftshader; from then on `cargo xtask test` runs on it as well.
@@ -115,6 +120,8 @@ fn dispatch(arguments: &[String]) -> Outcome {
             "no data set `{name}`: there are `fashion-mnist` and `mnist`"
         )),
         ("peers", _) => peers::run(rest),
+        ("race", [problem]) => race::run(problem),
+        ("race", _) => Err("which problem? See `cargo xtask help`".into()),
         ("swiftshader", []) => swiftshader::fetch().map(drop),
         ("kernel-statistics", []) => {
             kernel_statistics::run(&shell::root().join(kernel_statistics::PAGE))

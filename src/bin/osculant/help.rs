@@ -35,6 +35,13 @@ Options of the optimizers (--set KEY=VALUE):
              backwards          whether to go backwards where slopes disagree: true or false
   adam       learning-rate, beta1, beta2, epsilon
   adamw      those of adam, weight-decay
+  kfac       step-length        factor on the step that the quadratic along the direction wants
+             damping            in means of each factor's eigenvalues, as its square
+             momentum, memory   what a step leaves of the averages of steps, and of factors, slopes and curvatures
+             interval           most steps from one refresh of these to the next
+             largest            order up to which a factor is a matrix, as a part of the batch
+             rank               columns of the sketch of a larger one of inputs, as a part of the batch; of outputs, and with 0: the
+                                diagonal
   newton-cg  max-iterations     cap on conjugate gradient iterations per step
              damping            first value of the Levenberg-Marquardt damping
              damping-decrease   its factor after a good step; 1 keeps it fixed

@@ -16,6 +16,8 @@ pub(crate) enum Method {
     Adam,
     /// Adam with decoupled weight decay (Loshchilov and Hutter 2019)
     Adamw,
+    /// natural gradient with a Kronecker product for each layer and steps that measure themselves (after Martens and Grosse 2015)
+    Kfac,
     /// Newton's method by conjugate gradients, also called Hessian-free (Martens 2010)
     NewtonCg,
     /// Newton's method by conjugate gradients with a Nystrom preconditioner (Rathore et al. 2024)
@@ -36,6 +38,7 @@ impl Method {
             Method::DebiasedSgd => "debiased-sgd",
             Method::Adam => "adam",
             Method::Adamw => "adamw",
+            Method::Kfac => "kfac",
             Method::NewtonCg => "newton-cg",
             Method::NystromNewtonCg => "nystrom-newton-cg",
             Method::DecoupledNewtonCg => "decoupled-newton-cg",
@@ -52,7 +55,14 @@ impl Method {
         }
         all.extend([
             ("growth", "none"),
-            ("decay", "constant"),
+            (
+                "decay",
+                if self == Method::Kfac {
+                    "linear"
+                } else {
+                    "constant"
+                },
+            ),
             ("averaging", "0"),
         ]);
         all
@@ -100,6 +110,16 @@ impl Method {
                 ("beta2", "0.999"),
                 ("epsilon", "1e-8"),
                 ("weight-decay", "0.01"),
+            ],
+            Method::Kfac => vec![
+                ("batch", if small { "64" } else { "256" }),
+                ("step-length", "0.4"),
+                ("damping", "1"),
+                ("momentum", "0.7"),
+                ("memory", "0.95"),
+                ("interval", "10"),
+                ("largest", "0.33"),
+                ("rank", "0.125"),
             ],
             Method::NewtonCg => vec![
                 ("batch", if small { "384" } else { "1024" }),

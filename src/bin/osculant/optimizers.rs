@@ -7,9 +7,9 @@ use osculant::linalg::Storage;
 use osculant::objective::{Curvature, GraphObjective};
 use osculant::optim::{
     Adam, AdamOptions, Base, DampingRule, DebiasedSgd, DebiasedSgdOptions, DecoupledNewtonCg,
-    DecoupledOptions, LevenbergMarquardt, LowRankSaddleFreeNewton, LrsfnOptions, NewtonCg,
-    NewtonCgOptions, NystromNewtonCg, Optimizer, Preconditioner, RankRule, Sgd, SgdOptions,
-    Strategy,
+    DecoupledOptions, Kfac, KfacOptions, LevenbergMarquardt, LowRankSaddleFreeNewton, LrsfnOptions,
+    NewtonCg, NewtonCgOptions, NystromNewtonCg, Optimizer, Preconditioner, RankRule, Sgd,
+    SgdOptions, Strategy,
 };
 use serde_json::{Map, Value};
 
@@ -173,6 +173,17 @@ impl Setup {
                     options.weight_decay = self.get("weight-decay")?;
                 }
                 Ok(Box::new(Adam::new(options)?))
+            }
+            Method::Kfac => {
+                let options = KfacOptions::default()
+                    .with_step_length(self.get("step-length")?)
+                    .with_damping(self.get("damping")?)
+                    .with_momentum(self.get("momentum")?)
+                    .with_memory(self.get("memory")?)
+                    .with_interval(self.get("interval")?)
+                    .with_largest(self.get("largest")?)
+                    .with_rank(self.get("rank")?);
+                Ok(Box::new(Kfac::new(options)?))
             }
             Method::NewtonCg => {
                 let mut options = self.newton_cg()?;
@@ -349,6 +360,7 @@ impl fmt::Display for Setup {
         let default = Setup::new(self.method, &Problem::DigitsMlp);
         let main: &[&str] = match self.method {
             Method::DebiasedSgd => &["batch", "factor"],
+            Method::Kfac => &["batch"],
             Method::NewtonCg => &["batch", "max-iterations", "damping"],
             Method::NystromNewtonCg => &["batch", "max-iterations", "damping", "rank"],
             Method::DecoupledNewtonCg => &["batch", "max-iterations", "damping", "strategy"],

@@ -105,6 +105,11 @@ fn grid(method: Method, problem: &Problem) -> Grid {
             };
             pairs(("batch", &batches), ("factor", &["0.5", "1", "2"]))
         }
+        // Its defaults are for all tasks.
+        Method::Kfac => Grid {
+            candidates: Vec::new(),
+            factor: None,
+        },
         Method::LrsfnPaper => pairs(
             ("step-length", &["0.005", "0.05", "0.5"]),
             ("damping", &["0.001", "0.01", "0.1"]),

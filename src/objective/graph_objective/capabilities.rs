@@ -9,8 +9,8 @@ use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::graph::locate::Located;
 use crate::objective::{
-    Curved, Gradient, GradientRequest, GroupRequest, GroupedQuadratic, Loaded, Objective, Parts,
-    Quadratic, QuadraticRequest, Slot,
+    Curved, Gradient, GradientRequest, GroupRequest, GroupedQuadratic, Kronecker, KroneckerRequest,
+    KroneckerStructure, Layered, Loaded, Objective, Parts, Quadratic, QuadraticRequest, Slot,
 };
 use crate::vector::{Layout, Vector};
 
@@ -100,6 +100,31 @@ impl Parts for GraphObjective {
         let program = Arc::new(self.bind_groups(&plan, (at, &inputs, loaded), request)?);
         let kept = (inputs, Arc::clone(&program));
         self.grouped
+            .keep(at, loaded, request, program.cost.bytes, kept);
+        Ok(program)
+    }
+}
+
+impl Layered for GraphObjective {
+    fn structure(&self, request: KroneckerRequest) -> Result<KroneckerStructure> {
+        self.layer_structure(request)
+    }
+
+    fn kronecker(
+        &mut self,
+        [at, inverses]: [&Vector; 2],
+        loaded: &Loaded,
+        request: KroneckerRequest,
+    ) -> Result<Arc<Kronecker>> {
+        let of = |(_, read, _): &super::Layered| read.is_same(inverses);
+        if let Some((_, _, kept)) = self.layered.find(at, loaded, &request, of) {
+            return Ok(kept);
+        }
+        let inputs = self.places.loaded(loaded)?;
+        let plan = self.layers(loaded.rows, request)?;
+        let program = Arc::new(self.bind_layers(&plan, ([at, inverses], &inputs, loaded))?);
+        let kept = (inputs, inverses.uncounted(), Arc::clone(&program));
+        self.layered
             .keep(at, loaded, request, program.cost.bytes, kept);
         Ok(program)
     }

@@ -79,6 +79,7 @@ impl GraphObjective {
         self.gradients.sweep();
         self.quadratics.sweep();
         self.grouped.sweep();
+        self.layered.sweep();
         self.evaluations.sweep();
         let (gpu, shape) = (&self.gpu, self.model.shape());
         self.places.place(slot, rows, || {

@@ -5,6 +5,7 @@ mod elsewhere;
 mod evaluation;
 mod groups;
 mod inputs;
+mod layers;
 mod locate;
 mod plans;
 mod program;
@@ -18,9 +19,11 @@ use groups::Grouped;
 pub(super) use inputs::Inputs;
 use inputs::Places;
 pub(super) use inputs::check_weights;
+use layers::Layers;
 use plans::Plans;
 use single::Single;
 
+use super::kronecker::{Kronecker, KroneckerRequest};
 use super::programs::Programs;
 use super::quadratic::{
     Gradient, GradientRequest, GroupRequest, GroupedQuadratic, Quadratic, QuadraticRequest,
@@ -61,15 +64,24 @@ pub struct GraphObjective {
     target: Target,
     single_plans: Plans<QuadraticRequest, Single>,
     grouped_plans: Plans<GroupRequest, Grouped>,
+    layer_plans: Plans<KroneckerRequest, Layers>,
     arena: Arena,
     gradients: Programs<GradientRequest, On<Gradient>>,
     quadratics: Programs<QuadraticRequest, On<Quadratic>>,
     grouped: Programs<GroupRequest, On<GroupedQuadratic>>,
+    layered: Programs<KroneckerRequest, Layered>,
     evaluations: Programs<(), On<Evaluator>>,
 }
 
 /// A program with the batch that it reads: where a program is kept, so is its batch's place.
 type On<P> = (Arc<Inputs>, Arc<P>);
+
+/// A program with Kronecker factors, with the batch and the inverses that it reads.
+type Layered = (Arc<Inputs>, Vector, Arc<Kronecker>);
+
+fn layered(bytes: u64) -> Programs<KroneckerRequest, Layered> {
+    Programs::with_budget(bytes).with_held(|(_, _, program)| Arc::strong_count(program) > 1)
+}
 
 /// No programs yet.
 fn programs<R: PartialEq, P>(bytes: u64) -> Programs<R, On<P>> {
@@ -110,10 +122,12 @@ impl GraphObjective {
             target: Target::of(gpu),
             single_plans: Plans::default(),
             grouped_plans: Plans::default(),
+            layer_plans: Plans::default(),
             arena: Arena::default(),
             gradients: programs(BUDGET),
             quadratics: programs(BUDGET),
             grouped: programs(BUDGET),
+            layered: layered(BUDGET),
             evaluations: programs(BUDGET),
         })
     }
@@ -148,12 +162,14 @@ impl GraphObjective {
         Self {
             single_plans: Plans::default(),
             grouped_plans: Plans::default(),
+            layer_plans: Plans::default(),
             ..self
         }
         .with_program_memory(bytes)
     }
 
-    /// Sets how many bytes the buffers of kept programs may take, for each kind of program: gradients, quadratics, those of groups. Beyond
+    /// Sets how many bytes the buffers of kept programs may take, for each kind of program: gradients, quadratics, those of
+    /// groups, Kronecker factors. Beyond
     /// that, and beyond 64 programs, the one that was not asked for the longest is forgotten, and bound again when it is. Default 1 GiB.
     #[must_use]
     pub fn with_program_memory(mut self, bytes: u64) -> Self {
@@ -161,6 +177,7 @@ impl GraphObjective {
         self.gradients = programs(bytes);
         self.quadratics = programs(bytes);
         self.grouped = programs(bytes);
+        self.layered = layered(bytes);
         self.evaluations = programs(bytes);
         self
     }

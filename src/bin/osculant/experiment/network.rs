@@ -139,6 +139,7 @@ impl Network {
                 metric: Some(metric(loss, scope, z)),
             }
         })
+        .with_curvature_root(move |scope, z, signs| loss.curvature_root(scope, z, signs))
     }
 
     /// Widths, activations and loss in words.

@@ -1,0 +1,512 @@
+//! The curvature of each layer as a Kronecker product, and steps with inverses of its factors (Martens and Grosse 2015, "Optimizing neural
+//! networks with Kronecker-factored approximate curvature").
+//!
+//! Backpropagation of the columns of a root of the output Hessian, `S S^T = H_loss`, gives the Gauss-Newton matrix: its block of a dense
+//! layer with inputs `a_n` and cotangents `b_n` is `sum_n (a_n a_n^T) (x) (b_n b_n^T)`. Its factors are taken apart,
+//!
+//! ```text
+//! A = sum_n w_n a_n a_n^T        B = sum_n w_n b_n b_n^T        with weights that add up to 1,
+//! ```
+//!
+//! where `b_n` is one random mixture of the columns, so that `B` has the mean of them all. No layer knows of this: `a_n` and `b_n` are the
+//! two factors of a term of the transposed program, stopped before its sum over the batch (`terms`).
+
+use std::collections::HashSet;
+
+use rand_distr::{Distribution, StandardNormal};
+
+use super::derivatives::{cut, gradient, pull_back};
+use super::fusion::same_buffer;
+use super::jvp::linearize;
+use super::node::{Graph, NodeId, elements};
+use super::op::{Binary, Op};
+use super::terms::{Term, batch_axes, flattened, terms};
+use crate::error::{Error, Result};
+use crate::random::Philox;
+
+/// First stream of random matrices: no other part of the crate draws from these.
+const STREAM: u64 = 11 << 48;
+
+/// How a factor `F` of order `n` is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// The matrix `[n, n]`, and its inverse.
+    Full,
+    /// Its diagonal `[n]`, and the inverse of that.
+    Diagonal,
+    /// Its product `[n, rank]` with a random matrix, and its trace `[1]`; the inverse is `s - M M^T` with `M` `[n, rank]` and `s` `[1]`.
+    Sketch {
+        /// Columns of the random matrix.
+        rank: usize,
+    },
+}
+
+impl Form {
+    /// The tensors of a factor of order `n`, and of its inverse.
+    #[must_use]
+    pub fn shapes(self, n: usize) -> Vec<Vec<usize>> {
+        match self {
+            Form::Full => vec![vec![n, n]],
+            Form::Diagonal => vec![vec![n]],
+            Form::Sketch { rank } => vec![vec![n, rank], vec![1]],
+        }
+    }
+}
+
+/// One factor of a layer's curvature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Side {
+    /// Its order.
+    pub size: usize,
+    /// How it is held.
+    pub form: Form,
+    /// The nodes of its tensors.
+    pub tensors: Vec<NodeId>,
+}
+
+impl Side {
+    /// The shapes of its tensors, and of those of its inverse.
+    #[must_use]
+    pub fn shapes(&self) -> Vec<Vec<usize>> {
+        self.form.shapes(self.size)
+    }
+}
+
+/// How large a factor may be to be held as a matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Sizes {
+    /// Order up to which factors are matrices. Larger ones of columns are diagonals.
+    pub largest: usize,
+    /// Columns of the sketches of larger ones of rows.
+    pub rank: usize,
+}
+
+impl Sizes {
+    fn form(self, axis: usize, size: usize) -> Form {
+        if size <= self.largest {
+            Form::Full
+        } else if (axis == 0 || (size <= 512 && std::env::var("SKB").is_ok())) && self.rank > 0 {
+            let rank = self.rank.min(size);
+            Form::Sketch { rank }
+        } else {
+            Form::Diagonal
+        }
+    }
+}
+
+/// The random matrix `[n, rank]` of the sketches of factors of order `n`, row after row: standard normal numbers, the same on every device.
+#[must_use]
+pub fn test_matrix(n: usize, rank: usize) -> Vec<f32> {
+    let random = Philox::new(0, STREAM + n as u64);
+    let numbers = StandardNormal.sample_iter(random).take(n * rank);
+    numbers.map(|x: f64| x as f32).collect()
+}
+
+/// A bias that belongs to a weight: its gradient is the sum of one of the two factors of the weight's, as if the other one had a further
+/// element of 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Which parameter.
+    pub parameter: usize,
+    /// The axis of the weight along which it is one more row (0) or column (1).
+    pub axis: usize,
+}
+
+/// A parameter, or a weight with its bias, whose curvature is a Kronecker product.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// Which parameter.
+    pub weight: usize,
+    /// The bias that goes with it.
+    pub bias: Option<Appended>,
+    /// The factor of its rows; none for a parameter that enters an example once, whose gradient has one factor.
+    pub left: Option<Side>,
+    /// The factor of its columns.
+    pub right: Side,
+}
+
+impl Layer {
+    /// Its factors.
+    pub fn sides(&self) -> impl Iterator<Item = &Side> {
+        self.left.iter().chain(std::iter::once(&self.right))
+    }
+}
+
+/// The terms of one parameter's gradient, each as `[1, n, size]` factors: the left one is missing where there is one factor.
+type Uses = Vec<(Option<NodeId>, NodeId)>;
+
+/// The factors of every parameter's curvature, from a mixture `root` of the columns of the root of the output Hessian, like `outputs`, and
+/// weights `scale` `[n]` of the examples that add up to 1. Leaves of the mixture have a row for each example.
+///
+/// A parameter that is used several times has the mean of its uses' left factors, and the sum of their right ones ("expand" of Eschenhagen
+/// et al. 2023).
+///
+/// # Errors
+/// [`Error::Unsupported`] for a parameter whose gradient does not end in a sum over the batch of products of two factors, as that of a
+/// single example.
+pub fn factors(
+    graph: &mut Graph,
+    (outputs, root): (NodeId, NodeId),
+    parameters: &[NodeId],
+    scale: NodeId,
+    sizes: Sizes,
+) -> Result<Vec<Layer>> {
+    let moved = pull_back(graph, &[(outputs, root)], parameters)?;
+    let rows = leaves_of(graph, root);
+    let axes = batch_axes(graph, &rows);
+    let mut uses = Vec::with_capacity(parameters.len());
+    for (&parameter, cotangent) in parameters.iter().zip(moved) {
+        let found = match cotangent {
+            Some(cotangent) => terms(graph, cotangent, &axes)?,
+            None => Some(Vec::new()),
+        };
+        let found = match found {
+            Some(terms) if !terms.is_empty() => factored(graph, terms)?,
+            _ => None,
+        };
+        uses.push(found.ok_or_else(|| without_structure(graph, parameter))?);
+    }
+    let biases = pair(graph, &uses);
+    let is_bias = |p: usize| biases.iter().flatten().any(|bias| bias.parameter == p);
+    let mut layers = Vec::new();
+    for (weight, uses) in uses.iter().enumerate().filter(|&(p, _)| !is_bias(p)) {
+        let bias = biases[weight];
+        let [mut left, mut right] = [None, None];
+        for &(l, r) in uses {
+            let along = |axis: usize| bias.is_some_and(|bias| bias.axis == axis);
+            if let Some(l) = l {
+                left = Some(moment(graph, left, (l, scale), (0, along(0)), sizes)?);
+            }
+            right = Some(moment(graph, right, (r, scale), (1, along(1)), sizes)?);
+        }
+        let Some(right) = right else {
+            return Err(without_structure(graph, parameters[weight]));
+        };
+        if let (Some(side), 2..) = (&mut left, uses.len()) {
+            for tensor in &mut side.tensors {
+                let shape = graph.shape(*tensor).clone();
+                let share = graph.constant(1.0 / uses.len() as f32, &shape);
+                *tensor = graph.binary(Binary::Mul, share, *tensor)?;
+            }
+        }
+        layers.push(Layer {
+            weight,
+            bias,
+            left,
+            right,
+        });
+    }
+    Ok(layers)
+}
+
+/// The leaves of a mixture: one row for each example.
+fn leaves_of(graph: &Graph, root: NodeId) -> Vec<NodeId> {
+    let examples = graph.shape(root).first();
+    let (mut open, mut seen, mut leaves) = (vec![root], HashSet::new(), Vec::new());
+    while let Some(id) = open.pop() {
+        if !seen.insert(id) {
+            continue;
+        }
+        let node = graph.node(id);
+        match node.op {
+            Op::Direction(_) if node.shape.first() == examples => leaves.push(id),
+            _ => open.extend(&node.operands),
+        }
+    }
+    leaves
+}
+
+/// All terms as pairs of factors; none where they are of different kinds or sizes.
+fn factored(graph: &mut Graph, terms: Vec<Term>) -> Result<Option<Uses>> {
+    let mut uses = Uses::new();
+    for term in terms {
+        uses.push(match term {
+            Term::Outer(left, right) => (Some(left), right),
+            Term::Rows(rows) => {
+                let rows = flattened(graph, rows)?;
+                let shape = graph.shape(rows).clone();
+                (None, graph.reshape(rows, &[1, shape[0], shape[1]])?)
+            }
+        });
+    }
+    let alike = |a: NodeId, b: NodeId| graph.shape(a) == graph.shape(b);
+    let (left, right) = uses[0];
+    let same = uses.iter().all(|&(l, r)| {
+        alike(r, right)
+            && match (l, left) {
+                (Some(l), Some(left)) => alike(l, left),
+                (l, left) => l.is_none() && left.is_none(),
+            }
+    });
+    Ok(same.then_some(uses))
+}
+
+/// For each parameter of two factors the one of a single factor that is one of these, in every use.
+fn pair(graph: &Graph, uses: &[Uses]) -> Vec<Option<Appended>> {
+    let mut taken = vec![false; uses.len()];
+    let same = |a: NodeId, b: NodeId| same_buffer(graph, a) == same_buffer(graph, b);
+    let mut biases = Vec::with_capacity(uses.len());
+    for weight in uses {
+        let fits = |bias: &Uses, axis: usize| {
+            bias.len() == weight.len()
+                && bias.iter().zip(weight).all(|(b, w)| match (b.0, w.0) {
+                    (None, Some(left)) => same(b.1, if axis == 0 { w.1 } else { left }),
+                    _ => false,
+                })
+        };
+        let mut candidates = (0..uses.len()).flat_map(|p| [(p, 0), (p, 1)]);
+        let found = candidates.find(|&(p, axis)| !taken[p] && fits(&uses[p], axis));
+        biases.push(found.map(|(parameter, axis)| {
+            taken[parameter] = true;
+            Appended { parameter, axis }
+        }));
+    }
+    biases
+}
+
+/// Adds `sum_n scale_n x_n x_n^T` of rows `x` `[1, n, size]` in its form; a bias along the factor's axis appends a 1 to each row.
+///
+/// The ones are never laid out beside the rows: `[x s]^T x`, with the scale `s` beside the scaled rows, has all but the last column of the
+/// factor, and that is its last row.
+fn moment(
+    graph: &mut Graph,
+    before: Option<Side>,
+    (x, scale): (NodeId, NodeId),
+    (axis, appended): (usize, bool),
+    sizes: Sizes,
+) -> Result<Side> {
+    let shape = graph.shape(x).clone();
+    let (own, size) = (shape[2], shape[2] + usize::from(appended));
+    let column = graph.reshape(scale, &[1, shape[1], 1])?;
+    let scale = graph.broadcast(column, &shape)?;
+    let weighted = graph.binary(Binary::Mul, scale, x)?;
+    let form = sizes.form(axis, size);
+    let rows = Rows {
+        x,
+        weighted,
+        column,
+        own,
+        appended,
+    };
+    let mut tensors = match form {
+        Form::Full => vec![rows.full(graph)?],
+        Form::Diagonal => vec![rows.diagonal(graph)?],
+        Form::Sketch { rank } => rows.sketch(graph, rank)?.to_vec(),
+    };
+    for (tensor, shape) in tensors.iter_mut().zip(form.shapes(size)) {
+        *tensor = graph.reshape(*tensor, &shape)?;
+    }
+    if let Some(before) = before {
+        for (tensor, before) in tensors.iter_mut().zip(before.tensors) {
+            *tensor = graph.binary(Binary::Add, before, *tensor)?;
+        }
+    }
+    Ok(Side {
+        size,
+        form,
+        tensors,
+    })
+}
+
+/// Rows of a factor, and the same times their scale `column`.
+struct Rows {
+    x: NodeId,
+    weighted: NodeId,
+    column: NodeId,
+    /// Elements of a row without a 1, and whether there is one.
+    own: usize,
+    appended: bool,
+}
+
+impl Rows {
+    fn full(&self, graph: &mut Graph) -> Result<NodeId> {
+        if !self.appended {
+            return graph.dot(self.weighted, self.x, true, false);
+        }
+        let rows = graph.concat(&[self.weighted, self.column], 2)?;
+        let product = graph.dot(rows, self.x, true, false)?;
+        let mean = graph.slice(product, &[0, self.own, 0], &[1, 1, self.own])?;
+        let mean = graph.permute(mean, &[0, 2, 1])?;
+        let one = graph.constant(1.0, &[1, 1, 1]);
+        let last = graph.concat(&[mean, one], 1)?;
+        graph.concat(&[product, last], 2)
+    }
+
+    fn diagonal(&self, graph: &mut Graph) -> Result<NodeId> {
+        let squares = graph.binary(Binary::Mul, self.weighted, self.x)?;
+        let sum = graph.sum(squares, &[1])?;
+        if !self.appended {
+            return Ok(sum);
+        }
+        let one = graph.constant(1.0, &[1, 1, 1]);
+        graph.concat(&[sum, one], 2)
+    }
+
+    /// The product with the random matrix, and the trace.
+    fn sketch(&self, graph: &mut Graph, rank: usize) -> Result<[NodeId; 2]> {
+        let size = self.own + usize::from(self.appended);
+        let random = test_matrix(size, rank);
+        let own = random[..self.own * rank].to_vec();
+        let own = graph.data_tensor(own, &[1, self.own, rank])?;
+        let mut seen = graph.dot(self.weighted, own, false, false)?;
+        if self.appended {
+            let last = random[self.own * rank..].to_vec();
+            let last = graph.data_tensor(last, &[1, 1, rank])?;
+            let shape = graph.shape(seen).clone();
+            let last = graph.broadcast(last, &shape)?;
+            let column = graph.broadcast(self.column, &shape)?;
+            let constant = graph.binary(Binary::Mul, column, last)?;
+            seen = graph.binary(Binary::Add, seen, constant)?;
+        }
+        let mut product = graph.dot(self.x, seen, true, false)?;
+        let squares = graph.binary(Binary::Mul, self.weighted, self.x)?;
+        let mut trace = graph.sum(squares, &[1, 2])?;
+        if self.appended {
+            let last = graph.sum(seen, &[1])?;
+            product = graph.concat(&[product, last], 1)?;
+            let one = graph.constant(1.0, &[1, 1, 1]);
+            trace = graph.binary(Binary::Add, trace, one)?;
+        }
+        Ok([product, trace])
+    }
+}
+
+fn without_structure(graph: &Graph, parameter: NodeId) -> Error {
+    Error::Unsupported {
+        what: "the Kronecker factors of the curvature".into(),
+        message: format!(
+            "the gradient of {} is no sum over at least two examples of products of two factors; train it by another method, or give \
+             batches of at least two rows",
+            graph.describe(parameter)
+        ),
+    }
+}
+
+/// The gradients of all parameters times the inverses of their factors, `A^-1 G B^-1`: for each layer, and for each of its
+/// [`sides`](Layer::sides), the tensors of its inverse, leaves of their shapes.
+///
+/// # Errors
+/// [`Error::Length`] where lists do not fit the layers.
+pub fn preconditioned(
+    graph: &mut Graph,
+    layers: &[Layer],
+    gradients: &[NodeId],
+    inverses: &[Vec<Vec<NodeId>>],
+) -> Result<Vec<NodeId>> {
+    let fits = |(layer, own): (&Layer, &Vec<Vec<NodeId>>)| {
+        let tensors = |(side, own): (&Side, &Vec<NodeId>)| side.tensors.len() == own.len();
+        layer.sides().count() == own.len() && layer.sides().zip(own).all(tensors)
+    };
+    if layers.len() != inverses.len() || !layers.iter().zip(inverses).all(fits) {
+        return Err(Error::Length {
+            what: "the list of inverses of Kronecker factors".into(),
+            found: inverses.len(),
+            expected: layers.len(),
+        });
+    }
+    let mut results = gradients.to_vec();
+    for (layer, inverses) in layers.iter().zip(inverses) {
+        let weight = graph.shape(gradients[layer.weight]).clone();
+        let own = [1, layer.rows(), elements(&weight) / layer.rows()];
+        let mut x = graph.reshape(gradients[layer.weight], &own)?;
+        if let Some(bias) = layer.bias {
+            let mut beside = own;
+            beside[1 + bias.axis] = 1;
+            let bias_gradient = graph.reshape(gradients[bias.parameter], &beside)?;
+            x = graph.concat(&[x, bias_gradient], 1 + bias.axis)?;
+        }
+        let first = 3 - inverses.len();
+        for ((side, inverse), axis) in layer.sides().zip(inverses).zip(first..) {
+            x = times(graph, x, side, inverse, axis)?;
+        }
+        if let Some(bias) = layer.bias {
+            let (mut starts, mut beside) = ([0; 3], own);
+            starts[1 + bias.axis] = own[1 + bias.axis];
+            beside[1 + bias.axis] = 1;
+            let last = graph.slice(x, &starts, &beside)?;
+            let shape = graph.shape(gradients[bias.parameter]).clone();
+            results[bias.parameter] = graph.reshape(last, &shape)?;
+            x = graph.slice(x, &[0; 3], &own)?;
+        }
+        results[layer.weight] = graph.reshape(x, &weight)?;
+    }
+    Ok(results)
+}
+
+impl Layer {
+    /// Rows of the weight, without a bias.
+    fn rows(&self) -> usize {
+        let bias = self.bias.is_some_and(|bias| bias.axis == 0);
+        let left = self.left.as_ref();
+        left.map_or(1, |side| side.size - usize::from(bias))
+    }
+}
+
+/// `x` `[1, l, r]` times the inverse of a factor, which is symmetric, along an axis.
+fn times(
+    graph: &mut Graph,
+    x: NodeId,
+    side: &Side,
+    inverse: &[NodeId],
+    axis: usize,
+) -> Result<NodeId> {
+    let (size, shape) = (side.size, graph.shape(x).clone());
+    match (side.form, inverse) {
+        (Form::Full, &[inverse]) => {
+            let inverse = graph.reshape(inverse, &[1, size, size])?;
+            if axis == 1 {
+                graph.dot(inverse, x, false, false)
+            } else {
+                graph.dot(x, inverse, false, false)
+            }
+        }
+        (Form::Sketch { rank }, &[root, scale]) => {
+            let root = graph.reshape(root, &[1, size, rank])?;
+            let captured = if axis == 1 {
+                let inner = graph.dot(root, x, true, false)?;
+                graph.dot(root, inner, false, false)?
+            } else {
+                let inner = graph.dot(x, root, false, false)?;
+                graph.dot(inner, root, false, true)?
+            };
+            let scale = graph.reshape(scale, &[1, 1, 1])?;
+            let scale = graph.broadcast(scale, &shape)?;
+            let whole = graph.binary(Binary::Mul, scale, x)?;
+            graph.binary(Binary::Sub, whole, captured)
+        }
+        (_, inverse) => {
+            let mut lifted = [1; 3];
+            lifted[axis] = size;
+            let inverse = graph.reshape(inverse[0], &lifted)?;
+            let inverse = graph.broadcast(inverse, &shape)?;
+            graph.binary(Binary::Mul, inverse, x)
+        }
+    }
+}
+
+/// The curvature `d^T C d` of a weighted loss along directions of the parameters, with its Gauss-Newton matrix `C`, `[1]`: by one tangent of
+/// the outputs, half of a product with `C`.
+///
+/// # Errors
+/// [`Error::Length`] where lists do not fit.
+pub fn curvature_along(
+    graph: &mut Graph,
+    loss: NodeId,
+    outputs: NodeId,
+    tangents: &[(NodeId, NodeId)],
+) -> Result<NodeId> {
+    graph.check_ids(&[loss, outputs])?;
+    let outputs = cut(graph, outputs);
+    let zero = graph.constant(0.0, &[1]);
+    let Some(moved) = linearize(graph, &[outputs], tangents)?[0] else {
+        return Ok(zero);
+    };
+    let slope = gradient(graph, loss, &[outputs])?;
+    let Some(curved) = linearize(graph, &slope, &[(outputs, moved)])?[0] else {
+        return Ok(zero);
+    };
+    let product = graph.binary(Binary::Mul, moved, curved)?;
+    let axes: Vec<usize> = (0..graph.shape(product).len()).collect();
+    let sum = graph.sum(product, &axes)?;
+    graph.reshape(sum, &[1])
+}

@@ -1,0 +1,124 @@
+//! Objectives whose curvature has a Kronecker product for each layer.
+
+use std::sync::Arc;
+
+use super::{Cost, Loaded, Objective};
+use crate::error::{Error, Result};
+use crate::gpu::{Slice, Work};
+use crate::graph::kronecker::{Form, Sizes};
+use crate::vector::{Block, Layout, Vector};
+
+/// What is wanted of Kronecker factors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct KroneckerRequest {
+    /// Which factors are held as matrices.
+    pub sizes: Sizes,
+}
+
+impl Default for KroneckerRequest {
+    fn default() -> Self {
+        Self {
+            sizes: Sizes {
+                largest: 512,
+                rank: 64,
+            },
+        }
+    }
+}
+
+/// Which parameters share Kronecker factors, and of what orders these are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KroneckerStructure {
+    /// For each layer the names of its parameters: a weight, with its bias where it has one.
+    pub layers: Vec<Vec<String>>,
+    /// Orders and forms of the factors of all layers. Those of a layer follow one another, that of the rows of its weight first; a
+    /// parameter with one factor has that of its columns alone.
+    pub sides: Vec<(usize, Form)>,
+    /// The tensors of all these, and of their inverses, in the same order: see [`Form`].
+    pub layout: Arc<Layout>,
+}
+
+/// The loss with its gradient, the Kronecker factors of its Gauss-Newton matrix, and a direction, on one mini-batch.
+///
+/// With inputs `a_n` of a layer (a 1 appended where it has a bias), cotangents `b_n` of a random mixture of the columns of a root of each
+/// example's output Hessian, and weights `w_n`:
+///
+/// ```text
+/// A = sum_n w_n a_n a_n^T / sum w     B = sum_n w_n b_n b_n^T / sum w     direction = A~^-1 G B~^-1
+/// ```
+///
+/// where `A~^-1` and `B~^-1` are what is in the vector of inverses that the program was made for.
+#[derive(Clone, Debug)]
+pub struct Kronecker {
+    /// `c`, one element.
+    pub value: Slice,
+    /// `g`.
+    pub gradient: Vector,
+    /// The gradient times the inverses.
+    pub direction: Vector,
+    /// `direction^T C direction` with the Gauss-Newton matrix, one element, after [`measure`](Self::measure).
+    pub curvature: Slice,
+    /// Signs of the mixtures, one row: write or draw them before [`refresh`](Self::refresh).
+    pub signs: Block,
+    /// The factors of this batch, after [`refresh`](Self::refresh).
+    pub factors: Vector,
+    /// Computes value, gradient and direction.
+    pub linearize: Work,
+    /// Computes the factors, after [`linearize`](Self::linearize).
+    pub refresh: Work,
+    /// Computes the curvature along the direction, after [`linearize`](Self::linearize).
+    pub measure: Work,
+    /// What that costs: `run` is that of `linearize`, `product` that of `measure`.
+    pub cost: Cost,
+    /// Operations of `refresh`.
+    pub refresh_flops: u64,
+    /// What it computes with.
+    pub loaded: Loaded,
+}
+
+/// An objective whose curvature has Kronecker factors: what K-FAC needs.
+///
+/// ```
+/// use osculant::objective::{GraphObjective, KroneckerRequest, Layered, Slot};
+/// # use osculant::{gpu::Gpu, data::Batch, vector::Vector};
+/// # fn factors(gpu: &Gpu, objective: &mut GraphObjective, theta: &Vector, batch: &Batch) -> osculant::Result<Vec<Vec<f32>>> {
+/// let request = KroneckerRequest::default();
+/// let structure = objective.structure(request)?;
+/// let inverses = Vector::new(gpu, "inverses", &structure.layout)?;
+/// let loaded = objective.load(Slot::default(), batch)?;
+/// let layers = objective.kronecker([theta, &inverses], &loaded, request)?;
+/// let ones = vec![vec![1.0; layers.signs.layout().len()]];
+/// layers.signs.write(gpu, &[ones])?;
+/// gpu.run([&layers.linearize, &layers.refresh])?;
+/// layers.factors.read(gpu)
+/// # }
+/// # use osculant::objective::Objective;
+/// ```
+pub trait Layered: Objective {
+    /// Which factors there are.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for parameters without Kronecker structure, or a loss of which no root of its Hessian is known.
+    fn structure(&self, request: KroneckerRequest) -> Result<KroneckerStructure>;
+
+    /// The factors at a vector, and steps with a vector of inverses, of the structure's layout.
+    ///
+    /// # Errors
+    /// As [`structure`](Self::structure); a batch that is not loaded, limits of the device.
+    fn kronecker(
+        &mut self,
+        at_and_inverses: [&Vector; 2],
+        loaded: &Loaded,
+        request: KroneckerRequest,
+    ) -> Result<Arc<Kronecker>>;
+}
+
+/// What to say where a model does not tell a root.
+pub(super) fn without_root() -> Error {
+    Error::Unsupported {
+        what: "Kronecker factors of this model".into(),
+        message: "it does not say how to mix the columns of a root of the loss's Hessian in its outputs; add Model::with_curvature_root, \
+                  for a loss of this crate with Loss::curvature_root"
+            .into(),
+    }
+}

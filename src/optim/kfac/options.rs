@@ -1,0 +1,75 @@
+//! Settings of K-FAC.
+
+use std::ops::Bound::{Excluded, Included};
+
+use crate::objective::{KroneckerRequest, Sizes};
+use crate::options::options;
+
+options! {
+    /// Settings of [`Kfac`](crate::optim::Kfac). One setting, the default, is meant for all tasks: there is no learning rate.
+    ///
+    /// How the factors are held follows from the rows of the first batch, since what a step costs beside its gradient does: with `n` rows a
+    /// factor of order `k` as a matrix costs `k / 2n` of its layer's gradient in every step, and a sketch of `r` columns `r / n`.
+    pub struct KfacOptions {
+        /// Factor on the step that the quadratic along the direction wants, averaged over batches.
+        step_length(with_step_length): f64 = 0.4, in (Excluded(0.0), Included(10.0)) => "above 0, at most 10";
+        /// Added to the diagonal of each factor: its square root times the mean of the factor's eigenvalues.
+        damping(with_damping): f64 = 1.0, in (Excluded(0.0), Included(1e6)) => "above 0, at most 1e6";
+        /// Momentum.
+        momentum(with_momentum): f32 = 0.7, in 0.0..1.0 => "0 or more, below 1";
+        /// What a step leaves of the running averages of factors, slopes and curvatures.
+        memory(with_memory): f64 = 0.95, in 0.0..1.0 => "0 or more, below 1";
+        /// Most steps from one refresh of factors, their inverses, slope and curvature to the next. The first steps have them more often.
+        interval(with_interval): u64 = 10, in 1..=100_000 => "1 to 100,000";
+        /// Order up to which a factor is a matrix, as a part of the first batch's rows. Of larger ones that of inputs is sketched, and of that
+        /// of outputs the diagonal is kept.
+        largest(with_largest): f64 = 0.33, in 0.0..=1e6 => "0 to 1e6";
+        /// Columns of the sketch of a larger factor of inputs, as a part of the first batch's rows; 0: its diagonal.
+        rank(with_rank): f64 = 0.125, in 0.0..=1.0 => "0 to 1";
+        /// Seed of the random signs.
+        seed(with_seed): u64 = 0;
+    }
+}
+
+/// The part of the steps so far that goes by before the next refresh, up to the interval.
+const PATIENCE: f64 = 0.2;
+
+impl KfacOptions {
+    /// Steps from the last refresh to the next one, after so many steps.
+    pub(super) fn wait(&self, steps: u64) -> u64 {
+        self.interval.min(1 + (PATIENCE * steps as f64) as u64)
+    }
+
+    pub(super) fn request(&self, rows: usize) -> KroneckerRequest {
+        let part = |of: f64| of * rows as f64;
+        KroneckerRequest {
+            sizes: Sizes {
+                largest: part(self.largest) as usize,
+                rank: part(self.rank).ceil() as usize,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// By hand: every step up to the fourth; every third after ten; at most the interval.
+    #[test]
+    fn refreshes_become_rarer() {
+        let options = KfacOptions::default();
+        let waits = [0, 4, 5, 10, 44, 45, 1000].map(|steps| options.wait(steps));
+        assert_eq!(waits, [1, 1, 2, 3, 9, 10, 10]);
+    }
+
+    #[test]
+    fn forms_follow_the_rows() {
+        let sizes = |rows| KfacOptions::default().request(rows).sizes;
+        let of = |largest, rank| Sizes { largest, rank };
+        assert_eq!(
+            [sizes(64), sizes(256), sizes(3)],
+            [of(21, 8), of(84, 32), of(0, 1)]
+        );
+    }
+}
