@@ -1,7 +1,8 @@
 //! `cargo xtask demo`: the crate's main job, from a clone to a report.
 
-use crate::adapter;
 use crate::shell::{self, Outcome};
+use crate::{adapter, example};
+use std::process::Command;
 
 /// How much work the comparison does.
 #[derive(Clone, Copy)]
@@ -16,20 +17,14 @@ const REPORT: &str = "out/demo";
 
 pub(crate) fn run(length: Length) -> Outcome {
     adapter::ensure()?;
-    let (seeds, work, profile) = match length {
-        Length::Full => ("3", "80", "release"),
-        // Tests have built what it needs in this profile.
-        Length::Quick => ("1", "6", "dev"),
+    let (seeds, work, binary) = match length {
+        Length::Full => ("3", "80", example::binary()?),
+        Length::Quick => ("1", "6", example::tested_binary()?),
     };
-    let binary = ["--profile", profile, "--all-features", "--bin", "osculant"];
-    shell::stream(shell::cargo().arg("build").args(binary))?;
-
-    // Through `cargo run`, because only cargo knows for sure where it has put the binary.
-    let mut compare = shell::cargo();
+    let mut compare = Command::new(binary);
     compare
-        .args(["run", "--quiet"])
-        .args(binary)
-        .args(["--", "compare", "digits-mlp"]);
+        .current_dir(shell::root())
+        .args(["compare", "digits-mlp"]);
     compare.args(["--optimizers", "sgd,adam,newton-cg", "--tune"]);
     compare.args(["--seeds", seeds, "--work", work, "--out", REPORT]);
     shell::stream(shell::with_runtime_folder(&mut compare)?)?;

@@ -6,14 +6,30 @@ use std::process::Stdio;
 
 /// Builds an example and returns the path of the program.
 pub(crate) fn build(name: &str) -> Outcome<PathBuf> {
-    program(name, &["--example", name])
+    program(name, &["--package", "osculant", "--example", name])
 }
 
 /// Builds the crate's binary with optimizations and returns its path.
 pub(crate) fn binary() -> Outcome<PathBuf> {
     program(
         "osculant",
-        &["--release", "--features", "cli", "--bin", "osculant"],
+        &[
+            "--package",
+            "osculant",
+            "--release",
+            "--features",
+            "cli",
+            "--bin",
+            "osculant",
+        ],
+    )
+}
+
+/// The binary that tests run, built as they build it: after them there is nothing to compile.
+pub(crate) fn tested_binary() -> Outcome<PathBuf> {
+    program(
+        "osculant",
+        &["--workspace", "--all-features", "--tests", "--bins"],
     )
 }
 
@@ -25,7 +41,6 @@ fn program(name: &str, arguments: &[&str]) -> Outcome<PathBuf> {
             "--quiet",
             "--message-format=json-render-diagnostics",
         ])
-        .args(["--package", "osculant"])
         .args(arguments)
         .stderr(Stdio::inherit())
         .output()
@@ -40,9 +55,12 @@ fn program(name: &str, arguments: &[&str]) -> Outcome<PathBuf> {
 /// The program's path, from cargo's messages: one JSON object a line.
 fn executable(messages: &str, name: &str) -> Option<PathBuf> {
     const KEY: &str = "\"executable\":\"";
+    // The end of the profile's description.
+    const TEST: &str = "\"test\":true},\"features\"";
     messages
         .lines()
         .filter(|line| line.contains(&format!("\"name\":\"{name}\"")))
+        .filter(|line| !line.contains(TEST))
         .find_map(|line| {
             let start = line.find(KEY)? + KEY.len();
             let end = start + line[start..].find('"')?;
@@ -59,11 +77,18 @@ mod tests {
     fn the_path_is_read_from_cargos_messages() {
         let messages = r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"osculant"},"executable":null}
 {"reason":"compiler-artifact","target":{"kind":["example"],"name":"kernels"},"filenames":[],"executable":"/a/target/debug/examples/kernels","fresh":true}
+{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"osculant"},"profile":{"opt_level":"1","test":true},"features":["cli"],"executable":"/a/deps/osculant-1"}
+{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"osculant"},"profile":{"opt_level":"1","test":false},"features":["cli"],"executable":"/a/osculant"}
 {"reason":"build-finished","success":true}"#;
         assert_eq!(
             executable(messages, "kernels"),
             Some(PathBuf::from("/a/target/debug/examples/kernels"))
         );
-        assert_eq!(executable(messages, "osculant"), None);
+        // The program, and not its tests.
+        assert_eq!(
+            executable(messages, "osculant"),
+            Some(PathBuf::from("/a/osculant"))
+        );
+        assert_eq!(executable(messages, "another"), None);
     }
 }

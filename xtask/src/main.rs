@@ -30,10 +30,10 @@ Commands:
         Build the binary and compare sgd, adam and newton-cg on `digits-mlp`; the report
         goes to out/demo. --quick: one seed, a tenth of the work and a build without optimizations, as in
         continuous integration.
-  test [--swiftshader] [CARGO TEST ARGUMENTS]
-        Run every test of the workspace, documentation tests included, on every adapter found; without
-        arguments also those of whole programs with each family of kernels for matrix products.
-        --swiftshader fetches SwiftShader first. What follows is passed on to `cargo test`:
+  test [--swiftshader] [--families] [CARGO TEST ARGUMENTS]
+        Run every test of the workspace, documentation tests included, on every adapter found.
+        --swiftshader fetches SwiftShader first. --families: instead, the tests of matrix products and of
+        whole programs with each family of kernels for these. What follows is passed on to `cargo test`:
           cargo xtask test --test gpu -- optimizers::
   faults [NAME ...]
         Plant each fault of tests/faults into a copy of the repository below target/faults, and demand

@@ -8,6 +8,7 @@ use std::process::Command;
 
 pub(crate) fn run(arguments: &[String]) -> Outcome {
     let (with_swiftshader, arguments) = take_option(arguments, "--swiftshader");
+    let (families, arguments) = take_option(&arguments, "--families");
     adapter::ensure()?;
 
     let manifest = if with_swiftshader {
@@ -41,15 +42,15 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
         }
         Ok(tests)
     };
-    shell::stream(command(&["--workspace"])?.args(&arguments))?;
-    if arguments.is_empty() {
-        // What is computed may not depend on which kernel multiplies matrices. A device that lacks one repeats the first run.
-        for family in FAMILIES {
-            println!("\nWith '{family}' as the kernel of every matrix product:");
-            for suite in SUITES {
-                let mut tests = command(&["--test", "gpu", "--", suite])?;
-                shell::stream(tests.env("OSCULANT_TUNING", format!("forced:{family}")))?;
-            }
+    if !families {
+        return shell::stream(command(&["--workspace"])?.args(&arguments));
+    }
+    // What is computed may not depend on which kernel multiplies matrices. A device that lacks one repeats its usual run.
+    for family in FAMILIES {
+        println!("\nWith '{family}' as the kernel of every matrix product:");
+        for suite in SUITES {
+            let mut tests = command(&["--test", "gpu", "--", suite])?;
+            shell::stream(tests.env("OSCULANT_TUNING", format!("forced:{family}")))?;
         }
     }
     Ok(())
