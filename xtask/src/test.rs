@@ -45,6 +45,9 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     if !families {
         return shell::stream(command(&["--workspace"])?.args(&arguments));
     }
+    if !arguments.is_empty() {
+        return Err("--families names its own tests; leave out what follows it".into());
+    }
     // What is computed may not depend on which kernel multiplies matrices. A device that lacks one repeats its usual run.
     for family in FAMILIES {
         println!("\nWith '{family}' as the kernel of every matrix product:");

@@ -27,12 +27,11 @@ use crate::recent::Recent;
 use crate::vector::Vector;
 
 /// Names of the numbers that a state must have, and of its vectors.
-const SCALARS: [&str; 7] = [
+const SCALARS: [&str; 6] = [
     "kfac_steps",
     "kfac_rows",
     "kfac_refreshes",
     "kfac_refreshed_at",
-    "kfac_mass",
     "kfac_slope",
     "kfac_curvature",
 ];
@@ -49,8 +48,6 @@ struct Counts {
     refreshes: u64,
     /// The step of the last one.
     refreshed_at: u64,
-    /// What the weights of the batches in the averages would add up to if the averages had begun at 0.
-    mass: f64,
     slope: f64,
     curvature: f64,
 }
@@ -145,13 +142,12 @@ impl Kfac {
         })?;
 
         let due = first || before.since() >= options.wait(before.steps);
-        let (old, newest, mass) = before.weights(options.memory);
+        let (old, newest) = before.weights(options.memory);
         let mut after = before;
         let mut work = Work::default();
         work.gradient(&program.cost, &loaded);
         if due {
             memory.prepare(&gpu, (options.seed, before.refreshes), (old, newest))?;
-            after.mass = mass;
             (after.refreshes, after.refreshed_at) = (before.refreshes + 1, before.steps);
             after.rows = rows;
             work.factors(program.refresh_flops, &loaded);
@@ -267,22 +263,20 @@ impl Counts {
         self.steps.saturating_sub(self.refreshed_at)
     }
 
-    /// The weights of an average and of the batch that joins it, and the mass after that: an exponential average over steps, without the
-    /// bias of its beginning.
-    fn weights(&self, memory: f64) -> (f64, f64, f64) {
-        let kept = memory.powi(self.since().clamp(1, 1 << 30) as i32);
-        let mass = 1.0 - kept * (1.0 - self.mass);
-        let newest = (1.0 - kept) / mass;
-        (1.0 - newest, newest, mass)
+    /// The weights of an average and of the batch that joins it: exponential over steps, without the bias of a beginning. Had the averages
+    /// begun at 0, their weights would add up to `1 - memory^(steps + 1)` by now.
+    fn weights(&self, memory: f64) -> (f64, f64) {
+        let power = |steps: u64| memory.powi(steps.clamp(1, 1 << 30) as i32);
+        let newest = (1.0 - power(self.since())) / (1.0 - power(self.steps + 1));
+        (1.0 - newest, newest)
     }
 
-    fn numbers(&self) -> [f64; 7] {
+    fn numbers(&self) -> [f64; 6] {
         [
             self.steps as f64,
             self.rows as f64,
             self.refreshes as f64,
             self.refreshed_at as f64,
-            self.mass,
             self.slope,
             self.curvature,
         ]
@@ -296,9 +290,8 @@ impl Counts {
             rows: count(SCALARS[1])?,
             refreshes: count(SCALARS[2])?,
             refreshed_at: count(SCALARS[3])?,
-            mass: saved::number(state, SCALARS[4], 0.0..=1.0)?,
-            slope: saved::number(state, SCALARS[5], -most..=most)?,
-            curvature: saved::number(state, SCALARS[6], -most..=most)?,
+            slope: saved::number(state, SCALARS[4], -most..=most)?,
+            curvature: saved::number(state, SCALARS[5], -most..=most)?,
         })
     }
 }
