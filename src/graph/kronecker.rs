@@ -85,7 +85,7 @@ impl Sizes {
     fn form(self, axis: usize, size: usize) -> Form {
         if size <= self.largest {
             Form::Full
-        } else if (axis == 0 || (size <= 512 && std::env::var("SKB").is_ok())) && self.rank > 0 {
+        } else if axis == 0 && self.rank > 0 {
             let rank = self.rank.min(size);
             Form::Sketch { rank }
         } else {

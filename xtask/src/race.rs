@@ -45,7 +45,7 @@ const TASKS: [Task; 4] = [
         batches: &[8, 16, 32, 64],
         constant: 16.0,
         linear: &[6.0, 8.0, 10.0],
-        budget: 60.0,
+        budget: 16.0,
     },
     Task {
         problem: "digits-autoencoder",
@@ -56,7 +56,7 @@ const TASKS: [Task; 4] = [
         batches: &[8, 16, 32, 64],
         constant: 16.0,
         linear: &[4.0, 6.0, 10.0],
-        budget: 60.0,
+        budget: 16.0,
     },
     Task {
         problem: "fashion-mlp",

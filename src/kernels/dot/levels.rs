@@ -51,15 +51,21 @@ pub(super) struct Levels {
 }
 
 impl Levels {
-    /// The number of terms is `K()` in WGSL. `once` is an expression for 1 that compilers do not know to be 1, in kernels whose steps they
+    /// `count` is the number of terms in WGSL. `once` is an expression for 1 that compilers do not know to be 1, in kernels whose steps they
     /// must not write out; else empty.
-    pub(super) fn new(terms: Terms, accumulators: &[String], kind: &str, once: &str) -> Self {
+    pub(super) fn new(
+        terms: Terms,
+        count: &str,
+        accumulators: &[String],
+        kind: &str,
+        once: &str,
+    ) -> Self {
         let step = terms.step;
         let spans = terms.spans();
         let mut close = String::new();
         let mut start = "0u".to_string();
         let mut end = "terms".to_string();
-        let mut open = "    let terms = K();\n".to_string();
+        let mut open = format!("    let terms = {count};\n");
         for (depth, &span) in spans.iter().enumerate() {
             for name in accumulators {
                 open += &format!("    var {name}_{depth} = {kind}();\n");

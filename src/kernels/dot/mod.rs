@@ -110,6 +110,16 @@ enum Outer {
     Terms,
 }
 
+/// The number of terms in WGSL. One that is read is multiplied by `groups.z`, which is 1 and which no compiler knows: lavapipe takes a loop
+/// that nothing but a uniform bounds for one to be compiled anew, with the uniform's value, at every dispatch. For products of up to 16 terms
+/// it keeps to that, and a dispatch takes milliseconds.
+fn term_count(sizes: Sizes, lhs: &View) -> &'static str {
+    match outer(sizes, lhs).0 {
+        Outer::Rows => "K()",
+        Outer::Terms => "K() * groups.z",
+    }
+}
+
 /// The sizes in WGSL: `N` and `BATCH`, and functions `M()` and `K()`, of which one reads what [`outer`] says from the last binding.
 fn constants(sizes: Sizes, lhs: &View, store: &Store) -> String {
     let Sizes { batch, m, n, k } = sizes;

@@ -3,7 +3,7 @@
 use super::family::Loads;
 use super::levels::{Levels, Terms};
 use super::view::{Access, Load, View};
-use super::{Sizes, bindings, constants, overruns, read_sizes};
+use super::{Sizes, bindings, constants, overruns, read_sizes, term_count};
 use crate::error::Result;
 use crate::kernels::store::Store;
 use crate::kernels::template::{Kernel, Workgroup, fill};
@@ -54,7 +54,8 @@ pub(super) fn kernel(
         step: 4,
         together: 4,
     };
-    let levels = Levels::new(terms, accumulators, "mat4x4<f32>", "");
+    let count = term_count(sizes, lhs);
+    let levels = Levels::new(terms, count, accumulators, "mat4x4<f32>", "");
     let text = fill(
         REGISTERS,
         &[

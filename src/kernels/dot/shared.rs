@@ -3,7 +3,7 @@
 use super::family::Loads;
 use super::levels::{Levels, Terms};
 use super::view::{Access, Load, View};
-use super::{Sizes, bindings, constants, read_sizes};
+use super::{Sizes, bindings, constants, read_sizes, term_count};
 use crate::error::Result;
 use crate::kernels::store::Store;
 use crate::kernels::template::{Kernel, Workgroup, fill};
@@ -66,7 +66,8 @@ pub(super) fn kernel(sizes: Sizes, lhs: &View, rhs: &View, store: &Store) -> Res
         step: STEP,
         together: 1,
     };
-    let levels = Levels::new(terms, &accumulators, "vec4<f32>", "groups.z");
+    let count = term_count(sizes, lhs);
+    let levels = Levels::new(terms, count, &accumulators, "vec4<f32>", "groups.z");
     let text = fill(
         SHARED,
         &[

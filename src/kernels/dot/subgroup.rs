@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::family::{Loads, SubgroupTile};
 use super::levels::{Levels, Terms};
 use super::view::{Access, Load, TEXTURE, View};
-use super::{Sizes, bindings, constants, overruns, read_sizes};
+use super::{Sizes, bindings, constants, overruns, read_sizes, term_count};
 use crate::error::Result;
 use crate::gpu::TEXTURE_ELEMENTS;
 use crate::kernels::store::Store;
@@ -136,7 +136,8 @@ pub(super) fn kernel(
         step: 4,
         together: 1,
     };
-    let levels = Levels::new(terms, &names(rows, vectors), "vec4<f32>", "");
+    let count = term_count(sizes, lhs);
+    let levels = Levels::new(terms, count, &names(rows, vectors), "vec4<f32>", "");
     let text = fill(
         SUBGROUP,
         &[
