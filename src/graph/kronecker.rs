@@ -34,21 +34,32 @@ pub enum Form {
     Full,
     /// Its diagonal `[n]`, and the inverse of that.
     Diagonal,
-    /// Its product `[n, rank]` with a random matrix, and its trace `[1]`; the inverse is `s - M M^T` with `M` `[n, rank]` and `s` `[1]`.
+    /// Its product `[n, columns]` with a random matrix, and its trace `[1]`; the inverse is `s - M M^T` with `M` `[n, rank]` and `s` `[1]`.
     Sketch {
         /// Columns of the random matrix.
+        columns: usize,
+        /// Eigenvectors that the inverse knows, at most as many.
         rank: usize,
     },
 }
 
 impl Form {
-    /// The tensors of a factor of order `n`, and of its inverse.
+    /// The tensors of a factor of order `n`.
     #[must_use]
     pub fn shapes(self, n: usize) -> Vec<Vec<usize>> {
         match self {
             Form::Full => vec![vec![n, n]],
             Form::Diagonal => vec![vec![n]],
-            Form::Sketch { rank } => vec![vec![n, rank], vec![1]],
+            Form::Sketch { columns, .. } => vec![vec![n, columns], vec![1]],
+        }
+    }
+
+    /// The tensors of its inverse, as many.
+    #[must_use]
+    pub fn inverse_shapes(self, n: usize) -> Vec<Vec<usize>> {
+        match self {
+            Form::Sketch { rank, .. } => vec![vec![n, rank], vec![1]],
+            _ => self.shapes(n),
         }
     }
 }
@@ -65,10 +76,16 @@ pub struct Side {
 }
 
 impl Side {
-    /// The shapes of its tensors, and of those of its inverse.
+    /// The shapes of its tensors.
     #[must_use]
     pub fn shapes(&self) -> Vec<Vec<usize>> {
         self.form.shapes(self.size)
+    }
+
+    /// The shapes of the tensors of its inverse, as many.
+    #[must_use]
+    pub fn inverse_shapes(&self) -> Vec<Vec<usize>> {
+        self.form.inverse_shapes(self.size)
     }
 }
 
@@ -77,17 +94,23 @@ impl Side {
 pub struct Sizes {
     /// Order up to which factors are matrices. Larger ones of columns are diagonals.
     pub largest: usize,
-    /// Columns of the sketches of larger ones of rows.
+    /// Eigenvectors that are known of larger ones of rows, by a sketch of [`OVERSAMPLING`] more columns.
     pub rank: usize,
 }
+
+/// Columns of a sketch beyond the eigenvectors that are taken from it: a sketch of few columns may miss a leading one (Halko, Martinsson and
+/// Tropp 2011 take 5 or 10). They are computed at refreshes only, and no step multiplies by them.
+pub const OVERSAMPLING: usize = 8;
 
 impl Sizes {
     fn form(self, axis: usize, size: usize) -> Form {
         if size <= self.largest {
             Form::Full
         } else if axis == 0 && self.rank > 0 {
-            let rank = self.rank.min(size);
-            Form::Sketch { rank }
+            Form::Sketch {
+                columns: (self.rank + OVERSAMPLING).min(size),
+                rank: self.rank.min(size),
+            }
         } else {
             Form::Diagonal
         }
@@ -291,7 +314,7 @@ fn moment(
     let mut tensors = match form {
         Form::Full => vec![rows.full(graph)?],
         Form::Diagonal => vec![rows.diagonal(graph)?],
-        Form::Sketch { rank } => rows.sketch(graph, rank)?.to_vec(),
+        Form::Sketch { columns, .. } => rows.sketch(graph, columns)?.to_vec(),
     };
     for (tensor, shape) in tensors.iter_mut().zip(form.shapes(size)) {
         *tensor = graph.reshape(*tensor, &shape)?;
@@ -343,15 +366,15 @@ impl Rows {
     }
 
     /// The product with the random matrix, and the trace.
-    fn sketch(&self, graph: &mut Graph, rank: usize) -> Result<[NodeId; 2]> {
+    fn sketch(&self, graph: &mut Graph, columns: usize) -> Result<[NodeId; 2]> {
         let size = self.own + usize::from(self.appended);
-        let random = test_matrix(size, rank);
-        let own = random[..self.own * rank].to_vec();
-        let own = graph.data_tensor(own, &[1, self.own, rank])?;
+        let random = test_matrix(size, columns);
+        let own = random[..self.own * columns].to_vec();
+        let own = graph.data_tensor(own, &[1, self.own, columns])?;
         let mut seen = graph.dot(self.weighted, own, false, false)?;
         if self.appended {
-            let last = random[self.own * rank..].to_vec();
-            let last = graph.data_tensor(last, &[1, 1, rank])?;
+            let last = random[self.own * columns..].to_vec();
+            let last = graph.data_tensor(last, &[1, 1, columns])?;
             let shape = graph.shape(seen).clone();
             let last = graph.broadcast(last, &shape)?;
             let column = graph.broadcast(self.column, &shape)?;
@@ -460,7 +483,7 @@ fn times(
                 graph.dot(x, inverse, false, false)
             }
         }
-        (Form::Sketch { rank }, &[root, scale]) => {
+        (Form::Sketch { rank, .. }, &[root, scale]) => {
             let root = graph.reshape(root, &[1, size, rank])?;
             let captured = if axis == 1 {
                 let inner = graph.dot(root, x, true, false)?;

@@ -34,8 +34,10 @@ pub struct KroneckerStructure {
     /// Orders and forms of the factors of all layers. Those of a layer follow one another, that of the rows of its weight first; a
     /// parameter with one factor has that of its columns alone.
     pub sides: Vec<(usize, Form)>,
-    /// The tensors of all these, and of their inverses, in the same order: see [`Form`].
-    pub layout: Arc<Layout>,
+    /// The tensors of all these, in the same order: see [`Form`].
+    pub factors: Arc<Layout>,
+    /// Those of their inverses, as many.
+    pub inverses: Arc<Layout>,
 }
 
 /// The loss with its gradient, the Kronecker factors of its Gauss-Newton matrix, and a direction, on one mini-batch.
@@ -84,7 +86,7 @@ pub struct Kronecker {
 /// # fn factors(gpu: &Gpu, objective: &mut GraphObjective, theta: &Vector, batch: &Batch) -> osculant::Result<Vec<Vec<f32>>> {
 /// let request = KroneckerRequest::default();
 /// let structure = objective.structure(request)?;
-/// let inverses = Vector::new(gpu, "inverses", &structure.layout)?;
+/// let inverses = Vector::new(gpu, "inverses", &structure.inverses)?;
 /// let loaded = objective.load(Slot::default(), batch)?;
 /// let layers = objective.kronecker([theta, &inverses], &loaded, request)?;
 /// let ones = vec![vec![1.0; layers.signs.layout().len()]];

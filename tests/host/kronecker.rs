@@ -270,11 +270,13 @@ fn factors_are_sums_over_examples() -> Outcome {
     let weights = (1..=ROWS).map(|n| n as f64 / 15.0).collect();
     let sketches = case.at(&signs, &[(scale, weights)], &tensors(&layers))?;
     for (at, order) in [(0, 7), (2, 5)] {
-        let (full, random) = (&expected[at], test_matrix(order, 2));
-        let product: Vec<f64> = (0..2 * order)
+        // With more columns than eigenvectors are wanted, as many as there are rows.
+        let (full, random) = (&expected[at], test_matrix(order, order));
+        let product: Vec<f64> = (0..order * order)
             .map(|e| {
+                let (row, column) = (e / order, e % order);
                 (0..order)
-                    .map(|k| full[e / 2 * order + k] * f64::from(random[2 * k + e % 2]))
+                    .map(|k| full[row * order + k] * f64::from(random[order * k + column]))
                     .sum()
             })
             .collect();
@@ -373,7 +375,12 @@ fn gradients_are_multiplied_from_both_sides() -> Outcome {
             let mut own = |shapes: Vec<Vec<usize>>| {
                 shapes.iter().map(|shape| graph.direction(shape)).collect()
             };
-            leaves.push(layer.sides().map(|side| own(side.shapes())).collect());
+            leaves.push(
+                layer
+                    .sides()
+                    .map(|side| own(side.inverse_shapes()))
+                    .collect(),
+            );
         }
         let results = preconditioned(graph, &layers, &gradients, &leaves)?;
         let mut values: Vec<(NodeId, Vec<f64>)> = Vec::new();

@@ -40,7 +40,7 @@ Options of the optimizers (--set KEY=VALUE):
              momentum, memory   what a step leaves of the averages of steps, and of factors, slopes and curvatures
              interval           most steps from one refresh of these to the next
              largest            order up to which a factor is a matrix, as a part of the batch
-             rank               columns of the sketch of a larger one of inputs, as a part of the batch; of outputs, and with 0: the
+             rank               eigenvectors known of a larger one of inputs, as a part of the batch; of outputs, and with 0: the
                                 diagonal
   newton-cg  max-iterations     cap on conjugate gradient iterations per step
              damping            first value of the Levenberg-Marquardt damping

@@ -84,7 +84,7 @@ impl GraphObjective {
         let mut inverses = Vec::new();
         for layer in &layers {
             let mut leaves = |side: &Side| -> Vec<NodeId> {
-                let shapes = side.shapes().into_iter();
+                let shapes = side.inverse_shapes().into_iter();
                 shapes.map(|shape| graph.direction(&shape)).collect()
             };
             inverses.push(layer.sides().map(&mut leaves).collect::<Vec<_>>());
@@ -142,7 +142,7 @@ impl GraphObjective {
         let new = |label: &str| Vector::new(&gpu, label, &self.layout);
         let value = gpu.buffer("loss", 1)?;
         let (gradient, direction) = (new("gradient")?, new("preconditioned gradient")?);
-        let factors = Vector::new(&gpu, "Kronecker factors", &layers.structure.layout)?;
+        let factors = Vector::new(&gpu, "Kronecker factors", &layers.structure.factors)?;
         let curvature = gpu.buffer("curvature along a direction", 1)?;
         let shape = plan.graph().shape(layers.signs).clone();
         let layout = Arc::new(Layout::new(&[("signs".into(), shape)])?);
@@ -160,7 +160,7 @@ impl GraphObjective {
         results.push(curvature.clone());
         results.extend_from_slice(factors.parts());
         let executable = plan.bind(&gpu, &mut self.arena, &leaves, &results, &[])?;
-        let elements = 2 * self.layout.len() + layers.structure.layout.len() + layout.len();
+        let elements = 2 * self.layout.len() + layers.structure.factors.len() + layout.len();
         let listing: &Listing = plan.listing();
         Ok(Kronecker {
             value,
@@ -204,14 +204,18 @@ fn with_l2(graph: &mut Graph, curvature: NodeId, d: &[NodeId], l2: f32) -> Resul
 
 fn structure(graph: &Graph, layers: &[Layer]) -> Result<KroneckerStructure> {
     let name = |parameter: usize| graph.parameters()[parameter].name.clone();
-    let (mut tensors, mut sides) = (Vec::new(), Vec::new());
+    let (mut factors, mut inverses, mut sides) = (Vec::new(), Vec::new(), Vec::new());
     for layer in layers {
         for (side, axis) in layer.sides().zip(2 - layer.sides().count()..) {
             let what = format!("{} {}", name(layer.weight), ["rows", "columns"][axis]);
             sides.push((side.size, side.form));
             for (number, shape) in side.shapes().into_iter().enumerate() {
                 let part = if number == 0 { "" } else { " trace" };
-                tensors.push((format!("{what}{part}"), shape));
+                factors.push((format!("{what}{part}"), shape));
+            }
+            for (number, shape) in side.inverse_shapes().into_iter().enumerate() {
+                let part = if number == 0 { "" } else { " scale" };
+                inverses.push((format!("{what}{part}"), shape));
             }
         }
     }
@@ -222,6 +226,7 @@ fn structure(graph: &Graph, layers: &[Layer]) -> Result<KroneckerStructure> {
     Ok(KroneckerStructure {
         layers: layers.iter().map(members).collect(),
         sides,
-        layout: Arc::new(Layout::new(&tensors)?),
+        factors: Arc::new(Layout::new(&factors)?),
+        inverses: Arc::new(Layout::new(&inverses)?),
     })
 }

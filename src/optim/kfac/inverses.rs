@@ -24,13 +24,13 @@ pub(super) fn inverses(
 ) -> Result<Vec<Vec<f32>>> {
     let mut found = Vec::with_capacity(factors.len());
     for &(order, form) in &structure.sides {
-        let entry = &structure.layout.entries()[found.len()];
+        let entry = &structure.factors.entries()[found.len()];
         let own = &factors[found.len()..][..form.shapes(order).len()];
         let root = damping.sqrt();
         let inverse = match form {
             Form::Full => full(order, &own[0], root),
             Form::Diagonal => Some(vec![diagonal(&own[0], root)]),
-            Form::Sketch { rank } => sketched([order, rank], own, root),
+            Form::Sketch { columns, rank } => sketched([order, columns, rank], own, root),
         };
         let finite = |tensors: &Vec<Vec<f32>>| tensors.iter().flatten().all(|x| x.is_finite());
         found.extend(inverse.filter(finite).ok_or_else(|| Error::NotFinite {
@@ -64,11 +64,13 @@ fn diagonal(factor: &[f32], root: f64) -> Vec<f32> {
 }
 
 /// From the product `Y = F R` with the random matrix `R` the Nystrom approximation `Y (R^T Y)^-1 Y^T = U L U^T` (Tropp et al. 2017, with their
-/// shift), and from that `(F + s)^-1 ~ 1/s - U (L / (s (L + s))) U^T`: `M` with `M M^T` as the second part, and `1/s`.
-fn sketched([n, rank]: [usize; 2], own: &[Vec<f32>], root: f64) -> Option<Vec<Vec<f32>>> {
-    let wide =
-        |values: &[f32]| DMatrix::from_row_iterator(n, rank, values.iter().map(|&x| f64::from(x)));
-    let (product, random) = (wide(&own[0]), wide(&test_matrix(n, rank)));
+/// shift), and from that, with the `rank` largest of the eigenvalues `L`, `(F + s)^-1 ~ 1/s - U (L / (s (L + s))) U^T`: `M` with `M M^T` as the
+/// second part, and `1/s`.
+fn sketched([n, columns, rank]: [usize; 3], own: &[Vec<f32>], root: f64) -> Option<Vec<Vec<f32>>> {
+    let wide = |values: &[f32]| {
+        DMatrix::from_row_iterator(n, columns, values.iter().map(|&x| f64::from(x)))
+    };
+    let (product, random) = (wide(&own[0]), wide(&test_matrix(n, columns)));
     let shift = root * f64::from(own[1][0]) / n as f64;
     if shift == 0.0 {
         return Some(vec![vec![0.0; n * rank], vec![0.0]]);
@@ -91,20 +93,22 @@ fn sketched([n, rank]: [usize; 2], own: &[Vec<f32>], root: f64) -> Option<Vec<Ve
         }
     });
     let captured = b * eigen.eigenvectors * DMatrix::from_diagonal(&weights);
-    let rows = captured.transpose();
+    let mut largest: Vec<usize> = (0..columns).collect();
+    largest.sort_by(|&i, &j| eigen.eigenvalues[j].total_cmp(&eigen.eigenvalues[i]));
+    let rows = captured.select_columns(&largest[..rank]).transpose();
     Some(vec![
         rows.iter().map(|&x| x as f32).collect(),
         vec![(1.0 / shift) as f32],
     ])
 }
 
-/// Operations that this takes, two for each multiply-add: `n^3` of these for a matrix; for a sketch `n r^2` each for its core, `B`, its
-/// square and the captured part, and an eigenproblem.
+/// Operations that this takes, two for each multiply-add: `n^3` of these for a matrix; for a sketch of `k` columns `n k^2` each for its core,
+/// `B`, its square and the captured part, and an eigenproblem.
 pub(super) fn inversion_flops(structure: &KroneckerStructure) -> f64 {
     let of = |&(n, form): &(usize, Form)| match form {
         Form::Full => 2.0 * (n as f64).powi(3),
         Form::Diagonal => n as f64,
-        Form::Sketch { rank } => 8.0 * (n * rank * rank) as f64 + 9.0 * (rank as f64).powi(3),
+        Form::Sketch { columns: k, .. } => 8.0 * (n * k * k) as f64 + 9.0 * (k as f64).powi(3),
     };
     structure.sides.iter().map(of).sum()
 }
@@ -117,15 +121,19 @@ mod tests {
     use std::sync::Arc;
 
     fn structure(sides: &[(usize, Form)]) -> KroneckerStructure {
-        let mut tensors = Vec::new();
-        for (side, (n, form)) in sides.iter().enumerate() {
-            let shapes = form.shapes(*n).into_iter().enumerate();
-            tensors.extend(shapes.map(|(k, shape)| (format!("side {side} {k}"), shape)));
-        }
+        let layout = |shapes: fn(Form, usize) -> Vec<Vec<usize>>| {
+            let mut tensors = Vec::new();
+            for (side, &(n, form)) in sides.iter().enumerate() {
+                let shapes = shapes(form, n).into_iter().enumerate();
+                tensors.extend(shapes.map(|(k, shape)| (format!("side {side} {k}"), shape)));
+            }
+            Arc::new(Layout::new(&tensors).unwrap())
+        };
         KroneckerStructure {
             layers: Vec::new(),
             sides: sides.to_vec(),
-            layout: Arc::new(Layout::new(&tensors).unwrap()),
+            factors: layout(Form::shapes),
+            inverses: layout(Form::inverse_shapes),
         }
     }
 
@@ -144,26 +152,34 @@ mod tests {
         assert_eq!(inversion_flops(&structure), 16.0 + 2.0 + 2.0);
     }
 
-    /// A factor of a rank below that of its sketch is known exactly, and so is its inverse.
+    /// A factor of a rank below that of its sketch is known exactly, and so is its inverse, or what of it the largest eigenvalues give.
     #[test]
     fn a_sketch_of_enough_columns_is_exact() {
-        let (n, rank, known) = (20, 8, 5);
+        let (n, columns, known) = (20, 8, 5);
         let basis = DMatrix::from_fn(n, known, |i, j| ((1 + i * (j + 2)) as f64).sin());
         let factor = &basis * basis.transpose();
-        let random = test_matrix(n, rank);
-        let random = DMatrix::from_row_iterator(n, rank, random.iter().map(|&x| f64::from(x)));
+        let random = test_matrix(n, columns);
+        let random = DMatrix::from_row_iterator(n, columns, random.iter().map(|&x| f64::from(x)));
         let row_wise = |m: &DMatrix<f64>| m.transpose().iter().map(|&x| x as f32).collect();
         let sketch = vec![row_wise(&(&factor * random)), vec![factor.trace() as f32]];
-        let structure = structure(&[(n, Form::Sketch { rank })]);
-        let found = inverses(&structure, &sketch, 1.0).unwrap();
-        let captured = found[0].iter().map(|&x| f64::from(x));
-        let captured = DMatrix::from_row_iterator(n, rank, captured);
-        let one = DMatrix::<f64>::identity(n, n);
-        let found = &one * f64::from(found[1][0]) - &captured * captured.transpose();
-        let shift = factor.trace() / n as f64;
-        let expected = (factor + one * shift).try_inverse().unwrap();
-        let error = (&found - &expected).norm() / expected.norm();
-        assert!(error < 1e-5, "{error:.1e}");
+        let eigen = SymmetricEigen::new(factor.clone());
+        let mut order: Vec<usize> = (0..n).collect();
+        order.sort_by(|&i, &j| eigen.eigenvalues[j].total_cmp(&eigen.eigenvalues[i]));
+        for rank in [columns, known, 2] {
+            let structure = structure(&[(n, Form::Sketch { columns, rank })]);
+            let found = inverses(&structure, &sketch, 1.0).unwrap();
+            let captured = found[0].iter().map(|&x| f64::from(x));
+            let captured = DMatrix::from_row_iterator(n, rank, captured);
+            let one = DMatrix::<f64>::identity(n, n);
+            let found = &one * f64::from(found[1][0]) - &captured * captured.transpose();
+            let shift = factor.trace() / n as f64;
+            let leading = eigen.eigenvectors.select_columns(&order[..rank]);
+            let values = eigen.eigenvalues.select_rows(&order[..rank]);
+            let known = &leading * DMatrix::from_diagonal(&values) * leading.transpose();
+            let expected = (known + one * shift).try_inverse().unwrap();
+            let error = (&found - &expected).norm() / expected.norm();
+            assert!(error < 1e-5, "{rank}: {error:.1e}");
+        }
     }
 
     #[test]

@@ -52,8 +52,9 @@ impl Memory {
         layout: &Arc<Layout>,
         structure: KroneckerStructure,
     ) -> Result<Self> {
-        let new = |label: &str| Vector::new(gpu, label, &structure.layout);
+        let new = |label: &str| Vector::new(gpu, label, &structure.factors);
         let (factors, next) = (new("average factors")?, new("next average factors")?);
+        let new = |label: &str| Vector::new(gpu, label, &structure.inverses);
         let (inverses, coming) = (new("inverse factors")?, new("next inverse factors")?);
         let mut renew = Recording::new();
         renew.copy(coming.slice(), inverses.slice())?;

@@ -9,23 +9,23 @@ options! {
     /// Settings of [`Kfac`](crate::optim::Kfac). One setting, the default, is meant for all tasks: there is no learning rate.
     ///
     /// How the factors are held follows from the rows of the first batch, since what a step costs beside its gradient does: with `n` rows a
-    /// factor of order `k` as a matrix costs `k / 2n` of its layer's gradient in every step, and a sketch of `r` columns `r / n`.
+    /// factor of order `k` as a matrix costs `k / 2n` of its layer's gradient in every step, and a sketch for `r` eigenvectors `r / n`.
     pub struct KfacOptions {
         /// Factor on the step that the quadratic along the direction wants, averaged over batches.
         step_length(with_step_length): f64 = 0.4, in (Excluded(0.0), Included(10.0)) => "above 0, at most 10";
         /// Added to the diagonal of each factor: its square root times the mean of the factor's eigenvalues.
-        damping(with_damping): f64 = 1.0, in (Excluded(0.0), Included(1e6)) => "above 0, at most 1e6";
+        damping(with_damping): f64 = 3.0, in (Excluded(0.0), Included(1e6)) => "above 0, at most 1e6";
         /// Momentum.
         momentum(with_momentum): f32 = 0.7, in 0.0..1.0 => "0 or more, below 1";
         /// What a step leaves of the running averages of factors, slopes and curvatures.
-        memory(with_memory): f64 = 0.95, in 0.0..1.0 => "0 or more, below 1";
+        memory(with_memory): f64 = 0.99, in 0.0..1.0 => "0 or more, below 1";
         /// Most steps from one refresh of factors, their inverses, slope and curvature to the next. The first steps have them more often.
-        interval(with_interval): u64 = 10, in 1..=100_000 => "1 to 100,000";
+        interval(with_interval): u64 = 20, in 1..=100_000 => "1 to 100,000";
         /// Order up to which a factor is a matrix, as a part of the first batch's rows. Of larger ones that of inputs is sketched, and of that
         /// of outputs the diagonal is kept.
-        largest(with_largest): f64 = 0.33, in 0.0..=1e6 => "0 to 1e6";
-        /// Columns of the sketch of a larger factor of inputs, as a part of the first batch's rows; 0: its diagonal.
-        rank(with_rank): f64 = 0.125, in 0.0..=1.0 => "0 to 1";
+        largest(with_largest): f64 = 0.55, in 0.0..=1e6 => "0 to 1e6";
+        /// Eigenvectors that a larger factor of inputs is sketched for, as a part of the first batch's rows; 0: its diagonal.
+        rank(with_rank): f64 = 0.0625, in 0.0..=1.0 => "0 to 1";
         /// Seed of the random signs.
         seed(with_seed): u64 = 0;
     }
@@ -59,8 +59,8 @@ mod tests {
     #[test]
     fn refreshes_become_rarer() {
         let options = KfacOptions::default();
-        let waits = [0, 4, 5, 10, 44, 45, 1000].map(|steps| options.wait(steps));
-        assert_eq!(waits, [1, 1, 2, 3, 9, 10, 10]);
+        let waits = [0, 4, 5, 10, 94, 95, 1000].map(|steps| options.wait(steps));
+        assert_eq!(waits, [1, 1, 2, 3, 19, 20, 20]);
     }
 
     #[test]
@@ -69,7 +69,7 @@ mod tests {
         let of = |largest, rank| Sizes { largest, rank };
         assert_eq!(
             [sizes(64), sizes(256), sizes(3)],
-            [of(21, 8), of(84, 32), of(0, 1)]
+            [of(35, 4), of(140, 16), of(1, 1)]
         );
     }
 }
