@@ -30,6 +30,7 @@ mod locate;
 mod long_loops;
 mod losses;
 mod lowering;
+mod matrix_methods;
 mod matrix_products;
 mod models;
 mod operators;
@@ -162,6 +163,7 @@ const ABOVE_PRODUCTS: (&str, &[&str]) = (
         "krylov",
         "locate",
         "losses",
+        "matrix_methods",
         "operators",
         "optimizers",
         "own_kernels",
@@ -205,6 +207,7 @@ fn main() -> ExitCode {
             ("losses", losses::tests()),
             ("long_loops", long_loops::tests()),
             ("lowering", lowering::tests()),
+            ("matrix_methods", matrix_methods::tests()),
             ("matrix_products", matrix_products::tests()),
             ("models", models::tests()),
             ("operators", operators::tests()),

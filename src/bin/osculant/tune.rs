@@ -80,6 +80,8 @@ fn grid(method: Method, problem: &Problem) -> Grid {
         Method::Adam | Method::Adamw | Method::Lrsfn => {
             learning_rates(&[3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1])
         }
+        Method::Soap | Method::Shampoo => learning_rates(&[1e-3, 3e-3, 1e-2, 3e-2, 1e-1]),
+        Method::Muon => learning_rates(&[3e-3, 1e-2, 3e-2, 1e-1, 3e-1]),
         // For small batches.
         Method::DecoupledNewtonCg => {
             let batches = if problem.is_small() {
