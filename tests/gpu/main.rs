@@ -30,6 +30,7 @@ mod locate;
 mod long_loops;
 mod losses;
 mod lowering;
+mod matrix_formulas;
 mod matrix_methods;
 mod matrix_products;
 mod models;
@@ -163,6 +164,7 @@ const ABOVE_PRODUCTS: (&str, &[&str]) = (
         "krylov",
         "locate",
         "losses",
+        "matrix_formulas",
         "matrix_methods",
         "operators",
         "optimizers",
@@ -207,6 +209,7 @@ fn main() -> ExitCode {
             ("losses", losses::tests()),
             ("long_loops", long_loops::tests()),
             ("lowering", lowering::tests()),
+            ("matrix_formulas", matrix_formulas::tests()),
             ("matrix_methods", matrix_methods::tests()),
             ("matrix_products", matrix_products::tests()),
             ("models", models::tests()),

@@ -1,9 +1,9 @@
-//! `cargo xtask race PROBLEM [OPTIMIZER ..]`: K-FAC with its defaults against others, Adam where nothing is said, with the options that reach
-//! the same goal soonest, in work and in seconds.
+//! `cargo xtask race PROBLEM [OPTIMIZER ..]`: K-FAC with its defaults against others, Adam where nothing is said, with the options that
+//! reach the same goal soonest, in work and in seconds.
 //!
-//! Their options come from a grid over learning rate, batch, and schedule (constant, or linear to zero over one of some budgets), run with a
-//! seed that is not reported; the setting of least work races for work, that of least seconds for seconds. Runs follow one another, so that
-//! seconds can be compared.
+//! Their options come from a grid over learning rate, batch, and schedule (constant, or linear to zero over one of some budgets), run with
+//! a seed that is not reported; the setting of least work races for work, that of least seconds for seconds. Runs follow one another, so
+//! that seconds can be compared.
 
 use crate::example;
 use crate::json::Json;

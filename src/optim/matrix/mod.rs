@@ -1,7 +1,7 @@
 //! Methods that treat each weight as a matrix: Muon, SOAP and Shampoo.
 //!
-//! The step of each is a small graph (`rule.rs`), planned and bound like any program (`memory.rs`). Numbers that change from step to step are
-//! uploaded.
+//! The step of each is a small graph (`rule.rs`), planned and bound like any program (`memory.rs`). Numbers that change from step to step
+//! are uploaded.
 
 mod adam;
 mod factors;
@@ -43,11 +43,11 @@ const LARGEST_SQUARE: f64 = 1e37;
 /// A method that treats each weight as a matrix: [`Muon`], [`Soap`] or [`Shampoo`], by its options. It needs gradients, and the shapes of
 /// parameters. A step has one readback, of what decides whether it is taken, and reads factors in the same where they are due.
 ///
-/// A tensor `[.., in, out]` is a matrix of `out` columns, if it has more than one row and column. All else is stepped by Adam. Where a batch's
-/// numbers are not finite the step fails, and parameters and state keep their bits.
+/// A tensor `[.., in, out]` is a matrix of `out` columns, if it has more than one row and column. All else is stepped by Adam. Where a
+/// batch's numbers are not finite the step fails, and parameters and state keep their bits.
 ///
-/// A step writes what it makes beside what is in use, and copies it over that in the submission that moves the parameters: so memory is twice
-/// what is remembered and made, and two vectors like the parameters.
+/// A step writes what it makes beside what is in use, and copies it over that in the submission that moves the parameters: so memory is
+/// twice what is remembered and made, and two vectors like the parameters.
 pub struct MatrixMethod<S> {
     options: S,
     memory: Option<Memory>,
@@ -67,9 +67,9 @@ pub struct MatrixMethod<S> {
 /// theta <- theta - rate (sqrt(max(1, columns / rows)) NS(U) + decay theta)
 /// ```
 ///
-/// where `NS` divides by the Frobenius norm and takes every singular value `s` to `3.4445 s - 4.775 s^3 + 2.0315 s^5`, five times, by products
-/// with the matrix itself: values from 2e-3 of the norm on end between 0.68 and 1.21. Inputs are rows here, so that `columns / rows` is what
-/// the source has as rows over columns. All else is stepped by AdamW with [options of its own](MuonOptions::adam).
+/// where `NS` divides by the Frobenius norm and takes every singular value `s` to `3.4445 s - 4.775 s^3 + 2.0315 s^5`, five times, by
+/// products with the matrix itself: values from 2e-3 of the norm on end between 0.68 and 1.21. Inputs are rows here, so that `columns /
+/// rows` is what the source has as rows over columns. All else is stepped by AdamW with [options of its own](MuonOptions::adam).
 ///
 /// A step costs a gradient and `5 (4 s^2 l + 2 s^3)` operations for a matrix of sides `s <= l`; memory is one matrix like the parameters.
 pub type Muon = MatrixMethod<MuonOptions>;
@@ -84,13 +84,13 @@ pub type Muon = MatrixMethod<MuonOptions>;
 /// theta <- theta - rate (Q N P^T + decay theta)  N = (Q^T M P / c1) / (sqrt(V / c2) + epsilon)
 /// ```
 ///
-/// with Adam's corrections `c`. The first step makes factors and bases, and moves nothing. Bases are eigenvectors of `L` and `R` at first; every
-/// [`interval`](SoapOptions::interval) steps the host, in f64, makes them the orthogonal factor of `L Q` and `R P`, with the columns by
-/// falling `q^T L q`, with which rows and columns of `V` are reordered. They serve from the next step on. A side longer than
+/// with Adam's corrections `c`. The first step makes factors and bases, and moves nothing. Bases are eigenvectors of `L` and `R` at first;
+/// every [`interval`](SoapOptions::interval) steps the host, in f64, makes them the orthogonal factor of `L Q` and `R P`, with the columns
+/// by falling `q^T L q`, with which rows and columns of `V` are reordered. They serve from the next step on. A side longer than
 /// [`largest`](SoapOptions::largest) is not rotated; where both are, and for all else, this is Adam.
 ///
-/// A step costs a gradient and `8 (m + n) m n` operations for a matrix `[m, n]`; a new basis of order `n` costs `14/3 n^3` on the host,
-/// which takes a second or so for an order of 1,000.
+/// A step costs a gradient and `8 (m + n) m n` operations for a matrix `[m, n]`; a new basis of order `n` costs `14/3 n^3` on one core of
+/// the host, while the device waits.
 pub type Soap = MatrixMethod<SoapOptions>;
 
 /// Shampoo (Gupta, Koren and Singer 2018) with running averages and Adam's step lengths (Anil et al. 2020).
@@ -98,16 +98,18 @@ pub type Soap = MatrixMethod<SoapOptions>;
 /// For a matrix with gradient `G`, and `beta1`, `beta2` of [Adam's options](ShampooOptions::adam)
 ///
 /// ```text
-/// M <- beta1 M + (1 - beta1) G                   L, R as in [`Soap`]
+/// M <- beta1 M + (1 - beta1) G                   L, R as in SOAP
 /// D = (L + ridge l)^-1/4 M (R + ridge r)^-1/4    with the largest eigenvalues l and r
 /// theta <- theta - rate (|A|_F / |D|_F D + decay theta)
 /// ```
 ///
 /// where `A` is what Adam would step by. The first step makes factors and roots, and moves nothing; every
-/// [`interval`](ShampooOptions::interval) steps the host makes new roots, in f64, which serve from the next step on. Where one side is longer
-/// than [`largest`](ShampooOptions::largest), the root of the other one's factor is `-1/2`; where both are, and for all else, this is Adam.
+/// [`interval`](ShampooOptions::interval) steps the host makes new roots, in f64, which serve from the next step on. Where one side is
+/// longer than [`largest`](ShampooOptions::largest), the root of the other one's factor is `-1/2`; where both are, and for all else, this
+/// is Adam.
 ///
-/// A step costs a gradient and `4 (m + n) m n` operations for a matrix `[m, n]`; a root of order `n` costs `11 n^3` on the host.
+/// A step costs a gradient and `4 (m + n) m n` operations for a matrix `[m, n]`; a root of order `n` costs `11 n^3` on one core
+/// of the host, while the device waits.
 pub type Shampoo = MatrixMethod<ShampooOptions>;
 
 impl<S> std::fmt::Debug for MatrixMethod<S>

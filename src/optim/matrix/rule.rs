@@ -41,7 +41,8 @@ impl Form {
 }
 
 impl Matrix {
-    /// The matrix of a tensor, with factors of the sides up to `largest`; none for vectors, and where there is nothing but one row or column.
+    /// The matrix of a tensor, with factors of the sides up to `largest`; none for vectors, and where there is nothing but one row or
+    /// column.
     pub(super) fn of(entry: &Entry, largest: usize) -> Option<Self> {
         let (&columns, others) = entry.shape.split_last()?;
         let rows = others.iter().product();

@@ -34,8 +34,8 @@ pub(super) fn eigenbasis(n: usize, factor: &[f32]) -> Option<Vec<f32>> {
     Some(rows_of(&eigen.eigenvectors.select_columns(&order)))
 }
 
-/// One step of orthogonal iteration from a basis `Q` near the eigenvectors of a factor `F`: `QR(F Q')`, where `Q'` has the columns of `Q` by
-/// falling `q^T F q`. With the places that these had.
+/// One step of orthogonal iteration from a basis `Q` near the eigenvectors of a factor `F`: `QR(F Q')`, where `Q'` has the columns of `Q`
+/// by falling `q^T F q`. With the places that these had.
 pub(super) fn iterated(n: usize, factor: &[f32], basis: &[f32]) -> Option<(Vec<usize>, Vec<f32>)> {
     let basis = matrix(n, basis)?;
     let product = symmetric(n, factor)? * &basis;
