@@ -66,6 +66,7 @@ const ON_SMALL_ADAPTERS: OnSmallAdapters = OnSmallAdapters {
         ("krylov", ""),
         ("limits", ""),
         ("lowering", ""),
+        ("matrix_formulas", ""),
         ("optimizers", ""),
         ("primitives", "small-4"),
         ("resident", ""),
