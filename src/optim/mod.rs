@@ -1,7 +1,8 @@
 //! Optimizers: each combines quadratics into steps.
 //!
 //! [`NewtonCg`], [`DecoupledNewtonCg`] and [`LowRankSaddleFreeNewton`] are the second-order ones; [`DebiasedSgd`] knows the curvature along
-//! one direction; [`Kfac`] has a Kronecker product for each layer; [`Sgd`] and [`Adam`] are baselines. All change parameters only when a step has succeeded.
+//! one direction; [`Kfac`] has a Kronecker product for each layer; [`Sgd`], [`Adam`], and [`Muon`], [`Soap`] and [`Shampoo`], which see
+//! gradients as matrices, are baselines. All change parameters only when a step has succeeded.
 
 mod average;
 mod control;
@@ -15,6 +16,7 @@ mod first_order;
 mod judge;
 mod kfac;
 mod lrsfn;
+mod matrix;
 mod newton_cg;
 mod not_finite;
 mod optimizer;
@@ -37,6 +39,9 @@ pub use decoupled::{DecoupledNewtonCg, DecoupledOptions};
 pub use first_order::{Adam, AdamOptions, FirstOrder, Sgd, SgdOptions};
 pub use kfac::{Kfac, KfacOptions};
 pub use lrsfn::{Base, DampingRule, LowRankSaddleFreeNewton, LrsfnOptions, RankRule};
+pub use matrix::{
+    Matrices, MatrixMethod, Muon, MuonOptions, Shampoo, ShampooOptions, Soap, SoapOptions,
+};
 pub use newton_cg::{NewtonCg, NewtonCgOptions, NystromNewtonCg, Preconditioner};
 pub use optimizer::Optimizer;
 pub use recorded::{Recordable, Recorded, StepOutcome};

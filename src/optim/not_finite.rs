@@ -19,6 +19,29 @@ pub(super) fn gradient() -> Error {
     at_the_start("the gradient")
 }
 
+/// What is not finite of a step of a method with a learning rate: the loss, the square of the gradient, or else the step itself.
+pub(super) fn step(loss: f64, gradient_square: f64) -> Error {
+    let what = if !loss.is_finite() {
+        "the loss"
+    } else if !gradient_square.is_finite() {
+        "the gradient"
+    } else {
+        "the step"
+    };
+    Error::NotFinite {
+        what: what.into(),
+        advice: "Use a smaller learning rate, or check the data.",
+    }
+}
+
+/// Of the factors of a parameter.
+pub(super) fn factors(parameter: &str) -> Error {
+    Error::NotFinite {
+        what: format!("what is made of the factors of '{parameter}'"),
+        advice: OUT_OF_SCALE,
+    }
+}
+
 /// Loss and gradient are finite, and this is not.
 pub(super) fn out_of_scale(what: &str) -> Error {
     Error::NotFinite {

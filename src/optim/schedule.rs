@@ -13,8 +13,8 @@ use crate::options::check_range;
 /// cosine     last + (1 - last) (1 + cos(pi t)) / 2        (Loshchilov and Hutter 2017)
 /// ```
 ///
-/// What a step length is, each method says: the learning rate of SGD and Adam, with which decoupled weight decay shrinks as well; the
-/// factor of [`DebiasedSgd`](super::DebiasedSgd); both step lengths of low-rank saddle-free Newton, and the learning rate of its base; the
+/// What a step length is, each method says: the learning rates of SGD, Adam, Muon, SOAP and Shampoo, with which decoupled weight decay
+/// shrinks as well; the factor of [`DebiasedSgd`](super::DebiasedSgd); both step lengths of low-rank saddle-free Newton, and the learning rate of its base; the
 /// first factor on a direction of Newton-CG, from which its line search goes on.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Schedule {

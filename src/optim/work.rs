@@ -163,6 +163,12 @@ pub(super) mod flops {
         9.0 * (n as f64).powi(3)
     }
 
+    /// A step of orthogonal iteration with a matrix: a product, a QR decomposition by reflections, and its orthogonal factor (Golub and Van
+    /// Loan 2013, section 5.2).
+    pub(in crate::optim) fn orthogonal_iteration(n: usize) -> f64 {
+        (2.0 + 4.0 / 3.0 + 4.0 / 3.0) * (n as f64).powi(3)
+    }
+
     /// A Nystrom approximation of this rank beside its products: three matrices of inner products, two combinations, an eigenproblem.
     pub(in crate::optim) fn nystrom(rank: usize, p: usize) -> f64 {
         5.0 * block(rank, rank, p) + eigen(rank)

@@ -11,8 +11,8 @@ use osculant::objective::{
 };
 use osculant::optim::{
     Adam, AdamOptions, Base, DebiasedSgd, DebiasedSgdOptions, DecoupledNewtonCg, DecoupledOptions,
-    Kfac, KfacOptions, LowRankSaddleFreeNewton, LrsfnOptions, NewtonCg, NewtonCgOptions,
-    NystromNewtonCg, Optimizer, Schedule, Sgd, SgdOptions, Stateful, StepReport,
+    Kfac, KfacOptions, LowRankSaddleFreeNewton, LrsfnOptions, Muon, MuonOptions, NewtonCg,
+    NewtonCgOptions, NystromNewtonCg, Optimizer, Schedule, Sgd, SgdOptions, Stateful, StepReport,
 };
 use osculant::vector::Vector;
 
@@ -75,6 +75,7 @@ fn all() -> Result<Vec<Boxed>, Any> {
             DebiasedSgdOptions::default().with_backwards(true),
         )?),
         Box::new(Kfac::new(KfacOptions::default())?),
+        Box::new(Muon::new(MuonOptions::default())?),
         Box::new(NewtonCg::new(NewtonCgOptions::default())?),
         Box::new(NewtonCg::new(hessian)?),
         Box::new(NystromNewtonCg::new(NewtonCgOptions::nystrom(4, 3))?),

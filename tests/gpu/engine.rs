@@ -16,13 +16,17 @@ use osculant::objective::{
 };
 use osculant::optim::{
     Adam, AdamOptions, Base, DebiasedSgd, DebiasedSgdOptions, DecoupledNewtonCg, DecoupledOptions,
-    LowRankSaddleFreeNewton, LrsfnOptions, NewtonCg, NewtonCgOptions, Optimizer, OptimizerState,
-    Preconditioner, RankRule, Schedule, Sgd, SgdOptions, Strategy,
+    LowRankSaddleFreeNewton, LrsfnOptions, Muon, MuonOptions, NewtonCg, NewtonCgOptions, Optimizer,
+    OptimizerState, Preconditioner, RankRule, Schedule, Sgd, SgdOptions, Shampoo, ShampooOptions,
+    Soap, SoapOptions, Strategy,
 };
 use osculant::vector::{Layout, Vector};
 
 /// Of how many operations one fails where long trials were not asked for: each method begins at another, so that all kinds are met.
 const STRIDE: u64 = 7;
+
+/// Methods that take every step.
+const WITHOUT_A_JUDGE: [&str; 6] = ["sgd", "adam", "debiased sgd", "muon", "soap", "shampoo"];
 
 pub(crate) fn tests() -> Vec<GpuTest> {
     gpu_tests![
@@ -65,10 +69,16 @@ pub(crate) fn methods<O: Parts>() -> Result<Vec<(&'static str, Boxed<O>)>> {
         least: 0.1,
         parts: 2,
     };
+    // One side of the first weight has no factor.
+    let soap = SoapOptions::default().with_interval(2).with_largest(4);
+    let shampoo = ShampooOptions::default().with_interval(2);
     let lr = |options: LrsfnOptions| LowRankSaddleFreeNewton::new(options);
     Ok(vec![
         ("sgd", Box::new(Sgd::new(SgdOptions::default())?)),
         ("adam", Box::new(Adam::new(AdamOptions::default())?)),
+        ("muon", Box::new(Muon::new(MuonOptions::default())?)),
+        ("soap", Box::new(Soap::new(soap)?)),
+        ("shampoo", Box::new(Shampoo::new(shampoo)?)),
         ("newton-cg", Box::new(NewtonCg::new(newton())?)),
         (
             "hessian",
@@ -239,8 +249,7 @@ fn a_refused_step_changes_the_damping(gpu: &Gpu) -> Outcome {
     let batches = [16, 16, 24].map(|rows| batch_for(&model, rows, rows as u64));
     for change in [1.0, f32::INFINITY, f32::NAN] {
         for (name, mut method) in methods()? {
-            // Those have no judge.
-            if ["sgd", "adam", "debiased sgd"].contains(&name) {
+            if WITHOUT_A_JUDGE.contains(&name) {
                 continue;
             }
             let mut objective = pessimist(gpu, model.clone(), change)?;
@@ -388,7 +397,7 @@ fn a_batch_that_overflows_is_refused(gpu: &Gpu) -> Outcome {
         weights: vec![0.125; 8],
     };
     for (name, mut method) in methods()? {
-        if ["sgd", "adam", "debiased sgd"].contains(&name) {
+        if WITHOUT_A_JUDGE.contains(&name) {
             continue;
         }
         let mut objective = GraphObjective::new(gpu, model.clone())?;
@@ -439,8 +448,8 @@ fn a_gradient_that_is_no_number_is_named(gpu: &Gpu) -> Outcome {
         ..batch
     };
     for (name, mut method) in methods()? {
-        // The first three have no judge; the model has no Fisher diagonal, which wants sums over the batch.
-        if ["sgd", "adam", "debiased sgd", "fisher"].contains(&name) {
+        // The model has no Fisher diagonal, which wants sums over the batch.
+        if WITHOUT_A_JUDGE.contains(&name) || name == "fisher" {
             continue;
         }
         let mut objective = pessimist(gpu, model.clone(), 1.0)?;

@@ -30,6 +30,8 @@ mod locate;
 mod long_loops;
 mod losses;
 mod lowering;
+mod matrix_formulas;
+mod matrix_methods;
 mod matrix_products;
 mod models;
 mod operators;
@@ -64,6 +66,7 @@ const ON_SMALL_ADAPTERS: OnSmallAdapters = OnSmallAdapters {
         ("krylov", ""),
         ("limits", ""),
         ("lowering", ""),
+        ("matrix_formulas", ""),
         ("optimizers", ""),
         ("primitives", "small-4"),
         ("resident", ""),
@@ -162,6 +165,8 @@ const ABOVE_PRODUCTS: (&str, &[&str]) = (
         "krylov",
         "locate",
         "losses",
+        "matrix_formulas",
+        "matrix_methods",
         "operators",
         "optimizers",
         "own_kernels",
@@ -205,6 +210,8 @@ fn main() -> ExitCode {
             ("losses", losses::tests()),
             ("long_loops", long_loops::tests()),
             ("lowering", lowering::tests()),
+            ("matrix_formulas", matrix_formulas::tests()),
+            ("matrix_methods", matrix_methods::tests()),
             ("matrix_products", matrix_products::tests()),
             ("models", models::tests()),
             ("operators", operators::tests()),

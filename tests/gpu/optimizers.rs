@@ -14,8 +14,9 @@ use osculant::nn::{Activation, DataShape, Init, Loss, Model, Output, Sequential,
 use osculant::objective::{Curvature, Curved, GraphObjective, Quadratic, QuadraticRequest, Slot};
 use osculant::optim::{
     Adam, AdamOptions, Base, DebiasedSgd, DebiasedSgdOptions, Kfac, KfacOptions,
-    LevenbergMarquardt, LowRankSaddleFreeNewton, LrsfnOptions, NewtonCg, NewtonCgOptions,
-    NystromNewtonCg, Optimizer, Preconditioner, RankRule, Sgd, SgdOptions, Strategy,
+    LevenbergMarquardt, LowRankSaddleFreeNewton, LrsfnOptions, Muon, MuonOptions, NewtonCg,
+    NewtonCgOptions, NystromNewtonCg, Optimizer, Preconditioner, RankRule, Sgd, SgdOptions,
+    Shampoo, ShampooOptions, Soap, SoapOptions, Strategy,
 };
 use osculant::random::Philox;
 use osculant::vector::Vector;
@@ -1080,6 +1081,10 @@ fn all_and_low_rank() -> Result<Vec<Boxed>, Any> {
     let debiased = DebiasedSgdOptions::default().with_strategy(Strategy::cross_fit(2));
     all.push(Box::new(DebiasedSgd::new(debiased)?));
     all.push(Box::new(Kfac::new(KfacOptions::default())?));
+    all.push(Box::new(Muon::new(MuonOptions::default())?));
+    let (soap, shampoo) = (SoapOptions::default(), ShampooOptions::default());
+    all.push(Box::new(Soap::new(soap.with_interval(3))?));
+    all.push(Box::new(Shampoo::new(shampoo.with_interval(3))?));
     for options in [averaged, growing, noisy] {
         all.push(Box::new(LowRankSaddleFreeNewton::new(options)?));
     }

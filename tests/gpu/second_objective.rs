@@ -13,8 +13,8 @@ use osculant::objective::{
 };
 use osculant::optim::{
     Adam, AdamOptions, Base, DebiasedSgd, DebiasedSgdOptions, DecoupledNewtonCg, DecoupledOptions,
-    LowRankSaddleFreeNewton, LrsfnOptions, NewtonCg, NewtonCgOptions, Optimizer, Preconditioner,
-    Sgd, SgdOptions, StepReport, Strategy,
+    LowRankSaddleFreeNewton, LrsfnOptions, Muon, MuonOptions, NewtonCg, NewtonCgOptions, Optimizer,
+    Preconditioner, Sgd, SgdOptions, Soap, SoapOptions, StepReport, Strategy,
 };
 use osculant::random::Philox;
 use osculant::vector::Vector;
@@ -329,7 +329,10 @@ fn first_order_methods_make_the_same_steps(gpu: &Gpu) -> Outcome {
     same_steps(gpu, "SGD", SUMS, || Sgd::new(SgdOptions::default()))?;
     same_steps(gpu, "Adam", SUMS, || {
         Adam::new(AdamOptions::default().with_learning_rate(0.05))
-    })
+    })?;
+    // Gradients and shapes are all that these need.
+    same_steps(gpu, "Muon", SUMS, || Muon::new(MuonOptions::default()))?;
+    same_steps(gpu, "SOAP", SUMS, || Soap::new(SoapOptions::default()))
 }
 
 fn newton_makes_the_same_steps(gpu: &Gpu) -> Outcome {

@@ -48,10 +48,11 @@ Commands:
         of each round goes to out/peers. The first time it downloads about 2.8 GB for PyTorch and
         builds burn for a quarter of an hour. --quick: shorter runs, and the page stays as it is.
         LIST: fusion, autotune (neither by default); KIND: cpu (default), discrete-gpu, ...
-  race PROBLEM
-        K-FAC with its defaults against Adam with the settings of a grid that reach the same goal with least
-        work or in least seconds; a table of work and seconds over five seeds. PROBLEM: digits-mlp,
-        digits-autoencoder, fashion-mlp, mnist-autoencoder (data of the last two: see above).
+  race PROBLEM [OPTIMIZER ..]
+        K-FAC with its defaults against Adam, or optimizers named, with the settings of a grid that reach
+        the same goal with least work or in least seconds; a table of work and seconds over five seeds.
+        PROBLEM: digits-mlp, digits-autoencoder, fashion-mlp, mnist-autoencoder (data of the last two:
+        see above). OPTIMIZER: adam, soap, shampoo, muon (with twice the rates), sgd.
   swiftshader
         Fetch SwiftShader, a second software Vulkan driver with limits near WebGPU's defaults,
         into target/swiftshader; from then on `cargo xtask test` runs on it as well.
@@ -120,7 +121,7 @@ fn dispatch(arguments: &[String]) -> Outcome {
             "no data set `{name}`: there are `fashion-mnist` and `mnist`"
         )),
         ("peers", _) => peers::run(rest),
-        ("race", [problem]) => race::run(problem),
+        ("race", [problem, others @ ..]) => race::run(problem, others),
         ("race", _) => Err("which problem? See `cargo xtask help`".into()),
         ("swiftshader", []) => swiftshader::fetch().map(drop),
         ("kernel-statistics", []) => {

@@ -1,9 +1,9 @@
-//! `cargo xtask race PROBLEM`: K-FAC with its defaults against Adam with the options that reach the same goal soonest, in work and in
-//! seconds.
+//! `cargo xtask race PROBLEM [OPTIMIZER ..]`: K-FAC with its defaults against others, Adam where nothing is said, with the options that
+//! reach the same goal soonest, in work and in seconds.
 //!
-//! Adam's options come from a grid over learning rate, batch, and schedule (constant, or linear to zero over one of some budgets), run with a
-//! seed that is not reported; the setting of least work races for work, that of least seconds for seconds. Runs follow one another, so that
-//! seconds can be compared.
+//! Their options come from a grid over learning rate, batch, and schedule (constant, or linear to zero over one of some budgets), run with
+//! a seed that is not reported; the setting of least work races for work, that of least seconds for seconds. Runs follow one another, so
+//! that seconds can be compared.
 
 use crate::example;
 use crate::json::Json;
@@ -18,13 +18,14 @@ const SEEDS: u64 = 5;
 /// Half the width of a 95 % interval of a mean of five, in standard errors (Student's t with 4 degrees of freedom).
 const INTERVAL: f64 = 2.776;
 
-/// What is to be reached, and where Adam is looked for.
+/// What is to be reached, and where the options of others are looked for.
 struct Task {
     problem: &'static str,
     /// The number of the history that counts, and whether it is to fall or to rise to the goal.
     figure: &'static str,
     falls: bool,
     goal: f64,
+    /// Of methods whose steps are Adam's or as long; for Muon twice as much.
     rates: &'static [f64],
     batches: &'static [u32],
     /// Work of a run whose steps keep their length.
@@ -96,7 +97,7 @@ impl Reached {
     }
 }
 
-pub(crate) fn run(problem: &str) -> Outcome {
+pub(crate) fn run(problem: &str, others: &[&str]) -> Outcome {
     let task = TASKS
         .iter()
         .find(|task| task.problem == problem)
@@ -104,46 +105,30 @@ pub(crate) fn run(problem: &str) -> Outcome {
             let known: Vec<&str> = TASKS.iter().map(|task| task.problem).collect();
             format!("no race on `{problem}`; there are {}", known.join(", "))
         })?;
+    let others = if others.is_empty() { &["adam"] } else { others };
     let program = example::binary()?;
     let folder = &shell::root().join("out").join("race").join(problem);
-    let mut found: Vec<(String, f64, Reached)> = Vec::new();
-    let grid = grid(task);
-    for (number, (options, work)) in grid.iter().enumerate() {
-        let reached = race(
-            task,
-            "adam",
-            options,
-            *work,
-            TUNING_SEED,
-            (&program, folder),
-        )?;
-        let verdict = reached.map_or("not reached".to_owned(), |at| {
-            format!("{:.2} epochs, {:.2} s", at.flops, at.seconds)
-        });
-        println!(
-            "{}/{} adam {options} over {work} epochs: {verdict}",
-            number + 1,
-            grid.len()
-        );
-        found.extend(reached.map(|at| (options.clone(), *work, at)));
-    }
     let mut rows = vec![(
         "kfac",
         "its defaults".to_owned(),
         String::new(),
         task.budget,
     )];
-    for (what, figure) in [("least work", 0), ("least seconds", 2)] {
-        let best = found
-            .iter()
-            .min_by(|a, b| a.2.figures()[figure].total_cmp(&b.2.figures()[figure]));
-        let (options, work, _) = best.ok_or("no setting of Adam reaches the goal")?;
-        rows.push((
-            "adam",
-            format!("{what}: {options} over {work} epochs"),
-            options.clone(),
-            *work,
-        ));
+    for optimizer in others {
+        let found = trials(task, optimizer, (&program, folder))?;
+        for (what, figure) in [("least work", 0), ("least seconds", 2)] {
+            let best = found
+                .iter()
+                .min_by(|a, b| a.2.figures()[figure].total_cmp(&b.2.figures()[figure]));
+            let (options, work, _) =
+                best.ok_or_else(|| format!("no setting of {optimizer} reaches the goal"))?;
+            rows.push((
+                optimizer,
+                format!("{what}: {options} over {work} epochs"),
+                options.clone(),
+                *work,
+            ));
+        }
     }
     let mut table = String::from(
         "| optimizer | work, multiply-adds | work, examples | seconds | reached |\n|---|---|---|---|---|\n",
@@ -180,18 +165,44 @@ pub(crate) fn run(problem: &str) -> Outcome {
         means.push(columns.map(|(mean, _)| mean));
     }
     println!("\n{problem}: {} {}\n\n{table}", task.figure, task.goal);
-    println!(
-        "K-FAC / Adam: work {:.2} (multiply-adds), seconds {:.2}",
-        means[0][0] / means[1][0],
-        means[0][2] / means[2][2]
-    );
+    for (optimizer, pair) in others.iter().zip(means[1..].chunks(2)) {
+        println!(
+            "K-FAC / {optimizer}: work {:.2} (multiply-adds), seconds {:.2}",
+            means[0][0] / pair[0][0],
+            means[0][2] / pair[1][2]
+        );
+    }
     Ok(())
 }
 
-/// Options and work of every trial of Adam.
-fn grid(task: &Task) -> Vec<(String, f64)> {
+/// The settings of the grid with which an optimizer reaches the goal: options, work of the run, and where.
+fn trials(
+    task: &Task,
+    optimizer: &str,
+    place: (&Path, &Path),
+) -> Outcome<Vec<(String, f64, Reached)>> {
+    let mut found = Vec::new();
+    let grid = grid(task, optimizer);
+    for (number, (options, work)) in grid.iter().enumerate() {
+        let reached = race(task, optimizer, options, *work, TUNING_SEED, place)?;
+        let verdict = reached.map_or("not reached".to_owned(), |at| {
+            format!("{:.2} epochs, {:.2} s", at.flops, at.seconds)
+        });
+        println!(
+            "{}/{} {optimizer} {options} over {work} epochs: {verdict}",
+            number + 1,
+            grid.len()
+        );
+        found.extend(reached.map(|at| (options.clone(), *work, at)));
+    }
+    Ok(found)
+}
+
+/// Options and work of every trial of an optimizer.
+fn grid(task: &Task, optimizer: &str) -> Vec<(String, f64)> {
+    let unit = if optimizer == "muon" { 2.0 } else { 1.0 };
     let mut trials = Vec::new();
-    for rate in task.rates {
+    for rate in task.rates.iter().map(|rate| unit * rate) {
         for batch in task.batches {
             let options = format!("learning-rate={rate} batch={batch}");
             trials.push((options.clone(), task.constant));
@@ -286,7 +297,7 @@ mod tests {
 
     #[test]
     fn the_grid_has_every_schedule_of_every_setting() {
-        let trials = grid(&TASKS[2]);
+        let trials = grid(&TASKS[2], "adam");
         assert_eq!(trials.len(), 3 * 3 * 3);
         assert_eq!(
             trials[1],

@@ -35,6 +35,15 @@ Options of the optimizers (--set KEY=VALUE):
              backwards          whether to go backwards where slopes disagree: true or false
   adam       learning-rate, beta1, beta2, epsilon
   adamw      those of adam, weight-decay
+  muon       learning-rate, momentum, nesterov, weight-decay   of matrices
+             matrices           all, or hidden: those but the first and the last
+             adam-learning-rate  of all else
+  soap       those of adamw, and
+             interval           steps from one eigenbasis to the next
+             largest            sides of matrices that are longer are not rotated
+  shampoo    those of adamw, and
+             ridge              added to the eigenvalues of a factor, as a part of the largest
+             interval, largest  as for soap, of roots
   kfac       step-length        factor on the step that the quadratic along the direction wants
              damping            in means of each factor's eigenvalues, as its square
              momentum, memory   what a step leaves of the averages of steps, and of factors, slopes and curvatures

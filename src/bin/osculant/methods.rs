@@ -16,6 +16,12 @@ pub(crate) enum Method {
     Adam,
     /// Adam with decoupled weight decay (Loshchilov and Hutter 2019)
     Adamw,
+    /// momentum with all singular values near 1 (Jordan 2024)
+    Muon,
+    /// Adam in the eigenbasis of Shampoo's factors (Vyas et al. 2024)
+    Soap,
+    /// roots of two factors for each matrix (Gupta et al. 2018), with Adam's step lengths
+    Shampoo,
     /// natural gradient with a Kronecker product for each layer and steps that measure themselves (after Martens and Grosse 2015)
     Kfac,
     /// Newton's method by conjugate gradients, also called Hessian-free (Martens 2010)
@@ -38,6 +44,9 @@ impl Method {
             Method::DebiasedSgd => "debiased-sgd",
             Method::Adam => "adam",
             Method::Adamw => "adamw",
+            Method::Muon => "muon",
+            Method::Soap => "soap",
+            Method::Shampoo => "shampoo",
             Method::Kfac => "kfac",
             Method::NewtonCg => "newton-cg",
             Method::NystromNewtonCg => "nystrom-newton-cg",
@@ -110,6 +119,36 @@ impl Method {
                 ("beta2", "0.999"),
                 ("epsilon", "1e-8"),
                 ("weight-decay", "0.01"),
+            ],
+            Method::Muon => vec![
+                batch,
+                ("learning-rate", if small { "0.05" } else { "0.02" }),
+                ("momentum", "0.95"),
+                ("nesterov", "true"),
+                ("weight-decay", "0"),
+                ("matrices", "all"),
+                ("adam-learning-rate", if small { "0.01" } else { "0.003" }),
+            ],
+            Method::Soap => vec![
+                batch,
+                ("learning-rate", if small { "0.03" } else { "0.003" }),
+                ("beta1", "0.95"),
+                ("beta2", "0.95"),
+                ("epsilon", "1e-8"),
+                ("weight-decay", "0"),
+                ("interval", "10"),
+                ("largest", "1024"),
+            ],
+            Method::Shampoo => vec![
+                batch,
+                adam_rate,
+                ("beta1", "0.9"),
+                ("beta2", "0.99"),
+                ("epsilon", "1e-8"),
+                ("ridge", "1e-6"),
+                ("weight-decay", "0"),
+                ("interval", "10"),
+                ("largest", "1024"),
             ],
             Method::Kfac => vec![
                 ("batch", if small { "16" } else { "256" }),

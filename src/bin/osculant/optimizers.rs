@@ -8,8 +8,9 @@ use osculant::objective::{Curvature, GraphObjective};
 use osculant::optim::{
     Adam, AdamOptions, Base, DampingRule, DebiasedSgd, DebiasedSgdOptions, DecoupledNewtonCg,
     DecoupledOptions, Kfac, KfacOptions, LevenbergMarquardt, LowRankSaddleFreeNewton, LrsfnOptions,
-    NewtonCg, NewtonCgOptions, NystromNewtonCg, Optimizer, Preconditioner, RankRule, Sgd,
-    SgdOptions, Strategy,
+    Matrices, Muon, MuonOptions, NewtonCg, NewtonCgOptions, NystromNewtonCg, Optimizer,
+    Preconditioner, RankRule, Sgd, SgdOptions, Shampoo, ShampooOptions, Soap, SoapOptions,
+    Strategy,
 };
 use serde_json::{Map, Value};
 
@@ -163,16 +164,35 @@ impl Setup {
                     .with_backwards(self.get("backwards")?);
                 Ok(Box::new(DebiasedSgd::new(options)?))
             }
-            Method::Adam | Method::Adamw => {
-                let mut options = AdamOptions::default();
-                options.learning_rate = self.get("learning-rate")?;
-                options.beta1 = self.get("beta1")?;
-                options.beta2 = self.get("beta2")?;
-                options.epsilon = self.get("epsilon")?;
-                if self.method == Method::Adamw {
-                    options.weight_decay = self.get("weight-decay")?;
-                }
-                Ok(Box::new(Adam::new(options)?))
+            Method::Adam | Method::Adamw => Ok(Box::new(Adam::new(self.adam()?)?)),
+            Method::Muon => {
+                let mut options = MuonOptions::default()
+                    .with_learning_rate(self.get("learning-rate")?)
+                    .with_momentum(self.get("momentum")?)
+                    .with_nesterov(self.get("nesterov")?)
+                    .with_weight_decay(self.get("weight-decay")?)
+                    .with_matrices(match self.text("matrices")? {
+                        "all" => Matrices::All,
+                        "hidden" => Matrices::Hidden,
+                        _ => return Err(self.bad("matrices", "all or hidden")),
+                    });
+                options.adam.learning_rate = self.get("adam-learning-rate")?;
+                Ok(Box::new(Muon::new(options)?))
+            }
+            Method::Soap => {
+                let options = SoapOptions::default()
+                    .with_adam(self.adam()?)
+                    .with_interval(self.get("interval")?)
+                    .with_largest(self.get("largest")?);
+                Ok(Box::new(Soap::new(options)?))
+            }
+            Method::Shampoo => {
+                let options = ShampooOptions::default()
+                    .with_adam(self.adam()?)
+                    .with_ridge(self.get("ridge")?)
+                    .with_interval(self.get("interval")?)
+                    .with_largest(self.get("largest")?);
+                Ok(Box::new(Shampoo::new(options)?))
             }
             Method::Kfac => {
                 let options = KfacOptions::default()
@@ -218,6 +238,19 @@ impl Setup {
                 );
                 Ok(Box::new(Paper::new(options, part)?))
             }
+        }
+    }
+
+    /// The settings of Adam, for all methods that have them.
+    fn adam(&self) -> Outcome<AdamOptions> {
+        let options = AdamOptions::default()
+            .with_learning_rate(self.get("learning-rate")?)
+            .with_beta1(self.get("beta1")?)
+            .with_beta2(self.get("beta2")?)
+            .with_epsilon(self.get("epsilon")?);
+        match self.has("weight-decay") {
+            true => Ok(options.with_weight_decay(self.get("weight-decay")?)),
+            false => Ok(options),
         }
     }
 

@@ -77,9 +77,10 @@ fn learning_rates(rates: &[f64]) -> Grid {
 fn grid(method: Method, problem: &Problem) -> Grid {
     match method {
         Method::Sgd => learning_rates(&[0.003, 0.01, 0.03, 0.1, 0.3, 1.0]),
-        Method::Adam | Method::Adamw | Method::Lrsfn => {
+        Method::Adam | Method::Adamw | Method::Soap | Method::Shampoo | Method::Lrsfn => {
             learning_rates(&[3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1])
         }
+        Method::Muon => learning_rates(&[1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1]),
         // For small batches.
         Method::DecoupledNewtonCg => {
             let batches = if problem.is_small() {

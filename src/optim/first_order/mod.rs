@@ -9,9 +9,11 @@ use std::sync::Arc;
 pub(super) use moments::{Moments, remembered};
 use options::Rule;
 pub use options::{AdamOptions, SgdOptions};
+pub(super) use options::{check_decay, scheduled};
 
 use super::course::Course;
 use super::engine::Clock;
+use super::not_finite;
 use super::optimizer::Optimizer;
 use super::report::StepReport;
 use super::saved::{self, OptimizerState};
@@ -106,16 +108,7 @@ impl<S: Rule> FirstOrder<S> {
         let sums = Moments::sums(&read[0]);
         let (loss, square) = (f64::from(Moments::loss(&read[0])), f64::from(sums[1]));
         if !loss.is_finite() || !moments.moves(&settings, sums) {
-            return Err(Error::NotFinite {
-                what: if !loss.is_finite() {
-                    "the loss".into()
-                } else if !square.is_finite() {
-                    "the gradient".into()
-                } else {
-                    "the step".into()
-                },
-                advice: "Use a smaller learning rate, or check the data.",
-            });
+            return Err(not_finite::step(loss, square));
         }
         let average = course.prepare(&gpu, theta)?;
         // The last thing that may fail: where it does, nothing has moved.

@@ -135,7 +135,7 @@ impl AdamOptions {
 }
 
 /// Refuses a weight decay that would turn parameters around.
-fn check_decay(learning_rate: f32, weight_decay: f32) -> Result<()> {
+pub(in crate::optim) fn check_decay(learning_rate: f32, weight_decay: f32) -> Result<()> {
     require(
         learning_rate * weight_decay < 1.0,
         "weight_decay",
@@ -146,6 +146,6 @@ fn check_decay(learning_rate: f32, weight_decay: f32) -> Result<()> {
 }
 
 /// A learning rate times the factor of a schedule.
-fn scheduled(rate: f32, factor: f64) -> f32 {
+pub(in crate::optim) fn scheduled(rate: f32, factor: f64) -> f32 {
     (f64::from(rate) * factor) as f32
 }
