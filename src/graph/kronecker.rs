@@ -8,19 +8,18 @@
 //! A = sum_n w_n a_n a_n^T        B = sum_n w_n b_n b_n^T        with weights that add up to 1,
 //! ```
 //!
-//! where `b_n` is one random mixture of the columns, so that `B` has the mean of them all. No layer knows of this: `a_n` and `b_n` are the
-//! two factors of a term of the transposed program, stopped before its sum over the batch (`terms`).
-
-use std::collections::HashSet;
+//! where `b_n` is one random mixture of the columns, so that `B` has the mean of them all; or `B` is the sum over all columns, and exact.
+//! No layer knows of this: `a_n` and `b_n` are the two factors of a row of an example ([`per_example`](super::per_example)).
 
 use rand_distr::{Distribution, StandardNormal};
 
-use super::derivatives::{cut, gradient, pull_back};
+use super::derivatives::{cut, gradient};
+use super::example_rows::ExampleRows;
 use super::fusion::same_buffer;
 use super::jvp::linearize;
 use super::node::{Graph, NodeId, elements};
-use super::op::{Binary, Op};
-use super::terms::{Term, batch_axes, flattened, terms};
+use super::op::Binary;
+use super::terms::Term;
 use crate::error::{Error, Result};
 use crate::random::Philox;
 
@@ -135,8 +134,11 @@ impl Layer {
 /// The terms of one parameter's gradient, each as `[1, n, size]` factors: the left one is missing where there is one factor.
 type Uses = Vec<(Option<NodeId>, NodeId)>;
 
-/// The factors of every parameter's curvature, from a mixture `root` of the columns of the root of the output Hessian, like `outputs`, and
-/// weights `scale` `[n]` of the examples that add up to 1. Leaves of the mixture have a row for each example.
+/// The factors of every parameter's curvature, from the rows of each, and weights `scale` `[n]` of the examples that add up to 1. The rows
+/// say of which matrix: those of all columns of a root of the output Hessian
+/// ([`root_rows`](super::per_example::root_rows)) or of a random mixture of them ([`mixture_rows`](super::per_example::mixture_rows)) give
+/// factors of the Gauss-Newton matrix, gradients ([`gradient_rows`](super::per_example::gradient_rows)) those of the empirical Fisher
+/// matrix.
 ///
 /// A parameter that is used several times has the mean of its uses' left factors, and the sum of their right ones ("expand" of Eschenhagen
 /// et al. 2023).
@@ -146,22 +148,15 @@ type Uses = Vec<(Option<NodeId>, NodeId)>;
 /// single example.
 pub fn factors(
     graph: &mut Graph,
-    (outputs, root): (NodeId, NodeId),
+    rows: &[ExampleRows],
     parameters: &[NodeId],
     scale: NodeId,
     sizes: Sizes,
 ) -> Result<Vec<Layer>> {
-    let moved = pull_back(graph, &[(outputs, root)], parameters)?;
-    let rows = leaves_of(graph, root);
-    let axes = batch_axes(graph, &rows);
     let mut uses = Vec::with_capacity(parameters.len());
-    for (&parameter, cotangent) in parameters.iter().zip(moved) {
-        let found = match cotangent {
-            Some(cotangent) => terms(graph, cotangent, &axes)?,
-            None => Some(Vec::new()),
-        };
-        let found = match found {
-            Some(terms) if !terms.is_empty() => factored(graph, terms)?,
+    for (rows, &parameter) in rows.iter().zip(parameters) {
+        let found = match rows.terms() {
+            terms if !terms.is_empty() && rows.examples() > 1 => factored(graph, terms)?,
             _ => None,
         };
         uses.push(found.ok_or_else(|| without_structure(graph, parameter))?);
@@ -199,34 +194,17 @@ pub fn factors(
     Ok(layers)
 }
 
-/// The leaves of a mixture: one row for each example.
-fn leaves_of(graph: &Graph, root: NodeId) -> Vec<NodeId> {
-    let examples = graph.shape(root).first();
-    let (mut open, mut seen, mut leaves) = (vec![root], HashSet::new(), Vec::new());
-    while let Some(id) = open.pop() {
-        if !seen.insert(id) {
-            continue;
-        }
-        let node = graph.node(id);
-        match node.op {
-            Op::Direction(_) if node.shape.first() == examples => leaves.push(id),
-            _ => open.extend(&node.operands),
-        }
-    }
-    leaves
-}
-
-/// All terms as pairs of factors; none where they are of different kinds or sizes.
-fn factored(graph: &mut Graph, terms: Vec<Term>) -> Result<Option<Uses>> {
+/// All terms as pairs of factors, the columns one after another; none where they are of different kinds or sizes.
+fn factored(graph: &mut Graph, terms: &[Term]) -> Result<Option<Uses>> {
+    let mut flat = |factor: NodeId| {
+        let shape = graph.shape(factor).clone();
+        graph.reshape(factor, &[1, shape[0] * shape[1], shape[2]])
+    };
     let mut uses = Uses::new();
-    for term in terms {
+    for &term in terms {
         uses.push(match term {
-            Term::Outer(left, right) => (Some(left), right),
-            Term::Rows(rows) => {
-                let rows = flattened(graph, rows)?;
-                let shape = graph.shape(rows).clone();
-                (None, graph.reshape(rows, &[1, shape[0], shape[1]])?)
-            }
+            Term::Outer(left, right) => (Some(flat(left)?), flat(right)?),
+            Term::Rows(rows) => (None, flat(rows)?),
         });
     }
     let alike = |a: NodeId, b: NodeId| graph.shape(a) == graph.shape(b);
@@ -277,6 +255,11 @@ fn moment(
 ) -> Result<Side> {
     let shape = graph.shape(x).clone();
     let (own, size) = (shape[2], shape[2] + usize::from(appended));
+    // The same weights for all columns of an example.
+    let examples = elements(graph.shape(scale));
+    let columns = [shape[1] / examples, examples];
+    let scale = graph.reshape(scale, &[1, examples])?;
+    let scale = graph.broadcast(scale, &columns)?;
     let column = graph.reshape(scale, &[1, shape[1], 1])?;
     let scale = graph.broadcast(column, &shape)?;
     let weighted = graph.binary(Binary::Mul, scale, x)?;

@@ -44,6 +44,7 @@ mod resident;
 mod saddle_free_newton;
 mod second_objective;
 mod segments;
+mod statistics;
 mod units;
 mod weights;
 
@@ -172,6 +173,7 @@ const ABOVE_PRODUCTS: (&str, &[&str]) = (
         "saddle_free_newton",
         "second_objective",
         "segments",
+        "statistics",
         "units",
         "weights",
     ],
@@ -220,6 +222,7 @@ fn main() -> ExitCode {
             ("units", units::tests()),
             ("second_objective", second_objective::tests()),
             ("segments", segments::tests()),
+            ("statistics", statistics::tests()),
             ("weights", weights::tests()),
         ],
         &ON_SMALL_ADAPTERS,
