@@ -408,8 +408,18 @@ fn what_has_no_rows_is_refused(gpu: &Gpu) -> Outcome {
         &[Quantity::GaussNewtonDiagonal],
         "other than through the outputs",
     )?;
-    // A tensor that no kernel binds: refused before there is a buffer.
+    // So many outputs that the columns of their roots fit no binding.
     let limit = gpu.limits().max_storage_buffer_binding_size / 4;
+    let many = 1 << (limit.ilog2() / 2 + 1);
+    let wide = DataShape {
+        features: 1,
+        targets: TargetShape::Values(many),
+    };
+    let loss = Loss::MeanSquaredError;
+    let wide = Sequential::new().dense(many).model(wide, loss);
+    let diagonal = [Quantity::GaussNewtonDiagonal];
+    refused(wide, 1, &diagonal, "all columns of the root")?;
+    // A tensor that no kernel binds: refused before there is a buffer.
     let wide = 1 << 16;
     let rows = usize::try_from(limit)? / (wide * OUTPUTS) + 1;
     if rows <= 4096 {

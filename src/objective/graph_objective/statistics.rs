@@ -9,6 +9,7 @@ use super::program::{Program, TOTAL, check_cut, pairs};
 use crate::error::Result;
 use crate::gpu::{Slice, Work};
 use crate::graph::kronecker::{Layer, Sizes, factors};
+use crate::graph::node::elements;
 use crate::graph::per_example::{
     ExampleRows, gradient_rows, mixture_rows, root_rows, root_rows_by, variance,
 };
@@ -91,6 +92,13 @@ impl GraphObjective {
             }
             _ => None,
         };
+        if let (Some(probe), true) = (probe, request.has(Source::Root)) {
+            // Whoever has as many outputs is told before their cotangents are laid out.
+            let outputs = elements(program.traced.graph.shape(probe.signs));
+            let what = "cotangents of all columns of the root".to_owned();
+            let all = outputs.saturating_mul(outputs.div_ceil(rows));
+            self.gpu.check_binding(what, all)?;
+        }
         let sources = sources(&mut program, probe, request)?;
         let graph = &mut program.traced.graph;
         let (mut wanted, mut quantities) = (vec![program.data_loss], Vec::new());
