@@ -45,7 +45,7 @@ pub fn batched(
         wide.insert(leaf, id);
         new_leaves.push(id);
     }
-    let new_targets = at(graph, targets, wide, width)?;
+    let new_targets = with_values(graph, targets, wide, width)?;
     Ok((new_leaves, new_targets))
 }
 
@@ -54,7 +54,7 @@ pub fn batched(
 ///
 /// # Errors
 /// As [`batched`].
-pub(super) fn at(
+pub(super) fn with_values(
     graph: &mut Graph,
     targets: &[NodeId],
     mut wide: HashMap<NodeId, NodeId>,

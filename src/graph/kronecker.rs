@@ -134,18 +134,17 @@ impl Layer {
 /// The terms of one parameter's gradient, each as `[1, n, size]` factors: the left one is missing where there is one factor.
 type Uses = Vec<(Option<NodeId>, NodeId)>;
 
-/// The factors of every parameter's curvature, from the rows of each, and weights `scale` `[n]` of the examples that add up to 1. The rows
-/// say of which matrix: those of all columns of a root of the output Hessian
-/// ([`root_rows`](super::per_example::root_rows)) or of a random mixture of them ([`mixture_rows`](super::per_example::mixture_rows)) give
-/// factors of the Gauss-Newton matrix, gradients ([`gradient_rows`](super::per_example::gradient_rows)) those of the empirical Fisher
-/// matrix.
+/// The factors of every parameter's curvature, from its rows and weights `scale` `[n]` of the examples that add up to 1: of the
+/// Gauss-Newton matrix from all columns of a root ([`root_rows`](super::per_example::root_rows)) or a random mixture of them
+/// ([`mixture_rows`](super::per_example::mixture_rows)), of the empirical Fisher matrix from gradients
+/// ([`gradient_rows`](super::per_example::gradient_rows)).
 ///
 /// A parameter that is used several times has the mean of its uses' left factors, and the sum of their right ones ("expand" of Eschenhagen
 /// et al. 2023).
 ///
 /// # Errors
 /// [`Error::Unsupported`] for a parameter whose gradient does not end in a sum over the batch of products of two factors, as that of a
-/// single example.
+/// single example; [`Error::Length`] where there are not as many rows as parameters.
 pub fn factors(
     graph: &mut Graph,
     rows: &[ExampleRows],
@@ -153,6 +152,13 @@ pub fn factors(
     scale: NodeId,
     sizes: Sizes,
 ) -> Result<Vec<Layer>> {
+    if rows.len() != parameters.len() {
+        return Err(Error::Length {
+            what: "the list of rows of parameters".into(),
+            found: rows.len(),
+            expected: parameters.len(),
+        });
+    }
     let mut uses = Vec::with_capacity(parameters.len());
     for (rows, &parameter) in rows.iter().zip(parameters) {
         let found = match rows.terms() {
@@ -257,9 +263,8 @@ fn moment(
     let (own, size) = (shape[2], shape[2] + usize::from(appended));
     // The same weights for all columns of an example.
     let examples = elements(graph.shape(scale));
-    let columns = [shape[1] / examples, examples];
     let scale = graph.reshape(scale, &[1, examples])?;
-    let scale = graph.broadcast(scale, &columns)?;
+    let scale = graph.broadcast(scale, &[shape[1] / examples, examples])?;
     let column = graph.reshape(scale, &[1, shape[1], 1])?;
     let scale = graph.broadcast(column, &shape)?;
     let weighted = graph.binary(Binary::Mul, scale, x)?;

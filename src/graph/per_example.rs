@@ -13,7 +13,7 @@
 
 use std::collections::HashMap;
 
-use super::batch::at;
+use super::batch::with_values;
 use super::derivatives::pull_back;
 pub use super::example_rows::ExampleRows;
 use super::node::{Graph, NodeId, elements};
@@ -93,7 +93,7 @@ fn mixed_rows(
     parameters: &[NodeId],
 ) -> Result<Vec<ExampleRows>> {
     let columns = graph.shape(numbers)[0];
-    let wide = at(graph, &[root], HashMap::from([(signs, numbers)]), columns)?;
+    let wide = with_values(graph, &[root], HashMap::from([(signs, numbers)]), columns)?;
     rows(graph, (outputs, wide[0]), parameters)
 }
 
@@ -142,7 +142,7 @@ fn rows(
     let depends = graph.depends_on(&[leaf]);
     let factors = all.iter().flat_map(ExampleRows::factors);
     let narrow: Vec<NodeId> = factors.filter(|factor| depends[factor.index()]).collect();
-    let wide = at(graph, &narrow, HashMap::from([(leaf, cotangents)]), columns)?;
+    let wide = with_values(graph, &narrow, HashMap::from([(leaf, cotangents)]), columns)?;
     let wide: HashMap<NodeId, NodeId> = narrow.into_iter().zip(wide).collect();
     all.iter()
         .map(|rows| rows.with_columns(graph, columns, &wide))

@@ -68,6 +68,7 @@ const ON_SMALL_ADAPTERS: OnSmallAdapters = OnSmallAdapters {
         ("optimizers", ""),
         ("primitives", "small-4"),
         ("resident", ""),
+        ("statistics", "small-4"),
     ],
     needs_more: &[
         (
