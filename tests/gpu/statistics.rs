@@ -295,6 +295,13 @@ fn eigenpairs_are_those_of_the_gauss_newton_matrix(gpu: &Gpu) -> Outcome {
             let product = wide(&quadratic.product.read(gpu)?.concat());
             let vector = wide(&pair.vector.concat());
             let scaled: Vec<f64> = vector.iter().map(|x| pair.value * x).collect();
+            for other in &pairs[..at] {
+                let other = wide(&other.vector.concat());
+                let product: f64 = vector.iter().zip(&other).map(|(a, b)| a * b).sum();
+                if product.abs() > DEVICE {
+                    return Err(format!("pair {at}: {product:.2e} of one before").into());
+                }
+            }
             // What is small beside the largest eigenvalue is known to f32 of that.
             let off: f64 = product
                 .iter()
