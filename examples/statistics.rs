@@ -4,8 +4,8 @@
 //! cargo run --release --example statistics
 //! ```
 //!
-//! The network and the batch are those with which BackPACK was timed on one thread of a CPU (784-1024-512-256-128-64-10, 128 rows). A time is
-//! the median of several rounds, in which all requests take turns, over that of a loss with its gradient in the same rounds.
+//! The network and the batch are those with which BackPACK was timed on one thread of a CPU (784-1024-512-256-128-64-10, 128 rows). A time
+//! is the median of several rounds, in which all requests take turns, over that of a loss with its gradient in the same rounds.
 
 use std::time::Instant;
 

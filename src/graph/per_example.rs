@@ -1,8 +1,8 @@
 //! What is known of each example: quantities of per-example gradients and of a root of the Gauss-Newton matrix, without forming them where
 //! that is not asked for.
 //!
-//! Both are matrices with a row for each example (and for each column of the root), which backpropagation has in factors: [`gradient_rows`],
-//! [`root_rows`] and [`mixture_rows`] stop it before its sum over the batch, and [`ExampleRows`] is the little algebra of which all
+//! Both are matrices with a row for each example (and for each column of the root), which backpropagation has in factors:
+//! [`gradient_rows`], [`root_rows`] and [`mixture_rows`] stop it before its sum over the batch, and [`ExampleRows`] is the little algebra of which all
 //! quantities are made: scale, square, centre, multiply with one another, and sum over examples, over columns or over elements. The names
 //! of these quantities, and those of BackPACK (Dangel, Kunstner and Hennig 2020, "BackPACK: Packing more into backprop"), are in
 //! `docs/statistics.md`.
@@ -37,8 +37,8 @@ pub fn gradient_rows(
 }
 
 /// The rows `J_n^T S_n e_c` for each of `parameters`: for every example `n` the Jacobian of its `outputs`, and column `c` of the root `S_n`
-/// of the Hessian of its loss, where `root` mixes these columns by the leaf `signs` (as [`Probe`](crate::nn::Probe) has them). Their squares
-/// add up to the diagonal of the Gauss-Newton matrix. There are as many columns as an example has outputs.
+/// of the Hessian of its loss, where `root` mixes these columns by the leaf `signs` (as [`Probe`](crate::nn::Probe) has them). Their
+/// squares add up to the diagonal of the Gauss-Newton matrix. There are as many columns as an example has outputs.
 ///
 /// The backward part takes as long as that of so many gradients.
 ///

@@ -5,8 +5,8 @@
 //! ```
 //!
 //! What an objective can do is a trait each: [`Objective`] has losses and gradients, [`Curved`] products with `C`, [`Parts`] parts and
-//! groups of batches, [`Layered`] Kronecker factors of `C`, [`Statistics`] what each example adds to both. Batches are loaded into [slots](Slot), and programs compute with what is in theirs. Solvers and optimizers see
-//! nothing else of a problem.
+//! groups of batches, [`Layered`] Kronecker factors of `C`, [`Statistics`] what each example adds to both.
+//! Batches are loaded into [slots](Slot), and programs compute with what is in theirs. Solvers and optimizers see nothing else of a problem.
 
 mod accumulated;
 mod capability;

@@ -177,7 +177,8 @@ impl GraphObjective {
     }
 
     /// Sets how many bytes the buffers of kept programs may take, for each kind of program: gradients, quadratics, those of
-    /// groups, Kronecker factors, statistics. Beyond that, and beyond 64 programs, the one that was not asked for the longest is forgotten, and bound again when it is. Default 1 GiB.
+    /// groups, Kronecker factors, statistics. Beyond that, and beyond 64 programs, the one that was not asked for the longest is forgotten,
+    /// and bound again when it is. Default 1 GiB.
     #[must_use]
     pub fn with_program_memory(mut self, bytes: u64) -> Self {
         self.program_memory = bytes;
