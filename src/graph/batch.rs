@@ -29,8 +29,6 @@ pub fn batched(
             message: "0 directions or groups; give at least 1".into(),
         });
     }
-    let needed = graph.ancestors(targets);
-    let depends = graph.depends_on(leaves);
     let mut wide: HashMap<NodeId, NodeId> = HashMap::new();
     let mut new_leaves = Vec::with_capacity(leaves.len());
     for &leaf in leaves {
@@ -47,6 +45,23 @@ pub fn batched(
         wide.insert(leaf, id);
         new_leaves.push(id);
     }
+    let new_targets = with_values(graph, targets, wide, width)?;
+    Ok((new_leaves, new_targets))
+}
+
+/// `targets` for `width` values at once of the nodes that `wide` maps to such values, of shape `[width, ..shape of the node]`. A target
+/// that depends on none of them is repeated.
+///
+/// # Errors
+/// As [`batched`].
+pub(super) fn with_values(
+    graph: &mut Graph,
+    targets: &[NodeId],
+    mut wide: HashMap<NodeId, NodeId>,
+    width: usize,
+) -> Result<Vec<NodeId>> {
+    let needed = graph.ancestors(targets);
+    let depends = graph.depends_on(&wide.keys().copied().collect::<Vec<_>>());
     for index in 0..needed.len() {
         let id = NodeId(index);
         if needed[index] && depends[index] && !wide.contains_key(&id) {
@@ -54,11 +69,8 @@ pub fn batched(
             wide.insert(id, new);
         }
     }
-    let new_targets = targets
-        .iter()
-        .map(|&target| widened(graph, target, &wide, width))
-        .collect::<Result<_>>()?;
-    Ok((new_leaves, new_targets))
+    let of = |&target: &NodeId| widened(graph, target, &wide, width);
+    targets.iter().map(of).collect()
 }
 
 /// What the names of wide inputs begin with, before that of the input.

@@ -1,4 +1,4 @@
-//! The curvature of each layer as a Kronecker product, and steps with inverses of its factors (Martens and Grosse 2015, "Optimizing neural
+//! The curvature of each layer as a Kronecker product (Martens and Grosse 2015, "Optimizing neural
 //! networks with Kronecker-factored approximate curvature").
 //!
 //! Backpropagation of the columns of a root of the output Hessian, `S S^T = H_loss`, gives the Gauss-Newton matrix: its block of a dense
@@ -8,19 +8,16 @@
 //! A = sum_n w_n a_n a_n^T        B = sum_n w_n b_n b_n^T        with weights that add up to 1,
 //! ```
 //!
-//! where `b_n` is one random mixture of the columns, so that `B` has the mean of them all. No layer knows of this: `a_n` and `b_n` are the
-//! two factors of a term of the transposed program, stopped before its sum over the batch (`terms`).
-
-use std::collections::HashSet;
+//! where `b_n` is one random mixture of the columns, so that `B` has the mean of them all; or `B` is the sum over all columns, and exact.
+//! No layer knows of this: `a_n` and `b_n` are the two factors of a row of an example ([`per_example`](super::per_example)).
 
 use rand_distr::{Distribution, StandardNormal};
 
-use super::derivatives::{cut, gradient, pull_back};
+use super::example_rows::ExampleRows;
 use super::fusion::same_buffer;
-use super::jvp::linearize;
 use super::node::{Graph, NodeId, elements};
-use super::op::{Binary, Op};
-use super::terms::{Term, batch_axes, flattened, terms};
+use super::op::Binary;
+use super::terms::Term;
 use crate::error::{Error, Result};
 use crate::random::Philox;
 
@@ -158,33 +155,35 @@ impl Layer {
 /// The terms of one parameter's gradient, each as `[1, n, size]` factors: the left one is missing where there is one factor.
 type Uses = Vec<(Option<NodeId>, NodeId)>;
 
-/// The factors of every parameter's curvature, from a mixture `root` of the columns of the root of the output Hessian, like `outputs`, and
-/// weights `scale` `[n]` of the examples that add up to 1. Leaves of the mixture have a row for each example.
+/// The factors of every parameter's curvature, from its rows and weights `scale` `[n]` of the examples that add up to 1: of the
+/// Gauss-Newton matrix from all columns of a root ([`root_rows`](super::per_example::root_rows)) or a random mixture of them
+/// ([`mixture_rows`](super::per_example::mixture_rows)), of the empirical Fisher matrix from gradients
+/// ([`gradient_rows`](super::per_example::gradient_rows)).
 ///
 /// A parameter that is used several times has the mean of its uses' left factors, and the sum of their right ones ("expand" of Eschenhagen
 /// et al. 2023).
 ///
 /// # Errors
 /// [`Error::Unsupported`] for a parameter whose gradient does not end in a sum over the batch of products of two factors, as that of a
-/// single example.
+/// single example; [`Error::Length`] where there are not as many rows as parameters.
 pub fn factors(
     graph: &mut Graph,
-    (outputs, root): (NodeId, NodeId),
+    rows: &[ExampleRows],
     parameters: &[NodeId],
     scale: NodeId,
     sizes: Sizes,
 ) -> Result<Vec<Layer>> {
-    let moved = pull_back(graph, &[(outputs, root)], parameters)?;
-    let rows = leaves_of(graph, root);
-    let axes = batch_axes(graph, &rows);
+    if rows.len() != parameters.len() {
+        return Err(Error::Length {
+            what: "the list of rows of parameters".into(),
+            found: rows.len(),
+            expected: parameters.len(),
+        });
+    }
     let mut uses = Vec::with_capacity(parameters.len());
-    for (&parameter, cotangent) in parameters.iter().zip(moved) {
-        let found = match cotangent {
-            Some(cotangent) => terms(graph, cotangent, &axes)?,
-            None => Some(Vec::new()),
-        };
-        let found = match found {
-            Some(terms) if !terms.is_empty() => factored(graph, terms)?,
+    for (rows, &parameter) in rows.iter().zip(parameters) {
+        let found = match rows.terms() {
+            terms if !terms.is_empty() && rows.examples() > 1 => factored(graph, terms)?,
             _ => None,
         };
         uses.push(found.ok_or_else(|| without_structure(graph, parameter))?);
@@ -222,34 +221,17 @@ pub fn factors(
     Ok(layers)
 }
 
-/// The leaves of a mixture: one row for each example.
-fn leaves_of(graph: &Graph, root: NodeId) -> Vec<NodeId> {
-    let examples = graph.shape(root).first();
-    let (mut open, mut seen, mut leaves) = (vec![root], HashSet::new(), Vec::new());
-    while let Some(id) = open.pop() {
-        if !seen.insert(id) {
-            continue;
-        }
-        let node = graph.node(id);
-        match node.op {
-            Op::Direction(_) if node.shape.first() == examples => leaves.push(id),
-            _ => open.extend(&node.operands),
-        }
-    }
-    leaves
-}
-
-/// All terms as pairs of factors; none where they are of different kinds or sizes.
-fn factored(graph: &mut Graph, terms: Vec<Term>) -> Result<Option<Uses>> {
+/// All terms as pairs of factors, the columns one after another; none where they are of different kinds or sizes.
+fn factored(graph: &mut Graph, terms: &[Term]) -> Result<Option<Uses>> {
+    let mut flat = |factor: NodeId| {
+        let shape = graph.shape(factor).clone();
+        graph.reshape(factor, &[1, shape[0] * shape[1], shape[2]])
+    };
     let mut uses = Uses::new();
-    for term in terms {
+    for &term in terms {
         uses.push(match term {
-            Term::Outer(left, right) => (Some(left), right),
-            Term::Rows(rows) => {
-                let rows = flattened(graph, rows)?;
-                let shape = graph.shape(rows).clone();
-                (None, graph.reshape(rows, &[1, shape[0], shape[1]])?)
-            }
+            Term::Outer(left, right) => (Some(flat(left)?), flat(right)?),
+            Term::Rows(rows) => (None, flat(rows)?),
         });
     }
     let alike = |a: NodeId, b: NodeId| graph.shape(a) == graph.shape(b);
@@ -300,6 +282,10 @@ fn moment(
 ) -> Result<Side> {
     let shape = graph.shape(x).clone();
     let (own, size) = (shape[2], shape[2] + usize::from(appended));
+    // The same weights for all columns of an example.
+    let examples = elements(graph.shape(scale));
+    let scale = graph.reshape(scale, &[1, examples])?;
+    let scale = graph.broadcast(scale, &[shape[1] / examples, examples])?;
     let column = graph.reshape(scale, &[1, shape[1], 1])?;
     let scale = graph.broadcast(column, &shape)?;
     let weighted = graph.binary(Binary::Mul, scale, x)?;
@@ -403,133 +389,4 @@ fn without_structure(graph: &Graph, parameter: NodeId) -> Error {
             graph.describe(parameter)
         ),
     }
-}
-
-/// The gradients of all parameters times the inverses of their factors, `A^-1 G B^-1`: for each layer, and for each of its
-/// [`sides`](Layer::sides), the tensors of its inverse, leaves of their shapes.
-///
-/// # Errors
-/// [`Error::Length`] where lists do not fit the layers.
-pub fn preconditioned(
-    graph: &mut Graph,
-    layers: &[Layer],
-    gradients: &[NodeId],
-    inverses: &[Vec<Vec<NodeId>>],
-) -> Result<Vec<NodeId>> {
-    let fits = |(layer, own): (&Layer, &Vec<Vec<NodeId>>)| {
-        let tensors = |(side, own): (&Side, &Vec<NodeId>)| side.tensors.len() == own.len();
-        layer.sides().count() == own.len() && layer.sides().zip(own).all(tensors)
-    };
-    if layers.len() != inverses.len() || !layers.iter().zip(inverses).all(fits) {
-        return Err(Error::Length {
-            what: "the list of inverses of Kronecker factors".into(),
-            found: inverses.len(),
-            expected: layers.len(),
-        });
-    }
-    let mut results = gradients.to_vec();
-    for (layer, inverses) in layers.iter().zip(inverses) {
-        let weight = graph.shape(gradients[layer.weight]).clone();
-        let own = [1, layer.rows(), elements(&weight) / layer.rows()];
-        let mut x = graph.reshape(gradients[layer.weight], &own)?;
-        if let Some(bias) = layer.bias {
-            let mut beside = own;
-            beside[1 + bias.axis] = 1;
-            let bias_gradient = graph.reshape(gradients[bias.parameter], &beside)?;
-            x = graph.concat(&[x, bias_gradient], 1 + bias.axis)?;
-        }
-        let first = 3 - inverses.len();
-        for ((side, inverse), axis) in layer.sides().zip(inverses).zip(first..) {
-            x = times(graph, x, side, inverse, axis)?;
-        }
-        if let Some(bias) = layer.bias {
-            let (mut starts, mut beside) = ([0; 3], own);
-            starts[1 + bias.axis] = own[1 + bias.axis];
-            beside[1 + bias.axis] = 1;
-            let last = graph.slice(x, &starts, &beside)?;
-            let shape = graph.shape(gradients[bias.parameter]).clone();
-            results[bias.parameter] = graph.reshape(last, &shape)?;
-            x = graph.slice(x, &[0; 3], &own)?;
-        }
-        results[layer.weight] = graph.reshape(x, &weight)?;
-    }
-    Ok(results)
-}
-
-impl Layer {
-    /// Rows of the weight, without a bias.
-    fn rows(&self) -> usize {
-        let bias = self.bias.is_some_and(|bias| bias.axis == 0);
-        let left = self.left.as_ref();
-        left.map_or(1, |side| side.size - usize::from(bias))
-    }
-}
-
-/// `x` `[1, l, r]` times the inverse of a factor, which is symmetric, along an axis.
-fn times(
-    graph: &mut Graph,
-    x: NodeId,
-    side: &Side,
-    inverse: &[NodeId],
-    axis: usize,
-) -> Result<NodeId> {
-    let (size, shape) = (side.size, graph.shape(x).clone());
-    match (side.form, inverse) {
-        (Form::Full, &[inverse]) => {
-            let inverse = graph.reshape(inverse, &[1, size, size])?;
-            if axis == 1 {
-                graph.dot(inverse, x, false, false)
-            } else {
-                graph.dot(x, inverse, false, false)
-            }
-        }
-        (Form::Sketch { rank, .. }, &[root, scale]) => {
-            let root = graph.reshape(root, &[1, size, rank])?;
-            let captured = if axis == 1 {
-                let inner = graph.dot(root, x, true, false)?;
-                graph.dot(root, inner, false, false)?
-            } else {
-                let inner = graph.dot(x, root, false, false)?;
-                graph.dot(inner, root, false, true)?
-            };
-            let scale = graph.reshape(scale, &[1, 1, 1])?;
-            let scale = graph.broadcast(scale, &shape)?;
-            let whole = graph.binary(Binary::Mul, scale, x)?;
-            graph.binary(Binary::Sub, whole, captured)
-        }
-        (_, inverse) => {
-            let mut lifted = [1; 3];
-            lifted[axis] = size;
-            let inverse = graph.reshape(inverse[0], &lifted)?;
-            let inverse = graph.broadcast(inverse, &shape)?;
-            graph.binary(Binary::Mul, inverse, x)
-        }
-    }
-}
-
-/// The curvature `d^T C d` of a weighted loss along directions of the parameters, with its Gauss-Newton matrix `C`, `[1]`: by one tangent of
-/// the outputs, half of a product with `C`.
-///
-/// # Errors
-/// [`Error::Length`] where lists do not fit.
-pub fn curvature_along(
-    graph: &mut Graph,
-    loss: NodeId,
-    outputs: NodeId,
-    tangents: &[(NodeId, NodeId)],
-) -> Result<NodeId> {
-    graph.check_ids(&[loss, outputs])?;
-    let outputs = cut(graph, outputs);
-    let zero = graph.constant(0.0, &[1]);
-    let Some(moved) = linearize(graph, &[outputs], tangents)?[0] else {
-        return Ok(zero);
-    };
-    let slope = gradient(graph, loss, &[outputs])?;
-    let Some(curved) = linearize(graph, &slope, &[(outputs, moved)])?[0] else {
-        return Ok(zero);
-    };
-    let product = graph.binary(Binary::Mul, moved, curved)?;
-    let axes: Vec<usize> = (0..graph.shape(product).len()).collect();
-    let sum = graph.sum(product, &axes)?;
-    graph.reshape(sum, &[1])
 }

@@ -10,8 +10,8 @@
 //! 5. [`transpose`]: the transpose of every linear primitive. Running it over a linear part appends its adjoint.
 //! 6. [`derivatives`]: gradient = transpose of the linearised loss; Hessian product = linearised gradient; Gauss-Newton product =
 //!    transpose(J) H J. [`difference`]: what a loss gains along a step, without subtracting losses.
-//! 7. `terms`: a gradient stopped before its sum over the batch. From it [`per_example`], sums of squared per-example gradients, and
-//!    [`kronecker`], the factors of the Gauss-Newton matrix of each layer and steps with their inverses.
+//! 7. `terms`: a gradient stopped before its sum over the batch. From it [`per_example`], rows of examples in factors with all that is
+//!    made of them, and [`kronecker`], the factors of the Gauss-Newton matrix of each layer; [`preconditioned`], steps with their inverses.
 //! 8. [`twin`]: the same graph evaluated in f64 on the CPU, the reference for every test.
 //!    [`locate`]: the node at which a number stops being finite, by the same.
 //! 9. [`batch`]: a linear part for a whole block of directions at once.
@@ -27,6 +27,7 @@ pub mod arena;
 pub mod batch;
 pub mod derivatives;
 pub mod difference;
+mod example_rows;
 pub mod executable;
 mod fit;
 mod fuse;
@@ -43,6 +44,7 @@ pub mod op;
 pub mod per_example;
 pub(crate) mod phase;
 pub mod plan;
+pub mod preconditioned;
 mod sharing;
 mod spaces;
 pub mod tensor;

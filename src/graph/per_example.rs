@@ -1,17 +1,202 @@
-//! Sums over the batch of squared per-example gradients, without forming a per-example gradient.
+//! What is known of each example: quantities of per-example gradients and of a root of the Gauss-Newton matrix, without forming them where
+//! that is not asked for.
 //!
-//! The gradient of a dense layer is `sum_n x_n d_n^T`: a `dot` that contracts the batch. Stopping before that sum leaves the factors of
-//! every example's gradient, and `sum_n (x_n d_n^T)^2 = (X*X)^T (D*D)`, one more `dot` per layer (Goodfellow 2015, "Efficient per-example
-//! gradient computations"; BackPACK's `SumGradSquared`). A parameter that is used several times has a gradient that is a sum of such terms,
-//! and the square of a sum is the sum over pairs of terms.
+//! Both are matrices with a row for each example (and for each column of the root), which backpropagation has in factors:
+//! [`gradient_rows`], [`root_rows`] and [`mixture_rows`] stop it before its sum over the batch, and [`ExampleRows`] is the little algebra of which all
+//! quantities are made: scale, square, centre, multiply with one another, and sum over examples, over columns or over elements. The names
+//! of these quantities, and those of BackPACK (Dangel, Kunstner and Hennig 2020, "BackPACK: Packing more into backprop"), are in
+//! `docs/statistics.md`.
+//!
+//! For a dense layer a row is `x_n d_n^T`, and `sum_n (x_n d_n^T)^2 = (X*X)^T (D*D)` is one `dot` (Goodfellow 2015, "Efficient per-example
+//! gradient computations"). A parameter that is used several times has rows that are sums of such terms, and the square of a sum is the
+//! sum over pairs of terms.
 
-use super::node::{Graph, NodeId};
+use std::collections::HashMap;
+
+use super::batch::with_values;
+use super::derivatives::pull_back;
+pub use super::example_rows::ExampleRows;
+use super::node::{Graph, NodeId, elements};
 use super::op::{Binary, Unary};
-use super::terms::{BatchAxis, Term, batch_axes, flattened, terms};
+use super::terms::{BatchAxis, Term, batch_axes, terms};
 use crate::error::{Error, Result};
 
+/// The rows `g_n`, gradients of each of `losses` `[n]`, for each of `parameters`: one column.
+///
+/// # Errors
+/// As [`mixture_rows`].
+pub fn gradient_rows(
+    graph: &mut Graph,
+    losses: NodeId,
+    parameters: &[NodeId],
+) -> Result<Vec<ExampleRows>> {
+    graph.check_ids(&[losses])?;
+    let shape = graph.shape(losses).clone();
+    let ones = graph.constant(1.0, &shape);
+    mixture_rows(graph, (losses, ones), parameters)
+}
+
+/// The rows `J_n^T S_n e_c` for each of `parameters`: for every example `n` the Jacobian of its `outputs`, and column `c` of the root `S_n`
+/// of the Hessian of its loss, where `root` mixes these columns by the leaf `signs` (as [`Probe`](crate::nn::Probe) has them). Their
+/// squares add up to the diagonal of the Gauss-Newton matrix. There are as many columns as an example has outputs.
+///
+/// The backward part takes as long as that of so many gradients.
+///
+/// # Errors
+/// As [`mixture_rows`].
+pub fn root_rows(
+    graph: &mut Graph,
+    (outputs, root, signs): (NodeId, NodeId, NodeId),
+    parameters: &[NodeId],
+) -> Result<Vec<ExampleRows>> {
+    graph.check_ids(&[outputs, root, signs])?;
+    let shape = graph.shape(signs).clone();
+    let Some((&examples, rest)) = shape.split_first() else {
+        return Err(without_rows(graph, outputs));
+    };
+    let columns = elements(rest);
+    // Column c is the mixture by the c-th unit vector, the same for all examples.
+    let units = (0..columns * columns).map(|at| f32::from(u8::from(at % (columns + 1) == 0)));
+    let mut lifted = vec![columns, 1];
+    lifted.extend(rest);
+    let units = match columns {
+        1 => graph.constant(1.0, &lifted),
+        _ => graph.data_tensor(units.collect(), &lifted)?,
+    };
+    lifted[1] = examples;
+    let units = graph.broadcast(units, &lifted)?;
+    mixed_rows(graph, (outputs, root, signs), units, parameters)
+}
+
+/// As [`root_rows`], of one column: the mixture of the columns by `coefficients`, like the signs. Their [sum](ExampleRows::sum) is the
+/// product of the root with these numbers.
+///
+/// # Errors
+/// As [`mixture_rows`].
+pub fn root_rows_by(
+    graph: &mut Graph,
+    root: (NodeId, NodeId, NodeId),
+    coefficients: NodeId,
+    parameters: &[NodeId],
+) -> Result<Vec<ExampleRows>> {
+    graph.check_ids(&[root.0, root.1, root.2, coefficients])?;
+    let lifted = [&[1], &graph.shape(coefficients)[..]].concat();
+    let coefficients = graph.reshape(coefficients, &lifted)?;
+    mixed_rows(graph, root, coefficients, parameters)
+}
+
+/// The rows of mixtures by numbers `[columns, ..like the signs]`.
+fn mixed_rows(
+    graph: &mut Graph,
+    (outputs, root, signs): (NodeId, NodeId, NodeId),
+    numbers: NodeId,
+    parameters: &[NodeId],
+) -> Result<Vec<ExampleRows>> {
+    let columns = graph.shape(numbers)[0];
+    let wide = with_values(graph, &[root], HashMap::from([(signs, numbers)]), columns)?;
+    rows(graph, (outputs, wide[0]), parameters)
+}
+
+/// The rows `J_n^T u_n` for each of `parameters`, of `outputs` whose axis 0 is the batch and cotangents `u` like these: one column.
+///
+/// # Errors
+/// [`Error::Unsupported`] where outputs have no row for each example, or a parameter's cotangent does not end in a sum over the batch of
+/// products of two factors.
+pub fn mixture_rows(
+    graph: &mut Graph,
+    (outputs, cotangent): (NodeId, NodeId),
+    parameters: &[NodeId],
+) -> Result<Vec<ExampleRows>> {
+    graph.check_ids(&[cotangent])?;
+    let mut lifted = vec![1];
+    lifted.extend(graph.shape(cotangent));
+    let wide = graph.reshape(cotangent, &lifted)?;
+    rows(graph, (outputs, wide), parameters)
+}
+
+/// The rows of cotangents `[columns, ..like the outputs]`. The program is transposed for a leaf in their place, which depends on its own
+/// example alone whatever they are made of, taken apart, and then made for all columns at once.
+fn rows(
+    graph: &mut Graph,
+    (outputs, cotangents): (NodeId, NodeId),
+    parameters: &[NodeId],
+) -> Result<Vec<ExampleRows>> {
+    let shape = graph.shape(outputs).clone();
+    let Some(&examples) = shape.first() else {
+        return Err(without_rows(graph, outputs));
+    };
+    let leaf = graph.direction(&shape);
+    let moved = pull_back(graph, &[(outputs, leaf)], parameters)?;
+    let axes = batch_axes(graph, &[leaf]);
+    let columns = graph.shape(cotangents)[0];
+    let mut all = Vec::with_capacity(parameters.len());
+    for (&parameter, cotangent) in parameters.iter().zip(moved) {
+        let terms = match cotangent {
+            None => Some(Vec::new()),
+            Some(cotangent) => taken_apart(graph, cotangent, examples, &axes)?,
+        };
+        let terms = terms.ok_or_else(|| without_rows(graph, parameter))?;
+        let shape = graph.shape(parameter).clone();
+        all.push(ExampleRows::new(graph, shape, examples, terms)?);
+    }
+    let depends = graph.depends_on(&[leaf]);
+    let factors = all.iter().flat_map(ExampleRows::factors);
+    let narrow: Vec<NodeId> = factors.filter(|factor| depends[factor.index()]).collect();
+    let wide = with_values(graph, &narrow, HashMap::from([(leaf, cotangents)]), columns)?;
+    let wide: HashMap<NodeId, NodeId> = narrow.into_iter().zip(wide).collect();
+    all.iter()
+        .map(|rows| rows.with_columns(graph, columns, &wide))
+        .collect()
+}
+
+/// The terms before the sum over the batch. A gradient of one example is all of its sum.
+fn taken_apart(
+    graph: &mut Graph,
+    gradient: NodeId,
+    examples: usize,
+    axes: &[BatchAxis],
+) -> Result<Option<Vec<Term>>> {
+    if examples > 1 {
+        return terms(graph, gradient, axes);
+    }
+    let mut shape = vec![1];
+    shape.extend(graph.shape(gradient));
+    Ok(Some(vec![Term::Rows(graph.reshape(gradient, &shape)?)]))
+}
+
+fn without_rows(graph: &Graph, node: NodeId) -> Error {
+    Error::Unsupported {
+        what: "a quantity of each example".into(),
+        message: format!(
+            "the gradient of {} is no sum over the batch of products of two factors; take another method, or write the model so that every \
+             parameter meets rows that belong to one example each",
+            graph.describe(node)
+        ),
+    }
+}
+
+/// The variance of rows over the examples, elementwise, with `weights` `[n]` that add up to 1: `sum_n p_n (v_n - v)^2` with
+/// `v = sum_n p_n v_n`, like the parameter and never negative.
+///
+/// Not as a difference of `sum_n p_n v_n^2` and `v^2`, which loses its digits where the mean is larger than the deviations: rows are
+/// [centred](ExampleRows::centred) first, in factors, and what is subtracted then is small. For a dense layer that takes three products.
+///
+/// # Errors
+/// Shapes that do not fit.
+pub fn variance(graph: &mut Graph, rows: &ExampleRows, weights: NodeId) -> Result<NodeId> {
+    let rows = rows.centred(graph, weights)?;
+    let squares = rows.squared(graph, weights)?.sum(graph)?;
+    let mean = rows.scaled(graph, weights)?.sum(graph)?;
+    let mean = graph.binary(Binary::Mul, mean, mean)?;
+    let variance = graph.binary(Binary::Sub, squares, mean)?;
+    let shape = graph.shape(variance).clone();
+    let zero = graph.constant(0.0, &shape);
+    graph.binary(Binary::Max, variance, zero)
+}
+
 /// For each of `gradients` (of `sum_n w_n loss_n`, with `weights` `[n]` and inputs whose axis 0 is the batch):
-/// `sum_n w_n g_n * g_n`, elementwise, where `g_n` is the gradient of `loss_n`.
+/// `sum_n w_n g_n * g_n`, elementwise, where `g_n` is the gradient of `loss_n`: the diagonal of the empirical Fisher matrix, out of a
+/// gradient that is there.
 ///
 /// # Errors
 /// [`Error::Unsupported`] where a gradient does not end in a sum over the batch of products of two factors.
@@ -23,8 +208,7 @@ pub fn square_sums(
     graph.check_ids(gradients)?;
     graph.check_ids(&[weights])?;
     let axes = batch_axes(graph, &[]);
-    let one_example = graph.shape(weights).as_slice() == [1];
-    // A term holds w_n g_n, and w_n g_n g_n is wanted: one factor is divided by w_n, before anything is squared, so that small weights do
+    // Rows are w_n g_n, and w_n g_n g_n is wanted: one factor is divided by w_n, before anything is squared, so that small weights do
     // not underflow. Rows of weight 0 are padding.
     let shape = graph.shape(weights).clone();
     let tiny = graph.constant(f32::MIN_POSITIVE, &shape);
@@ -32,85 +216,14 @@ pub fn square_sums(
     let at_least = graph.binary(Binary::Max, weights, tiny)?;
     let inverse = graph.unary(Unary::Reciprocal, at_least)?;
     let scale = graph.select(weights, inverse, zero)?;
-    gradients
-        .iter()
-        .map(|&gradient| {
-            if one_example {
-                // Sums over one example are simplified away, and its gradient is the whole one.
-                let shape = graph.shape(gradient).clone();
-                let scale = graph.reshape(scale, &vec![1; shape.len()])?;
-                let scale = graph.broadcast(scale, &shape)?;
-                let own = graph.binary(Binary::Mul, gradient, scale)?;
-                return graph.binary(Binary::Mul, own, gradient);
-            }
-            square_sum(graph, gradient, scale, &axes)
-        })
-        .collect()
-}
-
-fn square_sum(
-    graph: &mut Graph,
-    gradient: NodeId,
-    scale: NodeId,
-    axes: &[BatchAxis],
-) -> Result<NodeId> {
-    let shape = graph.shape(gradient).clone();
-    let Some(terms) = terms(graph, gradient, axes)? else {
-        return unsupported(graph, gradient);
-    };
-    let mut total: Option<NodeId> = None;
-    for (i, &a) in terms.iter().enumerate() {
-        for (j, &b) in terms.iter().enumerate().skip(i) {
-            let mut product = match (a, b) {
-                (Term::Outer(la, ra), Term::Outer(lb, rb))
-                    if graph.shape(la) == graph.shape(lb) && graph.shape(ra) == graph.shape(rb) =>
-                {
-                    let left = graph.binary(Binary::Mul, la, lb)?;
-                    let right = scaled(graph, ra, scale, 1)?;
-                    let right = graph.binary(Binary::Mul, right, rb)?;
-                    graph.dot(left, right, true, false)?
-                }
-                (Term::Rows(ra), Term::Rows(rb)) => {
-                    let (ra, rb) = (flattened(graph, ra)?, flattened(graph, rb)?);
-                    let rows = scaled(graph, ra, scale, 0)?;
-                    let rows = graph.binary(Binary::Mul, rows, rb)?;
-                    graph.sum(rows, &[0])?
-                }
-                _ => return unsupported(graph, gradient),
-            };
-            product = graph.reshape(product, &shape)?;
-            if j > i {
-                let two = graph.constant(2.0, &shape);
-                product = graph.binary(Binary::Mul, two, product)?;
-            }
-            total = Some(match total {
-                None => product,
-                Some(sum) => graph.binary(Binary::Add, sum, product)?,
-            });
-        }
+    let mut sums = Vec::with_capacity(gradients.len());
+    for &gradient in gradients {
+        let Some(terms) = taken_apart(graph, gradient, elements(&shape), &axes)? else {
+            return Err(without_rows(graph, gradient));
+        };
+        let of = graph.shape(gradient).clone();
+        let rows = ExampleRows::new(graph, of, elements(&shape), terms)?;
+        sums.push(rows.squared(graph, scale)?.sum(graph)?);
     }
-    Ok(match total {
-        Some(total) => total,
-        None => graph.constant(0.0, &shape),
-    })
-}
-
-/// Multiplies by `scale` `[n]` along `axis`.
-fn scaled(graph: &mut Graph, x: NodeId, scale: NodeId, axis: usize) -> Result<NodeId> {
-    let shape = graph.shape(x).clone();
-    let mut lifted = vec![1; shape.len()];
-    lifted[axis] = shape[axis];
-    let scale = graph.reshape(scale, &lifted)?;
-    let scale = graph.broadcast(scale, &shape)?;
-    graph.binary(Binary::Mul, x, scale)
-}
-
-fn unsupported<T>(graph: &Graph, gradient: NodeId) -> Result<T> {
-    Err(Error::Unsupported {
-        what: "the diagonal of the empirical Fisher matrix".into(),
-        message: format!(
-            "the gradient {} does not end in a sum over the batch of products of two factors; use no preconditioner",
-            graph.describe(gradient)
-        ),
-    })
+    Ok(sums)
 }

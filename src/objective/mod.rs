@@ -5,15 +5,17 @@
 //! ```
 //!
 //! What an objective can do is a trait each: [`Objective`] has losses and gradients, [`Curved`] products with `C`, [`Parts`] parts and
-//! groups of batches, [`Layered`] Kronecker factors of `C`. Batches are loaded into [slots](Slot), and programs compute with what is in theirs. Solvers and optimizers see
-//! nothing else of a problem.
+//! groups of batches, [`Layered`] Kronecker factors of `C`, [`Statistics`] what each example adds to both.
+//! Batches are loaded into [slots](Slot), and programs compute with what is in theirs. Solvers and optimizers see nothing else of a problem.
 
 mod accumulated;
 mod capability;
 mod cost;
 mod displacement;
+mod eigenpairs;
 mod finite_differences;
 mod graph_objective;
+mod hessian_diagonal;
 mod host_function;
 mod kronecker;
 mod losses;
@@ -22,6 +24,7 @@ mod programs;
 mod quadratic;
 mod resident;
 mod slot;
+mod statistics;
 
 pub use crate::graph::kronecker::{Form, Sizes};
 pub use crate::graph::locate::{Located, Origin};
@@ -29,9 +32,13 @@ pub use accumulated::Accumulated;
 pub(crate) use capability::without_parts;
 pub use capability::{Curved, Objective, Parts};
 pub use cost::{Cost, LossCost};
+pub use eigenpairs::Eigenpair;
 pub use finite_differences::FiniteDifferences;
 pub(crate) use finite_differences::LENGTH as DISPLACEMENT;
 pub use graph_objective::{Evaluation, GraphObjective};
+#[cfg(not(target_arch = "wasm32"))]
+pub use hessian_diagonal::hessian_diagonal;
+pub use hessian_diagonal::hessian_diagonal_async;
 pub use host_function::HostFunction;
 pub use kronecker::{Kronecker, KroneckerRequest, KroneckerStructure, Layered};
 pub use losses::Losses;
@@ -43,3 +50,4 @@ pub use quadratic::{
 };
 pub use resident::{Gather, Resident};
 pub use slot::{Loaded, Slot};
+pub use statistics::{BatchStatistics, Quantity, Statistics, StatisticsRequest};

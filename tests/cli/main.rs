@@ -540,6 +540,50 @@ fn a_benchmark_writes_its_figures() {
     failure(&["bench", "--problem", "no-such-network"], &["digits-mlp"]);
 }
 
+/// Each quantity is a file, whose tensors are named after the parameters.
+#[test]
+fn statistics_write_a_file_for_each_quantity() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().to_str().unwrap();
+    let all = "gradient,per-example-gradients,variance,ggn-diagonal,kronecker-factors";
+    let arguments = ["statistics", "digits-mlp", "--rows", "6", "--seed", "3"];
+    let printed = success(&[&arguments[..], &["--quantity", all, "--out", out]].concat());
+    for word in ["diag_ggn_exact", "kflr", "6 training rows", "gradients"] {
+        assert!(printed.contains(word), "no '{word}' in: {printed}");
+    }
+    let numbers = |quantity: &str, tensor: &str| -> (Vec<usize>, Vec<f32>) {
+        let bytes = std::fs::read(folder.path().join(format!("{quantity}.safetensors"))).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let tensor = file.tensor(tensor).unwrap();
+        let values = tensor.data().as_chunks::<4>().0.iter();
+        let values = values.map(|&b| f32::from_le_bytes(b)).collect();
+        (tensor.shape().to_vec(), values)
+    };
+    let (shape, each) = numbers("per-example-gradients", "dense0.bias");
+    let (_, gradient) = numbers("gradient", "dense0.bias");
+    assert_eq!(shape, [6, gradient.len()]);
+    for (at, sum) in gradient.iter().enumerate() {
+        let own: f32 = each.iter().skip(at).step_by(gradient.len()).sum();
+        assert!((own - sum).abs() < 1e-5, "{own} {sum}");
+    }
+    for quantity in ["variance", "ggn-diagonal"] {
+        let (_, values) = numbers(quantity, "dense0.weight");
+        assert!(values.iter().all(|&x| x >= 0.0) && values.iter().any(|&x| x > 0.0));
+    }
+    assert_eq!(
+        numbers("kronecker-factors", "dense0.weight rows").0,
+        [65, 65]
+    );
+    let refused = |more: &[&str], words: &[&str]| {
+        failure(
+            &[&["statistics", "digits-mlp", "--out", out], more].concat(),
+            words,
+        );
+    };
+    refused(&["--rows", "100000"], &["training set", "give a number"]);
+    refused(&["--quantity", "no-such"], &["no-such", "ggn-diagonal"]);
+}
+
 #[test]
 fn analyses_write_what_they_say() {
     let folder = tempfile::tempdir().unwrap();

@@ -46,6 +46,7 @@ mod resident;
 mod saddle_free_newton;
 mod second_objective;
 mod segments;
+mod statistics;
 mod units;
 mod weights;
 
@@ -70,6 +71,7 @@ const ON_SMALL_ADAPTERS: OnSmallAdapters = OnSmallAdapters {
         ("optimizers", ""),
         ("primitives", "small-4"),
         ("resident", ""),
+        ("statistics", "small-4"),
     ],
     needs_more: &[
         (
@@ -177,6 +179,7 @@ const ABOVE_PRODUCTS: (&str, &[&str]) = (
         "saddle_free_newton",
         "second_objective",
         "segments",
+        "statistics",
         "units",
         "weights",
     ],
@@ -227,6 +230,7 @@ fn main() -> ExitCode {
             ("units", units::tests()),
             ("second_objective", second_objective::tests()),
             ("segments", segments::tests()),
+            ("statistics", statistics::tests()),
             ("weights", weights::tests()),
         ],
         &ON_SMALL_ADAPTERS,

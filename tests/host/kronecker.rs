@@ -3,9 +3,9 @@
 
 use osculant::graph::derivatives::{gauss_newton_product, gradient};
 use osculant::graph::jvp::linearize;
-use osculant::graph::kronecker::{
-    Form, Layer, Sizes, curvature_along, factors, preconditioned, test_matrix,
-};
+use osculant::graph::kronecker::{Form, Layer, Sizes, factors, test_matrix};
+use osculant::graph::per_example::mixture_rows;
+use osculant::graph::preconditioned::{curvature_along, preconditioned};
 use osculant::graph::tensor::Builder;
 use osculant::graph::twin::{Leaves, evaluate};
 use osculant::graph::{Binary, Graph, NodeId};
@@ -147,7 +147,9 @@ impl Case {
         let scale = self.traced.graph.direction(&[ROWS]);
         let root = (self.traced.outputs, self.probe.root);
         let parameters = self.parameters();
-        let layers = factors(&mut self.traced.graph, root, &parameters, scale, sizes)?;
+        let graph = &mut self.traced.graph;
+        let rows = mixture_rows(graph, root, &parameters)?;
+        let layers = factors(graph, &rows, &parameters, scale, sizes)?;
         Ok((layers, scale))
     }
 }
@@ -506,7 +508,8 @@ fn parameters_that_are_used_otherwise() -> Outcome {
     };
     let (mut graph, [z, root, h], parameters) = build(false)?;
     let weights = graph.direction(&[ROWS]);
-    let layers = factors(&mut graph, (z, root), &parameters, weights, LARGE)?;
+    let rows = mixture_rows(&mut graph, (z, root), &parameters)?;
+    let layers = factors(&mut graph, &rows, &parameters, weights, LARGE)?;
     let [tied, once] = &layers[..] else {
         return Err(format!("{layers:?}").into());
     };
@@ -561,8 +564,7 @@ fn parameters_that_are_used_otherwise() -> Outcome {
     }
 
     let (mut graph, [z, root, _], parameters) = build(true)?;
-    let weights = graph.direction(&[ROWS]);
-    let refused = factors(&mut graph, (z, root), &parameters, weights, LARGE);
+    let refused = mixture_rows(&mut graph, (z, root), &parameters);
     let message = refused
         .err()
         .ok_or("a parameter without structure was taken")?

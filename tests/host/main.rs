@@ -10,4 +10,5 @@ mod listed;
 mod checks;
 mod derivatives;
 mod kronecker;
+mod per_example;
 mod shaders;

@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "not every test target uses everything")]
 
 pub(crate) mod conjugate_gradients;
+pub(crate) mod examples;
 
 use osculant::Result;
 use osculant::data::{Batch, Targets};

@@ -12,7 +12,8 @@ use crate::choice::{Choice, ChoiceParser, Shown};
 
 use crate::help::{
     BENCH_EXAMPLES, COMPARE_EXAMPLES, DOCTOR_EXAMPLES, EXAMPLES, INIT_EXAMPLES,
-    MICHALEWICZ_EXAMPLES, OPTIONS, SHOW_EXAMPLES, TRAIN_EXAMPLES, TUNE_EXAMPLES,
+    MICHALEWICZ_EXAMPLES, OPTIONS, SHOW_EXAMPLES, STATISTICS_EXAMPLES, TRAIN_EXAMPLES,
+    TUNE_EXAMPLES,
 };
 use crate::methods::Method;
 use crate::synthetic::NETWORKS;
@@ -60,6 +61,9 @@ pub(crate) enum Command {
     /// Look at the curvature of a network's loss
     #[command(subcommand)]
     Analyze(Analyze),
+    /// Write what each example of a batch adds to gradient and curvature
+    #[command(after_help = STATISTICS_EXAMPLES)]
+    Statistics(BatchQuantities),
     /// Run Newton-like methods on a function full of saddles
     #[command(after_help = MICHALEWICZ_EXAMPLES)]
     Michalewicz(Michalewicz),
@@ -174,6 +178,38 @@ pub(crate) struct Show {
     /// Kernels for matrix products, as `osculant tune` measured them [default: rules for the kind of adapter]
     #[arg(long, value_name = "FILE")]
     pub(crate) tuning: Option<PathBuf>,
+}
+
+/// `osculant statistics`.
+#[derive(Args, Debug)]
+pub(crate) struct BatchQuantities {
+    /// Data set and network, or a file that says what they are
+    #[arg(value_parser = ChoiceParser)]
+    pub(crate) problem: Choice,
+    /// Quantities, with commas between them [default: those whose size does not grow with the batch]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = PossibleValuesParser::new(crate::quantities::names()))]
+    pub(crate) quantity: Vec<String>,
+    /// The batch: so many of the first training rows [default: 128, or all of fewer]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rows: Option<u32>,
+    /// Parameters of a checkpoint of `osculant train` [default: initial ones]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) checkpoint: Option<PathBuf>,
+    /// Seed of the initial parameters and of random signs
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Folder with the images of MNIST or Fashion-MNIST [default: data/mnist, data/fashion-mnist]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) data: Option<PathBuf>,
+    /// Part of the name of the adapter to take; see `osculant devices`
+    #[arg(long, value_name = "NAME")]
+    pub(crate) adapter: Option<String>,
+    /// Kernels for matrix products, as `osculant tune` measured them [default: rules for the kind of adapter]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tuning: Option<PathBuf>,
+    /// Write NAME.safetensors of each quantity into this folder
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: PathBuf,
 }
 
 /// `osculant tune`.

@@ -11,6 +11,7 @@ Examples:
   osculant init experiment.toml
   osculant train experiment.toml --work 20
   osculant show digits-mlp --phase hvp
+  osculant statistics digits-mlp --out out/statistics
   osculant bench --quick
 
 Environment:
@@ -156,6 +157,33 @@ Examples:
   osculant show fashion-mlp --phase block --width 32 --time
   osculant show experiment.toml --phase gradient
   osculant show digits-mlp --checkpoint adam.safetensors --locate";
+
+pub(crate) const STATISTICS_EXAMPLES: &str = "\
+Examples:
+  osculant statistics digits-mlp --out out/statistics
+  osculant statistics digits-mlp --quantity variance,ggn-diagonal --rows 256 --out out/statistics
+  osculant statistics digits-mlp --checkpoint adam.safetensors --quantity ggn-gram --out out/gram
+  osculant statistics experiment.toml --quantity hessian-diagonal --out out/diagonal
+
+With weights w = 1/n of the n rows, gradients g of their losses, Jacobians J of the network's C outputs, and
+roots S of the Hessians of the losses in them:
+
+  gradient                     sum of w g
+  per-example-gradients        w g of each row, [n, parameter]
+  squared-norms                |w g|^2 of each row, [n], for each parameter
+  inner-products               of all w g with one another, [n, n], for each parameter
+  square-sum                   sum of (w g)^2
+  second-moment, variance      mean of g^2, and of (g - mean)^2
+  ggn-diagonal                 diagonal of the Gauss-Newton matrix, sum of w J^T S S^T J
+  per-example-ggn-diagonals    what each row adds to it, [n, parameter]
+  ggn-root                     sqrt(w) J^T S, [C, n, parameter]
+  ggn-gram                     inner products of the root's columns, [C n, C n]
+  kronecker-factors            A (rows, with a 1 for the bias) and B (columns), from all columns of S
+  empirical-kronecker-factors  the same from the gradients of the losses
+  sampled-...                  from one random mixture of the columns of S: a C-th of the work, no bias
+  hessian-diagonal             exact, with the l2 term: as many products as parameters, for small networks
+
+docs/statistics.md has formulas, factors and costs beside BackPACK's.";
 
 pub(crate) const INIT_EXAMPLES: &str = "\
 Examples:

@@ -27,6 +27,7 @@ mod place;
 mod plots;
 mod problems;
 mod progress;
+mod quantities;
 mod remarks;
 mod report;
 mod show;
@@ -78,6 +79,7 @@ fn dispatch(command: Command) -> Outcome {
         Command::Tune(arguments) => tune_kernels::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Analyze(arguments) => analyze::run(&arguments),
+        Command::Statistics(arguments) => quantities::run(&arguments),
         Command::Michalewicz(arguments) => michalewicz::run(&arguments),
     }
 }

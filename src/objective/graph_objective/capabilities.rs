@@ -9,8 +9,9 @@ use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::graph::locate::Located;
 use crate::objective::{
-    Curved, Gradient, GradientRequest, GroupRequest, GroupedQuadratic, Kronecker, KroneckerRequest,
-    KroneckerStructure, Layered, Loaded, Objective, Parts, Quadratic, QuadraticRequest, Slot,
+    BatchStatistics, Curved, Gradient, GradientRequest, GroupRequest, GroupedQuadratic, Kronecker,
+    KroneckerRequest, KroneckerStructure, Layered, Loaded, Objective, Parts, Quadratic,
+    QuadraticRequest, Slot, Statistics, StatisticsRequest,
 };
 use crate::vector::{Layout, Vector};
 
@@ -125,6 +126,26 @@ impl Layered for GraphObjective {
         let program = Arc::new(self.bind_layers(&plan, ([at, inverses], &inputs, loaded))?);
         let kept = (inputs, inverses.uncounted(), Arc::clone(&program));
         self.layered
+            .keep(at, loaded, request, program.cost.bytes, kept);
+        Ok(program)
+    }
+}
+
+impl Statistics for GraphObjective {
+    fn statistics(
+        &mut self,
+        at: &Vector,
+        loaded: &Loaded,
+        request: StatisticsRequest,
+    ) -> Result<Arc<BatchStatistics>> {
+        if let Some((_, kept)) = self.statistics.get(at, loaded, &request) {
+            return Ok(kept);
+        }
+        let inputs = self.places.loaded(loaded)?;
+        let plan = self.measured(loaded.rows, request)?;
+        let program = Arc::new(self.bind_measured(&plan, (at, &inputs, loaded))?);
+        let kept = (inputs, Arc::clone(&program));
+        self.statistics
             .keep(at, loaded, request, program.cost.bytes, kept);
         Ok(program)
     }

@@ -80,6 +80,7 @@ impl GraphObjective {
         self.quadratics.sweep();
         self.grouped.sweep();
         self.layered.sweep();
+        self.statistics.sweep();
         self.evaluations.sweep();
         let (gpu, shape) = (&self.gpu, self.model.shape());
         self.places.place(slot, rows, || {

@@ -7,10 +7,12 @@ use super::inputs::Inputs;
 use super::program::{Program, check_cut};
 use crate::error::Result;
 use crate::graph::derivatives::gradient;
-use crate::graph::kronecker::{Layer, Side, curvature_along, factors, preconditioned};
+use crate::graph::kronecker::{Layer, Side, factors};
 use crate::graph::listing::Listing;
+use crate::graph::per_example::mixture_rows;
 use crate::graph::phase::CHANGE;
 use crate::graph::plan::Request;
+use crate::graph::preconditioned::{curvature_along, preconditioned};
 use crate::graph::{Binary, DType, Graph, NodeId, Plan, Unary};
 use crate::objective::kronecker::without_root;
 use crate::objective::{Cost, Kronecker, KroneckerRequest, KroneckerStructure, Loaded};
@@ -60,8 +62,8 @@ impl GraphObjective {
         check_cut(graph, program.traced.losses, outputs, parameters)?;
         let total = graph.direction(&[1]);
         let scale = normalized(graph, weights, total)?;
-        let root = (outputs, probe.root);
-        let layers = factors(graph, root, parameters, scale, request.sizes)?;
+        let rows = mixture_rows(graph, (outputs, probe.root), parameters)?;
+        let layers = factors(graph, &rows, parameters, scale, request.sizes)?;
         Ok(Factored {
             program,
             layers,
@@ -180,7 +182,7 @@ impl GraphObjective {
 }
 
 /// Weights that add up to 1.
-fn normalized(graph: &mut Graph, weights: NodeId, total: NodeId) -> Result<NodeId> {
+pub(super) fn normalized(graph: &mut Graph, weights: NodeId, total: NodeId) -> Result<NodeId> {
     let shape = graph.shape(weights).clone();
     let inverse = graph.unary(Unary::Reciprocal, total)?;
     let inverse = graph.broadcast(inverse, &shape)?;
@@ -202,7 +204,7 @@ fn with_l2(graph: &mut Graph, curvature: NodeId, d: &[NodeId], l2: f32) -> Resul
     Ok(sum)
 }
 
-fn structure(graph: &Graph, layers: &[Layer]) -> Result<KroneckerStructure> {
+pub(super) fn structure(graph: &Graph, layers: &[Layer]) -> Result<KroneckerStructure> {
     let name = |parameter: usize| graph.parameters()[parameter].name.clone();
     let (mut factors, mut inverses, mut sides) = (Vec::new(), Vec::new(), Vec::new());
     for layer in layers {

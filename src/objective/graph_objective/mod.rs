@@ -10,6 +10,7 @@ mod locate;
 mod plans;
 mod program;
 mod single;
+mod statistics;
 
 use std::sync::Arc;
 
@@ -22,12 +23,14 @@ pub(super) use inputs::check_weights;
 use layers::Layers;
 use plans::Plans;
 use single::Single;
+use statistics::Measured;
 
 use super::kronecker::{Kronecker, KroneckerRequest};
 use super::programs::Programs;
 use super::quadratic::{
     Gradient, GradientRequest, GroupRequest, GroupedQuadratic, Quadratic, QuadraticRequest,
 };
+use super::statistics::{BatchStatistics, StatisticsRequest};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::graph::{Arena, Target};
@@ -65,11 +68,13 @@ pub struct GraphObjective {
     single_plans: Plans<QuadraticRequest, Single>,
     grouped_plans: Plans<GroupRequest, Grouped>,
     layer_plans: Plans<KroneckerRequest, Layers>,
+    statistics_plans: Plans<StatisticsRequest, Measured>,
     arena: Arena,
     gradients: Programs<GradientRequest, On<Gradient>>,
     quadratics: Programs<QuadraticRequest, On<Quadratic>>,
     grouped: Programs<GroupRequest, On<GroupedQuadratic>>,
     layered: Programs<KroneckerRequest, Layered>,
+    statistics: Programs<StatisticsRequest, On<BatchStatistics>>,
     evaluations: Programs<(), On<Evaluator>>,
 }
 
@@ -123,11 +128,13 @@ impl GraphObjective {
             single_plans: Plans::default(),
             grouped_plans: Plans::default(),
             layer_plans: Plans::default(),
+            statistics_plans: Plans::default(),
             arena: Arena::default(),
             gradients: programs(BUDGET),
             quadratics: programs(BUDGET),
             grouped: programs(BUDGET),
             layered: layered(BUDGET),
+            statistics: programs(BUDGET),
             evaluations: programs(BUDGET),
         })
     }
@@ -163,14 +170,15 @@ impl GraphObjective {
             single_plans: Plans::default(),
             grouped_plans: Plans::default(),
             layer_plans: Plans::default(),
+            statistics_plans: Plans::default(),
             ..self
         }
         .with_program_memory(bytes)
     }
 
     /// Sets how many bytes the buffers of kept programs may take, for each kind of program: gradients, quadratics, those of
-    /// groups, Kronecker factors. Beyond
-    /// that, and beyond 64 programs, the one that was not asked for the longest is forgotten, and bound again when it is. Default 1 GiB.
+    /// groups, Kronecker factors, statistics. Beyond that, and beyond 64 programs, the one that was not asked for the longest is forgotten,
+    /// and bound again when it is. Default 1 GiB.
     #[must_use]
     pub fn with_program_memory(mut self, bytes: u64) -> Self {
         self.program_memory = bytes;
@@ -178,6 +186,7 @@ impl GraphObjective {
         self.quadratics = programs(bytes);
         self.grouped = programs(bytes);
         self.layered = layered(bytes);
+        self.statistics = programs(bytes);
         self.evaluations = programs(bytes);
         self
     }

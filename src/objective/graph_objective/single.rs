@@ -220,6 +220,12 @@ impl GraphObjective {
         })
     }
 
+    /// Operations of a loss with its gradient, of so many rows.
+    pub(super) fn gradient_flops(&mut self, rows: usize) -> Result<u64> {
+        let single = self.single(rows, QuadraticRequest::default())?;
+        Ok(self.cost(&single.plan, 0).gradient)
+    }
+
     /// What a program costs that keeps so many vectors.
     fn cost(&self, plan: &Plan, vectors: usize) -> Cost {
         let of_gradient = 1 + self.layout.entries().len();

@@ -6,7 +6,7 @@ mod bias_report;
 mod panel;
 mod saddle;
 mod spectrum;
-mod start;
+pub(crate) mod start;
 mod strategies;
 
 use crate::arguments::Analyze;

@@ -2,11 +2,13 @@
 
 use osculant::checkpoint::Checkpoint;
 use osculant::data::Dataset;
+use osculant::gpu::Gpu;
+use osculant::vector::Vector;
 
 use crate::arguments::Point;
 use crate::failure::{Failure, Outcome};
 use crate::optimizers::Setup;
-use crate::problems::Data;
+use crate::problems::{Data, Problem};
 use crate::progress::Progress;
 use crate::training::{End, Task, Trainer};
 
@@ -22,15 +24,7 @@ pub(crate) fn trainer<'a>(task: Task<'a>, point: &Point) -> Outcome<Trainer<'a>>
     }
     let mut trainer = Trainer::new(task, &setup, point.seed)?;
     if let Some(path) = &point.checkpoint {
-        let checkpoint = Checkpoint::load(path)?;
-        let stored = checkpoint.metadata("problem")?;
-        let name = problem.name();
-        problem.check_stored(
-            &checkpoint,
-            &format!("name the problem {stored} in place of {name}"),
-            "put them back, or name the file as it was",
-        )?;
-        checkpoint.restore_parameters(gpu, &trainer.theta)?;
+        restore(problem, &Checkpoint::load(path)?, gpu, &trainer.theta)?;
     } else if point.train > 0.0 {
         let label = format!("{} {}", problem.name(), setup.method.name());
         let mut progress = Progress::new(label, point.train);
@@ -46,6 +40,23 @@ pub(crate) fn trainer<'a>(task: Task<'a>, point: &Point) -> Outcome<Trainer<'a>>
         }
     }
     Ok(trainer)
+}
+
+/// Takes the parameters of a checkpoint that is of this problem.
+pub(crate) fn restore(
+    problem: &Problem,
+    checkpoint: &Checkpoint,
+    gpu: &Gpu,
+    theta: &Vector,
+) -> Outcome {
+    let stored = checkpoint.metadata("problem")?;
+    let name = problem.name();
+    problem.check_stored(
+        checkpoint,
+        &format!("name the problem {stored} in place of {name}"),
+        "put them back, or name the file as it was",
+    )?;
+    Ok(checkpoint.restore_parameters(gpu, theta)?)
 }
 
 /// The first training rows, as many as were asked for.
