@@ -151,9 +151,9 @@ impl Method {
                 ("largest", "1024"),
             ],
             Method::Kfac => vec![
-                ("batch", if small { "16" } else { "256" }),
-                ("step-length", "0.4"),
-                ("damping", "3"),
+                ("batch", if small { "32" } else { "256" }),
+                ("step-length", "0.45"),
+                ("damping", "2"),
                 ("momentum", "0.7"),
                 ("memory", "0.99"),
                 ("interval", "20"),

@@ -12,9 +12,9 @@ options! {
     /// factor of order `k` as a matrix costs `k / 2n` of its layer's gradient in every step, and a sketch for `r` eigenvectors `r / n`.
     pub struct KfacOptions {
         /// Factor on the step that the quadratic along the direction wants, averaged over batches.
-        step_length(with_step_length): f64 = 0.4, in (Excluded(0.0), Included(10.0)) => "above 0, at most 10";
+        step_length(with_step_length): f64 = 0.45, in (Excluded(0.0), Included(10.0)) => "above 0, at most 10";
         /// Added to the diagonal of each factor: its square root times the mean of the factor's eigenvalues.
-        damping(with_damping): f64 = 3.0, in (Excluded(0.0), Included(1e6)) => "above 0, at most 1e6";
+        damping(with_damping): f64 = 2.0, in (Excluded(0.0), Included(1e6)) => "above 0, at most 1e6";
         /// Momentum.
         momentum(with_momentum): f32 = 0.7, in 0.0..1.0 => "0 or more, below 1";
         /// What a step leaves of the running averages of factors, slopes and curvatures.
