@@ -52,7 +52,7 @@ pub fn root_rows(
     graph.check_ids(&[outputs, root, signs])?;
     let shape = graph.shape(signs).clone();
     let Some((&examples, rest)) = shape.split_first() else {
-        return Err(without_rows(graph, outputs));
+        return Err(without_rows(graph, EXAMPLES, outputs));
     };
     let columns = elements(rest);
     // Column c is the mixture by the c-th unit vector, the same for all examples.
@@ -123,7 +123,7 @@ fn rows(
 ) -> Result<Vec<ExampleRows>> {
     let shape = graph.shape(outputs).clone();
     let Some(&examples) = shape.first() else {
-        return Err(without_rows(graph, outputs));
+        return Err(without_rows(graph, EXAMPLES, outputs));
     };
     let leaf = graph.direction(&shape);
     let moved = pull_back(graph, &[(outputs, leaf)], parameters)?;
@@ -135,7 +135,7 @@ fn rows(
             None => Some(Vec::new()),
             Some(cotangent) => taken_apart(graph, cotangent, examples, &axes)?,
         };
-        let terms = terms.ok_or_else(|| without_rows(graph, parameter))?;
+        let terms = terms.ok_or_else(|| without_rows(graph, EXAMPLES, parameter))?;
         let shape = graph.shape(parameter).clone();
         all.push(ExampleRows::new(graph, shape, examples, terms)?);
     }
@@ -164,9 +164,12 @@ fn taken_apart(
     Ok(Some(vec![Term::Rows(graph.reshape(gradient, &shape)?)]))
 }
 
-fn without_rows(graph: &Graph, node: NodeId) -> Error {
+/// What is missing where a gradient has no rows.
+const EXAMPLES: &str = "a quantity of each example";
+
+fn without_rows(graph: &Graph, what: &str, node: NodeId) -> Error {
     Error::Unsupported {
-        what: "a quantity of each example".into(),
+        what: what.into(),
         message: format!(
             "the gradient of {} is no sum over the batch of products of two factors; take another method, or write the model so that every \
              parameter meets rows that belong to one example each",
@@ -219,7 +222,11 @@ pub fn square_sums(
     let mut sums = Vec::with_capacity(gradients.len());
     for &gradient in gradients {
         let Some(terms) = taken_apart(graph, gradient, elements(&shape), &axes)? else {
-            return Err(without_rows(graph, gradient));
+            return Err(without_rows(
+                graph,
+                "the diagonal of the empirical Fisher matrix",
+                gradient,
+            ));
         };
         let of = graph.shape(gradient).clone();
         let rows = ExampleRows::new(graph, of, elements(&shape), terms)?;
