@@ -114,11 +114,11 @@ impl Sizes {
     }
 }
 
-/// The random matrix `[n, rank]` of the sketches of factors of order `n`, row after row: standard normal numbers, the same on every device.
+/// The random matrix `[n, columns]` of the sketches of factors of order `n`, row after row: standard normal numbers, the same on every device.
 #[must_use]
-pub fn test_matrix(n: usize, rank: usize) -> Vec<f32> {
+pub fn test_matrix(n: usize, columns: usize) -> Vec<f32> {
     let random = Philox::new(0, STREAM + n as u64);
-    let numbers = StandardNormal.sample_iter(random).take(n * rank);
+    let numbers = StandardNormal.sample_iter(random).take(n * columns);
     numbers.map(|x: f64| x as f32).collect()
 }
 

@@ -111,8 +111,8 @@ enum Outer {
 }
 
 /// The number of terms in WGSL. One that is read is multiplied by `groups.z`, which is 1 and which no compiler knows: lavapipe takes a loop
-/// that nothing but a uniform bounds for one to be compiled anew, with the uniform's value, at every dispatch. For products of up to 16 terms
-/// it keeps to that, and a dispatch takes milliseconds.
+/// that nothing but a uniform bounds for one to be compiled anew, with the uniform's value, at every dispatch. Where the kernel shrinks by
+/// that it keeps to it, and a dispatch takes milliseconds.
 fn term_count(sizes: Sizes, lhs: &View) -> &'static str {
     match outer(sizes, lhs).0 {
         Outer::Rows => "K()",
