@@ -27,15 +27,16 @@ const STREAM: u64 = 11 << 48;
 /// How a factor `F` of order `n` is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Form {
-    /// The matrix `[n, n]`, and its inverse.
+    /// The matrix `[n, n]`, and functions of it.
     Full,
-    /// Its diagonal `[n]`, and the inverse of that.
+    /// Its diagonal `[n]`, and functions of that.
     Diagonal,
-    /// Its product `[n, columns]` with a random matrix, and its trace `[1]`; the inverse is `s - M M^T` with `M` `[n, rank]` and `s` `[1]`.
+    /// Its product `[n, columns]` with a random matrix, and its trace `[1]`; a function of it is `s + w M M^T` with `M` `[n, rank]`, and `s`
+    /// and `w` in `[2]`.
     Sketch {
         /// Columns of the random matrix.
         columns: usize,
-        /// Eigenvectors that the inverse knows, at most as many.
+        /// Eigenvectors that functions of it know, at most as many.
         rank: usize,
     },
 }
@@ -51,25 +52,23 @@ impl Form {
         }
     }
 
-    /// The tensors of its inverse, as many.
+    /// The tensors of a function of it, such as its inverse; as many.
     #[must_use]
-    pub fn inverse_shapes(self, n: usize) -> Vec<Vec<usize>> {
+    pub fn function_shapes(self, n: usize) -> Vec<Vec<usize>> {
         match self {
-            Form::Sketch { rank, .. } => vec![vec![n, rank], vec![1]],
+            Form::Sketch { rank, .. } => vec![vec![n, rank], vec![2]],
             _ => self.shapes(n),
         }
     }
 }
 
 /// One factor of a layer's curvature.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Side {
     /// Its order.
     pub size: usize,
     /// How it is held.
     pub form: Form,
-    /// The nodes of its tensors.
-    pub tensors: Vec<NodeId>,
 }
 
 impl Side {
@@ -79,10 +78,10 @@ impl Side {
         self.form.shapes(self.size)
     }
 
-    /// The shapes of the tensors of its inverse, as many.
+    /// The shapes of the tensors of a function of it, as many.
     #[must_use]
-    pub fn inverse_shapes(&self) -> Vec<Vec<usize>> {
-        self.form.inverse_shapes(self.size)
+    pub fn function_shapes(&self) -> Vec<Vec<usize>> {
+        self.form.function_shapes(self.size)
     }
 }
 
@@ -133,7 +132,7 @@ pub struct Appended {
 }
 
 /// A parameter, or a weight with its bias, whose curvature is a Kronecker product.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layer {
     /// Which parameter.
     pub weight: usize,
@@ -151,6 +150,25 @@ impl Layer {
         self.left.iter().chain(std::iter::once(&self.right))
     }
 }
+
+/// The factors of a layer in a graph.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayerFactors {
+    /// What they are factors of.
+    pub layer: Layer,
+    /// For each of its [sides](Layer::sides) the nodes of its tensors.
+    pub tensors: Vec<Vec<NodeId>>,
+}
+
+impl LayerFactors {
+    /// The nodes of all its tensors.
+    pub fn nodes(&self) -> impl Iterator<Item = &NodeId> {
+        self.tensors.iter().flatten()
+    }
+}
+
+/// The nodes of a factor's tensors.
+type Tensors = Vec<NodeId>;
 
 /// The terms of one parameter's gradient, each as `[1, n, size]` factors: the left one is missing where there is one factor.
 type Uses = Vec<(Option<NodeId>, NodeId)>;
@@ -172,7 +190,7 @@ pub fn factors(
     parameters: &[NodeId],
     scale: NodeId,
     sizes: Sizes,
-) -> Result<Vec<Layer>> {
+) -> Result<Vec<LayerFactors>> {
     if rows.len() != parameters.len() {
         return Err(Error::Length {
             what: "the list of rows of parameters".into(),
@@ -204,18 +222,22 @@ pub fn factors(
         let Some(right) = right else {
             return Err(without_structure(graph, parameters[weight]));
         };
-        if let (Some(side), 2..) = (&mut left, uses.len()) {
-            for tensor in &mut side.tensors {
+        if let (Some((_, tensors)), 2..) = (&mut left, uses.len()) {
+            for tensor in tensors {
                 let shape = graph.shape(*tensor).clone();
                 let share = graph.constant(1.0 / uses.len() as f32, &shape);
                 *tensor = graph.binary(Binary::Mul, share, *tensor)?;
             }
         }
-        layers.push(Layer {
-            weight,
-            bias,
-            left,
-            right,
+        let (left, tensors): (Option<Side>, Option<Tensors>) = left.unzip();
+        layers.push(LayerFactors {
+            layer: Layer {
+                weight,
+                bias,
+                left,
+                right: right.0,
+            },
+            tensors: tensors.into_iter().chain([right.1]).collect(),
         });
     }
     Ok(layers)
@@ -275,11 +297,11 @@ fn pair(graph: &Graph, uses: &[Uses]) -> Vec<Option<Appended>> {
 /// factor, and that is its last row.
 fn moment(
     graph: &mut Graph,
-    before: Option<Side>,
+    before: Option<(Side, Tensors)>,
     (x, scale): (NodeId, NodeId),
     (axis, appended): (usize, bool),
     sizes: Sizes,
-) -> Result<Side> {
+) -> Result<(Side, Tensors)> {
     let shape = graph.shape(x).clone();
     let (own, size) = (shape[2], shape[2] + usize::from(appended));
     // The same weights for all columns of an example.
@@ -305,16 +327,12 @@ fn moment(
     for (tensor, shape) in tensors.iter_mut().zip(form.shapes(size)) {
         *tensor = graph.reshape(*tensor, &shape)?;
     }
-    if let Some(before) = before {
-        for (tensor, before) in tensors.iter_mut().zip(before.tensors) {
+    if let Some((_, before)) = before {
+        for (tensor, before) in tensors.iter_mut().zip(before) {
             *tensor = graph.binary(Binary::Add, before, *tensor)?;
         }
     }
-    Ok(Side {
-        size,
-        form,
-        tensors,
-    })
+    Ok((Side { size, form }, tensors))
 }
 
 /// Rows of a factor, and the same times their scale `column`.

@@ -1,4 +1,4 @@
-//! Steps with inverses of Kronecker factors, and the curvature along them.
+//! Products with functions of Kronecker factors, and the curvature along a step.
 
 use super::derivatives::{cut, gradient};
 use super::jvp::linearize;
@@ -7,49 +7,50 @@ use super::node::{Graph, NodeId, elements};
 use super::op::Binary;
 use crate::error::{Error, Result};
 
-/// The gradients of all parameters times the inverses of their factors, `A^-1 G B^-1`: for each layer, and for each of its
-/// [`sides`](Layer::sides), the tensors of its inverse, leaves of their shapes.
+/// Vectors like the parameters, such as a gradient, times functions of their factors, such as inverses: `f(A) V f(B)`, with for each layer,
+/// and for each of its [`sides`](Layer::sides), the tensors of the function, leaves of their [shapes](Side::function_shapes).
 ///
 /// # Errors
 /// [`Error::Length`] where lists do not fit the layers.
 pub fn preconditioned(
     graph: &mut Graph,
     layers: &[Layer],
-    gradients: &[NodeId],
-    inverses: &[Vec<Vec<NodeId>>],
+    vectors: &[NodeId],
+    functions: &[Vec<Vec<NodeId>>],
 ) -> Result<Vec<NodeId>> {
     let fits = |(layer, own): (&Layer, &Vec<Vec<NodeId>>)| {
-        let tensors = |(side, own): (&Side, &Vec<NodeId>)| side.tensors.len() == own.len();
+        let tensors =
+            |(side, own): (&Side, &Vec<NodeId>)| side.function_shapes().len() == own.len();
         layer.sides().count() == own.len() && layer.sides().zip(own).all(tensors)
     };
-    if layers.len() != inverses.len() || !layers.iter().zip(inverses).all(fits) {
+    if layers.len() != functions.len() || !layers.iter().zip(functions).all(fits) {
         return Err(Error::Length {
-            what: "the list of inverses of Kronecker factors".into(),
-            found: inverses.len(),
+            what: "the list of functions of Kronecker factors".into(),
+            found: functions.len(),
             expected: layers.len(),
         });
     }
-    let mut results = gradients.to_vec();
-    for (layer, inverses) in layers.iter().zip(inverses) {
-        let weight = graph.shape(gradients[layer.weight]).clone();
+    let mut results = vectors.to_vec();
+    for (layer, functions) in layers.iter().zip(functions) {
+        let weight = graph.shape(vectors[layer.weight]).clone();
         let own = [1, layer.rows(), elements(&weight) / layer.rows()];
-        let mut x = graph.reshape(gradients[layer.weight], &own)?;
+        let mut x = graph.reshape(vectors[layer.weight], &own)?;
         if let Some(bias) = layer.bias {
             let mut beside = own;
             beside[1 + bias.axis] = 1;
-            let bias_gradient = graph.reshape(gradients[bias.parameter], &beside)?;
-            x = graph.concat(&[x, bias_gradient], 1 + bias.axis)?;
+            let bias_part = graph.reshape(vectors[bias.parameter], &beside)?;
+            x = graph.concat(&[x, bias_part], 1 + bias.axis)?;
         }
-        let first = 3 - inverses.len();
-        for ((side, inverse), axis) in layer.sides().zip(inverses).zip(first..) {
-            x = times(graph, x, side, inverse, axis)?;
+        let first = 3 - functions.len();
+        for ((side, function), axis) in layer.sides().zip(functions).zip(first..) {
+            x = times(graph, x, side, function, axis)?;
         }
         if let Some(bias) = layer.bias {
             let (mut starts, mut beside) = ([0; 3], own);
             starts[1 + bias.axis] = own[1 + bias.axis];
             beside[1 + bias.axis] = 1;
             let last = graph.slice(x, &starts, &beside)?;
-            let shape = graph.shape(gradients[bias.parameter]).clone();
+            let shape = graph.shape(vectors[bias.parameter]).clone();
             results[bias.parameter] = graph.reshape(last, &shape)?;
             x = graph.slice(x, &[0; 3], &own)?;
         }
@@ -67,25 +68,35 @@ impl Layer {
     }
 }
 
-/// `x` `[1, l, r]` times the inverse of a factor, which is symmetric, along an axis.
+/// Leaves for the tensors of a function of each factor: directions of their [shapes](Side::function_shapes).
+pub fn function_leaves(graph: &mut Graph, layers: &[Layer]) -> Vec<Vec<Vec<NodeId>>> {
+    let mut of_side = |side: &Side| {
+        let shapes = side.function_shapes().into_iter();
+        shapes.map(|shape| graph.direction(&shape)).collect()
+    };
+    let of_layer = |layer: &Layer| layer.sides().map(&mut of_side).collect();
+    layers.iter().map(of_layer).collect()
+}
+
+/// `x` `[1, l, r]` times a function of a factor, which is symmetric, along an axis.
 fn times(
     graph: &mut Graph,
     x: NodeId,
     side: &Side,
-    inverse: &[NodeId],
+    function: &[NodeId],
     axis: usize,
 ) -> Result<NodeId> {
     let (size, shape) = (side.size, graph.shape(x).clone());
-    match (side.form, inverse) {
-        (Form::Full, &[inverse]) => {
-            let inverse = graph.reshape(inverse, &[1, size, size])?;
+    match (side.form, function) {
+        (Form::Full, &[matrix]) => {
+            let matrix = graph.reshape(matrix, &[1, size, size])?;
             if axis == 1 {
-                graph.dot(inverse, x, false, false)
+                graph.dot(matrix, x, false, false)
             } else {
-                graph.dot(x, inverse, false, false)
+                graph.dot(x, matrix, false, false)
             }
         }
-        (Form::Sketch { rank, .. }, &[root, scale]) => {
+        (Form::Sketch { rank, .. }, &[root, numbers]) => {
             let root = graph.reshape(root, &[1, size, rank])?;
             let captured = if axis == 1 {
                 let inner = graph.dot(root, x, true, false)?;
@@ -94,17 +105,22 @@ fn times(
                 let inner = graph.dot(x, root, false, false)?;
                 graph.dot(inner, root, false, true)?
             };
-            let scale = graph.reshape(scale, &[1, 1, 1])?;
-            let scale = graph.broadcast(scale, &shape)?;
+            let mut number = |at: usize| -> Result<NodeId> {
+                let number = graph.slice(numbers, &[at], &[1])?;
+                let number = graph.reshape(number, &[1, 1, 1])?;
+                graph.broadcast(number, &shape)
+            };
+            let (scale, weight) = (number(0)?, number(1)?);
             let whole = graph.binary(Binary::Mul, scale, x)?;
-            graph.binary(Binary::Sub, whole, captured)
+            let captured = graph.binary(Binary::Mul, weight, captured)?;
+            graph.binary(Binary::Add, whole, captured)
         }
-        (_, inverse) => {
+        (_, diagonal) => {
             let mut lifted = [1; 3];
             lifted[axis] = size;
-            let inverse = graph.reshape(inverse[0], &lifted)?;
-            let inverse = graph.broadcast(inverse, &shape)?;
-            graph.binary(Binary::Mul, inverse, x)
+            let diagonal = graph.reshape(diagonal[0], &lifted)?;
+            let diagonal = graph.broadcast(diagonal, &shape)?;
+            graph.binary(Binary::Mul, diagonal, x)
         }
     }
 }

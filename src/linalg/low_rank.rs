@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::gpu::{Gpu, Recording, Slice};
 use crate::kernels::blocks::{Rows, weigh};
 use crate::kernels::vector::combine;
+use crate::linalg::linear::Linear;
 use crate::linalg::{Basis, Operator};
 use crate::vector::Vector;
 
@@ -83,5 +84,21 @@ impl LowRank {
             .record_combination(gpu, recording, &Rows::from(&self.sum), c, false)?;
         let (sum, x) = (self.sum.slice(), x.slice());
         combine(gpu, recording, out.slice(), sum, x, (&self.factors, 0))
+    }
+}
+
+impl Linear for LowRank {
+    fn record(
+        &mut self,
+        gpu: &Gpu,
+        recording: &mut Recording,
+        x: &Vector,
+        out: &Vector,
+    ) -> Result<()> {
+        LowRank::record(self, gpu, recording, x, out)
+    }
+
+    fn flops(&self) -> f64 {
+        4.0 * (self.basis.rank() * self.basis.layout().len()) as f64
     }
 }

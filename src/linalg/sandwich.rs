@@ -1,6 +1,6 @@
-//! An operator between two copies of a low-rank one: what a change of variables makes of it.
+//! An operator between two copies of another: what a change of variables makes of it.
 
-use super::LowRank;
+use super::linear::Linear;
 use super::operator::Operator;
 use crate::error::Result;
 use crate::gpu::{Gpu, Slice, Work};
@@ -16,7 +16,7 @@ pub(crate) struct Sandwich {
 }
 
 impl Sandwich {
-    pub(crate) fn new(gpu: &Gpu, inner: &Operator, filter: &LowRank) -> Result<Self> {
+    pub(crate) fn new(gpu: &Gpu, inner: &Operator, filter: &mut dyn Linear) -> Result<Self> {
         let layout = inner.input.layout();
         let new = |label: &str| Vector::new(gpu, label, layout);
         let (input, output) = (new("direction before F")?, new("product after F")?);

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::kronecker::{Layered, without_factors};
 use super::quadratic::{
     Gradient, GradientRequest, GroupRequest, GroupedQuadratic, Quadratic, QuadraticRequest,
 };
@@ -101,6 +102,22 @@ pub trait Curved: Objective {
         loaded: &Loaded,
         request: QuadraticRequest,
     ) -> Result<Arc<Quadratic>>;
+
+    /// This objective, where its curvature has Kronecker factors.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where it has none.
+    fn layered(&self) -> Result<&dyn Layered<Batch = Self::Batch>> {
+        Err(without_factors())
+    }
+
+    /// The same, to ask for programs.
+    ///
+    /// # Errors
+    /// As [`layered`](Self::layered).
+    fn layered_mut(&mut self) -> Result<&mut dyn Layered<Batch = Self::Batch>> {
+        Err(without_factors())
+    }
 
     /// Puts a batch into a slot and gives its quadratic.
     ///

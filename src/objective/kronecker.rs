@@ -5,7 +5,9 @@ use std::sync::Arc;
 use super::{Cost, Loaded, Objective};
 use crate::error::{Error, Result};
 use crate::gpu::{Slice, Work};
-use crate::graph::kronecker::{Form, Sizes};
+#[cfg(doc)]
+use crate::graph::kronecker::Form;
+use crate::graph::kronecker::{Layer, Side, Sizes};
 use crate::vector::{Block, Layout, Vector};
 
 /// What is wanted of Kronecker factors.
@@ -29,15 +31,19 @@ impl Default for KroneckerRequest {
 /// Which parameters share Kronecker factors, and of what orders these are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KroneckerStructure {
-    /// For each layer the names of its parameters: a weight, with its bias where it has one.
-    pub layers: Vec<Vec<String>>,
-    /// Orders and forms of the factors of all layers. Those of a layer follow one another, that of the rows of its weight first; a
-    /// parameter with one factor has that of its columns alone.
-    pub sides: Vec<(usize, Form)>,
-    /// The tensors of all these, in the same order: see [`Form`].
+    /// A weight with its bias where it has one, or a parameter with one factor: by their places in the layout of the parameters.
+    pub layers: Vec<Layer>,
+    /// The tensors of the factors of all layers: those of a layer follow one another, that of the rows of its weight first. See [`Form`].
     pub factors: Arc<Layout>,
-    /// Those of their inverses, as many.
-    pub inverses: Arc<Layout>,
+    /// Those of functions of them, such as inverses; as many.
+    pub functions: Arc<Layout>,
+}
+
+impl KroneckerStructure {
+    /// The factors of all layers, in the order of their tensors.
+    pub fn sides(&self) -> impl Iterator<Item = &Side> {
+        self.layers.iter().flat_map(Layer::sides)
+    }
 }
 
 /// The loss with its gradient, the Kronecker factors of its Gauss-Newton matrix, and a direction, on one mini-batch.
@@ -86,7 +92,7 @@ pub struct Kronecker {
 /// # fn factors(gpu: &Gpu, objective: &mut GraphObjective, theta: &Vector, batch: &Batch) -> osculant::Result<Vec<Vec<f32>>> {
 /// let request = KroneckerRequest::default();
 /// let structure = objective.structure(request)?;
-/// let inverses = Vector::new(gpu, "inverses", &structure.inverses)?;
+/// let inverses = Vector::new(gpu, "inverses", &structure.functions)?;
 /// let loaded = objective.load(Slot::default(), batch)?;
 /// let layers = objective.kronecker([theta, &inverses], &loaded, request)?;
 /// let ones = vec![vec![1.0; layers.signs.layout().len()]];
@@ -121,6 +127,16 @@ pub(super) fn without_root() -> Error {
         what: "Kronecker factors of this model".into(),
         message: "it does not say how to mix the columns of a root of the loss's Hessian in its outputs; add Model::with_curvature_root, \
                   for a loss of this crate with Loss::curvature_root"
+            .into(),
+    }
+}
+
+/// What to say of an objective that is not layered.
+pub(super) fn without_factors() -> Error {
+    Error::Unsupported {
+        what: "Kronecker factors of this objective".into(),
+        message: "use an objective of a graph (GraphObjective or Resident), another preconditioner, or implement \
+                  osculant::objective::Layered and give it in Curved::layered"
             .into(),
     }
 }

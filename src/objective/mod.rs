@@ -26,7 +26,7 @@ mod resident;
 mod slot;
 mod statistics;
 
-pub use crate::graph::kronecker::{Form, Sizes};
+pub use crate::graph::kronecker::{Appended, Form, Layer, Side, Sizes};
 pub use crate::graph::locate::{Located, Origin};
 pub use accumulated::Accumulated;
 pub(crate) use capability::without_parts;

@@ -236,6 +236,14 @@ impl Curved for Resident {
     ) -> Result<Arc<Quadratic>> {
         self.inner.quadratic(at, loaded, request)
     }
+
+    fn layered(&self) -> Result<&dyn Layered<Batch = Self::Batch>> {
+        Ok(self)
+    }
+
+    fn layered_mut(&mut self) -> Result<&mut dyn Layered<Batch = Self::Batch>> {
+        Ok(self)
+    }
 }
 
 impl Parts for Resident {

@@ -17,6 +17,7 @@ mod judge;
 mod kfac;
 mod lrsfn;
 mod matrix;
+mod mixture;
 mod newton_cg;
 mod not_finite;
 mod optimizer;
@@ -42,7 +43,9 @@ pub use lrsfn::{Base, DampingRule, LowRankSaddleFreeNewton, LrsfnOptions, RankRu
 pub use matrix::{
     Matrices, MatrixMethod, Muon, MuonOptions, Shampoo, ShampooOptions, Soap, SoapOptions,
 };
-pub use newton_cg::{NewtonCg, NewtonCgOptions, NystromNewtonCg, Preconditioner};
+pub use newton_cg::{
+    KroneckerNewtonCg, NewtonCg, NewtonCgOptions, NystromNewtonCg, Preconditioner,
+};
 pub use optimizer::Optimizer;
 pub use recorded::{Recordable, Recorded, StepOutcome};
 pub use report::StepReport;

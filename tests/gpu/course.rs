@@ -11,8 +11,9 @@ use osculant::objective::{
 };
 use osculant::optim::{
     Adam, AdamOptions, Base, DebiasedSgd, DebiasedSgdOptions, DecoupledNewtonCg, DecoupledOptions,
-    Kfac, KfacOptions, LowRankSaddleFreeNewton, LrsfnOptions, Muon, MuonOptions, NewtonCg,
-    NewtonCgOptions, NystromNewtonCg, Optimizer, Schedule, Sgd, SgdOptions, Stateful, StepReport,
+    Kfac, KfacOptions, KroneckerNewtonCg, LowRankSaddleFreeNewton, LrsfnOptions, Muon, MuonOptions,
+    NewtonCg, NewtonCgOptions, NystromNewtonCg, Optimizer, Schedule, Sgd, SgdOptions, Stateful,
+    StepReport,
 };
 use osculant::vector::Vector;
 
@@ -79,6 +80,7 @@ fn all() -> Result<Vec<Boxed>, Any> {
         Box::new(NewtonCg::new(NewtonCgOptions::default())?),
         Box::new(NewtonCg::new(hessian)?),
         Box::new(NystromNewtonCg::new(NewtonCgOptions::nystrom(4, 3))?),
+        Box::new(KroneckerNewtonCg::new(NewtonCgOptions::kronecker(3))?),
         Box::new(DecoupledNewtonCg::new(DecoupledOptions::default())?),
         Box::new(LowRankSaddleFreeNewton::new(low_rank)?),
         Box::new(LowRankSaddleFreeNewton::new(adam)?),

@@ -52,7 +52,7 @@ fn weighted(rows: usize, seed: u64) -> Batch {
     batch
 }
 
-fn near(what: &str, found: &[f64], expected: &[f64], tolerance: f64) -> Outcome {
+pub(crate) fn near(what: &str, found: &[f64], expected: &[f64], tolerance: f64) -> Outcome {
     let scale = expected
         .iter()
         .fold(1e-30, |most: f64, x| most.max(x.abs()));
@@ -67,7 +67,7 @@ fn near(what: &str, found: &[f64], expected: &[f64], tolerance: f64) -> Outcome 
     Err(format!("{what}: off by {error:.2e}\n{found:?}\n{expected:?}").into())
 }
 
-fn wide(x: &[f32]) -> Vec<f64> {
+pub(crate) fn wide(x: &[f32]) -> Vec<f64> {
     x.iter().map(|&x| f64::from(x)).collect()
 }
 
@@ -164,17 +164,16 @@ fn factors_do_not_depend_on_padding_or_weights_of_the_sum(gpu: &Gpu) -> Outcome 
     let theta = objective.initial_parameters(3)?;
     let request = KroneckerRequest::default();
     let structure = objective.structure(request)?;
-    if structure.layers
-        != [
-            ["dense0.weight", "dense0.bias"],
-            ["dense1.weight", "dense1.bias"],
-        ]
-    {
+    let pairs = structure.layers.iter().map(|layer| {
+        let bias = layer.bias.map(|bias| bias.parameter);
+        (layer.weight, bias)
+    });
+    if pairs.ne([(0, Some(1)), (2, Some(3))]) {
         return Err(format!("{structure:?}").into());
     }
-    let inverses = Vector::new(gpu, "inverses", &structure.inverses)?;
+    let inverses = Vector::new(gpu, "inverses", &structure.functions)?;
     let identity: Vec<Vec<f32>> = structure
-        .inverses
+        .functions
         .entries()
         .iter()
         .map(|e| {
@@ -345,7 +344,7 @@ fn steps_are_the_formula(gpu: &Gpu) -> Outcome {
     Ok(())
 }
 
-fn classifier() -> Model {
+pub(crate) fn classifier() -> Model {
     let shape = DataShape {
         features: 6,
         targets: TargetShape::Classes(4),

@@ -24,6 +24,7 @@ mod host_function;
 mod hosted;
 mod hundred_million;
 mod kfac;
+mod kronecker_newton;
 mod krylov;
 mod limits;
 mod locate;
@@ -164,6 +165,7 @@ const ABOVE_PRODUCTS: (&str, &[&str]) = (
         "host_function",
         "hosted",
         "kfac",
+        "kronecker_newton",
         "krylov",
         "locate",
         "losses",
@@ -207,6 +209,7 @@ fn main() -> ExitCode {
             ("hosted", hosted::tests()),
             ("hundred_million", hundred_million::tests()),
             ("kfac", kfac::tests()),
+            ("kronecker_newton", kronecker_newton::tests()),
             ("krylov", krylov::tests()),
             ("limits", limits::tests()),
             ("locate", locate::tests()),

@@ -13,7 +13,7 @@ use osculant::linalg::{CgOptions, CgReport, ConjugateGradients, EigenOptions, Op
 use osculant::nn::{Activation, DataShape, Init, Loss, Model, Output, Sequential, TargetShape};
 use osculant::objective::{Curvature, Curved, GraphObjective, Quadratic, QuadraticRequest, Slot};
 use osculant::optim::{
-    Adam, AdamOptions, Base, DebiasedSgd, DebiasedSgdOptions, Kfac, KfacOptions,
+    Adam, AdamOptions, Base, DebiasedSgd, DebiasedSgdOptions, Kfac, KfacOptions, KroneckerNewtonCg,
     LevenbergMarquardt, LowRankSaddleFreeNewton, LrsfnOptions, Muon, MuonOptions, NewtonCg,
     NewtonCgOptions, NystromNewtonCg, Optimizer, Preconditioner, RankRule, Sgd, SgdOptions,
     Shampoo, ShampooOptions, Soap, SoapOptions, Strategy,
@@ -1078,6 +1078,8 @@ fn all_and_low_rank() -> Result<Vec<Boxed>, Any> {
         .with_base(Base::Sgd(SgdOptions::default()));
     let mut all = all()?;
     all.push(Box::new(NystromNewtonCg::new(nystrom)?));
+    let kronecker = NewtonCgOptions::kronecker(3);
+    all.push(Box::new(KroneckerNewtonCg::new(kronecker)?));
     let debiased = DebiasedSgdOptions::default().with_strategy(Strategy::cross_fit(2));
     all.push(Box::new(DebiasedSgd::new(debiased)?));
     all.push(Box::new(Kfac::new(KfacOptions::default())?));

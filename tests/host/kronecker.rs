@@ -3,9 +3,9 @@
 
 use osculant::graph::derivatives::{gauss_newton_product, gradient};
 use osculant::graph::jvp::linearize;
-use osculant::graph::kronecker::{Form, Layer, Sizes, factors, test_matrix};
+use osculant::graph::kronecker::{Form, Layer, LayerFactors, Sizes, factors, test_matrix};
 use osculant::graph::per_example::mixture_rows;
-use osculant::graph::preconditioned::{curvature_along, preconditioned};
+use osculant::graph::preconditioned::{curvature_along, function_leaves, preconditioned};
 use osculant::graph::tensor::Builder;
 use osculant::graph::twin::{Leaves, evaluate};
 use osculant::graph::{Binary, Graph, NodeId};
@@ -28,9 +28,14 @@ const fn up_to(largest: usize, rank: usize) -> Sizes {
 }
 
 /// The tensors of all factors.
-fn tensors(layers: &[Layer]) -> Vec<NodeId> {
-    let sides = layers.iter().flat_map(Layer::sides);
-    sides.flat_map(|side| side.tensors.clone()).collect()
+fn tensors(layers: &[LayerFactors]) -> Vec<NodeId> {
+    let nodes = layers.iter().flat_map(LayerFactors::nodes);
+    nodes.copied().collect()
+}
+
+/// The layers without their nodes.
+fn alone(layers: &[LayerFactors]) -> Vec<Layer> {
+    layers.iter().map(|factors| factors.layer).collect()
 }
 
 fn near(what: &str, found: &[f64], expected: &[f64]) -> Outcome {
@@ -143,7 +148,7 @@ impl Case {
     }
 
     /// The factors of all layers, with a leaf for the weights of the examples.
-    fn factors(&mut self, sizes: Sizes) -> osculant::Result<(Vec<Layer>, NodeId)> {
+    fn factors(&mut self, sizes: Sizes) -> osculant::Result<(Vec<LayerFactors>, NodeId)> {
         let scale = self.traced.graph.direction(&[ROWS]);
         let root = (self.traced.outputs, self.probe.root);
         let parameters = self.parameters();
@@ -322,7 +327,7 @@ fn in_deep_linear_networks_the_product_is_the_block_of_the_gauss_newton_matrix()
         .collect();
     let outputs = case.traced.outputs;
     let products = gauss_newton_product(graph, mean, outputs, &parameters, &directions)?;
-    for (number, layer) in layers.iter().enumerate() {
+    for (number, layer) in alone(&layers).iter().enumerate() {
         let bias = layer.bias.ok_or("a layer without its bias")?;
         let (a, b) = (&sides[2 * number], &sides[2 * number + 1]);
         let (rows, columns) = (
@@ -372,18 +377,8 @@ fn gradients_are_multiplied_from_both_sides() -> Outcome {
         let graph = &mut case.traced.graph;
         let total = graph.sum(case.traced.losses, &[0])?;
         let gradients = gradient(graph, total, &parameters)?;
-        let mut leaves: Vec<Vec<Vec<NodeId>>> = Vec::new();
-        for layer in &layers {
-            let mut own = |shapes: Vec<Vec<usize>>| {
-                shapes.iter().map(|shape| graph.direction(shape)).collect()
-            };
-            leaves.push(
-                layer
-                    .sides()
-                    .map(|side| own(side.inverse_shapes()))
-                    .collect(),
-            );
-        }
+        let layers = alone(&layers);
+        let leaves = function_leaves(graph, &layers);
         let results = preconditioned(graph, &layers, &gradients, &leaves)?;
         let mut values: Vec<(NodeId, Vec<f64>)> = Vec::new();
         let mut dense: Vec<[Vec<f64>; 2]> = Vec::new();
@@ -393,10 +388,10 @@ fn gradients_are_multiplied_from_both_sides() -> Outcome {
                 let n = side.size;
                 let draw = random(n * n, (100 + 10 * number + k) as u64);
                 let symmetric = |i: usize, j: usize| draw[i * n + j] + draw[j * n + i];
-                // Of a sketch 0.7 - M M^T.
+                // Of a sketch 0.7 - 1.5 M M^T.
                 let sketched = |i: usize, j: usize| {
                     let one = if i == j { 0.7 } else { 0.0 };
-                    one - draw[2 * i] * draw[2 * j] - draw[2 * i + 1] * draw[2 * j + 1]
+                    one - 1.5 * (draw[2 * i] * draw[2 * j] + draw[2 * i + 1] * draw[2 * j + 1])
                 };
                 let (tensors, element): (Vec<Vec<f64>>, &dyn Fn(usize, usize) -> f64) =
                     match side.form {
@@ -410,7 +405,9 @@ fn gradients_are_multiplied_from_both_sides() -> Outcome {
                                 if i == j { symmetric(i, i) } else { 0.0 }
                             })
                         }
-                        Form::Sketch { .. } => (vec![draw[..2 * n].to_vec(), vec![0.7]], &sketched),
+                        Form::Sketch { .. } => {
+                            (vec![draw[..2 * n].to_vec(), vec![0.7, -1.5]], &sketched)
+                        }
                     };
                 values.extend(leaves.iter().copied().zip(tensors));
                 full.push(
@@ -513,9 +510,10 @@ fn parameters_that_are_used_otherwise() -> Outcome {
     let [tied, once] = &layers[..] else {
         return Err(format!("{layers:?}").into());
     };
-    let left = tied.left.as_ref().ok_or("one factor of two")?;
-    assert_eq!((left.size, tied.right.size, tied.bias), (3, 4, None));
-    assert_eq!((&once.left, once.right.size), (&None, 3));
+    let (both, single) = (tied.layer, once.layer);
+    let left = both.left.ok_or("one factor of two")?;
+    assert_eq!((left.size, both.right.size, both.bias), (3, 4, None));
+    assert_eq!((single.left, single.right.size), (None, 3));
     let leaves = Leaves {
         parameters: vec![random(12, 1), random(3, 2)],
         inputs: vec![random(ROWS * 3, 3)],
@@ -524,7 +522,7 @@ fn parameters_that_are_used_otherwise() -> Outcome {
             (weights, vec![1.0 / ROWS as f64; ROWS]),
         ],
     };
-    let [l, r, o] = [left, &tied.right, &once.right].map(|side| side.tensors[0]);
+    let [l, r, o] = [&tied.tensors[0], &tied.tensors[1], &once.tensors[0]].map(|t| t[0]);
     let wanted = [l, r, o, h, z];
     let found = evaluate(&graph, &leaves, &wanted)?;
     let (w, scale) = (&leaves.parameters[0], &leaves.parameters[1]);

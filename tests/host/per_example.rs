@@ -1,7 +1,7 @@
 //! Quantities of examples in the f64 twin: against batches of one example, and against dense Gauss-Newton matrices.
 
 use osculant::graph::derivatives::{gauss_newton_product, gradient};
-use osculant::graph::kronecker::{Layer, Sizes, factors};
+use osculant::graph::kronecker::{Layer, LayerFactors, Sizes, factors};
 use osculant::graph::per_example::{
     ExampleRows, gradient_rows, mixture_rows, root_rows, square_sums, variance,
 };
@@ -537,8 +537,8 @@ fn exact_factors_are_the_blocks_of_the_gauss_newton_matrix() -> Outcome {
         let layers = factors(graph, &rows, &case.parameters, scale, sizes)?;
         let matrix = alone.sum(&weights, |row| alone.matrices[row].clone());
         let parameters: Vec<usize> = case.leaves.parameters.iter().map(Vec::len).collect();
-        for layer in &layers {
-            let sides: Vec<NodeId> = layer.sides().map(|side| side.tensors[0]).collect();
+        for LayerFactors { layer, tensors } in &layers {
+            let sides: Vec<NodeId> = tensors.iter().map(|side| side[0]).collect();
             let [a, b] = &case.at(&sides)?[..] else {
                 return Err("one factor".into());
             };
@@ -574,7 +574,7 @@ fn empirical_factors_are_moments_of_gradients() -> Outcome {
         scale,
         sizes,
     )?;
-    for layer in &layers {
+    for LayerFactors { layer, tensors } in &layers {
         // The gradient of a bias is the cotangent.
         let bias = layer.bias.ok_or("a layer without its bias")?.parameter;
         let expected = alone.sum(&shares, |row| {
@@ -583,7 +583,7 @@ fn empirical_factors_are_moments_of_gradients() -> Outcome {
                 .flat_map(|a| d.iter().map(move |b| a * b))
                 .collect()
         });
-        let found = case.at(&layer.right.tensors)?;
+        let found = case.at(&tensors[1])?;
         within(
             IDENTITIES,
             &format!("parameter {}", layer.weight),

@@ -2,7 +2,7 @@
 
 use osculant::Result;
 use osculant::data::{Batch, Targets};
-use osculant::graph::kronecker::{Layer, Sizes, factors};
+use osculant::graph::kronecker::{LayerFactors, Sizes, factors};
 use osculant::graph::per_example::{ExampleRows, gradient_rows, mixture_rows, root_rows};
 use osculant::graph::twin::{Leaves, evaluate};
 use osculant::graph::{Graph, NodeId};
@@ -69,8 +69,8 @@ impl Examples {
             };
             // Parameters that are used in several ways may have no factors.
             let layers = factors(graph, &rows, &parameters, shares, sizes).unwrap_or_default();
-            let sides = layers.iter().flat_map(Layer::sides);
-            let sides: Vec<NodeId> = sides.flat_map(|side| side.tensors.clone()).collect();
+            let sides = layers.iter().flat_map(LayerFactors::nodes);
+            let sides: Vec<NodeId> = sides.copied().collect();
             Ok(Rows {
                 formed: evaluate(graph, leaves, &formed)?,
                 columns: rows.first().map_or(1, ExampleRows::columns),

@@ -65,6 +65,9 @@ Options of the optimizers (--set KEY=VALUE):
              armijo, shrink     constants of the line search
   nystrom-newton-cg  those of newton-cg without the preconditioner and radius, and
              rank, refresh      of the Nystrom approximation: eigenpairs, and steps until the next
+  kronecker-newton-cg  those of newton-cg without the preconditioner and radius, and
+             refresh            steps from one approximation to the next
+             largest, rank      order up to which a factor is a matrix; eigenvectors known of a larger one of inputs
   decoupled-newton-cg  those of newton-cg without curvature, preconditioner, radius and backtracking, and
              strategy           as for debiased-sgd, of any number of folds; or single: all examples make both
              folds, directions  as for debiased-sgd

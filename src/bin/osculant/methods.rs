@@ -28,6 +28,8 @@ pub(crate) enum Method {
     NewtonCg,
     /// Newton's method by conjugate gradients with a Nystrom preconditioner (Rathore et al. 2024)
     NystromNewtonCg,
+    /// Newton's method by conjugate gradients with the Kronecker factors of K-FAC as preconditioner
+    KroneckerNewtonCg,
     /// Newton's method by conjugate gradients, with directions and steps of different examples
     DecoupledNewtonCg,
     /// low-rank saddle-free Newton with stable damping, refusing steps that raise the loss
@@ -50,6 +52,7 @@ impl Method {
             Method::Kfac => "kfac",
             Method::NewtonCg => "newton-cg",
             Method::NystromNewtonCg => "nystrom-newton-cg",
+            Method::KroneckerNewtonCg => "kronecker-newton-cg",
             Method::DecoupledNewtonCg => "decoupled-newton-cg",
             Method::Lrsfn => "lrsfn",
             Method::LrsfnPaper => "lrsfn-paper",
@@ -184,6 +187,21 @@ impl Method {
                 ("rank", "10"),
                 ("refresh", "20"),
                 ("warm-start", "0.95"),
+                ("backtracking", "true"),
+                ("progress-tolerance", "5e-4"),
+                ("residual-tolerance", "1e-5"),
+                ("armijo", "0.01"),
+                ("shrink", "0.8"),
+            ],
+            Method::KroneckerNewtonCg => vec![
+                ("batch", if small { "384" } else { "1024" }),
+                ("max-iterations", if mean_of_pixels { "2" } else { "1" }),
+                ("damping", if mean_of_pixels { "0.001" } else { "0.05" }),
+                ("damping-decrease", "0.75"),
+                ("refresh", "5"),
+                ("largest", "512"),
+                ("rank", "64"),
+                ("warm-start", "0.8"),
                 ("backtracking", "true"),
                 ("progress-tolerance", "5e-4"),
                 ("residual-tolerance", "1e-5"),

@@ -4,13 +4,13 @@ use std::fmt;
 use std::str::FromStr;
 
 use osculant::linalg::Storage;
-use osculant::objective::{Curvature, GraphObjective};
+use osculant::objective::{Curvature, GraphObjective, KroneckerRequest, Sizes};
 use osculant::optim::{
     Adam, AdamOptions, Base, DampingRule, DebiasedSgd, DebiasedSgdOptions, DecoupledNewtonCg,
-    DecoupledOptions, Kfac, KfacOptions, LevenbergMarquardt, LowRankSaddleFreeNewton, LrsfnOptions,
-    Matrices, Muon, MuonOptions, NewtonCg, NewtonCgOptions, NystromNewtonCg, Optimizer,
-    Preconditioner, RankRule, Sgd, SgdOptions, Shampoo, ShampooOptions, Soap, SoapOptions,
-    Strategy,
+    DecoupledOptions, Kfac, KfacOptions, KroneckerNewtonCg, LevenbergMarquardt,
+    LowRankSaddleFreeNewton, LrsfnOptions, Matrices, Muon, MuonOptions, NewtonCg, NewtonCgOptions,
+    NystromNewtonCg, Optimizer, Preconditioner, RankRule, Sgd, SgdOptions, Shampoo, ShampooOptions,
+    Soap, SoapOptions, Strategy,
 };
 use serde_json::{Map, Value};
 
@@ -228,6 +228,19 @@ impl Setup {
                 let options = self.newton_cg()?.with_preconditioner(nystrom);
                 Ok(Box::new(NystromNewtonCg::new(options)?))
             }
+            Method::KroneckerNewtonCg => {
+                let sizes = Sizes {
+                    largest: self.get("largest")?,
+                    rank: self.get("rank")?,
+                };
+                let kronecker = Preconditioner::Kronecker {
+                    request: KroneckerRequest { sizes },
+                    refresh: self.get("refresh")?,
+                    seed: 0,
+                };
+                let options = self.newton_cg()?.with_preconditioner(kronecker);
+                Ok(Box::new(KroneckerNewtonCg::new(options)?))
+            }
             Method::Lrsfn => Ok(Box::new(LowRankSaddleFreeNewton::new(self.lrsfn()?)?)),
             Method::LrsfnPaper => {
                 let part = self.get("curvature-batch")?;
@@ -396,6 +409,7 @@ impl fmt::Display for Setup {
             Method::Kfac => &["batch"],
             Method::NewtonCg => &["batch", "max-iterations", "damping"],
             Method::NystromNewtonCg => &["batch", "max-iterations", "damping", "rank"],
+            Method::KroneckerNewtonCg => &["batch", "max-iterations", "damping", "refresh"],
             Method::DecoupledNewtonCg => &["batch", "max-iterations", "damping", "strategy"],
             Method::Lrsfn => &["batch", "learning-rate", "rank", "refresh"],
             Method::LrsfnPaper => &["batch", "rank", "step-length", "damping"],

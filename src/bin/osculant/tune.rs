@@ -90,7 +90,7 @@ fn grid(method: Method, problem: &Problem) -> Grid {
             };
             pairs(("batch", &batches), ("max-iterations", &["1", "2", "4"]))
         }
-        Method::NewtonCg | Method::NystromNewtonCg => {
+        Method::NewtonCg | Method::NystromNewtonCg | Method::KroneckerNewtonCg => {
             let (batches, iterations) = if problem.is_small() {
                 (["256", "384", "512"], ["2", "3", "5"])
             } else {

@@ -71,6 +71,14 @@ impl Curved for GraphObjective {
             .keep(at, loaded, request, program.cost.bytes, kept);
         Ok(program)
     }
+
+    fn layered(&self) -> Result<&dyn Layered<Batch = Self::Batch>> {
+        Ok(self)
+    }
+
+    fn layered_mut(&mut self) -> Result<&mut dyn Layered<Batch = Self::Batch>> {
+        Ok(self)
+    }
 }
 
 impl Parts for GraphObjective {

@@ -7,12 +7,12 @@ use super::inputs::Inputs;
 use super::program::{Program, check_cut};
 use crate::error::Result;
 use crate::graph::derivatives::gradient;
-use crate::graph::kronecker::{Layer, Side, factors};
+use crate::graph::kronecker::{Layer, LayerFactors, factors};
 use crate::graph::listing::Listing;
 use crate::graph::per_example::mixture_rows;
 use crate::graph::phase::CHANGE;
 use crate::graph::plan::Request;
-use crate::graph::preconditioned::{curvature_along, preconditioned};
+use crate::graph::preconditioned::{curvature_along, function_leaves, preconditioned};
 use crate::graph::{Binary, DType, Graph, NodeId, Plan, Unary};
 use crate::objective::kronecker::without_root;
 use crate::objective::{Cost, Kronecker, KroneckerRequest, KroneckerStructure, Loaded};
@@ -21,7 +21,7 @@ use crate::vector::{Block, Layout, Vector};
 /// A batch's program with the factors of all layers.
 struct Factored {
     program: Program,
-    layers: Vec<Layer>,
+    layers: Vec<LayerFactors>,
     signs: NodeId,
     /// The sum of the weights, once more.
     total: NodeId,
@@ -83,15 +83,9 @@ impl GraphObjective {
         let (parameters, outputs) = (&program.parameters, program.traced.outputs);
         let graph = &mut program.traced.graph;
         let gradients = gradient(graph, program.loss, parameters)?;
-        let mut inverses = Vec::new();
-        for layer in &layers {
-            let mut leaves = |side: &Side| -> Vec<NodeId> {
-                let shapes = side.inverse_shapes().into_iter();
-                shapes.map(|shape| graph.direction(&shape)).collect()
-            };
-            inverses.push(layer.sides().map(&mut leaves).collect::<Vec<_>>());
-        }
-        let results = preconditioned(graph, &layers, &gradients, &inverses)?;
+        let structure = Arc::new(structure(graph, &layers)?);
+        let inverses = function_leaves(graph, &structure.layers);
+        let results = preconditioned(graph, &structure.layers, &gradients, &inverses)?;
         let mut tangents = Vec::new();
         for &parameter in parameters {
             let shape = graph.shape(parameter).clone();
@@ -104,17 +98,11 @@ impl GraphObjective {
         wanted.extend(gradients);
         wanted.extend(results);
         wanted.push(curvature);
-        wanted.extend(
-            layers
-                .iter()
-                .flat_map(Layer::sides)
-                .flat_map(|side| &side.tensors),
-        );
+        wanted.extend(layers.iter().flat_map(LayerFactors::nodes));
         let asked = Request {
             points: vec![signs, total],
             ..Request::of(&wanted, &directions)
         };
-        let structure = Arc::new(structure(graph, &layers)?);
         Ok(Layers {
             plan: Plan::new(&self.target, program.traced.graph, asked)?,
             structure,
@@ -204,31 +192,26 @@ fn with_l2(graph: &mut Graph, curvature: NodeId, d: &[NodeId], l2: f32) -> Resul
     Ok(sum)
 }
 
-pub(super) fn structure(graph: &Graph, layers: &[Layer]) -> Result<KroneckerStructure> {
-    let name = |parameter: usize| graph.parameters()[parameter].name.clone();
-    let (mut factors, mut inverses, mut sides) = (Vec::new(), Vec::new(), Vec::new());
-    for layer in layers {
+pub(super) fn structure(graph: &Graph, layers: &[LayerFactors]) -> Result<KroneckerStructure> {
+    let name = |parameter: usize| &graph.parameters()[parameter].name;
+    let layers: Vec<Layer> = layers.iter().map(|factors| factors.layer).collect();
+    let (mut factors, mut functions) = (Vec::new(), Vec::new());
+    for layer in &layers {
         for (side, axis) in layer.sides().zip(2 - layer.sides().count()..) {
             let what = format!("{} {}", name(layer.weight), ["rows", "columns"][axis]);
-            sides.push((side.size, side.form));
             for (number, shape) in side.shapes().into_iter().enumerate() {
                 let part = if number == 0 { "" } else { " trace" };
                 factors.push((format!("{what}{part}"), shape));
             }
-            for (number, shape) in side.inverse_shapes().into_iter().enumerate() {
-                let part = if number == 0 { "" } else { " scale" };
-                inverses.push((format!("{what}{part}"), shape));
+            for (number, shape) in side.function_shapes().into_iter().enumerate() {
+                let part = if number == 0 { "" } else { " numbers" };
+                functions.push((format!("{what}{part}"), shape));
             }
         }
     }
-    let members = |layer: &Layer| {
-        let bias = layer.bias.map(|bias| name(bias.parameter));
-        std::iter::once(name(layer.weight)).chain(bias).collect()
-    };
     Ok(KroneckerStructure {
-        layers: layers.iter().map(members).collect(),
-        sides,
+        layers,
         factors: Arc::new(Layout::new(&factors)?),
-        inverses: Arc::new(Layout::new(&inverses)?),
+        functions: Arc::new(Layout::new(&functions)?),
     })
 }

@@ -8,7 +8,7 @@ use super::layers::{normalized, structure};
 use super::program::{Program, TOTAL, check_cut, pairs};
 use crate::error::Result;
 use crate::gpu::{Slice, Work};
-use crate::graph::kronecker::{Layer, Sizes, factors};
+use crate::graph::kronecker::{LayerFactors, Sizes, factors};
 use crate::graph::node::elements;
 use crate::graph::per_example::{
     ExampleRows, gradient_rows, mixture_rows, root_rows, root_rows_by, variance,
@@ -275,8 +275,7 @@ impl Sources {
             return Ok((named, layout));
         }
         let layers = factors(graph, rows, &self.parameters, self.shares, SIZES)?;
-        let sides = layers.iter().flat_map(Layer::sides);
-        let nodes = sides.flat_map(|side| side.tensors.clone());
+        let nodes = layers.iter().flat_map(LayerFactors::nodes).copied();
         let layout = structure(graph, &layers)?.factors;
         let names = layout.entries().iter().map(|entry| entry.name.clone());
         Ok((names.zip(nodes).collect(), layout))

@@ -4,14 +4,11 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::gpu::{Gpu, Recording, Slice, Work};
-use crate::kernels::blocks::{Sketch, sketch};
 use crate::kernels::vector::{FirstOrderMethod, combine, inner_products, partial_elements};
 use crate::objective::{Kronecker, KroneckerStructure};
 use crate::optim::first_order::Moments;
+use crate::optim::mixture::Mixture;
 use crate::vector::{Layout, Vector};
-
-/// High half of the stream of random numbers: no other part of the crate draws from it.
-const STREAM: u32 = 10 << 16;
 
 pub(super) struct Memory {
     pub(super) structure: KroneckerStructure,
@@ -24,7 +21,7 @@ pub(super) struct Memory {
     pub(super) coming: Vector,
     /// Weights of average and newest factors.
     weights: Slice,
-    draw: Slice,
+    mixture: Mixture,
     /// `(g.D, g.g, D.D)`
     pub(super) sums: Slice,
     partials: Slice,
@@ -54,7 +51,7 @@ impl Memory {
     ) -> Result<Self> {
         let new = |label: &str| Vector::new(gpu, label, &structure.factors);
         let (factors, next) = (new("average factors")?, new("next average factors")?);
-        let new = |label: &str| Vector::new(gpu, label, &structure.inverses);
+        let new = |label: &str| Vector::new(gpu, label, &structure.functions);
         let (inverses, coming) = (new("inverse factors")?, new("next inverse factors")?);
         let mut renew = Recording::new();
         renew.copy(coming.slice(), inverses.slice())?;
@@ -64,7 +61,7 @@ impl Memory {
         Ok(Self {
             moments: Moments::new(gpu, layout, FirstOrderMethod::Sgd)?,
             weights: gpu.buffer("weights of average and newest factors", 2)?,
-            draw: gpu.buffer("sketch settings", 4)?,
+            mixture: Mixture::new(gpu)?,
             sums: gpu.buffer("inner products", 3)?,
             partials: gpu.buffer("partial sums", partial_elements(direction.slice()))?,
             structure,
@@ -84,8 +81,7 @@ impl Memory {
         (seed, number): (u64, u64),
         (old, newest): (f64, f64),
     ) -> Result<()> {
-        let settings = [seed as u32, (seed >> 32) as u32, number as u32, STREAM];
-        gpu.upload(&self.draw, 0, &settings)?;
+        self.mixture.set(gpu, seed, number)?;
         gpu.upload(&self.weights, 0, &[old as f32, newest as f32])
     }
 
@@ -108,16 +104,7 @@ impl Memory {
         let tail = linearize.tail();
         self.moments
             .record_sums(gpu, tail, direction, &program.value)?;
-        let mut refresh = Work::new();
-        sketch(
-            gpu,
-            refresh.tail(),
-            &program.signs,
-            0,
-            &self.draw,
-            Sketch::Signs,
-        )?;
-        refresh.append(program.refresh.clone());
+        let mut refresh = self.mixture.refresh(gpu, program)?;
         combine(
             gpu,
             refresh.tail(),

@@ -1,12 +1,10 @@
 //! Steps with the inverses of Kronecker factors.
 
-mod inverses;
 mod memory;
 mod options;
 
 use std::sync::Arc;
 
-use inverses::{inverses, inversion_flops};
 use memory::{Memory, Workspace};
 pub use options::KfacOptions;
 
@@ -22,6 +20,7 @@ use super::work::Work;
 use crate::error::{Error, Result};
 use crate::gpu::{BoxFuture, Commands, Gpu, Slice};
 use crate::kernels::vector::FirstOrderMethod;
+use crate::linalg::{FactorDamping, Function};
 use crate::objective::{Layered, Slot};
 use crate::recent::Recent;
 use crate::vector::Vector;
@@ -152,7 +151,7 @@ impl Kfac {
             after.rows = rows;
             work.factors(program.refresh_flops, &loaded);
             work.tangent(&program.cost, &loaded);
-            work.vectors(inversion_flops(&memory.structure));
+            work.vectors(memory.structure.function_flops(&[Function::Inverse]));
         }
         if first {
             let run = [&workspace.linearize, &workspace.refresh];
@@ -298,8 +297,10 @@ impl Counts {
 
 /// Inverts averages that were read, and uploads the inverses to where they are not yet in use.
 fn invert(gpu: &Gpu, memory: &Memory, options: &KfacOptions, factors: &[Vec<f32>]) -> Result<()> {
-    let found = inverses(&memory.structure, factors, options.damping)?;
-    memory.coming.write(gpu, &found)
+    let damping = FactorDamping::Relative(options.damping);
+    let structure = &memory.structure;
+    let found = structure.functions_of(factors, damping, &[Function::Inverse])?;
+    memory.coming.write(gpu, &found[0])
 }
 
 impl Stateful for Kfac {

@@ -24,8 +24,8 @@ impl StepProbe {
         basis: &Basis,
         steps: usize,
     ) -> Result<Self> {
-        let filter = LowRank::new(gpu, basis)?;
-        let sandwich = Sandwich::new(gpu, &Operator::from(quadratic.as_ref()), &filter)?;
+        let mut filter = LowRank::new(gpu, basis)?;
+        let sandwich = Sandwich::new(gpu, &Operator::from(quadratic.as_ref()), &mut filter)?;
         sandwich.set(gpu, 0.0)?;
         Ok(Self {
             quadratic: Arc::clone(quadratic),

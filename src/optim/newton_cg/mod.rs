@@ -1,16 +1,17 @@
 //! Newton-CG, also called Hessian-free optimization (Martens 2010; Martens and Sutskever 2012).
 
-mod nystrom;
+mod approximation;
 mod options;
 mod recorded;
 #[cfg(test)]
 mod recorded_tests;
 mod trust_region;
+mod variables;
 mod workspace;
 
 use std::sync::Arc;
 
-use nystrom::NystromMemory;
+use approximation::Approximation;
 use options::RADII;
 pub use options::{NewtonCgOptions, Preconditioner};
 use trust_region::{accepts, next_radius};
@@ -26,7 +27,7 @@ use super::report::StepReport;
 use super::saved::{OptimizerState, missing};
 use super::state::Stateful;
 use super::state_tensor::StateTensor;
-use super::work::{Work, flops};
+use super::work::Work;
 use super::{not_finite, saved};
 use crate::error::{Error, Result};
 use crate::gpu::{BoxFuture, Gpu, Recorder};
@@ -38,13 +39,16 @@ use crate::vector::Vector;
 /// [`NewtonCg`] with the options of [`NewtonCgOptions::nystrom`]: Nystrom-preconditioned Newton-CG.
 pub type NystromNewtonCg = NewtonCg;
 
+/// [`NewtonCg`] with the options of [`NewtonCgOptions::kronecker`]: Newton-CG preconditioned by Kronecker factors.
+pub type KroneckerNewtonCg = NewtonCg;
+
 /// Newton's method with conjugate gradients on curvature products.
 ///
 /// With the Gauss-Newton matrix a step solves `(G + damping I) d = -g`, goes back over kept iterates while an earlier one has a lower loss,
 /// searches along the result until Armijo's condition holds, and adapts the damping by the reduction ratio against the undamped model. With
 /// [`Preconditioner::Nystrom`] it is Nystrom-preconditioned Newton-CG (NysNewton-CG, Rathore et al. 2024), with damping by the reduction
-/// ratio where that has a fixed one: conjugate gradients then work in variables `y = P^(1/2) d`, and steps where an approximation is made
-/// have one more blocking readback. With the Hessian it is Steihaug's trust-region method: directions of negative curvature are followed to
+/// ratio where that has a fixed one. With [`Preconditioner::Kronecker`] the approximation `P` is that of K-FAC. Conjugate gradients then work
+/// in variables `y = P^(1/2) d`, and steps where an approximation is made have one more blocking readback. With the Hessian it is Steihaug's trust-region method: directions of negative curvature are followed to
 /// the boundary.
 ///
 /// A refused step leaves everything as it was but damping or radius.
@@ -182,11 +186,23 @@ impl<O: Curved + ?Sized> Method<O> for NewtonCg {
         let Some(memory) = &mut self.memory else {
             return Err(missing("memory"));
         };
+        let factors = memory
+            .approximation
+            .as_ref()
+            .and_then(Approximation::inverse_roots);
+        let kronecker = match (preconditioner, factors) {
+            (Preconditioner::Kronecker { request, .. }, Some(reads)) => {
+                let layered = objective.layered_mut()?;
+                Some(layered.kronecker([theta, reads], &loaded, request)?)
+            }
+            _ => None,
+        };
         let known = |w: &Workspace| Arc::ptr_eq(&w.quadratic, &quadratic) && w.theta.is_same(theta);
         let own = Workspace::bytes(objective.layout().len(), options);
         let bytes = quadratic.cost.bytes + own;
         let workspace = self.workspaces.find_or(known, (theta.life(), bytes), || {
-            Workspace::new(objective, theta, &quadratic, memory, options)
+            let programs = (&quadratic, kronecker.as_ref());
+            Workspace::new(objective, theta, programs, memory, options)
         })?;
         let gpu = objective.gpu().clone();
         let mut work = Work::default();
@@ -201,17 +217,20 @@ impl<O: Curved + ?Sized> Method<O> for NewtonCg {
             radius: trusts.then_some(self.radius),
             ..StepReport::default()
         };
-        if let Preconditioner::Nystrom { rank, refresh, .. } = preconditioner {
-            let (Some(variables), Some(nystrom)) = (&mut workspace.variables, &mut memory.nystrom)
+        if let Some(refresh) = preconditioner.refresh() {
+            let (Some(variables), Some(approximation)) =
+                (&mut workspace.variables, &mut memory.approximation)
             else {
                 return Err(missing("variables"));
             };
-            if self.steps.is_multiple_of(refresh) || nystrom.values.is_empty() {
-                work.gradient(&cost, &loaded);
-                work.block_products(rank, rank, &cost, &loaded);
-                work.vectors(flops::nystrom(rank, elements));
-                nystrom.begin(&gpu)?;
-                match variables.approximate(&quadratic.linearize, nystrom).await {
+            if self.steps.is_multiple_of(refresh) || !approximation.is_made() {
+                variables.count((&quadratic, &loaded), &mut work);
+                approximation.begin(&gpu)?;
+                let (before, known) = (&quadratic.linearize, &mut approximation.known);
+                match variables
+                    .approximate(&gpu, before, known, self.damping)
+                    .await
+                {
                     Err(Error::NotFinite { .. }) => {
                         let still = workspace.at_theta(&gpu, memory).await?;
                         work.gradient(&cost, &loaded);
@@ -316,8 +335,8 @@ impl<O: Curved + ?Sized> Method<O> for NewtonCg {
         if outcome.accepted || proposal.stationary {
             self.steps += 1;
         }
-        if let Some(nystrom) = self.memory.as_mut().and_then(|m| m.nystrom.as_mut()) {
-            nystrom.end();
+        if let Some(approximation) = self.approximation_mut() {
+            approximation.end();
         }
         let Some(ratio) = outcome.judged else {
             return;
@@ -331,19 +350,27 @@ impl<O: Curved + ?Sized> Method<O> for NewtonCg {
     }
 
     fn record_back(&self, recorder: &mut Recorder<'_>) {
-        if let Some(nystrom) = self.memory.as_ref().and_then(|m| m.nystrom.as_ref()) {
-            nystrom.record_back(recorder);
+        if let Some(approximation) = self.approximation() {
+            approximation.record_back(recorder);
         }
     }
 
     fn withdraw(&mut self) {
-        if let Some(nystrom) = self.memory.as_mut().and_then(|m| m.nystrom.as_mut()) {
-            nystrom.withdraw();
+        if let Some(approximation) = self.approximation_mut() {
+            approximation.withdraw();
         }
     }
 }
 
 impl NewtonCg {
+    fn approximation(&self) -> Option<&Approximation> {
+        self.memory.as_ref()?.approximation.as_ref()
+    }
+
+    fn approximation_mut(&mut self) -> Option<&mut Approximation> {
+        self.memory.as_mut()?.approximation.as_mut()
+    }
+
     /// The radius after a step, or of a refused one's next try.
     fn next_radius(&self, ratio: Ratio, stop: Stop) -> f64 {
         // An f32, as the device computes with it, and as a recorded step makes it.
@@ -372,8 +399,8 @@ impl Stateful for NewtonCg {
             ("radius".into(), self.radius),
             ("has_previous".into(), has_previous),
         ];
-        if let Some(nystrom) = self.memory.as_ref().and_then(|m| m.nystrom.as_ref()) {
-            scalars.extend(nystrom.scalars());
+        if let Some(approximation) = self.approximation() {
+            scalars.extend(approximation.scalars());
         }
         scalars
     }
@@ -384,8 +411,9 @@ impl Stateful for NewtonCg {
         };
         let previous = self.has_previous.then_some(&memory.previous);
         let previous = previous.map(|vector| StateTensor::vector("previous", vector));
-        let nystrom = memory.nystrom.as_ref().map(NystromMemory::tensor);
-        previous.into_iter().chain(nystrom).collect()
+        let approximation = memory.approximation.as_ref();
+        let approximation = approximation.map_or(Vec::new(), Approximation::tensors);
+        previous.into_iter().chain(approximation).collect()
     }
 }
 
@@ -393,7 +421,8 @@ impl<O: Curved + ?Sized> Optimizer<O> for NewtonCg {
     fn name(&self) -> &'static str {
         match self.options.preconditioner {
             Preconditioner::Nystrom { .. } => "nystrom-newton-cg",
-            _ => "newton-cg",
+            Preconditioner::Kronecker { .. } => "kronecker-newton-cg",
+            Preconditioner::None | Preconditioner::EmpiricalFisher { .. } => "newton-cg",
         }
     }
 
@@ -419,14 +448,9 @@ impl<O: Curved + ?Sized> Optimizer<O> for NewtonCg {
         let memory = Memory::new(objective, &self.options);
         Box::pin(async move {
             let known = ["steps", "damping", "radius", "has_previous"];
-            let nystrom = ["drawn", "eigenvalue "];
-            match self.options.preconditioner {
-                Preconditioner::Nystrom { .. } => {
-                    let vectors = ["previous", "eigenvector "];
-                    saved::only(state, &[&known[..], &nystrom].concat(), &vectors)?;
-                }
-                _ => saved::only(state, &known, &["previous"])?,
-            }
+            let [scalars, vectors] = Approximation::names(&self.options);
+            let vectors = [&["previous"], vectors].concat();
+            saved::only(state, &[&known[..], scalars].concat(), &vectors)?;
             let damping = saved::number(state, "damping", 0.0..=LARGEST)?;
             let radius = saved::number(state, "radius", RADII)?;
             let has_previous = saved::number(state, "has_previous", 0.0..=1.0)? > 0.0;
@@ -436,8 +460,8 @@ impl<O: Curved + ?Sized> Optimizer<O> for NewtonCg {
                 let previous = saved::vector(state, "previous", &layout)?;
                 memory.previous.write_async(&gpu, previous).await?;
             }
-            if let Some(nystrom) = &mut memory.nystrom {
-                nystrom.restore(&gpu, state, steps).await?;
+            if let Some(approximation) = &mut memory.approximation {
+                approximation.restore(&gpu, state, steps).await?;
             }
             let course = self.course.restored(&gpu, &layout, state).await?;
             // What is recorded knows the vectors of the old memory.

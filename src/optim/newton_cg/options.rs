@@ -4,7 +4,7 @@ use std::ops::Bound::Excluded;
 
 use crate::error::Result;
 use crate::linalg::CgOptions;
-use crate::objective::Curvature;
+use crate::objective::{Curvature, KroneckerRequest};
 use crate::optim::damping::LevenbergMarquardt;
 use crate::optim::judge::Armijo;
 use crate::options::{check_range, options, require};
@@ -33,6 +33,27 @@ pub enum Preconditioner {
         /// Seed of the random vectors.
         seed: u64,
     },
+    /// `(A + a) (x) (B + b)` for each layer, with the Kronecker factors of the step's batch as in [`Kfac`](crate::optim::Kfac), and the
+    /// damping of the step split between them: [`FactorDamping::Split`](crate::linalg::FactorDamping::Split). For
+    /// [`Curvature::GaussNewton`], and objectives that are [`Layered`](crate::objective::Layered).
+    Kronecker {
+        /// Which factors are matrices.
+        request: KroneckerRequest,
+        /// Steps from one approximation to the next.
+        refresh: usize,
+        /// Seed of the random signs.
+        seed: u64,
+    },
+}
+
+impl Preconditioner {
+    /// Steps from one approximation of the matrix to the next, where there is one.
+    pub(super) fn refresh(self) -> Option<usize> {
+        match self {
+            Self::Nystrom { refresh, .. } | Self::Kronecker { refresh, .. } => Some(refresh),
+            Self::None | Self::EmpiricalFisher { .. } => None,
+        }
+    }
 }
 
 options! {
@@ -72,6 +93,16 @@ impl NewtonCgOptions {
         })
     }
 
+    /// Conjugate gradients preconditioned by Kronecker factors, made again every `refresh` steps.
+    #[must_use]
+    pub fn kronecker(refresh: usize) -> Self {
+        Self::default().with_preconditioner(Preconditioner::Kronecker {
+            request: KroneckerRequest::default(),
+            refresh,
+            seed: 0,
+        })
+    }
+
     /// The line search.
     pub(in crate::optim) fn search(&self) -> Armijo {
         Armijo {
@@ -95,15 +126,20 @@ impl NewtonCgOptions {
                 check_range("preconditioner exponent", &exponent, 0.0..=1.0, "0 to 1")
             }
             Preconditioner::Nystrom { rank, refresh, .. } => {
-                let definite = self.curvature == Curvature::GaussNewton;
-                require(
-                    definite,
-                    "preconditioner",
-                    "a Nystrom approximation needs a positive semi-definite matrix; use Curvature::GaussNewton",
-                )?;
-                check_range("preconditioner rank", &rank, 1..=1024, "1 to 1024")?;
-                check_range("preconditioner refresh", &refresh, 1.., "1 step or more")
+                self.check_approximation(refresh)?;
+                check_range("preconditioner rank", &rank, 1..=1024, "1 to 1024")
             }
+            Preconditioner::Kronecker { refresh, .. } => self.check_approximation(refresh),
         }
+    }
+
+    fn check_approximation(&self, refresh: usize) -> Result<()> {
+        let definite = self.curvature == Curvature::GaussNewton;
+        require(
+            definite,
+            "preconditioner",
+            "an approximation needs a positive semi-definite matrix; use Curvature::GaussNewton",
+        )?;
+        check_range("preconditioner refresh", &refresh, 1.., "1 step or more")
     }
 }

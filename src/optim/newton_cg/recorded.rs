@@ -134,8 +134,8 @@ impl<O: Curved + ?Sized> Recordable<O> for NewtonCg {
     ) -> Result<Recorded<Self>> {
         without_average(&self)?;
         crate::linalg::ConjugateGradients::check(objective.gpu())?;
-        if matches!(self.options.preconditioner, Preconditioner::Nystrom { .. }) {
-            return Err(refuse("Nystrom preconditioners"));
+        if self.options.preconditioner.refresh().is_some() {
+            return Err(refuse("Nystrom and Kronecker preconditioners"));
         }
         let gpu = objective.gpu().clone();
         let options = self.options.clone().with_backtracking(false);
@@ -153,10 +153,12 @@ impl<O: Curved + ?Sized> Recordable<O> for NewtonCg {
         if self.memory.is_none() {
             self.memory = Some(Memory::new(objective, &options)?);
         }
-        let memory = self.memory.as_ref().ok_or_else(|| missing("memory"))?;
-        let mut workspace = Workspace::new(objective, theta, &quadratic, memory, &options)?;
+        let begin = first(&self);
+        let memory = self.memory.as_mut().ok_or_else(|| missing("memory"))?;
+        let programs = (&quadratic, None);
+        let mut workspace = Workspace::new(objective, theta, programs, memory, &options)?;
         let state = gpu.buffer("control of recorded steps", CONTROL)?;
-        gpu.upload(&state, 0, bytemuck::bytes_of(&first(&self)))?;
+        gpu.upload(&state, 0, bytemuck::bytes_of(&begin))?;
         let mut commands = Recording::new();
         commands.hold(Arc::clone(&quadratic) as _);
         commands.hold(Arc::new(theta.clone()));

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use super::nystrom::{NystromMemory, Variables};
+use super::approximation::Approximation;
 use super::options::{NewtonCgOptions, Preconditioner};
+use super::variables::Variables;
 use crate::error::Result;
 use crate::gpu::{Commands, Gpu, Recording, Slice, Work};
 use crate::kernels::vector::{combine, preconditioner};
 use crate::linalg::{Afterword, CgReport, ConjugateGradients, Operator, System};
-use crate::objective::{Curvature, Objective, Quadratic};
+use crate::objective::{Curvature, Curved, Kronecker, Objective, Quadratic};
 use crate::optim::judge::{Candidate, Judge};
 use crate::optim::saved::missing;
 use crate::optim::work::flops;
@@ -41,26 +42,20 @@ pub(super) struct Memory {
     pub(super) settings: Slice,
     /// `[warm_start, 0]`
     pub(super) recall: Slice,
-    pub(super) nystrom: Option<NystromMemory>,
+    pub(super) approximation: Option<Approximation>,
 }
 
 impl Memory {
-    pub(super) fn new<O: Objective + ?Sized>(
+    pub(super) fn new<O: Curved + ?Sized>(
         objective: &O,
         options: &NewtonCgOptions,
     ) -> Result<Self> {
         let (gpu, layout) = (objective.gpu(), objective.layout());
-        let nystrom = match options.preconditioner {
-            Preconditioner::Nystrom { rank, seed, .. } => {
-                Some(NystromMemory::new(gpu, layout, rank, seed)?)
-            }
-            _ => None,
-        };
         Ok(Self {
             previous: Vector::new(gpu, "last solution", layout)?,
             settings: gpu.buffer("preconditioner settings", 2)?,
             recall: gpu.buffer("warm start factor", 2)?,
-            nystrom,
+            approximation: Approximation::new(objective, options)?,
         })
     }
 }
@@ -131,8 +126,8 @@ impl Workspace {
     pub(super) fn new<O: Objective + ?Sized>(
         objective: &O,
         theta: &Vector,
-        quadratic: &Arc<Quadratic>,
-        memory: &Memory,
+        (quadratic, kronecker): (&Arc<Quadratic>, Option<&Arc<Kronecker>>),
+        memory: &mut Memory,
         options: &NewtonCgOptions,
     ) -> Result<Self> {
         let gpu = objective.gpu();
@@ -153,15 +148,18 @@ impl Workspace {
         }
         let mut operator = Operator::from(quadratic.as_ref());
         let mut gradient = quadratic.gradient.clone();
-        let variables = match &memory.nystrom {
+        let mut approximation = memory.approximation.as_mut();
+        let variables = match &mut approximation {
             None => None,
-            Some(nystrom) => Some(Variables::new(gpu, quadratic, nystrom)?),
+            Some(approximation) => {
+                let variables = Variables::new(gpu, quadratic, kronecker, approximation)?;
+                operator = variables.operator().clone();
+                let changed = (&quadratic.gradient, &variables.gradient);
+                approximation.record(gpu, before.tail(), changed.0, changed.1)?;
+                gradient = variables.gradient.clone();
+                Some(variables)
+            }
         };
-        if let Some(variables) = &variables {
-            operator = variables.operator().clone();
-            gradient = variables.gradient.clone();
-            variables.record_gradient(gpu, before.tail(), &quadratic.gradient)?;
-        }
         let cg = ConjugateGradients::new(
             gpu,
             &operator,
@@ -181,14 +179,16 @@ impl Workspace {
         let mut recall = Recording::new();
         let previous = memory.previous.slice();
         let factor = (&memory.recall, 0);
-        if let Some(variables) = &variables {
+        if let Some(approximation) = &mut approximation {
             let own = std::iter::once(&mut iterates.solution);
             for vector in own.chain(iterates.kept.iter_mut().map(|(_, v)| v)) {
-                *vector = variables.record_step(gpu, &mut iterates.make, vector)?;
+                let step = Vector::new(gpu, "iterate in parameter space", vector.layout())?;
+                approximation.record(gpu, &mut iterates.make, vector, &step)?;
+                *vector = step;
             }
             let start = Vector::new(gpu, "start in parameter space", objective.layout())?;
             combine(gpu, &mut recall, start.slice(), previous, previous, factor)?;
-            variables.record_inverse(gpu, &mut recall, &start, &cg.solution)?;
+            approximation.record_inverse(gpu, &mut recall, &start, &cg.solution)?;
         } else {
             let solution = cg.solution.slice();
             combine(gpu, &mut recall, solution, previous, previous, factor)?;
@@ -226,8 +226,9 @@ impl Workspace {
             gpu.upload(&memory.recall, 0, &[options.warm_start, 0.0])?;
         }
         let mut shift = damping as f32;
-        if let (Some(variables), Some(nystrom)) = (&self.variables, &memory.nystrom) {
-            variables.set(gpu, &nystrom.values, damping)?;
+        if let (Some(variables), Some(approximation)) = (&self.variables, &memory.approximation) {
+            approximation.set(gpu, damping)?;
+            variables.set(gpu, damping)?;
             // It is in the operator.
             shift = 0.0;
         }
@@ -282,18 +283,14 @@ impl Workspace {
         options: &NewtonCgOptions,
         elements: usize,
     ) -> f64 {
-        let mut work = flops::conjugate_gradients(report.products, elements);
-        match options.preconditioner {
-            Preconditioner::None => {}
-            Preconditioner::EmpiricalFisher { .. } => {
-                work += flops::diagonal(report.products, elements);
-            }
-            Preconditioner::Nystrom { rank, .. } => {
-                // The gradient, the solution and the iterates that are kept change variables, too.
-                let vectors = 2 + self.iterates.kept.len();
-                work += flops::sandwich(report.products, rank, elements)
-                    + flops::low_rank(vectors, rank, elements);
-            }
+        let products = report.products;
+        let mut work = flops::conjugate_gradients(products, elements);
+        if let Preconditioner::EmpiricalFisher { .. } = options.preconditioner {
+            work += flops::diagonal(products, elements);
+        }
+        if let Some(variables) = &self.variables {
+            // The gradient, the solution and the iterates that are kept change variables, too.
+            work += variables.flops(products, 2 + self.iterates.kept.len());
         }
         work
     }
