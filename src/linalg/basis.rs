@@ -76,7 +76,7 @@ impl Basis {
     }
 
     /// The vectors of a block, as a basis.
-    pub(super) fn of(block: &Block) -> Self {
+    pub(crate) fn of(block: &Block) -> Self {
         Self {
             layout: Arc::clone(block.layout()),
             rank: block.width(),

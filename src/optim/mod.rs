@@ -15,6 +15,7 @@ mod engine;
 mod first_order;
 mod judge;
 mod kfac;
+mod lbfgs;
 mod lrsfn;
 mod matrix;
 mod mixture;
@@ -39,6 +40,7 @@ pub use debiased_sgd::{DebiasedSgd, DebiasedSgdOptions};
 pub use decoupled::{DecoupledNewtonCg, DecoupledOptions};
 pub use first_order::{Adam, AdamOptions, FirstOrder, Sgd, SgdOptions};
 pub use kfac::{Kfac, KfacOptions};
+pub use lbfgs::{Lbfgs, LbfgsOptions};
 pub use lrsfn::{Base, DampingRule, LowRankSaddleFreeNewton, LrsfnOptions, RankRule};
 pub use matrix::{
     Matrices, MatrixMethod, Muon, MuonOptions, Shampoo, ShampooOptions, Soap, SoapOptions,

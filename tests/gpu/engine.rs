@@ -16,17 +16,25 @@ use osculant::objective::{
 };
 use osculant::optim::{
     Adam, AdamOptions, Base, DebiasedSgd, DebiasedSgdOptions, DecoupledNewtonCg, DecoupledOptions,
-    LowRankSaddleFreeNewton, LrsfnOptions, Muon, MuonOptions, NewtonCg, NewtonCgOptions, Optimizer,
-    OptimizerState, Preconditioner, RankRule, Schedule, Sgd, SgdOptions, Shampoo, ShampooOptions,
-    Soap, SoapOptions, Strategy,
+    Lbfgs, LbfgsOptions, LowRankSaddleFreeNewton, LrsfnOptions, Muon, MuonOptions, NewtonCg,
+    NewtonCgOptions, Optimizer, OptimizerState, Preconditioner, RankRule, Schedule, Sgd,
+    SgdOptions, Shampoo, ShampooOptions, Soap, SoapOptions, Strategy,
 };
 use osculant::vector::{Layout, Vector};
 
 /// Of how many operations one fails where long trials were not asked for: each method begins at another, so that all kinds are met.
 const STRIDE: u64 = 7;
 
-/// Methods that take every step.
-const WITHOUT_A_JUDGE: [&str; 6] = ["sgd", "adam", "debiased sgd", "muon", "soap", "shampoo"];
+/// Methods that take every step, and one whose line search looks at losses of its own.
+const WITHOUT_A_JUDGE: [&str; 7] = [
+    "sgd",
+    "adam",
+    "debiased sgd",
+    "muon",
+    "soap",
+    "shampoo",
+    "lbfgs",
+];
 
 pub(crate) fn tests() -> Vec<GpuTest> {
     gpu_tests![
@@ -72,6 +80,7 @@ pub(crate) fn methods<O: Parts>() -> Result<Vec<(&'static str, Boxed<O>)>> {
     // One side of the first weight has no factor.
     let soap = SoapOptions::default().with_interval(2).with_largest(4);
     let shampoo = ShampooOptions::default().with_interval(2);
+    let lbfgs = LbfgsOptions::default().with_history(2);
     let lr = |options: LrsfnOptions| LowRankSaddleFreeNewton::new(options);
     Ok(vec![
         ("sgd", Box::new(Sgd::new(SgdOptions::default())?)),
@@ -79,6 +88,7 @@ pub(crate) fn methods<O: Parts>() -> Result<Vec<(&'static str, Boxed<O>)>> {
         ("muon", Box::new(Muon::new(MuonOptions::default())?)),
         ("soap", Box::new(Soap::new(soap)?)),
         ("shampoo", Box::new(Shampoo::new(shampoo)?)),
+        ("lbfgs", Box::new(Lbfgs::new(lbfgs)?)),
         ("newton-cg", Box::new(NewtonCg::new(newton())?)),
         (
             "hessian",
@@ -295,7 +305,9 @@ fn damaged(state: &OptimizerState) -> Vec<(String, OptimizerState)> {
     for at in 0..state.scalars.len() {
         let name = state.scalars[at].0.clone();
         let mut numbers = vec![f64::NAN, f64::INFINITY];
-        if !name.contains("eigenvalue") {
+        // Products of two pairs have any sign.
+        let is_product = name.starts_with("lbfgs_sy") || name.starts_with("lbfgs_yy");
+        if !name.contains("eigenvalue") && !is_product {
             numbers.push(-1.0);
         }
         for number in numbers {

@@ -26,6 +26,7 @@ mod hundred_million;
 mod kfac;
 mod kronecker_newton;
 mod krylov;
+mod lbfgs;
 mod limits;
 mod locate;
 mod long_loops;
@@ -167,6 +168,7 @@ const ABOVE_PRODUCTS: (&str, &[&str]) = (
         "kfac",
         "kronecker_newton",
         "krylov",
+        "lbfgs",
         "locate",
         "losses",
         "matrix_formulas",
@@ -211,6 +213,7 @@ fn main() -> ExitCode {
             ("kfac", kfac::tests()),
             ("kronecker_newton", kronecker_newton::tests()),
             ("krylov", krylov::tests()),
+            ("lbfgs", lbfgs::tests()),
             ("limits", limits::tests()),
             ("locate", locate::tests()),
             ("losses", losses::tests()),

@@ -14,9 +14,9 @@ use osculant::nn::{Activation, DataShape, Init, Loss, Model, Output, Sequential,
 use osculant::objective::{Curvature, Curved, GraphObjective, Quadratic, QuadraticRequest, Slot};
 use osculant::optim::{
     Adam, AdamOptions, Base, DebiasedSgd, DebiasedSgdOptions, Kfac, KfacOptions, KroneckerNewtonCg,
-    LevenbergMarquardt, LowRankSaddleFreeNewton, LrsfnOptions, Muon, MuonOptions, NewtonCg,
-    NewtonCgOptions, NystromNewtonCg, Optimizer, Preconditioner, RankRule, Sgd, SgdOptions,
-    Shampoo, ShampooOptions, Soap, SoapOptions, Strategy,
+    Lbfgs, LbfgsOptions, LevenbergMarquardt, LowRankSaddleFreeNewton, LrsfnOptions, Muon,
+    MuonOptions, NewtonCg, NewtonCgOptions, NystromNewtonCg, Optimizer, Preconditioner, RankRule,
+    Sgd, SgdOptions, Shampoo, ShampooOptions, Soap, SoapOptions, Strategy,
 };
 use osculant::random::Philox;
 use osculant::vector::Vector;
@@ -1080,6 +1080,9 @@ fn all_and_low_rank() -> Result<Vec<Boxed>, Any> {
     all.push(Box::new(NystromNewtonCg::new(nystrom)?));
     let kronecker = NewtonCgOptions::kronecker(3);
     all.push(Box::new(KroneckerNewtonCg::new(kronecker)?));
+    all.push(Box::new(Lbfgs::new(
+        LbfgsOptions::default().with_history(3),
+    )?));
     let debiased = DebiasedSgdOptions::default().with_strategy(Strategy::cross_fit(2));
     all.push(Box::new(DebiasedSgd::new(debiased)?));
     all.push(Box::new(Kfac::new(KfacOptions::default())?));

@@ -45,6 +45,10 @@ Options of the optimizers (--set KEY=VALUE):
   shampoo    those of adamw, and
              ridge              added to the eigenvalues of a factor, as a part of the largest
              interval, largest  as for soap, of roots
+  lbfgs      history            pairs of steps and changes of gradients that are remembered
+             first              length of the first step that is tried
+             armijo, wolfe      constants of the line search: fall of the loss, and of the slope
+             max-trials         gradients of a line search
   kfac       step-length        factor on the step that the quadratic along the direction wants
              damping            in means of each factor's eigenvalues, as its square
              momentum, memory   what a step leaves of the averages of steps, and of factors, slopes and curvatures

@@ -22,6 +22,8 @@ pub(crate) enum Method {
     Soap,
     /// roots of two factors for each matrix (Gupta et al. 2018), with Adam's step lengths
     Shampoo,
+    /// quasi-Newton steps from the last pairs of steps and gradients (Nocedal 1980), with a line search, on the whole data set
+    Lbfgs,
     /// natural gradient with a Kronecker product for each layer and steps that measure themselves (after Martens and Grosse 2015)
     Kfac,
     /// Newton's method by conjugate gradients, also called Hessian-free (Martens 2010)
@@ -49,6 +51,7 @@ impl Method {
             Method::Muon => "muon",
             Method::Soap => "soap",
             Method::Shampoo => "shampoo",
+            Method::Lbfgs => "lbfgs",
             Method::Kfac => "kfac",
             Method::NewtonCg => "newton-cg",
             Method::NystromNewtonCg => "nystrom-newton-cg",
@@ -152,6 +155,14 @@ impl Method {
                 ("weight-decay", "0"),
                 ("interval", "10"),
                 ("largest", "1024"),
+            ],
+            Method::Lbfgs => vec![
+                ("batch", "all"),
+                ("history", "10"),
+                ("first", "0.1"),
+                ("armijo", "1e-4"),
+                ("wolfe", "0.9"),
+                ("max-trials", "20"),
             ],
             Method::Kfac => vec![
                 ("batch", if small { "32" } else { "256" }),

@@ -7,10 +7,10 @@ use osculant::linalg::Storage;
 use osculant::objective::{Curvature, GraphObjective, KroneckerRequest, Sizes};
 use osculant::optim::{
     Adam, AdamOptions, Base, DampingRule, DebiasedSgd, DebiasedSgdOptions, DecoupledNewtonCg,
-    DecoupledOptions, Kfac, KfacOptions, KroneckerNewtonCg, LevenbergMarquardt,
-    LowRankSaddleFreeNewton, LrsfnOptions, Matrices, Muon, MuonOptions, NewtonCg, NewtonCgOptions,
-    NystromNewtonCg, Optimizer, Preconditioner, RankRule, Sgd, SgdOptions, Shampoo, ShampooOptions,
-    Soap, SoapOptions, Strategy,
+    DecoupledOptions, Kfac, KfacOptions, KroneckerNewtonCg, Lbfgs, LbfgsOptions,
+    LevenbergMarquardt, LowRankSaddleFreeNewton, LrsfnOptions, Matrices, Muon, MuonOptions,
+    NewtonCg, NewtonCgOptions, NystromNewtonCg, Optimizer, Preconditioner, RankRule, Sgd,
+    SgdOptions, Shampoo, ShampooOptions, Soap, SoapOptions, Strategy,
 };
 use serde_json::{Map, Value};
 
@@ -193,6 +193,15 @@ impl Setup {
                     .with_interval(self.get("interval")?)
                     .with_largest(self.get("largest")?);
                 Ok(Box::new(Shampoo::new(options)?))
+            }
+            Method::Lbfgs => {
+                let options = LbfgsOptions::default()
+                    .with_history(self.get("history")?)
+                    .with_first(self.get("first")?)
+                    .with_armijo(self.get("armijo")?)
+                    .with_wolfe(self.get("wolfe")?)
+                    .with_max_trials(self.get("max-trials")?);
+                Ok(Box::new(Lbfgs::new(options)?))
             }
             Method::Kfac => {
                 let options = KfacOptions::default()
@@ -407,6 +416,7 @@ impl fmt::Display for Setup {
         let main: &[&str] = match self.method {
             Method::DebiasedSgd => &["batch", "factor"],
             Method::Kfac => &["batch"],
+            Method::Lbfgs => &["batch", "history"],
             Method::NewtonCg => &["batch", "max-iterations", "damping"],
             Method::NystromNewtonCg => &["batch", "max-iterations", "damping", "rank"],
             Method::KroneckerNewtonCg => &["batch", "max-iterations", "damping", "refresh"],

@@ -106,6 +106,10 @@ fn grid(method: Method, problem: &Problem) -> Grid {
             };
             pairs(("batch", &batches), ("factor", &["0.5", "1", "2"]))
         }
+        Method::Lbfgs => pairs(
+            ("history", &["5", "10", "30"]),
+            ("first", &["0.03", "0.1", "0.3"]),
+        ),
         // Its defaults are for all tasks.
         Method::Kfac => Grid {
             candidates: Vec::new(),

@@ -31,15 +31,15 @@ pub(super) enum Kind {
     /// By eigenvectors, of falling eigenvalues.
     Nystrom {
         basis: Basis,
-        filter: LowRank,
-        inverse: LowRank,
+        /// `F` and `F^-1`
+        maps: Box<[LowRank; 2]>,
         seed: u64,
     },
     /// By Kronecker factors.
     Kronecker {
         structure: Arc<KroneckerStructure>,
-        filter: KroneckerOperator,
-        inverse: KroneckerOperator,
+        /// `F` and `F^-1`
+        maps: Box<[KroneckerOperator; 2]>,
         seed: u64,
     },
 }
@@ -70,11 +70,10 @@ impl Approximation {
         };
         let kept = match &kind {
             Kind::Nystrom { basis, .. } => basis.slices().to_vec(),
-            Kind::Kronecker {
-                filter, inverse, ..
-            } => [filter, inverse]
-                .map(|map| map.tensors().slice().clone())
-                .to_vec(),
+            Kind::Kronecker { maps, .. } => {
+                let kept = maps.iter().map(|map| map.tensors().slice().clone());
+                kept.collect()
+            }
         };
         Ok(Some(Self {
             undo: Undo::new(gpu, &kept)?,
@@ -93,30 +92,30 @@ impl Approximation {
     pub(super) fn inverse_roots(&self) -> Option<&Vector> {
         match &self.kind {
             Kind::Nystrom { .. } => None,
-            Kind::Kronecker { filter, .. } => Some(filter.tensors()),
+            Kind::Kronecker { maps, .. } => Some(maps[0].tensors()),
         }
     }
 
     /// `F` and `F^-1`.
     pub(super) fn maps(&mut self) -> [&mut dyn Linear; 2] {
         match &mut self.kind {
-            Kind::Nystrom {
-                filter, inverse, ..
-            } => [filter, inverse],
-            Kind::Kronecker {
-                filter, inverse, ..
-            } => [filter, inverse],
+            Kind::Nystrom { maps, .. } => {
+                let [filter, inverse] = &mut **maps;
+                [filter, inverse]
+            }
+            Kind::Kronecker { maps, .. } => {
+                let [filter, inverse] = &mut **maps;
+                [filter, inverse]
+            }
         }
     }
 
     /// Sets both for the damping of a step. Kronecker factors have that of the step in which they were made.
     pub(super) fn set(&self, gpu: &Gpu, damping: f64) -> Result<()> {
-        let Kind::Nystrom {
-            filter, inverse, ..
-        } = &self.kind
-        else {
+        let Kind::Nystrom { maps, .. } = &self.kind else {
             return Ok(());
         };
+        let [filter, inverse] = &**maps;
         let values = &self.known.values;
         // Without damping and eigenvalues there is nothing to scale by.
         let damping_of_scale = damping.max(f64::from(f32::MIN_POSITIVE));
@@ -173,12 +172,12 @@ impl Approximation {
                 let count = self.known.values.len();
                 vec![StateTensor::basis(EIGENVECTOR.into(), basis, count)]
             }
-            Kind::Kronecker {
-                filter, inverse, ..
-            } => vec![
-                StateTensor::vector(INVERSE_ROOTS, filter.tensors()),
-                StateTensor::vector(ROOTS, inverse.tensors()),
-            ],
+            Kind::Kronecker { maps, .. } => {
+                let named = [INVERSE_ROOTS, ROOTS].into_iter().zip(maps.iter());
+                named
+                    .map(|(name, map)| StateTensor::vector(name, map.tensors()))
+                    .collect()
+            }
         }
     }
 
@@ -222,8 +221,7 @@ impl Kind {
     fn nystrom(gpu: &Gpu, layout: &Arc<Layout>, rank: usize, seed: u64) -> Result<Self> {
         let basis = Basis::new(gpu, layout, rank, Storage::Full)?;
         Ok(Self::Nystrom {
-            filter: LowRank::new(gpu, &basis)?,
-            inverse: LowRank::new(gpu, &basis)?,
+            maps: Box::new([LowRank::new(gpu, &basis)?, LowRank::new(gpu, &basis)?]),
             basis,
             seed,
         })
@@ -235,9 +233,9 @@ impl Kind {
         structure: KroneckerStructure,
         seed: u64,
     ) -> Result<Self> {
+        let map = || KroneckerOperator::new(gpu, layout, &structure);
         Ok(Self::Kronecker {
-            filter: KroneckerOperator::new(gpu, layout, &structure)?,
-            inverse: KroneckerOperator::new(gpu, layout, &structure)?,
+            maps: Box::new([map()?, map()?]),
             structure: Arc::new(structure),
             seed,
         })

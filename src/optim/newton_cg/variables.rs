@@ -73,8 +73,7 @@ impl Variables {
             (
                 Kind::Kronecker {
                     structure,
-                    filter,
-                    inverse,
+                    maps,
                     seed,
                 },
                 Some(program),
@@ -85,7 +84,7 @@ impl Variables {
                     refresh: mixture.refresh(gpu, program)?,
                     mixture,
                     structure: Arc::clone(structure),
-                    maps: [filter, inverse].map(|map| map.tensors().clone()),
+                    maps: maps.each_ref().map(|map| map.tensors().clone()),
                     seed: *seed,
                 }))
             }
