@@ -1,12 +1,12 @@
 // One step of a first-order method; METHOD 0: SGD with momentum, 1: Adam and AdamW.
 //
-// SGD:   m <- beta1 m + g;   theta <- theta - rate (g + beta1 m) if nesterov else theta - rate m;    decoupled decay first
+// SGD:   m <- beta1 m + h;   theta <- theta - rate (h + beta1 m) if nesterov else theta - rate m;    h = g / correction1
 // Adam:  m <- beta1 m + (1 - beta1) g;   v <- beta2 v + (1 - beta2) g^2
 //        theta <- theta - rate (m / correction1) / (sqrt(v / correction2) + epsilon)
-// Before either: theta <- (1 - rate decay) theta  (decoupled weight decay, Loshchilov and Hutter 2019).
+// First, for both: theta <- (1 - rate decay) theta  (decoupled weight decay, Loshchilov and Hutter 2019).
 //
 // Does nothing unless loss and |g|^2 are finite, tested by bit pattern, because WGSL lets a driver assume that no NaN exists; nor where the
-// step might be so long that a parameter overflows: |step| <= 2 rate (|g| + |m|) for SGD, and rate (|g| + |m|) / (correction1 epsilon) for
+// step might be so long that a parameter overflows: |step| <= 2 rate (|h| + |m|) for SGD, and rate (|g| + |m|) / (correction1 epsilon) for
 // Adam. 28 bytes per element with Adam.
 //
 // binding 0: theta [4 COUNT]; 1: m; 2: v (Adam; with SGD a vector that is not touched); 3: g; 4: scalars = [rate, beta1, beta2, epsilon |
@@ -28,9 +28,10 @@ const LONGEST_STEP: f32 = 1e37;
 
 fn is_short() -> bool {
     let squares = scalars[2].zw;
-    var reach = scalars[0].x * (sqrt(squares.x) + sqrt(squares.y));
+    let correction = scalars[1].x;
+    var reach = scalars[0].x * (sqrt(squares.x) / correction + sqrt(squares.y));
     if (METHOD == 1u) {
-        reach = reach / (scalars[0].w * scalars[1].x);
+        reach = scalars[0].x * (sqrt(squares.x) + sqrt(squares.y)) / (scalars[0].w * correction);
     }
     return is_finite(reach) && reach < LONGEST_STEP;
 }
@@ -48,9 +49,10 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     let corrections = scalars[1].xy;
     let decayed = (1.0 - rate * scalars[1].z) * theta[i];
     if (METHOD == 0u) {
-        let moment = beta1 * m[i] + g[i];
+        let slope = g[i] / corrections.x;
+        let moment = beta1 * m[i] + slope;
         m[i] = moment;
-        theta[i] = decayed - rate * select(moment, g[i] + beta1 * moment, scalars[1].w > 0.0);
+        theta[i] = decayed - rate * select(moment, slope + beta1 * moment, scalars[1].w > 0.0);
     } else {
         let beta2 = scalars[0].z;
         let first = beta1 * m[i] + (1.0 - beta1) * g[i];

@@ -20,6 +20,7 @@ pub(crate) fn tests() -> Vec<GpuTest> {
         steps_are_the_formula,
         the_unit_of_the_loss_does_not_matter,
         it_trains_without_a_learning_rate,
+        a_batch_that_the_averages_do_not_know_moves_no_more_than_others,
         a_restored_state_goes_on_with_the_same_bits,
         a_failed_step_changes_nothing,
         numbers_that_are_not_finite_change_nothing,
@@ -246,6 +247,7 @@ fn steps_are_the_formula(gpu: &Gpu) -> Outcome {
     let options = KfacOptions::default()
         .with_damping(0.25)
         .with_step_length(0.3)
+        .with_stretch(1.3)
         .with_momentum(0.8)
         .with_memory(0.7)
         .with_interval(2)
@@ -256,6 +258,7 @@ fn steps_are_the_formula(gpu: &Gpu) -> Outcome {
     let mut momentum = vec![0.0; 11];
     let mut inverses = None;
     let mut seen: Vec<Refresh> = Vec::new();
+    let mut last_slope = None;
     for step in 0..10 {
         let batch = weighted(10, 40 + step);
         let before: Vec<Vec<f64>> = theta.read(gpu)?.iter().map(|t| wide(t)).collect();
@@ -291,12 +294,13 @@ fn steps_are_the_formula(gpu: &Gpu) -> Outcome {
             return Err("four factors".into());
         };
         let direction = [a0 * &hand.gradients[0] * b0, a1 * &hand.gradients[1] * b1];
+        let along: f64 = direction
+            .iter()
+            .zip(&hand.gradients)
+            .map(|(d, g)| d.dot(g))
+            .sum();
+        let before_step = last_slope;
         if refreshes {
-            let along: f64 = direction
-                .iter()
-                .zip(&hand.gradients)
-                .map(|(d, g)| d.dot(g))
-                .sum();
             seen.last_mut().ok_or("no refresh")?.3 = [along, hand.curvature(&direction)];
         }
         let [slope, curvature] = [0, 1].map(|which| -> f64 {
@@ -306,10 +310,13 @@ fn steps_are_the_formula(gpu: &Gpu) -> Outcome {
                 .sum()
         });
         let length = 0.3 * slope / curvature;
+        // To the average of before this step.
+        let scale = (before_step.unwrap_or(slope) / along).sqrt().min(1.3);
+        last_slope = Some(slope);
         let direction = tensors(&direction);
         let mut expected = before.concat();
         for ((x, m), d) in expected.iter_mut().zip(&mut momentum).zip(&direction) {
-            *m = 0.8 * *m + d;
+            *m = 0.8 * *m + scale * d;
             *x -= length * *m;
         }
         let moved: f64 = momentum
@@ -428,6 +435,34 @@ fn it_trains_without_a_learning_rate(gpu: &Gpu) -> Outcome {
         Ok(())
     } else {
         Err(format!("a loss of {loss} after two epochs of work").into())
+    }
+}
+
+/// After fifty batches that are nearly fitted come others, with all labels wrong: the slope is that much larger, and the step is not.
+fn a_batch_that_the_averages_do_not_know_moves_no_more_than_others(gpu: &Gpu) -> Outcome {
+    let mut objective = GraphObjective::new(gpu, classifier())?;
+    let theta = objective.initial_parameters(1)?;
+    let mut kfac = Kfac::new(often())?;
+    let mut usual = 0.0f64;
+    for step in 0..50 {
+        let report = kfac.step(&mut objective, &theta, &labelled(16, step % 4))?;
+        if step >= 40 {
+            usual = usual.max(report.step_norm);
+        }
+    }
+    let mut wrong = labelled(16, 1);
+    let Targets::Classes { labels, .. } = &mut wrong.targets else {
+        return Err("no classes".into());
+    };
+    labels
+        .iter_mut()
+        .for_each(|label| *label = (*label + 1) % 4);
+    let report = kfac.step(&mut objective, &theta, &wrong)?;
+    let often = report.step_norm / usual;
+    if report.loss_before > 1.0 && often < 10.0 {
+        Ok(())
+    } else {
+        Err(format!("a step {often} times as long, {report:?}").into())
     }
 }
 

@@ -50,6 +50,7 @@ Options of the optimizers (--set KEY=VALUE):
              armijo, wolfe      constants of the line search: fall of the loss, and of the slope
              max-trials         gradients of a line search
   kfac       step-length        factor on the step that the quadratic along the direction wants
+             stretch            how much longer a direction is made at most, where its slope is below the average
              damping            in means of each factor's eigenvalues, as its square
              momentum, memory   what a step leaves of the averages of steps, and of factors, slopes and curvatures
              interval           most steps from one refresh of these to the next

@@ -167,6 +167,7 @@ impl Method {
             Method::Kfac => vec![
                 ("batch", if small { "32" } else { "256" }),
                 ("step-length", "0.45"),
+                ("stretch", "4.5"),
                 ("damping", "2"),
                 ("momentum", "0.7"),
                 ("memory", "0.99"),

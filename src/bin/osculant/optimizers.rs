@@ -206,6 +206,7 @@ impl Setup {
             Method::Kfac => {
                 let options = KfacOptions::default()
                     .with_step_length(self.get("step-length")?)
+                    .with_stretch(self.get("stretch")?)
                     .with_damping(self.get("damping")?)
                     .with_momentum(self.get("momentum")?)
                     .with_memory(self.get("memory")?)

@@ -17,10 +17,11 @@ const LONGEST_STEP: f32 = 1e37;
 
 /// A bound on the length of a step, as the kernel computes it from `sums = (g.m, g.g, m.m)`.
 fn reach(method: FirstOrderMethod, settings: &[f32; 8], sums: &[f32]) -> f32 {
-    let reach = settings[0] * (sums[1].sqrt() + sums[2].sqrt());
+    let [rate, epsilon, correction] = [0, 3, 4].map(|at: usize| settings[at]);
+    let (g, m) = (sums[1].sqrt(), sums[2].sqrt());
     match method {
-        FirstOrderMethod::Sgd => reach,
-        FirstOrderMethod::Adam => reach / (settings[3] * settings[4]),
+        FirstOrderMethod::Sgd => rate * (g / correction + m),
+        FirstOrderMethod::Adam => rate * (g + m) / (epsilon * correction),
     }
 }
 

@@ -37,6 +37,9 @@ const SCALARS: [&str; 6] = [
 const FACTORS: &str = "kfac_factors";
 const INVERSES: &str = "kfac_inverses";
 
+/// A batch counts in the averages of slopes and curvatures as one of so many times the average slope, if it has more.
+const MOST: f64 = 10.0;
+
 /// What K-FAC remembers beside its vectors.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Counts {
@@ -59,11 +62,13 @@ struct Counts {
 /// ```text
 /// A <- average of sum_n w_n a_n a_n^T            B <- average of sum_n w_n b_n b_n^T
 /// D  = (A + sqrt(c) tr(A)/dim A)^-1 G (B + sqrt(c) tr(B)/dim B)^-1
-/// m <- momentum m + D                            theta <- theta - s average(g.D) / average(D.C D) m
+/// m <- momentum m + D min(stretch, sqrt(average(g.D) / g.D))
+/// theta <- theta - s average(g.D) / average(D.C D) m
 /// ```
 ///
 /// with the Gauss-Newton matrix `C`: the length is `s` times that of the minimum along `D`, so there is no learning rate, and the unit of
-/// the loss does not matter. Averages are exponential over steps, without the bias of a beginning. Let the steps shrink over the budget
+/// the loss does not matter. Averages are exponential over steps, without the bias of a beginning; a batch whose slope is more than ten times
+/// the average counts as ten. Let the steps shrink over the budget
 /// ([`Stateful::with_schedule`]) where a run has one: their length is right for the curvature, and does not know the noise.
 ///
 /// A step takes a gradient and two thin products for each layer. At a refresh, of which there are many at first and one in
@@ -181,16 +186,21 @@ impl Kfac {
             [read[1][0], read[1][1]].map(f64::from),
         );
         if due {
-            after.slope = old * before.slope + newest * slope;
-            after.curvature = old * before.curvature + newest * f64::from(read[2][0]);
+            let share = before.share(slope);
+            let curvature = f64::from(read[2][0]);
+            after.slope = old * before.slope + newest * share * slope;
+            after.curvature = old * before.curvature + newest * share * curvature;
         }
         let length = after.length(options.step_length * self.course.factor());
+        // What the direction is divided by.
+        let known = if first { &after } else { &before };
+        let divisor = known.divisor(slope, options.stretch);
         let settings = [
             length as f32,
             options.momentum,
             0.0,
             0.0,
-            1.0,
+            divisor as f32,
             1.0,
             0.0,
             0.0,
@@ -229,10 +239,14 @@ impl Kfac {
         after.steps += 1;
         self.counts = after;
         self.course.advance(true);
-        // |m'|^2 of m' = momentum m + D, from (D.m, D.D, m.m).
+        // |m'|^2 of m' = momentum m + D / divisor, from (D.m, D.D, m.m).
         let (momentum, [dm, dd, mm]) = (
             f64::from(options.momentum),
-            [sums[0], sums[1], sums[2]].map(f64::from),
+            [
+                f64::from(sums[0]) / divisor,
+                f64::from(sums[1]) / (divisor * divisor),
+                f64::from(sums[2]),
+            ],
         );
         let moved = (momentum * momentum * mm + 2.0 * momentum * dm + dd).max(0.0);
         Ok(work.in_report(StepReport {
@@ -254,6 +268,24 @@ impl Counts {
             factor * self.slope / self.curvature
         } else {
             0.0
+        }
+    }
+
+    /// The part of a batch of this slope that joins the averages: what would be more than so many times the average counts as that.
+    fn share(&self, slope: f64) -> f64 {
+        let most = MOST * self.slope;
+        match self.slope > 0.0 && slope > most {
+            true => most / slope,
+            false => 1.0,
+        }
+    }
+
+    /// What a direction of this slope is divided by, so that with its square the slope becomes the average; at least `1 / stretch`.
+    fn divisor(&self, slope: f64, stretch: f64) -> f64 {
+        let whole = (slope / self.slope).sqrt();
+        match whole.is_finite() {
+            true => whole.max(stretch.recip()),
+            false => 1.0,
         }
     }
 

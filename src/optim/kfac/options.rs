@@ -19,6 +19,9 @@ options! {
         momentum(with_momentum): f32 = 0.7, in 0.0..1.0 => "0 or more, below 1";
         /// What a step leaves of the running averages of factors, slopes and curvatures.
         memory(with_memory): f64 = 0.99, in 0.0..1.0 => "0 or more, below 1";
+        /// How much longer a direction is made at most, where its slope `g.D` is below the averaged one: directions are scaled to that, so that
+        /// an example which the averages do not know yet moves no more than others.
+        stretch(with_stretch): f64 = 4.5, in 1.0..=1e3 => "1 to 1000";
         /// Most steps from one refresh of factors, their inverses, slope and curvature to the next. The first steps have them more often.
         interval(with_interval): u64 = 20, in 1..=100_000 => "1 to 100,000";
         /// Order up to which a factor is a matrix, as a part of the first batch's rows. Of larger ones that of inputs is sketched, and of that
