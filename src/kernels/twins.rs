@@ -226,9 +226,10 @@ fn steps_of_first_order_methods() -> Result<()> {
         gpu.submit(|recorder| recorder.replay(&recording))?;
         let found = gpu.read(&[&a, &b, &c])?;
         let adam = method == FirstOrderMethod::Adam;
+        let slope = |i: usize| f64::from(g[i]) / correction1;
         let moment = |i: usize| {
             let (m, g) = (f64::from(m[i]), f64::from(g[i]));
-            beta1 * m + if adam { (1.0 - beta1) * g } else { g }
+            beta1 * m + if adam { (1.0 - beta1) * g } else { slope(i) }
         };
         let second = |i: usize| {
             let (v, g) = (f64::from(v[i]), f64::from(g[i]));
@@ -243,7 +244,7 @@ fn steps_of_first_order_methods() -> Result<()> {
         near(&found[0], 8.0, |i| {
             let along = match (adam, nesterov > 0.0) {
                 (true, _) => moment(i) / correction1 / ((second(i) / correction2).sqrt() + epsilon),
-                (false, true) => f64::from(g[i]) + beta1 * moment(i),
+                (false, true) => slope(i) + beta1 * moment(i),
                 (false, false) => moment(i),
             };
             (

@@ -46,7 +46,7 @@ Options of the optimizers (--set KEY=VALUE):
              ridge              added to the eigenvalues of a factor, as a part of the largest
              interval, largest  as for soap, of roots
   lbfgs      history            pairs of steps and changes of gradients that are remembered
-             first              length of the first step that is tried
+             first-step         length of the first step that is tried
              armijo, wolfe      constants of the line search: fall of the loss, and of the slope
              max-trials         gradients of a line search
   kfac       step-length        factor on the step that the quadratic along the direction wants

@@ -86,13 +86,17 @@ impl Setup {
             let value = number(self.text(key).ok()?)?;
             Some((value, number(self.example(key)).unwrap_or(value)))
         };
-        let smaller = ["learning-rate", "step-length", "max-step-length"]
-            .into_iter()
-            .find_map(|key| {
-                let (value, default) = of(key)?;
-                let setting = self.setting(key, &(value / 10.0).min(default).to_string())?;
-                Some(format!("a smaller {}, {setting}", key.replace('-', " ")))
-            });
+        let lengths = [
+            "learning-rate",
+            "step-length",
+            "max-step-length",
+            "first-step",
+        ];
+        let smaller = lengths.into_iter().find_map(|key| {
+            let (value, default) = of(key)?;
+            let setting = self.setting(key, &(value / 10.0).min(default).to_string())?;
+            Some(format!("a smaller {}, {setting}", key.replace('-', " ")))
+        });
         smaller.or_else(|| {
             let (value, default) = of("damping")?;
             let setting = self.setting("damping", &(value * 10.0).max(default).to_string())?;

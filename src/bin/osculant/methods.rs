@@ -159,13 +159,13 @@ impl Method {
             Method::Lbfgs => vec![
                 ("batch", "all"),
                 ("history", "10"),
-                ("first", "0.1"),
+                ("first-step", "0.1"),
                 ("armijo", "1e-4"),
                 ("wolfe", "0.9"),
                 ("max-trials", "20"),
             ],
             Method::Kfac => vec![
-                ("batch", if small { "32" } else { "256" }),
+                ("batch", if small { "32" } else { "512" }),
                 ("step-length", "0.45"),
                 ("stretch", "4.5"),
                 ("damping", "2"),

@@ -197,7 +197,7 @@ impl Setup {
             Method::Lbfgs => {
                 let options = LbfgsOptions::default()
                     .with_history(self.get("history")?)
-                    .with_first(self.get("first")?)
+                    .with_first(self.get("first-step")?)
                     .with_armijo(self.get("armijo")?)
                     .with_wolfe(self.get("wolfe")?)
                     .with_max_trials(self.get("max-trials")?);

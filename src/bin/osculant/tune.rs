@@ -108,7 +108,7 @@ fn grid(method: Method, problem: &Problem) -> Grid {
         }
         Method::Lbfgs => pairs(
             ("history", &["5", "10", "30"]),
-            ("first", &["0.03", "0.1", "0.3"]),
+            ("first-step", &["0.03", "0.1", "0.3"]),
         ),
         // Its defaults are for all tasks.
         Method::Kfac => Grid {
