@@ -255,6 +255,9 @@ impl Pairs {
         let last = (places - 1) as f64;
         for at in 0..count {
             let place = saved::number(state, &format!("{PLACE}{at}"), 0.0..=last)? as usize;
+            if pairs.order.contains(&place) {
+                return Err(missing(&format!("pair of its own for '{PLACE}{at}'")));
+            }
             pairs.order.push(place);
         }
         for i in pairs.order.clone() {
@@ -345,5 +348,28 @@ impl<O: Objective + ?Sized> Optimizer<O> for Lbfgs {
             self.workspaces = Recent::default();
             Ok(())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two pairs in one place would count twice.
+    #[test]
+    fn every_pair_has_a_place_of_its_own() -> Result<()> {
+        let mut pairs = Pairs::new(3);
+        pairs.order = vec![2, 0];
+        for &place in &pairs.order {
+            (pairs.sy[place][place], pairs.yy[place][place]) = (1.0, 2.0);
+        }
+        let mut state = OptimizerState {
+            scalars: pairs.scalars(),
+            ..OptimizerState::default()
+        };
+        assert_eq!(Pairs::restored(&state, 3)?, pairs);
+        state.scalars[2].1 = 2.0;
+        assert!(Pairs::restored(&state, 3).is_err());
+        Ok(())
     }
 }
