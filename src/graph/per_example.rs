@@ -21,6 +21,70 @@ use super::op::{Binary, Unary};
 use super::terms::{BatchAxis, Term, batch_axes, terms};
 use crate::error::{Error, Result};
 
+/// What is pulled back to the parameters, before the sum over the batch.
+#[derive(Clone, Copy, Debug)]
+pub enum Cotangents {
+    /// Ones, of each of these losses `[n]`.
+    Losses(NodeId),
+    /// All columns of a root of the Hessian of each example's loss in its outputs.
+    Root {
+        /// Outputs, whose axis 0 is the batch.
+        outputs: NodeId,
+        /// A mixture of the columns, like the outputs, as [`Probe`](crate::nn::Probe) has it.
+        root: NodeId,
+        /// The leaf that mixes them.
+        signs: NodeId,
+    },
+    /// One for each example.
+    One {
+        /// Outputs, whose axis 0 is the batch.
+        outputs: NodeId,
+        /// Like them.
+        cotangent: NodeId,
+    },
+}
+
+impl Cotangents {
+    /// The function that is pulled back, and the cotangents `[columns, ..]`.
+    fn wide(self, graph: &mut Graph) -> Result<(NodeId, NodeId)> {
+        match self {
+            Cotangents::Losses(losses) => {
+                graph.check_ids(&[losses])?;
+                let shape = [&[1], &graph.shape(losses)[..]].concat();
+                Ok((losses, graph.constant(1.0, &shape)))
+            }
+            Cotangents::One { outputs, cotangent } => {
+                graph.check_ids(&[outputs, cotangent])?;
+                let shape = [&[1], &graph.shape(cotangent)[..]].concat();
+                Ok((outputs, graph.reshape(cotangent, &shape)?))
+            }
+            Cotangents::Root {
+                outputs,
+                root,
+                signs,
+            } => {
+                graph.check_ids(&[outputs, root, signs])?;
+                let units = columns_of(graph, outputs, signs)?;
+                Ok((outputs, mixed(graph, (root, signs), units)?))
+            }
+        }
+    }
+}
+
+/// The rows `v_cn` of the cotangents for each of `parameters`, where they are known: none for a parameter whose cotangent does not end in a
+/// sum over the batch of products of two factors.
+///
+/// # Errors
+/// [`Error::Unsupported`] where outputs have no row for each example.
+pub fn known_rows(
+    graph: &mut Graph,
+    cotangents: Cotangents,
+    parameters: &[NodeId],
+) -> Result<Vec<Option<ExampleRows>>> {
+    let wide = cotangents.wide(graph)?;
+    rows(graph, wide, parameters)
+}
+
 /// The rows `g_n`, gradients of each of `losses` `[n]`, for each of `parameters`: one column.
 ///
 /// # Errors
@@ -30,10 +94,7 @@ pub fn gradient_rows(
     losses: NodeId,
     parameters: &[NodeId],
 ) -> Result<Vec<ExampleRows>> {
-    graph.check_ids(&[losses])?;
-    let shape = graph.shape(losses).clone();
-    let ones = graph.constant(1.0, &shape);
-    mixture_rows(graph, (losses, ones), parameters)
+    all(graph, Cotangents::Losses(losses), parameters)
 }
 
 /// The rows `J_n^T S_n e_c` for each of `parameters`: for every example `n` the Jacobian of its `outputs`, and column `c` of the root `S_n`
@@ -49,13 +110,21 @@ pub fn root_rows(
     (outputs, root, signs): (NodeId, NodeId, NodeId),
     parameters: &[NodeId],
 ) -> Result<Vec<ExampleRows>> {
-    graph.check_ids(&[outputs, root, signs])?;
+    let cotangents = Cotangents::Root {
+        outputs,
+        root,
+        signs,
+    };
+    all(graph, cotangents, parameters)
+}
+
+/// Unit vectors `[columns, ..like the signs]`: column `c` is the mixture by the c-th, the same for all examples.
+fn columns_of(graph: &mut Graph, outputs: NodeId, signs: NodeId) -> Result<NodeId> {
     let shape = graph.shape(signs).clone();
     let Some((&examples, rest)) = shape.split_first() else {
         return Err(without_rows(graph, EXAMPLES, outputs));
     };
     let columns = elements(rest);
-    // Column c is the mixture by the c-th unit vector, the same for all examples.
     let units = (0..columns * columns).map(|at| f32::from(u8::from(at % (columns + 1) == 0)));
     let mut lifted = vec![columns, 1];
     lifted.extend(rest);
@@ -64,8 +133,7 @@ pub fn root_rows(
         _ => graph.data_tensor(units.collect(), &lifted)?,
     };
     lifted[1] = examples;
-    let units = graph.broadcast(units, &lifted)?;
-    mixed_rows(graph, (outputs, root, signs), units, parameters)
+    graph.broadcast(units, &lifted)
 }
 
 /// As [`root_rows`], of one column: the mixture of the columns by `coefficients`, like the signs. Their [sum](ExampleRows::sum) is the
@@ -82,19 +150,16 @@ pub fn root_rows_by(
     graph.check_ids(&[root.0, root.1, root.2, coefficients])?;
     let lifted = [&[1], &graph.shape(coefficients)[..]].concat();
     let coefficients = graph.reshape(coefficients, &lifted)?;
-    mixed_rows(graph, root, coefficients, parameters)
+    let wide = mixed(graph, (root.1, root.2), coefficients)?;
+    let rows = rows(graph, (root.0, wide), parameters)?;
+    required(graph, rows, parameters)
 }
 
-/// The rows of mixtures by numbers `[columns, ..like the signs]`.
-fn mixed_rows(
-    graph: &mut Graph,
-    (outputs, root, signs): (NodeId, NodeId, NodeId),
-    numbers: NodeId,
-    parameters: &[NodeId],
-) -> Result<Vec<ExampleRows>> {
+/// The root mixed by numbers `[columns, ..like the signs]`.
+fn mixed(graph: &mut Graph, (root, signs): (NodeId, NodeId), numbers: NodeId) -> Result<NodeId> {
     let columns = graph.shape(numbers)[0];
     let wide = with_values(graph, &[root], HashMap::from([(signs, numbers)]), columns)?;
-    rows(graph, (outputs, wide[0]), parameters)
+    Ok(wide[0])
 }
 
 /// The rows `J_n^T u_n` for each of `parameters`, of `outputs` whose axis 0 is the batch and cotangents `u` like these: one column.
@@ -107,11 +172,27 @@ pub fn mixture_rows(
     (outputs, cotangent): (NodeId, NodeId),
     parameters: &[NodeId],
 ) -> Result<Vec<ExampleRows>> {
-    graph.check_ids(&[cotangent])?;
-    let mut lifted = vec![1];
-    lifted.extend(graph.shape(cotangent));
-    let wide = graph.reshape(cotangent, &lifted)?;
-    rows(graph, (outputs, wide), parameters)
+    all(graph, Cotangents::One { outputs, cotangent }, parameters)
+}
+
+fn all(
+    graph: &mut Graph,
+    cotangents: Cotangents,
+    parameters: &[NodeId],
+) -> Result<Vec<ExampleRows>> {
+    let rows = known_rows(graph, cotangents, parameters)?;
+    required(graph, rows, parameters)
+}
+
+fn required(
+    graph: &Graph,
+    rows: Vec<Option<ExampleRows>>,
+    parameters: &[NodeId],
+) -> Result<Vec<ExampleRows>> {
+    let of = |(rows, &parameter): (Option<ExampleRows>, &NodeId)| {
+        rows.ok_or_else(|| without_rows(graph, EXAMPLES, parameter))
+    };
+    rows.into_iter().zip(parameters).map(of).collect()
 }
 
 /// The rows of cotangents `[columns, ..like the outputs]`. The program is transposed for a leaf in their place, which depends on its own
@@ -120,7 +201,7 @@ fn rows(
     graph: &mut Graph,
     (outputs, cotangents): (NodeId, NodeId),
     parameters: &[NodeId],
-) -> Result<Vec<ExampleRows>> {
+) -> Result<Vec<Option<ExampleRows>>> {
     let shape = graph.shape(outputs).clone();
     let Some(&examples) = shape.first() else {
         return Err(without_rows(graph, EXAMPLES, outputs));
@@ -135,17 +216,18 @@ fn rows(
             None => Some(Vec::new()),
             Some(cotangent) => taken_apart(graph, cotangent, examples, &axes)?,
         };
-        let terms = terms.ok_or_else(|| without_rows(graph, EXAMPLES, parameter))?;
         let shape = graph.shape(parameter).clone();
-        all.push(ExampleRows::new(graph, shape, examples, terms)?);
+        let rows = terms.map(|terms| ExampleRows::new(graph, shape, examples, terms));
+        all.push(rows.transpose()?);
     }
     let depends = graph.depends_on(&[leaf]);
-    let factors = all.iter().flat_map(ExampleRows::factors);
+    let factors = all.iter().flatten().flat_map(ExampleRows::factors);
     let narrow: Vec<NodeId> = factors.filter(|factor| depends[factor.index()]).collect();
     let wide = with_values(graph, &narrow, HashMap::from([(leaf, cotangents)]), columns)?;
     let wide: HashMap<NodeId, NodeId> = narrow.into_iter().zip(wide).collect();
+    let mut wider = |rows: &ExampleRows| rows.with_columns(graph, columns, &wide);
     all.iter()
-        .map(|rows| rows.with_columns(graph, columns, &wide))
+        .map(|rows| rows.as_ref().map(&mut wider).transpose())
         .collect()
 }
 

@@ -115,9 +115,11 @@ fn times(
             let captured = graph.binary(Binary::Mul, weight, captured)?;
             graph.binary(Binary::Add, whole, captured)
         }
-        (_, diagonal) => {
+        (form, diagonal) => {
             let mut lifted = [1; 3];
-            lifted[axis] = size;
+            if form == Form::Diagonal {
+                lifted[axis] = size;
+            }
             let diagonal = graph.reshape(diagonal[0], &lifted)?;
             let diagonal = graph.broadcast(diagonal, &shape)?;
             graph.binary(Binary::Mul, diagonal, x)

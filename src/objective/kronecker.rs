@@ -7,23 +7,36 @@ use crate::error::{Error, Result};
 use crate::gpu::{Slice, Work};
 #[cfg(doc)]
 use crate::graph::kronecker::Form;
-use crate::graph::kronecker::{Layer, Side, Sizes};
+use crate::graph::kronecker::{Layer, Side, Sizes, Structure};
 use crate::vector::{Block, Layout, Vector};
+
+/// Which cotangents the factors of columns are made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Estimate {
+    /// For each example one random mixture of the columns of a root of its output Hessian, by signs: factors with the mean of the exact ones.
+    #[default]
+    Mixture,
+    /// All columns: exact, and the backward part of as many gradients as an example has outputs (KFLR, Botev, Ritter and Barber 2017).
+    Exact,
+    /// The gradient of each example's loss, with its label: factors of the empirical Fisher matrix, which is small where the loss is,
+    /// whatever the curvature (Kunstner, Balles and Hennig 2019, "Limitations of the empirical Fisher approximation").
+    Empirical,
+}
 
 /// What is wanted of Kronecker factors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct KroneckerRequest {
-    /// Which factors are held as matrices.
+    /// How factors are held.
     pub sizes: Sizes,
+    /// What those of columns are made of.
+    pub estimate: Estimate,
 }
 
 impl Default for KroneckerRequest {
     fn default() -> Self {
         Self {
-            sizes: Sizes {
-                largest: 512,
-                rank: 64,
-            },
+            sizes: Sizes::up_to(512, 64),
+            estimate: Estimate::Mixture,
         }
     }
 }
@@ -40,6 +53,15 @@ pub struct KroneckerStructure {
 }
 
 impl KroneckerStructure {
+    /// Parameters without Kronecker structure, by their places in the layout of the parameters: these have a diagonal.
+    pub fn diagonals(&self) -> impl Iterator<Item = usize> {
+        let diagonal = |layer: &&Layer| layer.structure == Structure::Diagonal;
+        self.layers
+            .iter()
+            .filter(diagonal)
+            .map(|layer| layer.weight)
+    }
+
     /// The factors of all layers, in the order of their tensors.
     pub fn sides(&self) -> impl Iterator<Item = &Side> {
         self.layers.iter().flat_map(Layer::sides)
@@ -48,14 +70,14 @@ impl KroneckerStructure {
 
 /// The loss with its gradient, the Kronecker factors of its Gauss-Newton matrix, and a direction, on one mini-batch.
 ///
-/// With inputs `a_n` of a layer (a 1 appended where it has a bias), cotangents `b_n` of a random mixture of the columns of a root of each
-/// example's output Hessian, and weights `w_n`:
+/// With inputs `a_n` of a layer (a 1 appended where it has a bias), cotangents `b_n` as the [`Estimate`] has them, and weights `w_n`:
 ///
 /// ```text
 /// A = sum_n w_n a_n a_n^T / sum w     B = sum_n w_n b_n b_n^T / sum w     direction = A~^-1 G B~^-1
 /// ```
 ///
-/// where `A~^-1` and `B~^-1` are what is in the vector of inverses that the program was made for.
+/// where `A~^-1` and `B~^-1` are what is in the vector of inverses that the program was made for. A parameter without Kronecker structure has
+/// the diagonal of its curvature, divided by `sum w`, as its only factor.
 #[derive(Clone, Debug)]
 pub struct Kronecker {
     /// `c`, one element.
@@ -106,7 +128,7 @@ pub trait Layered: Objective {
     /// Which factors there are.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for parameters without Kronecker structure, or a loss of which no root of its Hessian is known.
+    /// [`Error::Unsupported`] for a loss of which no root of its Hessian is known.
     fn structure(&self, request: KroneckerRequest) -> Result<KroneckerStructure>;
 
     /// The factors at a vector, and steps with a vector of inverses, of the structure's layout.

@@ -26,7 +26,7 @@ mod resident;
 mod slot;
 mod statistics;
 
-pub use crate::graph::kronecker::{Appended, Form, Layer, Side, Sizes};
+pub use crate::graph::kronecker::{Appended, Form, Layer, Side, Sizes, Structure};
 pub use crate::graph::locate::{Located, Origin};
 pub use accumulated::Accumulated;
 pub(crate) use capability::without_parts;
@@ -40,7 +40,7 @@ pub use graph_objective::{Evaluation, GraphObjective};
 pub use hessian_diagonal::hessian_diagonal;
 pub use hessian_diagonal::hessian_diagonal_async;
 pub use host_function::HostFunction;
-pub use kronecker::{Kronecker, KroneckerRequest, KroneckerStructure, Layered};
+pub use kronecker::{Estimate, Kronecker, KroneckerRequest, KroneckerStructure, Layered};
 pub use losses::Losses;
 pub use own_kernels::{Buffer, OutputHessian, OwnKernels, OwnOutputs, OwnTensor};
 pub use programs::Programs;

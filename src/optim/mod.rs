@@ -39,7 +39,7 @@ pub use damping::LevenbergMarquardt;
 pub use debiased_sgd::{DebiasedSgd, DebiasedSgdOptions};
 pub use decoupled::{DecoupledNewtonCg, DecoupledOptions};
 pub use first_order::{Adam, AdamOptions, FirstOrder, Sgd, SgdOptions};
-pub use kfac::{Kfac, KfacOptions};
+pub use kfac::{Approximation, Kfac, KfacOptions};
 pub use lbfgs::{Lbfgs, LbfgsOptions};
 pub use lrsfn::{Base, DampingRule, LowRankSaddleFreeNewton, LrsfnOptions, RankRule};
 pub use matrix::{

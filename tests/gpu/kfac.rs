@@ -363,7 +363,7 @@ pub(crate) fn classifier() -> Model {
         .model(shape, Loss::SoftmaxCrossEntropy)
 }
 
-fn labelled(rows: usize, seed: u64) -> Batch {
+pub(crate) fn labelled(rows: usize, seed: u64) -> Batch {
     let mut random = Philox::new(seed, 1 << 42);
     let features: Vec<f32> = (0..6 * rows)
         .map(|_| random.random_range(-1.0..1.0))

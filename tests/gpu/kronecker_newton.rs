@@ -60,6 +60,10 @@ fn functions(structure: &KroneckerStructure) -> (Tensors, Vec<DMatrix<f64>>) {
                 let full = DMatrix::from_diagonal(&DVector::from_vec(wide(&own[0])));
                 (own, full)
             }
+            Form::Mean => {
+                let full = DMatrix::identity(n, n) * f64::from(own[0][0]);
+                (own, full)
+            }
             Form::Sketch { .. } => {
                 let (root, numbers) = (matrix(&own[0]), wide(&own[1]));
                 let one = DMatrix::<f64>::identity(n, n);
@@ -76,9 +80,19 @@ fn functions(structure: &KroneckerStructure) -> (Tensors, Vec<DMatrix<f64>>) {
 /// `A V B` with the bias as the last row of `V`.
 fn products_are_those_of_matrices(gpu: &Gpu) -> Outcome {
     let objective = GraphObjective::new(gpu, classifier())?;
-    for (largest, rank) in [(512, 64), (4, 0), (4, 2)] {
-        let sizes = Sizes { largest, rank };
-        let structure = objective.structure(KroneckerRequest { sizes })?;
+    let mut means = Sizes::up_to(512, 64);
+    means.mean_columns = true;
+    for sizes in [
+        Sizes::up_to(512, 64),
+        Sizes::up_to(4, 0),
+        Sizes::up_to(4, 2),
+        means,
+    ] {
+        let request = KroneckerRequest {
+            sizes,
+            ..KroneckerRequest::default()
+        };
+        let structure = objective.structure(request)?;
         let (tensors, matrices) = functions(&structure);
         let mut map = KroneckerOperator::new(gpu, objective.layout(), &structure)?;
         map.tensors().write(gpu, &tensors)?;

@@ -24,6 +24,7 @@ mod host_function;
 mod hosted;
 mod hundred_million;
 mod kfac;
+mod kfac_forms;
 mod kronecker_newton;
 mod krylov;
 mod lbfgs;
@@ -166,6 +167,7 @@ const ABOVE_PRODUCTS: (&str, &[&str]) = (
         "host_function",
         "hosted",
         "kfac",
+        "kfac_forms",
         "kronecker_newton",
         "krylov",
         "lbfgs",
@@ -211,6 +213,7 @@ fn main() -> ExitCode {
             ("hosted", hosted::tests()),
             ("hundred_million", hundred_million::tests()),
             ("kfac", kfac::tests()),
+            ("kfac_forms", kfac_forms::tests()),
             ("kronecker_newton", kronecker_newton::tests()),
             ("krylov", krylov::tests()),
             ("lbfgs", lbfgs::tests()),

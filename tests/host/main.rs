@@ -9,6 +9,7 @@ mod listed;
 
 mod checks;
 mod derivatives;
+mod diagonals;
 mod kronecker;
 mod per_example;
 mod shaders;

@@ -1,7 +1,7 @@
 //! Quantities of examples in the f64 twin: against batches of one example, and against dense Gauss-Newton matrices.
 
 use osculant::graph::derivatives::{gauss_newton_product, gradient};
-use osculant::graph::kronecker::{Layer, LayerFactors, Sizes, factors};
+use osculant::graph::kronecker::{Curvature, Layer, LayerFactors, Sizes, factors};
 use osculant::graph::per_example::{
     ExampleRows, gradient_rows, mixture_rows, root_rows, square_sums, variance,
 };
@@ -530,11 +530,14 @@ fn exact_factors_are_the_blocks_of_the_gauss_newton_matrix() -> Outcome {
         let rows = case.root_rows()?;
         let scale = case.weights;
         let graph: &mut Graph = &mut case.traced.graph;
-        let sizes = Sizes {
-            largest: 100,
-            rank: 0,
-        };
-        let layers = factors(graph, &rows, &case.parameters, scale, sizes)?;
+        let sizes = Sizes::up_to(100, 0);
+        let layers = factors(
+            graph,
+            &Curvature::of_rows(&rows),
+            &case.parameters,
+            scale,
+            sizes,
+        )?;
         let matrix = alone.sum(&weights, |row| alone.matrices[row].clone());
         let parameters: Vec<usize> = case.leaves.parameters.iter().map(Vec::len).collect();
         for LayerFactors { layer, tensors } in &layers {
@@ -563,13 +566,10 @@ fn empirical_factors_are_moments_of_gradients() -> Outcome {
     let alone = Alone::new(&model, &case)?;
     let rows = case.gradient_rows()?;
     let scale = case.weights;
-    let sizes = Sizes {
-        largest: 100,
-        rank: 0,
-    };
+    let sizes = Sizes::up_to(100, 0);
     let layers = factors(
         &mut case.traced.graph,
-        &rows,
+        &Curvature::of_rows(&rows),
         &case.parameters,
         scale,
         sizes,

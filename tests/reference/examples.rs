@@ -2,7 +2,7 @@
 
 use osculant::Result;
 use osculant::data::{Batch, Targets};
-use osculant::graph::kronecker::{LayerFactors, Sizes, factors};
+use osculant::graph::kronecker::{Curvature, LayerFactors, Sizes, factors};
 use osculant::graph::per_example::{ExampleRows, gradient_rows, mixture_rows, root_rows};
 use osculant::graph::twin::{Leaves, evaluate};
 use osculant::graph::{Graph, NodeId};
@@ -63,12 +63,11 @@ impl Examples {
                 .iter()
                 .map(|rows| rows.formed(graph))
                 .collect::<Result<_>>()?;
-            let sizes = Sizes {
-                largest: usize::MAX,
-                rank: 0,
-            };
-            // Parameters that are used in several ways may have no factors.
-            let layers = factors(graph, &rows, &parameters, shares, sizes).unwrap_or_default();
+            let sizes = Sizes::up_to(usize::MAX, 0);
+            let curvatures = Curvature::of_rows(&rows);
+            // Those of a single example are not known.
+            let layers =
+                factors(graph, &curvatures, &parameters, shares, sizes).unwrap_or_default();
             let sides = layers.iter().flat_map(LayerFactors::nodes);
             let sides: Vec<NodeId> = sides.copied().collect();
             Ok(Rows {

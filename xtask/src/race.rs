@@ -75,10 +75,10 @@ const TASKS: [Task; 4] = [
         figure: "test_accuracy",
         falls: false,
         goal: 0.671,
-        rates: &[0.003, 0.01, 0.03],
-        batches: &[64, 128, 256],
+        rates: &[0.001, 0.003, 0.005],
+        batches: &[16, 32, 64],
         constant: 4.0,
-        linear: &[2.0, 4.0],
+        linear: &[1.0, 2.0],
         budget: 4.0,
     },
 ];

@@ -57,6 +57,9 @@ Options of the optimizers (--set KEY=VALUE):
              largest            order up to which a factor is a matrix, as a part of the batch
              rank               eigenvectors known of a larger one of inputs, as a part of the batch; of outputs, and with 0: the
                                 diagonal
+             approximation      kfac, or foof: the factors of inputs alone
+             estimate           what factors of outputs are made of: mixture, of the columns of a root of the output Hessian by random
+                                signs; exact, of all columns; empirical, of gradients
   newton-cg  max-iterations     cap on conjugate gradient iterations per step
              damping            first value of the Levenberg-Marquardt damping
              damping-decrease   its factor after a good step; 1 keeps it fixed
@@ -73,6 +76,7 @@ Options of the optimizers (--set KEY=VALUE):
   kronecker-newton-cg  those of newton-cg without the preconditioner and radius, and
              refresh            steps from one approximation to the next
              largest, rank      order up to which a factor is a matrix; eigenvectors known of a larger one of inputs
+             estimate           as for kfac
   decoupled-newton-cg  those of newton-cg without curvature, preconditioner, radius and backtracking, and
              strategy           as for debiased-sgd, of any number of folds; or single: all examples make both
              folds, directions  as for debiased-sgd

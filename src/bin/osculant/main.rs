@@ -19,6 +19,7 @@ mod files;
 mod help;
 mod hints;
 mod html;
+mod kronecker;
 mod methods;
 mod michalewicz;
 mod optimizers;

@@ -174,6 +174,8 @@ impl Method {
                 ("interval", "20"),
                 ("largest", "0.55"),
                 ("rank", "0.0625"),
+                ("approximation", "kfac"),
+                ("estimate", "mixture"),
             ],
             Method::NewtonCg => vec![
                 ("batch", if small { "384" } else { "1024" }),
@@ -213,6 +215,7 @@ impl Method {
                 ("refresh", "5"),
                 ("largest", "512"),
                 ("rank", "64"),
+                ("estimate", "mixture"),
                 ("warm-start", "0.8"),
                 ("backtracking", "true"),
                 ("progress-tolerance", "5e-4"),

@@ -4,13 +4,13 @@ use std::fmt;
 use std::str::FromStr;
 
 use osculant::linalg::Storage;
-use osculant::objective::{Curvature, GraphObjective, KroneckerRequest, Sizes};
+use osculant::objective::{Curvature, GraphObjective};
 use osculant::optim::{
     Adam, AdamOptions, Base, DampingRule, DebiasedSgd, DebiasedSgdOptions, DecoupledNewtonCg,
-    DecoupledOptions, Kfac, KfacOptions, KroneckerNewtonCg, Lbfgs, LbfgsOptions,
-    LevenbergMarquardt, LowRankSaddleFreeNewton, LrsfnOptions, Matrices, Muon, MuonOptions,
-    NewtonCg, NewtonCgOptions, NystromNewtonCg, Optimizer, Preconditioner, RankRule, Sgd,
-    SgdOptions, Shampoo, ShampooOptions, Soap, SoapOptions, Strategy,
+    DecoupledOptions, Kfac, KroneckerNewtonCg, Lbfgs, LbfgsOptions, LevenbergMarquardt,
+    LowRankSaddleFreeNewton, LrsfnOptions, Matrices, Muon, MuonOptions, NewtonCg, NewtonCgOptions,
+    NystromNewtonCg, Optimizer, Preconditioner, RankRule, Sgd, SgdOptions, Shampoo, ShampooOptions,
+    Soap, SoapOptions, Strategy,
 };
 use serde_json::{Map, Value};
 
@@ -203,18 +203,7 @@ impl Setup {
                     .with_max_trials(self.get("max-trials")?);
                 Ok(Box::new(Lbfgs::new(options)?))
             }
-            Method::Kfac => {
-                let options = KfacOptions::default()
-                    .with_step_length(self.get("step-length")?)
-                    .with_stretch(self.get("stretch")?)
-                    .with_damping(self.get("damping")?)
-                    .with_momentum(self.get("momentum")?)
-                    .with_memory(self.get("memory")?)
-                    .with_interval(self.get("interval")?)
-                    .with_largest(self.get("largest")?)
-                    .with_rank(self.get("rank")?);
-                Ok(Box::new(Kfac::new(options)?))
-            }
+            Method::Kfac => Ok(Box::new(Kfac::new(self.kfac()?)?)),
             Method::NewtonCg => {
                 let mut options = self.newton_cg()?;
                 options.curvature = self.curvature()?;
@@ -239,16 +228,7 @@ impl Setup {
                 Ok(Box::new(NystromNewtonCg::new(options)?))
             }
             Method::KroneckerNewtonCg => {
-                let sizes = Sizes {
-                    largest: self.get("largest")?,
-                    rank: self.get("rank")?,
-                };
-                let kronecker = Preconditioner::Kronecker {
-                    request: KroneckerRequest { sizes },
-                    refresh: self.get("refresh")?,
-                    seed: 0,
-                };
-                let options = self.newton_cg()?.with_preconditioner(kronecker);
+                let options = self.newton_cg()?.with_preconditioner(self.kronecker()?);
                 Ok(Box::new(KroneckerNewtonCg::new(options)?))
             }
             Method::Lrsfn => Ok(Box::new(LowRankSaddleFreeNewton::new(self.lrsfn()?)?)),

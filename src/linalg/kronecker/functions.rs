@@ -137,6 +137,7 @@ impl KroneckerStructure {
             match side.form {
                 Form::Full => matrices * n.powi(3),
                 Form::Diagonal => functions.len() as f64 * n,
+                Form::Mean => functions.len() as f64,
                 Form::Sketch { columns, .. } => {
                     let k = columns as f64;
                     8.0 * n * k * k + 9.0 * k.powi(3)
@@ -163,6 +164,7 @@ impl Known<'_> {
             Form::Full => diagonal(n + 1).sum(),
             Form::Diagonal => diagonal(1).sum(),
             Form::Sketch { .. } => f64::from(self.tensors[1][0]),
+            Form::Mean => return f64::from(values[0]),
         };
         trace / n as f64
     }
@@ -204,7 +206,7 @@ impl Known<'_> {
                 };
                 Some(functions.iter().map(of).collect())
             }
-            Form::Diagonal => {
+            Form::Diagonal | Form::Mean => {
                 let of = |function: &Function| {
                     let own = self.tensors[0].iter();
                     let of = |&x: &f32| function.of(f64::from(x) + shift) as f32;
@@ -280,7 +282,7 @@ fn narrow(matrix: &DMatrix<f64>) -> Vec<f32> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::objective::Layer;
+    use crate::objective::{Layer, Structure};
     use crate::vector::Layout;
     use std::sync::Arc;
 
@@ -301,6 +303,7 @@ mod tests {
             .iter()
             .enumerate()
             .map(|(weight, &(left, right))| Layer {
+                structure: Structure::Kronecker,
                 weight,
                 bias: None,
                 left,
@@ -327,8 +330,18 @@ mod tests {
     #[test]
     fn factors_are_damped_by_their_mean_and_inverted() {
         let (full, diagonal) = (side(2, Form::Full), side(2, Form::Diagonal));
-        let structure = structure(&[(Some(full), diagonal), (None, side(1, Form::Full))]);
-        let factors = vec![vec![2.0, 1.0, 1.0, 4.0], vec![1.0, 3.0], vec![0.0]];
+        let mean = side(7, Form::Mean);
+        let structure = structure(&[
+            (Some(full), diagonal),
+            (None, side(1, Form::Full)),
+            (None, mean),
+        ]);
+        let factors = vec![
+            vec![2.0, 1.0, 1.0, 4.0],
+            vec![1.0, 3.0],
+            vec![0.0],
+            vec![5.0],
+        ];
         let found = structure.functions_of(&factors, RELATIVE, &[Function::Inverse]);
         let found = &found.unwrap()[0];
         let expected = [10.0, -1.0, -1.0, 8.0].map(|x: f64| (x / 79.0) as f32);
@@ -337,9 +350,11 @@ mod tests {
         }
         assert_eq!(found[1], [1.0 / 5.0, 1.0 / 7.0]);
         assert_eq!(found[2], [0.0]);
+        // Of a mean of 5, 5 and twice that.
+        assert_eq!(found[3], [1.0 / 15.0]);
         let inverses = structure.function_flops(&[Function::Inverse]);
-        assert_eq!(inverses, 16.0 + 2.0 + 2.0);
-        assert_eq!(structure.function_flops(&ALL), 17.0 * 9.0 + 8.0);
+        assert_eq!(inverses, 16.0 + 2.0 + 2.0 + 1.0);
+        assert_eq!(structure.function_flops(&ALL), 17.0 * 9.0 + 8.0 + 4.0);
     }
 
     /// By hand: means 2 and 8 share a damping of 4 as 1 and 4; of one factor it is all; the least is 1e-6 of 16.

@@ -7,15 +7,18 @@ use super::inputs::Inputs;
 use super::program::{Program, check_cut};
 use crate::error::Result;
 use crate::graph::derivatives::gradient;
-use crate::graph::kronecker::{Layer, LayerFactors, factors};
+use crate::graph::kronecker::{Curvature, Layer, LayerFactors, factors, sampled_diagonals};
 use crate::graph::listing::Listing;
-use crate::graph::per_example::mixture_rows;
+use crate::graph::per_example::{Cotangents, ExampleRows, known_rows};
 use crate::graph::phase::CHANGE;
 use crate::graph::plan::Request;
 use crate::graph::preconditioned::{curvature_along, function_leaves, preconditioned};
 use crate::graph::{Binary, DType, Graph, NodeId, Plan, Unary};
+use crate::nn::Probe;
 use crate::objective::kronecker::without_root;
-use crate::objective::{Cost, Kronecker, KroneckerRequest, KroneckerStructure, Loaded};
+use crate::objective::{
+    Cost, Estimate, Kronecker, KroneckerRequest, KroneckerStructure, Loaded, Structure,
+};
 use crate::vector::{Block, Layout, Vector};
 
 /// A batch's program with the factors of all layers.
@@ -57,13 +60,19 @@ impl GraphObjective {
         let probe = probe.ok_or_else(without_root)?;
         let weights = traced.graph.input("weights", &[rows], DType::F32)?;
         let mut program = self.weighted(traced, weights)?;
-        let (parameters, outputs) = (&program.parameters, program.traced.outputs);
-        let graph = &mut program.traced.graph;
-        check_cut(graph, program.traced.losses, outputs, parameters)?;
+        let (losses, outputs) = (program.traced.losses, program.traced.outputs);
+        let (graph, parameters) = (&mut program.traced.graph, &program.parameters);
+        check_cut(graph, losses, outputs, parameters)?;
         let total = graph.direction(&[1]);
         let scale = normalized(graph, weights, total)?;
-        let rows = mixture_rows(graph, (outputs, probe.root), parameters)?;
-        let layers = factors(graph, &rows, parameters, scale, request.sizes)?;
+        let curvatures = curvatures(
+            graph,
+            (losses, outputs),
+            probe,
+            request.estimate,
+            (parameters, scale),
+        )?;
+        let layers = factors(graph, &curvatures, parameters, scale, request.sizes)?;
         Ok(Factored {
             program,
             layers,
@@ -169,6 +178,44 @@ impl GraphObjective {
     }
 }
 
+/// What factors are made of: rows of the examples, and a sampled diagonal for parameters that have none.
+fn curvatures(
+    graph: &mut Graph,
+    (losses, outputs): (NodeId, NodeId),
+    Probe { signs, root }: Probe,
+    estimate: Estimate,
+    (parameters, scale): (&[NodeId], NodeId),
+) -> Result<Vec<Curvature>> {
+    let cotangents = match estimate {
+        Estimate::Mixture => Cotangents::One {
+            outputs,
+            cotangent: root,
+        },
+        Estimate::Exact => Cotangents::Root {
+            outputs,
+            root,
+            signs,
+        },
+        Estimate::Empirical => Cotangents::Losses(losses),
+    };
+    let rows = known_rows(graph, cotangents, parameters)?;
+    let without = rows
+        .iter()
+        .zip(parameters)
+        .filter(|(rows, _)| rows.is_none());
+    let without: Vec<NodeId> = without.map(|(_, &parameter)| parameter).collect();
+    let mut diagonals = match without.is_empty() {
+        true => Vec::new(),
+        false => sampled_diagonals(graph, (outputs, root), &without, scale)?,
+    }
+    .into_iter();
+    let known = |rows: Option<ExampleRows>| match rows {
+        Some(rows) => Some(Curvature::Rows(rows)),
+        None => diagonals.next().map(Curvature::Diagonal),
+    };
+    Ok(rows.into_iter().filter_map(known).collect())
+}
+
 /// Weights that add up to 1.
 pub(super) fn normalized(graph: &mut Graph, weights: NodeId, total: NodeId) -> Result<NodeId> {
     let shape = graph.shape(weights).clone();
@@ -198,7 +245,11 @@ pub(super) fn structure(graph: &Graph, layers: &[LayerFactors]) -> Result<Kronec
     let (mut factors, mut functions) = (Vec::new(), Vec::new());
     for layer in &layers {
         for (side, axis) in layer.sides().zip(2 - layer.sides().count()..) {
-            let what = format!("{} {}", name(layer.weight), ["rows", "columns"][axis]);
+            let part = match layer.structure {
+                Structure::Kronecker => ["rows", "columns"][axis],
+                Structure::Diagonal => "diagonal",
+            };
+            let what = format!("{} {part}", name(layer.weight));
             for (number, shape) in side.shapes().into_iter().enumerate() {
                 let part = if number == 0 { "" } else { " trace" };
                 factors.push((format!("{what}{part}"), shape));

@@ -8,7 +8,7 @@ use super::layers::{normalized, structure};
 use super::program::{Program, TOTAL, check_cut, pairs};
 use crate::error::Result;
 use crate::gpu::{Slice, Work};
-use crate::graph::kronecker::{LayerFactors, Sizes, factors};
+use crate::graph::kronecker::{Curvature, LayerFactors, Sizes, factors};
 use crate::graph::node::elements;
 use crate::graph::per_example::{
     ExampleRows, gradient_rows, mixture_rows, root_rows, root_rows_by, variance,
@@ -24,10 +24,7 @@ use crate::objective::{BatchStatistics, Cost, Loaded, Quantity, StatisticsReques
 use crate::vector::{Block, Layout, Vector};
 
 /// All factors are matrices.
-const SIZES: Sizes = Sizes {
-    largest: usize::MAX,
-    rank: 0,
-};
+const SIZES: Sizes = Sizes::up_to(usize::MAX, 0);
 
 /// The plan of such a program.
 #[derive(Debug)]
@@ -274,7 +271,8 @@ impl Sources {
             let layout = layout(graph, &named)?;
             return Ok((named, layout));
         }
-        let layers = factors(graph, rows, &self.parameters, self.shares, SIZES)?;
+        let curvatures = Curvature::of_rows(rows);
+        let layers = factors(graph, &curvatures, &self.parameters, self.shares, SIZES)?;
         let nodes = layers.iter().flat_map(LayerFactors::nodes).copied();
         let layout = structure(graph, &layers)?.factors;
         let names = layout.entries().iter().map(|entry| entry.name.clone());

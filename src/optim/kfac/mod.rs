@@ -6,7 +6,7 @@ mod options;
 use std::sync::Arc;
 
 use memory::{Memory, Workspace};
-pub use options::KfacOptions;
+pub use options::{Approximation, KfacOptions};
 
 use super::course::Course;
 use super::engine::Clock;
@@ -75,6 +75,9 @@ struct Counts {
 /// [`interval`](KfacOptions::interval) steps later, it takes factors (a backward pass without the weights' gradients, and a product for each
 /// factor), a tangent of the outputs (half of a curvature product), and inverses, which the host computes in f64 from what the step reads
 /// back anyway: they serve from the next step on, those of the first step at once. A step has one readback, the first one two.
+///
+/// A parameter whose gradient is no sum over the examples of products of two factors (a table of which rows are gathered, a weight in
+/// several roles) has the diagonal of its curvature in the place of factors; [`diagonals`](crate::objective::KroneckerStructure::diagonals) says which.
 ///
 /// Relative damping, signs instead of sampled labels, and the step length are as measured for this crate; they are not those of the paper,
 /// which adapts damping and momentum by an exact quadratic. Where a batch's numbers are not finite the step fails, and parameters and state

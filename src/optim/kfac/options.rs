@@ -2,8 +2,18 @@
 
 use std::ops::Bound::{Excluded, Included};
 
-use crate::objective::{KroneckerRequest, Sizes};
+use crate::objective::{Estimate, KroneckerRequest, Sizes};
 use crate::options::options;
+
+/// What a layer's gradient is multiplied by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Approximation {
+    /// The inverses of both factors.
+    Kfac,
+    /// That of the factor of inputs alone, and that of the mean eigenvalue of the other one (FOOF, Benzing 2022, "Gradient descent on
+    /// neurons and its link to approximate second-order optimization").
+    Foof,
+}
 
 options! {
     /// Settings of [`Kfac`](crate::optim::Kfac). One setting, the default, is meant for all tasks: there is no learning rate.
@@ -29,6 +39,10 @@ options! {
         largest(with_largest): f64 = 0.55, in 0.0..=1e6 => "0 to 1e6";
         /// Eigenvectors that a larger factor of inputs is sketched for, as a part of the first batch's rows; 0: its diagonal.
         rank(with_rank): f64 = 0.0625, in 0.0..=1.0 => "0 to 1";
+        /// What a layer's gradient is multiplied by.
+        approximation(with_approximation): Approximation = Approximation::Kfac;
+        /// What the factors of outputs are made of.
+        estimate(with_estimate): Estimate = Estimate::Mixture;
         /// Seed of the random signs.
         seed(with_seed): u64 = 0;
     }
@@ -49,7 +63,9 @@ impl KfacOptions {
             sizes: Sizes {
                 largest: part(self.largest) as usize,
                 rank: part(self.rank).ceil() as usize,
+                mean_columns: self.approximation == Approximation::Foof,
             },
+            estimate: self.estimate,
         }
     }
 }
@@ -69,7 +85,7 @@ mod tests {
     #[test]
     fn forms_follow_the_rows() {
         let sizes = |rows| KfacOptions::default().request(rows).sizes;
-        let of = |largest, rank| Sizes { largest, rank };
+        let of = Sizes::up_to;
         assert_eq!(
             [sizes(64), sizes(256), sizes(3)],
             [of(35, 4), of(140, 16), of(1, 1)]
