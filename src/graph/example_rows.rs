@@ -83,6 +83,15 @@ impl ExampleRows {
         Ok(self.with(terms))
     }
 
+    /// As many rows, of these terms, of a parameter of another shape.
+    pub(super) fn of_shape(&self, shape: &[usize], terms: Vec<Term>) -> Self {
+        let shape = shape.to_vec();
+        Self {
+            shape,
+            ..self.with(terms)
+        }
+    }
+
     fn with(&self, terms: Vec<Term>) -> Self {
         Self {
             shape: self.shape.clone(),

@@ -41,10 +41,16 @@ pub fn preconditioned(
             let bias_part = graph.reshape(vectors[bias.parameter], &beside)?;
             x = graph.concat(&[x, bias_part], 1 + bias.axis)?;
         }
-        let first = 3 - functions.len();
-        for ((side, function), axis) in layer.sides().zip(functions).zip(first..) {
-            x = times(graph, x, side, function, axis)?;
-        }
+        x = match (layer.corrected, &functions[..]) {
+            (Some(_), [left, right, values]) => in_basis(graph, x, [left[0], right[0]], values[0])?,
+            _ => {
+                let first = 3 - functions.len();
+                for ((side, function), axis) in layer.sides().zip(functions).zip(first..) {
+                    x = times(graph, x, side, function, axis)?;
+                }
+                x
+            }
+        };
         if let Some(bias) = layer.bias {
             let (mut starts, mut beside) = ([0; 3], own);
             starts[1 + bias.axis] = own[1 + bias.axis];
@@ -76,6 +82,20 @@ pub fn function_leaves(graph: &mut Graph, layers: &[Layer]) -> Vec<Vec<Vec<NodeI
     };
     let of_layer = |layer: &Layer| layer.sides().map(&mut of_side).collect();
     layers.iter().map(of_layer).collect()
+}
+
+/// `Q_A ((Q_A^T x Q_B) * values) Q_B^T` of `x` `[1, l, r]`, elementwise in the basis.
+fn in_basis(graph: &mut Graph, x: NodeId, basis: [NodeId; 2], values: NodeId) -> Result<NodeId> {
+    let shape = graph.shape(x).clone();
+    let [left, right] = basis;
+    let left = graph.reshape(left, &[1, shape[1], shape[1]])?;
+    let right = graph.reshape(right, &[1, shape[2], shape[2]])?;
+    let values = graph.reshape(values, &shape)?;
+    let x = graph.dot(left, x, true, false)?;
+    let x = graph.dot(x, right, false, false)?;
+    let x = graph.binary(Binary::Mul, values, x)?;
+    let x = graph.dot(left, x, false, false)?;
+    graph.dot(x, right, false, true)
 }
 
 /// `x` `[1, l, r]` times a function of a factor, which is symmetric, along an axis.

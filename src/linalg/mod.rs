@@ -31,7 +31,7 @@ pub use companion::{Companion, LineStep};
 pub use conjugate_gradients::ConjugateGradients;
 pub(crate) use conjugate_gradients::System;
 pub use eigen_options::EigenOptions;
-pub use kronecker::{FactorDamping, Function, KroneckerOperator};
+pub use kronecker::{FactorDamping, Function, Functions, KroneckerOperator};
 pub use lanczos::{Lanczos, Start, Tridiagonal};
 pub(crate) use linear::Linear;
 pub use low_rank::LowRank;

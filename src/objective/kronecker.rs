@@ -62,6 +62,11 @@ impl KroneckerStructure {
             .map(|layer| layer.weight)
     }
 
+    /// Whether eigenvalues of some layer are corrected.
+    pub fn is_corrected(&self) -> bool {
+        self.layers.iter().any(|layer| layer.corrected.is_some())
+    }
+
     /// The factors of all layers, in the order of their tensors.
     pub fn sides(&self) -> impl Iterator<Item = &Side> {
         self.layers.iter().flat_map(Layer::sides)

@@ -2,7 +2,9 @@
 
 use crate::harness::{GpuTest, Outcome};
 use crate::kfac::{classifier, labelled, near, wide};
+use nalgebra::DMatrix;
 use osculant::gpu::Gpu;
+use osculant::linalg::{FactorDamping, Function};
 use osculant::nn::{Init, Loss, Model, Output};
 use osculant::objective::{
     Estimate, Form, GraphObjective, KroneckerRequest, Layered, Objective, Quantity, Sizes, Slot,
@@ -15,6 +17,7 @@ pub(crate) fn tests() -> Vec<GpuTest> {
     gpu_tests![
         estimates_are_those_of_the_statistics,
         a_diagonal_is_the_square_of_its_sample,
+        eigenvalues_add_up_to_the_trace_in_any_basis,
         all_forms_train,
     ]
 }
@@ -116,6 +119,59 @@ fn a_diagonal_is_the_square_of_its_sample(gpu: &Gpu) -> Outcome {
     Ok(())
 }
 
+/// Measured in the basis of the factors' eigenvectors, and the step with them: `Q_A ((Q_A^T G Q_B) / values) Q_B^T`.
+fn eigenvalues_add_up_to_the_trace_in_any_basis(gpu: &Gpu) -> Outcome {
+    let mut objective = GraphObjective::new(gpu, classifier())?;
+    let theta = objective.initial_parameters(1)?;
+    let batch = labelled(12, 5);
+    let loaded = objective.load(Slot::default(), &batch)?;
+    let mut request = KroneckerRequest {
+        sizes: WHOLE,
+        estimate: Estimate::Exact,
+    };
+    request.sizes.corrected = true;
+    let structure = objective.structure(request)?;
+    let inverses = Vector::new(gpu, "inverses", &structure.functions)?;
+    let program = objective.kronecker([&theta, &inverses], &loaded, request)?;
+    let diagonal = Quantity::GaussNewtonDiagonal;
+    let statistics = objective.statistics(&theta, &loaded, StatisticsRequest::of(&[diagonal]))?;
+    gpu.run([&program.linearize, &program.refresh, &statistics.run])?;
+    let first = program.factors.read(gpu)?;
+    let damping = FactorDamping::Relative(1.0);
+    let functions = structure.functions_of(&first, damping, &[Function::Inverse])?;
+    inverses.write(gpu, &functions[0])?;
+    gpu.run([&program.linearize, &program.refresh])?;
+    let measured = program.factors.read(gpu)?;
+    let diagonal = statistics
+        .get(diagonal)
+        .ok_or("no diagonal")?
+        .read(gpu)?
+        .concat();
+    let total: f64 = batch.weights.iter().map(|&w| f64::from(w)).sum();
+    let trace = wide(&diagonal).iter().sum::<f64>() / total;
+    let sums: f64 = [2, 5]
+        .map(|at: usize| wide(&measured[at]).iter().sum::<f64>())
+        .iter()
+        .sum();
+    near("the trace", &[sums], &[trace], 1e-5)?;
+
+    // Of the first layer, with its bias.
+    let matrix = |tensor: &[f32], rows: usize| {
+        DMatrix::from_row_slice(rows, tensor.len() / rows, &wide(tensor))
+    };
+    let gradient = program.gradient.read(gpu)?;
+    let g = matrix(&gradient[..2].concat(), 7);
+    let [a, b, values] = [
+        matrix(&functions[0][0], 7),
+        matrix(&functions[0][1], 5),
+        matrix(&functions[0][2], 7),
+    ];
+    let expected = &a * (a.tr_mul(&g) * &b).component_mul(&values) * b.transpose();
+    let found = program.direction.read(gpu)?[..2].concat();
+    let expected = expected.transpose();
+    near("the step", &wide(&found), expected.as_slice(), 1e-5)
+}
+
 /// Losses fall by each of them, also where parameters have no Kronecker structure.
 fn all_forms_train(gpu: &Gpu) -> Outcome {
     for (number, (approximation, estimate)) in [
@@ -123,6 +179,7 @@ fn all_forms_train(gpu: &Gpu) -> Outcome {
         (Approximation::Kfac, Estimate::Exact),
         (Approximation::Kfac, Estimate::Empirical),
         (Approximation::Foof, Estimate::Mixture),
+        (Approximation::Ekfac, Estimate::Mixture),
     ]
     .into_iter()
     .enumerate()
@@ -130,9 +187,12 @@ fn all_forms_train(gpu: &Gpu) -> Outcome {
         for model in [classifier(), with_a_table()] {
             let mut objective = GraphObjective::new(gpu, model)?;
             let theta = objective.initial_parameters(1)?;
-            let options = KfacOptions::default()
+            let mut options = KfacOptions::default()
                 .with_approximation(approximation)
                 .with_estimate(estimate);
+            if approximation == Approximation::Ekfac {
+                options = options.with_largest(1.0);
+            }
             let mut kfac = Kfac::new(options)?;
             let mut losses = Vec::new();
             for step in 0..40 {

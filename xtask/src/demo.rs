@@ -7,9 +7,9 @@ use std::process::Command;
 /// How much work the comparison does.
 #[derive(Clone, Copy)]
 pub(crate) enum Length {
-    /// Three seeds, 80 epochs of work for each optimizer.
+    /// Three seeds, 30 epochs of work for each optimizer.
     Full,
-    /// One seed, 6 epochs: shows that everything runs.
+    /// One seed, 4 epochs: shows that everything runs.
     Quick,
 }
 
@@ -18,14 +18,14 @@ const REPORT: &str = "out/demo";
 pub(crate) fn run(length: Length) -> Outcome {
     adapter::ensure()?;
     let (seeds, work, binary) = match length {
-        Length::Full => ("3", "80", example::binary()?),
-        Length::Quick => ("1", "6", example::tested_binary()?),
+        Length::Full => ("3", "30", example::binary()?),
+        Length::Quick => ("1", "4", example::tested_binary()?),
     };
     let mut compare = Command::new(binary);
     compare
         .current_dir(shell::root())
         .args(["compare", "digits-mlp"]);
-    compare.args(["--optimizers", "sgd,adam,newton-cg", "--tune"]);
+    compare.args(["--optimizers", "kfac,newton-cg,sgd,adam,muon", "--tune"]);
     compare.args(["--seeds", seeds, "--work", work, "--out", REPORT]);
     shell::stream(shell::with_runtime_folder(&mut compare)?)?;
 

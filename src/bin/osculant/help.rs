@@ -57,7 +57,8 @@ Options of the optimizers (--set KEY=VALUE):
              largest            order up to which a factor is a matrix, as a part of the batch
              rank               eigenvectors known of a larger one of inputs, as a part of the batch; of outputs, and with 0: the
                                 diagonal
-             approximation      kfac, or foof: the factors of inputs alone
+             approximation      kfac; foof: the factors of inputs alone; or ekfac: with eigenvalues that are measured, of layers with
+                                two matrices
              estimate           what factors of outputs are made of: mixture, of the columns of a root of the output Hessian by random
                                 signs; exact, of all columns; empirical, of gradients
   newton-cg  max-iterations     cap on conjugate gradient iterations per step

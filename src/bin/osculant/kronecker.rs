@@ -12,7 +12,8 @@ impl Setup {
         let approximation = match self.text("approximation")? {
             "kfac" => Approximation::Kfac,
             "foof" => Approximation::Foof,
-            _ => return Err(self.bad("approximation", "kfac or foof")),
+            "ekfac" => Approximation::Ekfac,
+            _ => return Err(self.bad("approximation", "kfac, foof or ekfac")),
         };
         Ok(KfacOptions::default()
             .with_step_length(self.get("step-length")?)

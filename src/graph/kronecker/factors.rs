@@ -135,6 +135,7 @@ fn of_diagonal(graph: &mut Graph, weight: usize, diagonal: NodeId) -> Result<Lay
             bias: None,
             left: None,
             right: Side { size, form },
+            corrected: None,
         },
         tensors: vec![vec![diagonal]],
     })
@@ -163,6 +164,13 @@ fn of_uses(
         }
     }
     let (left, tensors): (Option<Side>, Option<Tensors>) = left.unzip();
+    let corrected = |right: Side| {
+        let left = left.filter(|left| left.form == Form::Full && right.form == Form::Full);
+        left.filter(|_| sizes.corrected).map(|left| Side {
+            size: left.size * right.size,
+            form: Form::Diagonal,
+        })
+    };
     Ok(right.map(|(right, last)| LayerFactors {
         layer: Layer {
             structure: Structure::Kronecker,
@@ -170,6 +178,7 @@ fn of_uses(
             bias,
             left,
             right,
+            corrected: corrected(right),
         },
         tensors: tensors.into_iter().chain([last]).collect(),
     }))

@@ -12,11 +12,13 @@
 //! No layer knows of this: `a_n` and `b_n` are the two factors of a row of an example ([`per_example`](super::per_example)). A parameter
 //! whose gradient is no sum of such products has a diagonal instead ([`Structure::Diagonal`]).
 
+mod eigenvalues;
 mod factors;
 mod moment;
 
 use rand_distr::{Distribution, StandardNormal};
 
+pub use eigenvalues::corrected_eigenvalues;
 pub use factors::{Curvature, factors, sampled_diagonals};
 
 use super::node::NodeId;
@@ -99,6 +101,9 @@ pub struct Sizes {
     /// Whether of factors of columns only the mean eigenvalue is kept: then the factors of rows do all the work (FOOF, Benzing 2022,
     /// "Gradient descent on neurons and its link to approximate second-order optimization").
     pub mean_columns: bool,
+    /// Whether the eigenvalues of products of two matrices are measured, in the basis of their eigenvectors, and not products of the factors'
+    /// (EKFAC, George et al. 2018, "Fast approximate natural gradient descent in a Kronecker-factored eigenbasis").
+    pub corrected: bool,
 }
 
 /// Columns of a sketch beyond the eigenvectors that are taken from it: a sketch of few columns may miss a leading one (Halko, Martinsson and
@@ -113,6 +118,7 @@ impl Sizes {
             largest,
             rank,
             mean_columns: false,
+            corrected: false,
         }
     }
 
@@ -173,12 +179,16 @@ pub struct Layer {
     pub left: Option<Side>,
     /// The factor of its columns.
     pub right: Side,
+    /// Eigenvalues of its curvature in the basis of the factors' eigenvectors, row after row, as a diagonal: then functions of the factors are
+    /// their eigenvectors, as columns.
+    pub corrected: Option<Side>,
 }
 
 impl Layer {
-    /// Its factors.
+    /// Its factors, and after them its eigenvalues where they are corrected.
     pub fn sides(&self) -> impl Iterator<Item = &Side> {
-        self.left.iter().chain(std::iter::once(&self.right))
+        let factors = self.left.iter().chain(std::iter::once(&self.right));
+        factors.chain(&self.corrected)
     }
 }
 

@@ -1,14 +1,10 @@
 //! Functions of damped Kronecker factors, on the host in f64.
 
-use nalgebra::{Cholesky, DMatrix, SymmetricEigen};
-
+use super::corrected::corrected;
+use super::factor::Known;
 use crate::error::{Error, Result};
-use crate::graph::kronecker::test_matrix;
-use crate::objective::{Form, KroneckerStructure, Side};
-use crate::vector::Entry;
-
-/// Added to a sketched factor, as part of its norm, so that its core can be factored; and taken from the eigenvalues again.
-const NUDGE: f64 = 1e-6;
+use crate::objective::{Form, KroneckerStructure, Layer, Side};
+use crate::vector::{Entry, Layout};
 
 /// The least damping of a layer, as a part of the mean eigenvalue of its curvature: far below what matters, and far above rounding.
 const LEAST: f64 = 1e-6;
@@ -27,7 +23,7 @@ pub enum Function {
 }
 
 impl Function {
-    fn of(self, x: f64) -> f64 {
+    pub(super) fn of(self, x: f64) -> f64 {
         match self {
             Function::Itself => x,
             Function::Root => x.sqrt(),
@@ -37,7 +33,7 @@ impl Function {
     }
 
     /// `f(s + l) - f(s)`, without subtracting.
-    fn change(self, s: f64, l: f64) -> f64 {
+    pub(super) fn change(self, s: f64, l: f64) -> f64 {
         let (root, after) = (s.sqrt(), (s + l).sqrt());
         match self {
             Function::Itself => l,
@@ -61,7 +57,7 @@ pub enum FactorDamping {
 
 impl FactorDamping {
     /// For the factors of a layer of these mean eigenvalues, of which a missing one counts as 1.
-    fn of(self, means: &[f64]) -> Vec<f64> {
+    pub(super) fn of(self, means: &[f64]) -> Vec<f64> {
         match self {
             FactorDamping::Relative(part) => means.iter().map(|mean| part.sqrt() * mean).collect(),
             FactorDamping::Split(damping) => {
@@ -78,9 +74,19 @@ impl FactorDamping {
     }
 }
 
+/// What functions of factors are, and in which basis eigenvalues are measured from then on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Functions {
+    /// For each function its tensors, of all factors.
+    pub tensors: Vec<Vec<Vec<f32>>>,
+    /// Corrected eigenvalues of layers that have them, in the basis of the functions: the place among the factors' tensors, and the tensor.
+    pub eigenvalues: Vec<(usize, Vec<f32>)>,
+}
+
 impl KroneckerStructure {
     /// For each of these functions its tensors, of all factors: those for a [`KroneckerOperator`](super::KroneckerOperator). A function of
-    /// a factor that is zero, with no damping, is zero: what has no curvature on any example seen does not move.
+    /// a factor that is zero, with no damping, is zero: what has no curvature on any example seen does not move. Where eigenvalues are
+    /// corrected these are the products of the factors', as they are before any is measured.
     ///
     /// Where a factor of order `n` has eigenvalues up to `l`, of mean `m`, its condition with relative damping `c` is at most
     /// `1 + l / (sqrt(c) m)`, and `l <= n m`: far from where f64, or f32 on the way back, would matter. Inverses take `n^3` multiply-adds,
@@ -94,17 +100,34 @@ impl KroneckerStructure {
         damping: FactorDamping,
         functions: &[Function],
     ) -> Result<Vec<Vec<Vec<f32>>>> {
-        let entries = self.factors.entries();
-        let fits = |(entry, own): (&Entry, &Vec<f32>)| entry.elements() == own.len();
-        if entries.len() != factors.len() || !entries.iter().zip(factors).all(fits) {
-            return Err(Error::Length {
-                what: "the list of Kronecker factors".into(),
-                found: factors.len(),
-                expected: entries.len(),
-            });
+        Ok(self
+            .functions_in(factors, None, damping, functions)?
+            .tensors)
+    }
+
+    /// The same where corrected eigenvalues were measured in the basis of functions that were `in_use`: with the factors' new eigenvectors
+    /// they are taken to these, as a diagonal, `S'_ij = sum_kl (Q'_A^T Q_A)_ik^2 S_kl (Q'_B^T Q_B)_jl^2`.
+    ///
+    /// # Errors
+    /// As [`functions_of`](Self::functions_of), also for functions in use that are not those of the structure.
+    pub fn functions_in(
+        &self,
+        factors: &[Vec<f32>],
+        in_use: Option<&[Vec<f32>]>,
+        damping: FactorDamping,
+        functions: &[Function],
+    ) -> Result<Functions> {
+        fitting("the list of Kronecker factors", &self.factors, factors)?;
+        if let Some(in_use) = in_use {
+            let what = "the list of functions of Kronecker factors";
+            fitting(what, &self.functions, in_use)?;
         }
-        let mut found = vec![Vec::new(); functions.len()];
-        let mut left = entries.iter().zip(factors);
+        let mut found = Functions {
+            tensors: vec![Vec::new(); functions.len()],
+            eigenvalues: Vec::new(),
+        };
+        let mut left = self.factors.entries().iter().zip(factors);
+        let mut at = 0;
         for layer in &self.layers {
             let mut known = |&side: &Side| {
                 let (entries, tensors) = left.by_ref().take(side.shapes().len()).unzip();
@@ -115,12 +138,24 @@ impl KroneckerStructure {
                 }
             };
             let sides: Vec<Known<'_>> = layer.sides().map(&mut known).collect();
-            let means: Vec<f64> = sides.iter().map(Known::mean).collect();
-            for (known, shift) in sides.iter().zip(damping.of(&means)) {
-                for (all, own) in found.iter_mut().zip(known.functions(shift, functions)?) {
+            if let ([a, b, values], Some(_)) = (&sides[..], layer.corrected) {
+                let basis = in_use.map(|all| [&all[at], &all[at + 1]]);
+                let (own, values) = corrected([a, b, values], basis, damping, functions)?;
+                for (all, own) in found.tensors.iter_mut().zip(own) {
                     all.extend(own);
                 }
+                found.eigenvalues.push((at + 2, values));
+            } else {
+                let means: Vec<f64> = sides.iter().map(Known::mean).collect();
+                for (known, shift) in sides.iter().zip(damping.of(&means)) {
+                    let own = known.functions(shift, functions)?;
+                    for (all, own) in found.tensors.iter_mut().zip(own) {
+                        all.extend(own);
+                    }
+                }
             }
+            // A factor has as many tensors as a function of it.
+            at += sides.iter().map(|known| known.tensors.len()).sum::<usize>();
         }
         Ok(found)
     }
@@ -132,7 +167,12 @@ impl KroneckerStructure {
             // An eigenproblem, and a product for each.
             _ => 9.0 + 2.0 * functions.len() as f64,
         };
-        let of = |side: &Side| {
+        // Eigenvectors, and the change of basis.
+        let of_layer = |layer: &Layer| match layer.corrected {
+            Some(_) => 11.0,
+            None => matrices,
+        };
+        let of = |matrices: f64, side: &Side| {
             let n = side.size as f64;
             match side.form {
                 Form::Full => matrices * n.powi(3),
@@ -144,146 +184,36 @@ impl KroneckerStructure {
                 }
             }
         };
-        self.sides().map(of).sum()
+        let layers = self.layers.iter();
+        let all = layers.map(|layer| {
+            let matrices = of_layer(layer);
+            layer.sides().map(|side| of(matrices, side)).sum::<f64>()
+        });
+        all.sum()
     }
 }
 
-/// A factor.
-struct Known<'f> {
-    side: Side,
-    entries: Vec<&'f Entry>,
-    tensors: Vec<&'f Vec<f32>>,
-}
-
-impl Known<'_> {
-    /// The mean of its eigenvalues.
-    fn mean(&self) -> f64 {
-        let (n, values) = (self.side.size, self.tensors[0]);
-        let diagonal = |step: usize| values.iter().step_by(step).copied().map(f64::from);
-        let trace: f64 = match self.side.form {
-            Form::Full => diagonal(n + 1).sum(),
-            Form::Diagonal => diagonal(1).sum(),
-            Form::Sketch { .. } => f64::from(self.tensors[1][0]),
-            Form::Mean => return f64::from(values[0]),
-        };
-        trace / n as f64
+fn fitting(what: &str, layout: &Layout, tensors: &[Vec<f32>]) -> Result<()> {
+    let entries = layout.entries();
+    let fits = |(entry, own): (&Entry, &Vec<f32>)| entry.elements() == own.len();
+    if entries.len() == tensors.len() && entries.iter().zip(tensors).all(fits) {
+        return Ok(());
     }
-
-    /// The tensors of each function.
-    fn functions(&self, shift: f64, functions: &[Function]) -> Result<Vec<Vec<Vec<f32>>>> {
-        let finite = |x: &f32| x.is_finite();
-        let found = match self.tensors.iter().copied().flatten().all(finite) {
-            true => self.finite_functions(shift, functions),
-            false => None,
-        };
-        let found = found.filter(|all| all.iter().flatten().flatten().all(finite));
-        found.ok_or_else(|| Error::NotFinite {
-            what: format!("the Kronecker factor '{}'", self.entries[0].name),
-            advice: "Use a smaller step_length, or check the data.",
-        })
-    }
-
-    /// None where something is not finite.
-    fn finite_functions(&self, shift: f64, functions: &[Function]) -> Option<Vec<Vec<Vec<f32>>>> {
-        if shift == 0.0 && self.mean() == 0.0 {
-            let zero = |shape: &Vec<usize>| vec![0.0; shape.iter().product()];
-            let zeros: Vec<Vec<f32>> = self.side.function_shapes().iter().map(zero).collect();
-            return Some(vec![zeros; functions.len()]);
-        }
-        match self.side.form {
-            Form::Full if functions == [Function::Inverse] => {
-                let inverse = Cholesky::new(self.damped(shift))?.inverse();
-                Some(vec![vec![narrow(&inverse)]])
-            }
-            Form::Full => {
-                let eigen = SymmetricEigen::try_new(self.damped(shift), f64::EPSILON, 0)?;
-                // With rounding an eigenvalue may be below the damping.
-                let of = |function: &Function| {
-                    let values = eigen.eigenvalues.map(|x| function.of(x.max(shift)));
-                    let vectors = &eigen.eigenvectors;
-                    let scaled = vectors * DMatrix::from_diagonal(&values);
-                    vec![narrow(&(scaled * vectors.transpose()))]
-                };
-                Some(functions.iter().map(of).collect())
-            }
-            Form::Diagonal | Form::Mean => {
-                let of = |function: &Function| {
-                    let own = self.tensors[0].iter();
-                    let of = |&x: &f32| function.of(f64::from(x) + shift) as f32;
-                    vec![own.map(of).collect()]
-                };
-                Some(functions.iter().map(of).collect())
-            }
-            Form::Sketch { columns, rank } => self.sketched(columns, rank, shift, functions),
-        }
-    }
-
-    /// The matrix with its damping.
-    fn damped(&self, shift: f64) -> DMatrix<f64> {
-        let (n, factor) = (self.side.size, self.tensors[0]);
-        let at = |i: usize, j: usize| f64::from(factor[i * n + j]);
-        DMatrix::from_fn(n, n, |i, j| {
-            0.5 * (at(i, j) + at(j, i)) + if i == j { shift } else { 0.0 }
-        })
-    }
-
-    /// From the product `Y = F R` with the random matrix `R` the Nystrom approximation `Y (R^T Y)^-1 Y^T = U L U^T` (Tropp et al. 2017, with
-    /// their shift), and from that, with the `rank` largest of the eigenvalues `L`, `f(F + s) ~ f(s) + U (f(L + s) - f(s)) U^T`: `M` with
-    /// `M M^T` or `-M M^T` as the second part, and `f(s)` and the sign.
-    fn sketched(
-        &self,
-        columns: usize,
-        rank: usize,
-        shift: f64,
-        functions: &[Function],
-    ) -> Option<Vec<Vec<Vec<f32>>>> {
-        let n = self.side.size;
-        let wide = |values: &[f32]| {
-            DMatrix::from_row_iterator(n, columns, values.iter().map(|&x| f64::from(x)))
-        };
-        let (product, random) = (wide(self.tensors[0]), wide(&test_matrix(n, columns)));
-        let nudge = NUDGE * product.norm();
-        let nudged = product + nudge * &random;
-        let core = random.tr_mul(&nudged);
-        let core = Cholesky::new(0.5 * (&core + core.transpose()))?;
-        // B B^T = U (L + nudge) U^T with B = Y C^-T.
-        let b = core
-            .l()
-            .solve_lower_triangular(&nudged.transpose())?
-            .transpose();
-        let eigen = SymmetricEigen::try_new(b.tr_mul(&b), f64::EPSILON, 0)?;
-        let mut largest: Vec<usize> = (0..columns).collect();
-        largest.sort_by(|&i, &j| eigen.eigenvalues[j].total_cmp(&eigen.eigenvalues[i]));
-        let squares = eigen.eigenvalues.select_rows(&largest[..rank]);
-        let vectors = b * eigen.eigenvectors.select_columns(&largest[..rank]);
-        let of = |function: &Function| {
-            let weights = squares.map(|square| match square > 0.0 {
-                true => {
-                    let value = (square - nudge).max(0.0);
-                    (function.change(shift, value).abs() / square).sqrt()
-                }
-                false => 0.0,
-            });
-            let captured = &vectors * DMatrix::from_diagonal(&weights);
-            let sign = function.change(shift, 1.0).signum() as f32;
-            let numbers = vec![function.of(shift) as f32, sign];
-            vec![narrow(&captured), numbers]
-        };
-        Some(functions.iter().map(of).collect())
-    }
-}
-
-/// Row after row.
-fn narrow(matrix: &DMatrix<f64>) -> Vec<f32> {
-    matrix.transpose().iter().map(|&x| x as f32).collect()
+    Err(Error::Length {
+        what: what.into(),
+        found: tensors.len(),
+        expected: entries.len(),
+    })
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::factor::narrow;
     use super::*;
-    use crate::objective::{Layer, Structure};
-    use crate::vector::Layout;
+    use crate::graph::kronecker::test_matrix;
+    use crate::objective::Structure;
+    use nalgebra::{DMatrix, SymmetricEigen};
     use std::sync::Arc;
 
     const RELATIVE: FactorDamping = FactorDamping::Relative(4.0);
@@ -308,6 +238,7 @@ mod tests {
                 bias: None,
                 left,
                 right,
+                corrected: None,
             })
             .collect();
         let layout = |shapes: fn(&Side) -> Vec<Vec<usize>>| {

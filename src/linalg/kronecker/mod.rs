@@ -1,10 +1,12 @@
 //! Products with functions of Kronecker factors.
 
+mod corrected;
+mod factor;
 mod functions;
 
 use std::sync::Arc;
 
-pub use functions::{FactorDamping, Function};
+pub use functions::{FactorDamping, Function, Functions};
 
 use super::linear::Linear;
 use super::operator::Operator;

@@ -7,7 +7,9 @@ use super::inputs::Inputs;
 use super::program::{Program, check_cut};
 use crate::error::Result;
 use crate::graph::derivatives::gradient;
-use crate::graph::kronecker::{Curvature, Layer, LayerFactors, factors, sampled_diagonals};
+use crate::graph::kronecker::{
+    Curvature, Layer, LayerFactors, corrected_eigenvalues, factors, sampled_diagonals,
+};
 use crate::graph::listing::Listing;
 use crate::graph::per_example::{Cotangents, ExampleRows, known_rows};
 use crate::graph::phase::CHANGE;
@@ -25,6 +27,8 @@ use crate::vector::{Block, Layout, Vector};
 struct Factored {
     program: Program,
     layers: Vec<LayerFactors>,
+    /// Leaves of functions of the factors: for each layer, and each of its sides, its tensors.
+    inverses: Vec<Vec<Vec<NodeId>>>,
     signs: NodeId,
     /// The sum of the weights, once more.
     total: NodeId,
@@ -72,10 +76,23 @@ impl GraphObjective {
             request.estimate,
             (parameters, scale),
         )?;
-        let layers = factors(graph, &curvatures, parameters, scale, request.sizes)?;
+        let mut layers = factors(graph, &curvatures, parameters, scale, request.sizes)?;
+        let alone: Vec<Layer> = layers.iter().map(|factors| factors.layer).collect();
+        let inverses = function_leaves(graph, &alone);
+        for (factors, functions) in layers.iter_mut().zip(&inverses) {
+            let layer = factors.layer;
+            if let (Some(_), Curvature::Rows(rows), [left, right, _]) =
+                (layer.corrected, &curvatures[layer.weight], &functions[..])
+            {
+                let basis = [left[0], right[0]];
+                let values = corrected_eigenvalues(graph, (&layer, rows), basis, scale)?;
+                factors.tensors.push(vec![values]);
+            }
+        }
         Ok(Factored {
             program,
             layers,
+            inverses,
             signs: probe.signs,
             total,
         })
@@ -86,6 +103,7 @@ impl GraphObjective {
         let Factored {
             mut program,
             layers,
+            inverses,
             signs,
             total,
         } = self.factored(rows, request)?;
@@ -93,7 +111,6 @@ impl GraphObjective {
         let graph = &mut program.traced.graph;
         let gradients = gradient(graph, program.loss, parameters)?;
         let structure = Arc::new(structure(graph, &layers)?);
-        let inverses = function_leaves(graph, &structure.layers);
         let results = preconditioned(graph, &structure.layers, &gradients, &inverses)?;
         let mut tangents = Vec::new();
         for &parameter in parameters {
@@ -244,11 +261,12 @@ pub(super) fn structure(graph: &Graph, layers: &[LayerFactors]) -> Result<Kronec
     let layers: Vec<Layer> = layers.iter().map(|factors| factors.layer).collect();
     let (mut factors, mut functions) = (Vec::new(), Vec::new());
     for layer in &layers {
-        for (side, axis) in layer.sides().zip(2 - layer.sides().count()..) {
-            let part = match layer.structure {
-                Structure::Kronecker => ["rows", "columns"][axis],
-                Structure::Diagonal => "diagonal",
-            };
+        let parts: &[&str] = match (layer.structure, layer.left) {
+            (Structure::Diagonal, _) => &["diagonal"],
+            (Structure::Kronecker, None) => &["columns"],
+            (Structure::Kronecker, Some(_)) => &["rows", "columns", "eigenvalues"],
+        };
+        for (side, part) in layer.sides().zip(parts) {
             let what = format!("{} {part}", name(layer.weight));
             for (number, shape) in side.shapes().into_iter().enumerate() {
                 let part = if number == 0 { "" } else { " trace" };

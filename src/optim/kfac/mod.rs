@@ -165,7 +165,7 @@ impl Kfac {
             let run = [&workspace.linearize, &workspace.refresh];
             let slices: Vec<&Slice> = memory.next.parts().iter().collect();
             let factors = gpu.run_and_read_async(run, &slices).await?;
-            self::invert(&gpu, memory, options, &factors)?;
+            self::invert(&gpu, memory, options, (&factors, None))?;
             work.gradient(&program.cost, &loaded);
         }
         let mut run: Vec<Commands<'_>> = Vec::new();
@@ -178,6 +178,9 @@ impl Kfac {
         if renews {
             run.push((&workspace.refresh).into());
             reads.extend(memory.next.parts());
+            if memory.structure.is_corrected() {
+                reads.extend(memory.inverses.parts());
+            }
         }
         if due {
             run.push((&program.measure).into());
@@ -223,7 +226,9 @@ impl Kfac {
             });
         }
         if renews {
-            self::invert(&gpu, memory, options, &read[3..])?;
+            let (factors, in_use) = read[3..].split_at(memory.next.parts().len());
+            let in_use = Some(in_use).filter(|tensors| !tensors.is_empty());
+            self::invert(&gpu, memory, options, (factors, in_use))?;
         }
         memory.moments.upload(&gpu, &settings)?;
         let average = self.course.prepare(&gpu, theta)?;
@@ -330,12 +335,22 @@ impl Counts {
     }
 }
 
-/// Inverts averages that were read, and uploads the inverses to where they are not yet in use.
-fn invert(gpu: &Gpu, memory: &Memory, options: &KfacOptions, factors: &[Vec<f32>]) -> Result<()> {
+/// Inverts averages that were read, beside the inverses in use where eigenvalues are corrected, and uploads the inverses to where they are
+/// not yet in use, with such eigenvalues in their basis.
+fn invert(
+    gpu: &Gpu,
+    memory: &Memory,
+    options: &KfacOptions,
+    (factors, in_use): (&[Vec<f32>], Option<&[Vec<f32>]>),
+) -> Result<()> {
     let damping = FactorDamping::Relative(options.damping);
     let structure = &memory.structure;
-    let found = structure.functions_of(factors, damping, &[Function::Inverse])?;
-    memory.coming.write(gpu, &found[0])
+    let found = structure.functions_in(factors, in_use, damping, &[Function::Inverse])?;
+    memory.coming.write(gpu, &found.tensors[0])?;
+    for (at, values) in &found.eigenvalues {
+        gpu.upload(&memory.next.parts()[*at], 0, values)?;
+    }
+    Ok(())
 }
 
 impl Stateful for Kfac {

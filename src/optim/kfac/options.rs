@@ -13,6 +13,10 @@ pub enum Approximation {
     /// That of the factor of inputs alone, and that of the mean eigenvalue of the other one (FOOF, Benzing 2022, "Gradient descent on
     /// neurons and its link to approximate second-order optimization").
     Foof,
+    /// The inverse in the basis of both factors' eigenvectors, with eigenvalues that are measured and not products of the factors' (EKFAC,
+    /// George et al. 2018, "Fast approximate natural gradient descent in a Kronecker-factored eigenbasis"). For layers whose factors are both
+    /// matrices, see [`largest`](KfacOptions::largest); others have K-FAC.
+    Ekfac,
 }
 
 options! {
@@ -64,6 +68,7 @@ impl KfacOptions {
                 largest: part(self.largest) as usize,
                 rank: part(self.rank).ceil() as usize,
                 mean_columns: self.approximation == Approximation::Foof,
+                corrected: self.approximation == Approximation::Ekfac,
             },
             estimate: self.estimate,
         }
