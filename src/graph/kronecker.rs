@@ -122,7 +122,7 @@ pub fn test_matrix(n: usize, columns: usize) -> Vec<f32> {
 }
 
 /// A bias that belongs to a weight: its gradient is the sum of one of the two factors of the weight's, as if the other one had a further
-/// element of 1.
+/// element of 1, and of 0 in uses of the weight without the bias, as those by derivatives with respect to inputs are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Appended {
     /// Which parameter.
@@ -207,13 +207,16 @@ pub fn factors(
         uses.push(found.ok_or_else(|| without_structure(graph, parameter))?);
     }
     let biases = pair(graph, &uses);
-    let is_bias = |p: usize| biases.iter().flatten().any(|bias| bias.parameter == p);
+    let is_bias = |p: usize| (biases.iter().flatten()).any(|bias| bias.appended.parameter == p);
     let mut layers = Vec::new();
     for (weight, uses) in uses.iter().enumerate().filter(|&(p, _)| !is_bias(p)) {
-        let bias = biases[weight];
+        let bias = &biases[weight];
         let [mut left, mut right] = [None, None];
-        for &(l, r) in uses {
-            let along = |axis: usize| bias.is_some_and(|bias| bias.axis == axis);
+        for (at, &(l, r)) in uses.iter().enumerate() {
+            let along = |axis: usize| {
+                let bias = bias.as_ref().filter(|bias| bias.appended.axis == axis)?;
+                Some(bias.present[at])
+            };
             if let Some(l) = l {
                 left = Some(moment(graph, left, (l, scale), (0, along(0)), sizes)?);
             }
@@ -233,7 +236,7 @@ pub fn factors(
         layers.push(LayerFactors {
             layer: Layer {
                 weight,
-                bias,
+                bias: bias.as_ref().map(|bias| bias.appended),
                 left,
                 right: right.0,
             },
@@ -268,30 +271,46 @@ fn factored(graph: &mut Graph, terms: &[Term]) -> Result<Option<Uses>> {
     Ok(same.then_some(uses))
 }
 
-/// For each parameter of two factors the one of a single factor that is one of these, in every use.
-fn pair(graph: &Graph, uses: &[Uses]) -> Vec<Option<Appended>> {
+/// A bias in the uses of its weight.
+struct Bias {
+    appended: Appended,
+    /// For each use of the weight, whether the bias is in it.
+    present: Vec<bool>,
+}
+
+/// For each parameter of two factors the one of a single factor that is one of these, each of its uses in one of the weight's.
+fn pair(graph: &Graph, uses: &[Uses]) -> Vec<Option<Bias>> {
     let mut taken = vec![false; uses.len()];
     let same = |a: NodeId, b: NodeId| same_buffer(graph, a) == same_buffer(graph, b);
     let mut biases = Vec::with_capacity(uses.len());
     for weight in uses {
-        let fits = |bias: &Uses, axis: usize| {
-            bias.len() == weight.len()
-                && bias.iter().zip(weight).all(|(b, w)| match (b.0, w.0) {
-                    (None, Some(left)) => same(b.1, if axis == 0 { w.1 } else { left }),
+        // Which uses of the weight are those of the bias, if all of the bias's are among them.
+        let present = |bias: &Uses, axis: usize| {
+            let mut present = vec![false; weight.len()];
+            for b in bias {
+                let fits = |(left, right): (Option<NodeId>, NodeId)| match (b.0, left) {
+                    (None, Some(left)) => same(b.1, if axis == 0 { right } else { left }),
                     _ => false,
-                })
+                };
+                let at = (0..weight.len()).find(|&at| !present[at] && fits(weight[at]))?;
+                present[at] = true;
+            }
+            Some(present)
         };
         let mut candidates = (0..uses.len()).flat_map(|p| [(p, 0), (p, 1)]);
-        let found = candidates.find(|&(p, axis)| !taken[p] && fits(&uses[p], axis));
-        biases.push(found.map(|(parameter, axis)| {
+        biases.push(candidates.find_map(|(parameter, axis)| {
+            let present = (!taken[parameter]).then(|| present(&uses[parameter], axis));
+            let present = present.flatten()?;
             taken[parameter] = true;
-            Appended { parameter, axis }
+            let appended = Appended { parameter, axis };
+            Some(Bias { appended, present })
         }));
     }
     biases
 }
 
-/// Adds `sum_n scale_n x_n x_n^T` of rows `x` `[1, n, size]` in its form; a bias along the factor's axis appends a 1 to each row.
+/// Adds `sum_n scale_n x_n x_n^T` of rows `x` `[1, n, size]` in its form; a bias along the factor's axis appends a 1 to each row, or a 0
+/// where this use is without it.
 ///
 /// The ones are never laid out beside the rows: `[x s]^T x`, with the scale `s` beside the scaled rows, has all but the last column of the
 /// factor, and that is its last row.
@@ -299,11 +318,11 @@ fn moment(
     graph: &mut Graph,
     before: Option<(Side, Tensors)>,
     (x, scale): (NodeId, NodeId),
-    (axis, appended): (usize, bool),
+    (axis, appended): (usize, Option<bool>),
     sizes: Sizes,
 ) -> Result<(Side, Tensors)> {
     let shape = graph.shape(x).clone();
-    let (own, size) = (shape[2], shape[2] + usize::from(appended));
+    let (own, size) = (shape[2], shape[2] + usize::from(appended.is_some()));
     // The same weights for all columns of an example.
     let examples = elements(graph.shape(scale));
     let scale = graph.reshape(scale, &[1, examples])?;
@@ -340,16 +359,24 @@ struct Rows {
     x: NodeId,
     weighted: NodeId,
     column: NodeId,
-    /// Elements of a row without a 1, and whether there is one.
+    /// Elements of a row without the appended one.
     own: usize,
-    appended: bool,
+    /// Whether a 1 or a 0 is appended, if any.
+    appended: Option<bool>,
 }
 
 impl Rows {
+    /// The order of the factor.
+    fn size(&self) -> usize {
+        self.own + usize::from(self.appended.is_some())
+    }
+
     fn full(&self, graph: &mut Graph) -> Result<NodeId> {
-        if !self.appended {
-            return graph.dot(self.weighted, self.x, true, false);
-        }
+        let Some(true) = self.appended else {
+            let product = graph.dot(self.weighted, self.x, true, false)?;
+            let size = self.size();
+            return graph.pad(product, &[0; 3], &[1, size, size]);
+        };
         let rows = graph.concat(&[self.weighted, self.column], 2)?;
         let product = graph.dot(rows, self.x, true, false)?;
         let mean = graph.slice(product, &[0, self.own, 0], &[1, 1, self.own])?;
@@ -362,21 +389,20 @@ impl Rows {
     fn diagonal(&self, graph: &mut Graph) -> Result<NodeId> {
         let squares = graph.binary(Binary::Mul, self.weighted, self.x)?;
         let sum = graph.sum(squares, &[1])?;
-        if !self.appended {
-            return Ok(sum);
-        }
+        let Some(true) = self.appended else {
+            return graph.pad(sum, &[0; 3], &[1, 1, self.size()]);
+        };
         let one = graph.constant(1.0, &[1, 1, 1]);
         graph.concat(&[sum, one], 2)
     }
 
     /// The product with the random matrix, and the trace.
     fn sketch(&self, graph: &mut Graph, columns: usize) -> Result<[NodeId; 2]> {
-        let size = self.own + usize::from(self.appended);
-        let random = test_matrix(size, columns);
+        let random = test_matrix(self.size(), columns);
         let own = random[..self.own * columns].to_vec();
         let own = graph.data_tensor(own, &[1, self.own, columns])?;
         let mut seen = graph.dot(self.weighted, own, false, false)?;
-        if self.appended {
+        if self.appended == Some(true) {
             let last = random[self.own * columns..].to_vec();
             let last = graph.data_tensor(last, &[1, 1, columns])?;
             let shape = graph.shape(seen).clone();
@@ -388,12 +414,13 @@ impl Rows {
         let mut product = graph.dot(self.x, seen, true, false)?;
         let squares = graph.binary(Binary::Mul, self.weighted, self.x)?;
         let mut trace = graph.sum(squares, &[1, 2])?;
-        if self.appended {
+        if self.appended == Some(true) {
             let last = graph.sum(seen, &[1])?;
             product = graph.concat(&[product, last], 1)?;
             let one = graph.constant(1.0, &[1, 1, 1]);
             trace = graph.binary(Binary::Add, trace, one)?;
         }
+        product = graph.pad(product, &[0; 3], &[1, self.size(), columns])?;
         Ok([product, trace])
     }
 }

@@ -9,6 +9,7 @@ mod listed;
 
 mod checks;
 mod derivatives;
+mod differential;
 mod kronecker;
 mod per_example;
 mod shaders;
