@@ -1,13 +1,14 @@
 //! Derivatives with respect to inputs in the f64 twin: against differences, closed forms and a Laplacian derived by hand; what they cost; and
 //! that gradients, products, rows of examples and Kronecker factors come through them.
 
+use osculant::data::{Points, Region, Sampling, Term};
 use osculant::graph::derivatives::{gauss_newton_product, gradient, hessian_product};
 use osculant::graph::kronecker::{Sizes, factors};
 use osculant::graph::per_example::{gradient_rows, root_rows};
 use osculant::graph::tensor::Builder;
 use osculant::graph::twin::{Leaves, evaluate};
 use osculant::graph::{Graph, NodeId, Op, Tensor};
-use osculant::nn::{Activation, DataShape, Init, Loss, Model, Output, TargetShape};
+use osculant::nn::{Activation, DataShape, Init, Loss, Model, Output, TargetShape, periodic};
 use osculant::random::Philox;
 use osculant::{Error, Result};
 use rand::RngExt;
@@ -594,4 +595,82 @@ fn derivatives_that_vanish_are_zeros() -> Outcome {
     let first = field.derive(field.u, 1, &[(2.0, &[1.0, 0.0])])?;
     assert_eq!(field.value(first)?, vec![0.0; ROWS * 3]);
     Ok(())
+}
+
+/// With the weights of its points a loss is the sum of the means of its terms, each with its weight; and no term sees the others' points.
+#[test]
+fn losses_of_terms_are_weighted_means() -> Outcome {
+    let side = Region::new(&[[0.0, 1.0]])?;
+    let terms = vec![
+        Term::new("interior", 6, vec![side.clone()]),
+        Term::new("ends", 3, side.faces(&[0])).with_weight(10.0),
+    ];
+    let batch = Points::new("interval", terms, Sampling::Uniform, 3)?
+        .draw(0)?
+        .full_batch();
+    let shape = DataShape {
+        features: 1,
+        targets: TargetShape::Classes(2),
+    };
+    let model = Model::least_squares(shape, |scope| {
+        let x = scope.features();
+        let u = (x * 2.0).exp();
+        scope.by_term(&[u.laplacian(x), u - 1.0])
+    });
+    let traced = model.trace(batch.len())?;
+    let inputs: Vec<f64> = batch.features.iter().map(|&x| f64::from(x)).collect();
+    let leaves = Leaves {
+        inputs: vec![
+            inputs.clone(),
+            vec![0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0],
+        ],
+        ..Leaves::default()
+    };
+    let losses = evaluate(&traced.graph, &leaves, &[traced.losses])?.concat();
+    let weighted = losses.iter().zip(&batch.weights);
+    let found: f64 = weighted
+        .map(|(loss, &weight)| loss * f64::from(weight))
+        .sum();
+    let square = |x: f64| x * x;
+    let interior: f64 = inputs[..6]
+        .iter()
+        .map(|x| square(4.0 * (2.0 * x).exp()))
+        .sum();
+    // The lower end twice, as three points are dealt to two faces.
+    let ends = square((2.0f64).exp() - 1.0);
+    within(
+        1e-6,
+        "loss",
+        &[found],
+        &[interior / 6.0 + 10.0 * ends / 3.0],
+    )?;
+
+    let wrong = Model::least_squares(shape, |scope| scope.by_term(&[scope.features()]));
+    let message = match wrong.trace(4) {
+        Err(error) => error.to_string(),
+        Ok(_) => "no error".into(),
+    };
+    assert!(message.contains("for 2 terms"), "{message}");
+    Ok(())
+}
+
+/// Everything that is made of waves repeats, with its derivatives.
+#[test]
+fn functions_on_a_circle_are_periodic() -> Outcome {
+    let mut field = Field::new(|b, x| {
+        let place = x.slice(&[0, 1], &[ROWS, 1]);
+        dense(
+            b,
+            "last",
+            dense(b, "first", periodic(place, 0.5, 3), 4).tanh(),
+            1,
+        )
+    })?;
+    let second = field.derive(field.u, 2, &[(1.0, &[0.0, 1.0])])?;
+    let here = field.value(second)?;
+    for x in &mut field.leaves.inputs[0] {
+        *x += 0.5;
+    }
+    // The constant 2 pi is f32.
+    within(1e-5, "a period on", &field.value(second)?, &here)
 }
