@@ -49,6 +49,11 @@ pub use error::{Error, Result};
 #[doc = include_str!("../README.md")]
 pub struct Readme;
 
+/// The model of a differential equation compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/PDE.md")]
+pub struct DifferentialEquations;
+
 /// The walk in the architecture does what it says.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/ARCHITECTURE.md")]

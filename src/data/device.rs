@@ -55,9 +55,17 @@ impl DeviceDataset {
     ///
     /// # Errors
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory); [`Error::OverLimit`](crate::Error::OverLimit) where a single row is larger than a
-    /// binding; [`Error::DeviceLost`](crate::Error::DeviceLost).
+    /// binding; [`Error::DeviceLost`](crate::Error::DeviceLost); [`Error::Unsupported`](crate::Error::Unsupported) for rows with weights.
     pub fn new(gpu: &Gpu, dataset: impl Into<Arc<Dataset>>) -> Result<Self> {
         let host = dataset.into();
+        if host.is_weighted() {
+            return Err(crate::Error::Unsupported {
+                what: format!("{} on the device", host.name()),
+                message: "its rows have weights, which batches by row numbers do not take from a data set; give weights to the rows \
+                          (Rows::with_weights), or batches from the host"
+                    .into(),
+            });
+        }
         let features = Table::upload(gpu, "features of a data set", host.features(), host.width())?;
         let label = "targets of a data set";
         let targets = match host.targets() {

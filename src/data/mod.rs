@@ -26,6 +26,7 @@ pub mod idx;
 #[cfg(not(target_arch = "wasm32"))]
 mod labels;
 mod micro_batches;
+mod points;
 mod roles;
 mod rounding;
 mod rows;
@@ -42,6 +43,7 @@ pub use device::DeviceDataset;
 pub use digits::digits;
 pub use epochs::{Epochs, EpochsState};
 pub use micro_batches::MicroBatches;
+pub use points::{Points, Region, Sampling, Term};
 pub use roles::{Dealing, Growth, Role, Roles, RolesState, rescaled_step};
 pub use rows::Rows;
 pub use scaling::{Scaling, standardise};

@@ -10,6 +10,7 @@
 //! 5. [`transpose`]: the transpose of every linear primitive. Running it over a linear part appends its adjoint.
 //! 6. [`derivatives`]: gradient = transpose of the linearised loss; Hessian product = linearised gradient; Gauss-Newton product =
 //!    transpose(J) H J. [`difference`]: what a loss gains along a step, without subtracting losses.
+//!    [`differential`]: derivatives with respect to inputs, in models; `collapse` moves their sums up to where they are cheap.
 //! 7. `terms`: a gradient stopped before its sum over the batch. From it [`per_example`], rows of examples in factors with all that is
 //!    made of them, and [`kronecker`], the factors of the Gauss-Newton matrix of each layer; [`preconditioned`], steps with their inverses.
 //! 8. [`twin`]: the same graph evaluated in f64 on the CPU, the reference for every test.
@@ -25,8 +26,10 @@ mod address;
 mod append;
 pub mod arena;
 pub mod batch;
+mod collapse;
 pub mod derivatives;
 pub mod difference;
+pub mod differential;
 mod example_rows;
 pub mod executable;
 mod fit;

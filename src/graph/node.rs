@@ -331,7 +331,7 @@ impl Graph {
         )
     }
 
-    /// A tensor given by value.
+    /// A tensor given by value; equal ones are shared.
     ///
     /// # Errors
     /// [`Error::Shape`] for another number of values than the shape has; [`Error::Unsupported`] for values that are not finite.
@@ -352,14 +352,18 @@ impl Graph {
                 message: FINITE_ONLY.into(),
             });
         }
-        let id = self.append(
-            Op::Data(self.data.len()),
-            vec![],
-            shape.to_vec(),
-            DType::F32,
-        );
-        self.data.push(values);
-        Ok(id)
+        let equal = |known: &Vec<f32>| {
+            let mut pairs = known.iter().zip(&values);
+            known.len() == values.len() && pairs.all(|(a, b)| a.to_bits() == b.to_bits())
+        };
+        let index = match self.data.iter().position(equal) {
+            Some(index) => index,
+            None => {
+                self.data.push(values);
+                self.data.len() - 1
+            }
+        };
+        Ok(self.append(Op::Data(index), vec![], shape.to_vec(), DType::F32))
     }
 
     pub(crate) fn constant_value(&self, id: NodeId) -> Option<f32> {

@@ -128,7 +128,11 @@ impl<'b> Tensor<'b> {
     }
 
     /// A node made from this tensor and others, which must be of the same builder.
-    fn make_with(self, others: &[Self], f: impl FnOnce(&mut Graph) -> Result<NodeId>) -> Self {
+    pub(super) fn make_with(
+        self,
+        others: &[Self],
+        f: impl FnOnce(&mut Graph) -> Result<NodeId>,
+    ) -> Self {
         let mut foreign = others.iter().filter(|other| !other.is_of(self.builder));
         match foreign.next() {
             None => self.builder.make(f),

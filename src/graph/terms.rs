@@ -4,7 +4,7 @@
 //! every example's gradient, from which whatever is to be known of the examples is made: [`per_example`](super::per_example) and
 //! [`kronecker`](super::kronecker). A parameter that is used several times has a gradient that is a sum of such terms.
 
-use super::node::{Graph, NodeId};
+use super::node::{Graph, Node, NodeId, elements};
 use super::op::{Binary, Op, Unary};
 use crate::error::Result;
 
@@ -94,9 +94,6 @@ fn collect(
                 if transpose_lhs { 1 } else { 2 },
                 if transpose_rhs { 2 } else { 1 },
             );
-            if axis(lhs) != BatchAxis::At(k_lhs) || axis(rhs) != BatchAxis::At(k_rhs) {
-                return Ok(false);
-            }
             let left = if transpose_lhs {
                 lhs
             } else {
@@ -107,6 +104,27 @@ fn collect(
             } else {
                 rhs
             };
+            match (axis(lhs), axis(rhs)) {
+                (BatchAxis::At(l), BatchAxis::At(r)) if l == k_lhs && r == k_rhs => {}
+                // Row n of what no example changes belongs to example n.
+                (BatchAxis::Absent, BatchAxis::At(r)) if r == k_rhs => {}
+                (BatchAxis::At(l), BatchAxis::Absent) if l == k_lhs => {}
+                (BatchAxis::Absent, _) if graph.shape(left)[1] == 1 => {
+                    let Some(rows) = summed_row(graph, rhs, axes)? else {
+                        return Ok(false);
+                    };
+                    terms.push(Term::Outer(repeated(graph, left, rows)?, rows));
+                    return Ok(true);
+                }
+                (_, BatchAxis::Absent) if graph.shape(left)[1] == 1 => {
+                    let Some(rows) = summed_row(graph, lhs, axes)? else {
+                        return Ok(false);
+                    };
+                    terms.push(Term::Outer(rows, repeated(graph, right, rows)?));
+                    return Ok(true);
+                }
+                _ => return Ok(false),
+            }
             terms.push(Term::Outer(left, right));
             Ok(true)
         }
@@ -128,6 +146,27 @@ fn collect(
         }
         _ => Ok(false),
     }
+}
+
+/// The factor `[1, n, size]` whose sum over the batch this vector is.
+fn summed_row(graph: &mut Graph, vector: NodeId, axes: &[BatchAxis]) -> Result<Option<NodeId>> {
+    let mut found = Vec::new();
+    Ok(
+        match collect(graph, vector, axes, &mut found)?.then_some(found.as_slice()) {
+            Some(&[Term::Rows(rows)]) => {
+                let size = elements(graph.shape(vector));
+                let examples = graph.shape(rows)[0];
+                Some(graph.reshape(rows, &[1, examples, size])?)
+            }
+            _ => None,
+        },
+    )
+}
+
+/// A row `[1, 1, size]` for each of the examples of `rows`.
+fn repeated(graph: &mut Graph, row: NodeId, rows: NodeId) -> Result<NodeId> {
+    let shape = [1, graph.shape(rows)[1], graph.shape(row)[2]];
+    graph.broadcast(row, &shape)
 }
 
 /// The term of a permuted node of shape `from`: a transposed outer product has its factors swapped, as where a weight is used transposed.
@@ -167,8 +206,26 @@ fn permuted(
 
 /// The batch axis of every node. Inputs of more than no axes have it first, and so have leaves of which it is said that they have `rows`.
 pub(super) fn batch_axes(graph: &Graph, rows: &[NodeId]) -> Vec<BatchAxis> {
+    axes_from(graph, |id, node| match node.op {
+        Op::Input(_) => !node.shape.is_empty(),
+        Op::Direction(_) => rows.contains(&id),
+        _ => false,
+    })
+}
+
+/// The same where the rows of `x` are the examples, whatever they are made of.
+pub(super) fn row_axes(graph: &Graph, x: NodeId) -> Vec<BatchAxis> {
+    axes_from(graph, |id, _| id == x)
+}
+
+/// The axis of every node that counts the rows of those nodes that `has_rows`, in which it is the first.
+fn axes_from(graph: &Graph, has_rows: impl Fn(NodeId, &Node) -> bool) -> Vec<BatchAxis> {
     let mut axes: Vec<BatchAxis> = Vec::with_capacity(graph.nodes().len());
     for (id, node) in graph.nodes().iter().enumerate() {
+        if has_rows(NodeId(id), node) {
+            axes.push(BatchAxis::At(0));
+            continue;
+        }
         let of = |i: usize| {
             node.operands
                 .get(i)
@@ -189,17 +246,10 @@ pub(super) fn batch_axes(graph: &Graph, rows: &[NodeId]) -> Vec<BatchAxis> {
             .map(|&o| graph.shape(o).as_slice())
             .unwrap_or_default();
         let axis = match (&node.op, of(0)) {
-            (Op::Input(_), _) => {
-                if node.shape.is_empty() {
-                    BatchAxis::Absent
-                } else {
-                    BatchAxis::At(0)
-                }
-            }
-            (Op::Direction(_), _) if rows.contains(&NodeId(id)) => BatchAxis::At(0),
-            (Op::Parameter(_) | Op::Direction(_) | Op::Constant(_) | Op::Data(_), _) => {
-                BatchAxis::Absent
-            }
+            (
+                Op::Parameter(_) | Op::Input(_) | Op::Direction(_) | Op::Constant(_) | Op::Data(_),
+                _,
+            ) => BatchAxis::Absent,
             (
                 Op::Unary(_)
                 | Op::Binary(_)

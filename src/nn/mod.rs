@@ -5,10 +5,12 @@ pub mod functions;
 mod init;
 mod loss;
 mod model;
+mod periodic;
 mod sequential;
 
 pub use activation::Activation;
 pub use init::Init;
 pub use loss::Loss;
 pub use model::{DataShape, Model, Output, Probe, Scope, TargetShape, Traced};
+pub use periodic::periodic;
 pub use sequential::{Sequential, autoencoder};

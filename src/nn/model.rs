@@ -99,6 +99,36 @@ impl<'b> Scope<'b> {
         }
     }
 
+    /// Of tensors `[rows, m]` for each row the one that its label chooses: the residuals of the term that a point belongs to (see
+    /// [`Points`](crate::data::Points)). Each is computed for every row, so all must be finite there.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where there are not as many as classes, or they have other shapes than each other.
+    pub fn by_term(&self, terms: &[Tensor<'b>]) -> Tensor<'b> {
+        let TargetShape::Classes(classes) = self.shape.targets else {
+            return self.labels();
+        };
+        let alike = |pair: &[Tensor<'b>]| pair[0].shape() == pair[1].shape();
+        let matrix = |term: &Tensor<'b>| matches!(*term.shape(), [rows, _] if rows == self.rows);
+        if terms.len() != classes || !terms.windows(2).all(alike) || !terms.iter().all(matrix) {
+            let shapes: Vec<_> = terms.iter().map(|term| term.shape()).collect();
+            return self.fail(Error::Shape {
+                node: "residuals by term".into(),
+                message: format!(
+                    "shapes {shapes:?} for {classes} terms; give one tensor [{}, m] for each, all of one shape",
+                    self.rows
+                ),
+            });
+        }
+        let chosen = self.labels().one_hot(classes);
+        let masked = terms
+            .iter()
+            .enumerate()
+            .map(|(term, &residual)| residual * chosen.slice(&[0, term], &[self.rows, 1]));
+        let sum = masked.reduce(|sum, residual| sum + residual);
+        sum.unwrap_or_else(|| self.labels())
+    }
+
     /// Declares a parameter with its initial values.
     pub fn parameter(&self, name: &str, shape: &[usize], init: Init) -> Tensor<'b> {
         self.initialisers.borrow_mut().push(init);
@@ -146,6 +176,15 @@ pub struct Output<'b> {
     pub outputs: Tensor<'b>,
     /// A figure of merit of each example, `[rows]`.
     pub metric: Option<Tensor<'b>>,
+}
+
+fn residuals_squared<'b>(scope: &Scope<'b>, residuals: Tensor<'b>) -> Output<'b> {
+    let axes: Vec<usize> = (1..residuals.shape().len()).collect();
+    Output {
+        losses: residuals.square().sum(&axes).reshape(&[scope.rows()]),
+        outputs: residuals,
+        metric: None,
+    }
 }
 
 type Build = dyn for<'b> Fn(&Scope<'b>) -> Output<'b> + Send + Sync;
@@ -216,6 +255,31 @@ impl Model {
             build: Arc::new(build),
             root: None,
         }
+    }
+
+    /// A model whose losses are the squares of residuals, `sum_j r_nj^2`, with the residuals `[rows, m]` as outputs: a differential equation,
+    /// a fit by least squares.
+    ///
+    /// ```
+    /// use osculant::nn::{DataShape, Init, Model, TargetShape};
+    /// // -u'' = 1 inside of an interval (label 0), and u = 0 at its ends (label 1).
+    /// let shape = DataShape { features: 1, targets: TargetShape::Classes(2) };
+    /// let model = Model::least_squares(shape, |scope| {
+    ///     let x = scope.features();
+    ///     let u = scope.dense("last", scope.dense("first", x, 8, Init::Glorot).tanh(), 1, Init::Glorot);
+    ///     scope.by_term(&[u.laplacian(x) + 1.0, u])
+    /// });
+    /// assert_eq!(model.trace(5)?.graph.parameters().len(), 4);
+    /// # Ok::<(), osculant::Error>(())
+    /// ```
+    pub fn least_squares<F>(shape: impl Into<DataShape>, residuals: F) -> Self
+    where
+        F: for<'b> Fn(&Scope<'b>) -> Tensor<'b> + Send + Sync + 'static,
+    {
+        Self::new(shape, move |scope| {
+            residuals_squared(scope, residuals(scope))
+        })
+        .with_curvature_root(|scope, _, signs| scope.constant(2.0f32.sqrt()) * signs)
     }
 
     /// Says how to mix the columns of a root of the Hessian of an example's loss in its outputs, given scope, outputs and signs: what

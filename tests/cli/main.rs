@@ -197,6 +197,37 @@ fn a_comparison_writes_its_report() {
 }
 
 #[test]
+fn differential_equations_report_the_error_of_their_solution() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("report");
+    let mut arguments = vec!["compare", "poisson-2d", "--optimizers", "adam,lbfgs"];
+    arguments.extend(["--seeds", "1", "--work", "60"]);
+    arguments.extend(["--out", out.to_str().unwrap()]);
+    let table = success(&arguments);
+    assert!(table.contains("relative L2"), "{table}");
+    let report = json(&out.join("report.json"));
+    assert_eq!(report["terms"], serde_json::json!(["interior", "boundary"]));
+    for run in report["runs"].as_array().unwrap() {
+        let history = run["history"].as_array().unwrap();
+        for point in history {
+            let number = |key: &str| point[key].as_f64().unwrap();
+            // The mean square of the solution on the unit square is 1/4.
+            let error = (number("test_loss") / 0.25).sqrt();
+            assert!(
+                (number("relative_l2") / error - 1.0).abs() < 1e-3,
+                "{point}"
+            );
+            let terms = point["term_losses"].as_array().unwrap();
+            let sum: f64 = terms.iter().map(|loss| loss.as_f64().unwrap()).sum();
+            assert!((sum / number("train_loss") - 1.0).abs() < 1e-6, "{point}");
+        }
+        let (first, last) = (&history[0], &run["final"]);
+        let loss = |point: &Value| point["train_loss"].as_f64().unwrap();
+        assert!(last["relative_l2"].is_number() && loss(last) < 0.5 * loss(first));
+    }
+}
+
+#[test]
 fn tuning_chooses_one_trial_of_each_optimizer() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().to_str().unwrap();

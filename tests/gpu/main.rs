@@ -16,6 +16,7 @@ mod course;
 mod debiased_sgd;
 mod decoupled;
 mod differences;
+mod differential;
 mod eigensolver;
 mod engine;
 mod finite_differences;
@@ -161,6 +162,7 @@ const ABOVE_PRODUCTS: (&str, &[&str]) = (
         "debiased_sgd",
         "decoupled",
         "differences",
+        "differential",
         "eigensolver",
         "engine",
         "finite_differences",
@@ -205,6 +207,7 @@ fn main() -> ExitCode {
             ("debiased_sgd", debiased_sgd::tests()),
             ("decoupled", decoupled::tests()),
             ("differences", differences::tests()),
+            ("differential", differential::tests()),
             ("eigensolver", eigensolver::tests()),
             ("engine", engine::tests()),
             ("finite_differences", finite_differences::tests()),

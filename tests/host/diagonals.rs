@@ -104,7 +104,7 @@ impl Case {
     /// The only layer, which is a diagonal.
     fn diagonal(&mut self, curvature: Curvature) -> Result<Vec<f64>, Box<dyn std::error::Error>> {
         let layers = factors(&mut self.graph, &[curvature], &[self.w], self.p, SIZES)?;
-        let [LayerFactors { layer, tensors }] = &layers[..] else {
+        let [LayerFactors { layer, tensors, .. }] = &layers[..] else {
             return Err(format!("{layers:?}").into());
         };
         assert_eq!(layer.structure, Structure::Diagonal);

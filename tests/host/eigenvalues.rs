@@ -85,7 +85,7 @@ fn they_are_squares_of_rows_in_the_basis() -> Outcome {
         let leaves = function_leaves(&mut graph, &[layer]);
         let [left, right, values] = [0, 1, 2].map(|side| leaves[0][side][0]);
         let basis = [left, right];
-        let eigenvalues = corrected_eigenvalues(&mut graph, (&layer, &rows[0]), basis, p)?;
+        let eigenvalues = corrected_eigenvalues(&mut graph, (found, &rows[0]), basis, p)?;
         let results = preconditioned(&mut graph, &[layer], &parameters, &leaves)?;
         let formed: Vec<NodeId> = rows
             .iter()

@@ -10,6 +10,7 @@ mod listed;
 mod checks;
 mod derivatives;
 mod diagonals;
+mod differential;
 mod eigenvalues;
 mod kronecker;
 mod per_example;

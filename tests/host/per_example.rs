@@ -540,7 +540,7 @@ fn exact_factors_are_the_blocks_of_the_gauss_newton_matrix() -> Outcome {
         )?;
         let matrix = alone.sum(&weights, |row| alone.matrices[row].clone());
         let parameters: Vec<usize> = case.leaves.parameters.iter().map(Vec::len).collect();
-        for LayerFactors { layer, tensors } in &layers {
+        for LayerFactors { layer, tensors, .. } in &layers {
             let sides: Vec<NodeId> = tensors.iter().map(|side| side[0]).collect();
             let [a, b] = &case.at(&sides)?[..] else {
                 return Err("one factor".into());
@@ -574,7 +574,7 @@ fn empirical_factors_are_moments_of_gradients() -> Outcome {
         scale,
         sizes,
     )?;
-    for LayerFactors { layer, tensors } in &layers {
+    for LayerFactors { layer, tensors, .. } in &layers {
         // The gradient of a bias is the cotangent.
         let bias = layer.bias.ok_or("a layer without its bias")?.parameter;
         let expected = alone.sum(&shares, |row| {

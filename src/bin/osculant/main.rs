@@ -15,6 +15,7 @@ mod doctor;
 mod experiment;
 mod failure;
 mod feed;
+mod fields;
 mod files;
 mod help;
 mod hints;

@@ -69,8 +69,13 @@ impl Setup {
         self
     }
 
-    /// Takes all rows where there are fewer than the default batch has, of an experiment of whatever size.
+    /// Takes all rows where there are fewer than the default batch has, of an experiment of whatever size, and all points of a differential equation.
     fn fit_batch(&mut self, problem: &Problem) {
+        if problem.field().is_some()
+            && let Some((_, value)) = self.options.iter_mut().find(|(key, _)| *key == "batch")
+        {
+            "all".clone_into(value);
+        }
         if let (Problem::Own(experiment), Ok(batch)) = (problem, self.get::<usize>("batch"))
             && batch > experiment.rows()
             && let Some((_, value)) = self.options.iter_mut().find(|(key, _)| *key == "batch")

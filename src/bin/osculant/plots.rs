@@ -218,6 +218,8 @@ mod tests {
             train_loss: loss,
             test_loss: loss,
             test_accuracy: f64::NAN,
+            relative_l2: None,
+            term_losses: Vec::new(),
         });
         let setup = Setup::new(Method::Adam, &Problem::DigitsMlp);
         Run::new(&setup, 0, points.collect(), &End::Finished).unwrap()

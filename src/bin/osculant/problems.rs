@@ -12,6 +12,7 @@ use osculant::objective::GraphObjective;
 
 use crate::experiment::Experiment;
 use crate::failure::{Failure, Outcome};
+use crate::fields::{self, Field, TermRows};
 
 /// Seed of the splits of the data: the same for every run, so that all runs see the same rows.
 const SPLIT_SEED: u64 = 0;
@@ -35,13 +36,26 @@ pub(crate) enum Problem {
     MnistMlp,
     /// MNIST, autoencoder 784-32-784, softplus and sigmoid, squared error
     MnistAutoencoder,
+    /// Poisson's equation on a square, 2-64-1, tanh, 900 + 120 points
+    #[value(name = "poisson-2d")]
+    Poisson2d,
+    /// Poisson's equation in five dimensions, 5-64-1, tanh, 3,000 + 500 points, drawn anew at every step
+    #[value(name = "poisson-5d")]
+    Poisson5d,
+    /// Heat equation on an interval, 2-64-1, tanh, 900 + 120 points
+    #[value(name = "heat-1d")]
+    Heat1d,
+    /// Burgers' equation, 2-20-20-20-1, tanh, 10,456 points
+    Burgers,
+    /// Convection on a circle, 3-50-50-50-1, tanh, 10,257 points
+    Convection,
     /// Data and network of a file
     #[value(skip)]
     Own(Arc<Experiment>),
 }
 
 /// The rows that a run sees.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Data {
     /// What is trained on.
     pub(crate) train: Dataset,
@@ -51,6 +65,10 @@ pub(crate) struct Data {
     monitored: Option<Dataset>,
     /// See [`spread`].
     spread: f64,
+    /// Of a differential equation: the rows of each term.
+    pub(crate) terms: Vec<TermRows>,
+    /// Of a differential equation: the mean square of its solution on the test rows.
+    pub(crate) solution: Option<f64>,
 }
 
 impl Data {
@@ -63,6 +81,19 @@ impl Data {
             train,
             test,
             monitored,
+            terms: Vec::new(),
+            solution: None,
+        })
+    }
+
+    /// Points and the solution of a differential equation.
+    fn of_field(field: &Field) -> osculant::Result<Self> {
+        let train = field.rows(&field.points(0)?.draw(0)?)?;
+        let (test, solution) = field.test()?;
+        Ok(Self {
+            terms: field.terms(&train)?,
+            solution: Some(solution),
+            ..Self::new(train, test)?
         })
     }
 
@@ -94,6 +125,17 @@ impl Data {
                 experiment.name
             );
         }
+        if let Some(field) = problem.field() {
+            let drawn = if field.resampled {
+                ", drawn anew at every step"
+            } else {
+                ""
+            };
+            return format!(
+                "{}; {train} points{drawn}, error at {test} points",
+                field.sentence
+            );
+        }
         let (name, width) = (problem.data_name(), self.train.width());
         let network = match problem.hidden() {
             hidden if problem.is_autoencoder() => format!(
@@ -108,7 +150,12 @@ impl Data {
     }
 
     /// The training rows split once more, for tuning: a part to train on, and a validation part in place of the test rows.
+    ///
+    /// Of a differential equation it is the same points, and the error of the solution.
     pub(crate) fn for_tuning(&self) -> osculant::Result<Self> {
+        if self.solution.is_some() {
+            return Ok(self.clone());
+        }
         let fraction = if !self.is_small() { 1.0 / 6.0 } else { 0.2 };
         let (train, validation) = self.train.split(fraction, SPLIT_SEED)?;
         Ok(Self {
@@ -116,6 +163,8 @@ impl Data {
             train,
             test: validation,
             monitored: None,
+            terms: Vec::new(),
+            solution: None,
         })
     }
 }
@@ -182,6 +231,19 @@ impl Problem {
             Problem::FashionMlp => "fashion-mlp",
             Problem::MnistMlp => "mnist-mlp",
             Problem::MnistAutoencoder => "mnist-autoencoder",
+            _ => self.field().map_or("", |field| field.name),
+        }
+    }
+
+    /// The differential equation that it is, if any.
+    pub(crate) fn field(&self) -> Option<&'static Field> {
+        match self {
+            Problem::Poisson2d => Some(&fields::POISSON_2D),
+            Problem::Poisson5d => Some(&fields::POISSON_5D),
+            Problem::Heat1d => Some(&fields::HEAT_1D),
+            Problem::Burgers => Some(&fields::BURGERS),
+            Problem::Convection => Some(&fields::CONVECTION),
+            _ => None,
         }
     }
 
@@ -189,7 +251,8 @@ impl Problem {
     pub(crate) fn is_small(&self) -> bool {
         match self {
             Problem::Own(experiment) => experiment.is_small(),
-            _ => matches!(self, Problem::DigitsMlp | Problem::DigitsAutoencoder),
+            Problem::DigitsMlp | Problem::DigitsAutoencoder => true,
+            _ => self.field().is_some(),
         }
     }
 
@@ -220,16 +283,24 @@ impl Problem {
             Problem::DigitsAutoencoder => [0.02, 0.01],
             Problem::FashionMlp => [0.4, 0.3],
             Problem::MnistAutoencoder => [0.02, 0.01],
+            _ => [1e-2, 1e-4],
         }
     }
 
     /// How much work to do when nothing is said, in epochs.
     pub(crate) fn default_work(&self) -> f64 {
-        if self.is_small() { 60.0 } else { 10.0 }
+        match self {
+            _ if self.field().is_some() => 2000.0,
+            _ if self.is_small() => 60.0,
+            _ => 10.0,
+        }
     }
 
     /// The data; `folder` overrides where the images of the large sets lie.
     pub(crate) fn load(&self, folder: Option<&Path>) -> Outcome<Arc<Data>> {
+        if let Some(field) = self.field() {
+            return Ok(Arc::new(Data::of_field(field)?));
+        }
         let images = |name: &str| {
             let default = PathBuf::from("data").join(name);
             idx::load(folder.unwrap_or(&default), name).map_err(|error| {
@@ -262,7 +333,7 @@ impl Problem {
             }
             Problem::DigitsMlp | Problem::DigitsAutoencoder => digits()?.split(0.2, SPLIT_SEED)?,
             Problem::FashionMlp => images("fashion-mnist")?,
-            Problem::MnistMlp | Problem::MnistAutoencoder => images("mnist")?,
+            _ => images("mnist")?,
         };
         if self.is_autoencoder() {
             return Ok(Arc::new(Data::new(
@@ -285,6 +356,9 @@ impl Problem {
     pub(crate) fn model(&self, data: &Dataset) -> Model {
         if let Problem::Own(experiment) = self {
             return experiment.model(data);
+        }
+        if let Some(field) = self.field() {
+            return field.model(data);
         }
         let hidden = self.hidden();
         if self.is_autoencoder() {
@@ -311,10 +385,10 @@ impl Problem {
     /// Width of the layer between inputs and outputs, of those that the program knows.
     fn hidden(&self) -> usize {
         match self {
-            Problem::Own(_) => 0,
             Problem::DigitsMlp | Problem::MnistAutoencoder => 32,
             Problem::FashionMlp | Problem::MnistMlp => 128,
             Problem::DigitsAutoencoder => 16,
+            _ => 0,
         }
     }
 
@@ -323,7 +397,7 @@ impl Problem {
             Problem::Own(experiment) => &experiment.name,
             Problem::DigitsMlp | Problem::DigitsAutoencoder => "handwritten digits",
             Problem::FashionMlp => "Fashion-MNIST",
-            Problem::MnistMlp | Problem::MnistAutoencoder => "MNIST",
+            _ => "MNIST",
         }
     }
 

@@ -14,6 +14,9 @@ use crate::tune::Trial;
 pub(crate) struct Report {
     /// Name of the problem.
     pub(crate) problem: String,
+    /// Of a differential equation: the names of its terms, in the order of their losses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) terms: Vec<String>,
     /// Where it ran.
     pub(crate) adapter: Adapter,
     /// All runs, seed after seed for each optimizer.
@@ -92,8 +95,9 @@ pub(crate) struct Run {
 impl Run {
     /// A run that has ended. `history` has at least the evaluation before the first step.
     pub(crate) fn new(setup: &Setup, seed: u64, history: Vec<Point>, end: &End) -> Outcome<Self> {
-        let last = *history
+        let last = history
             .last()
+            .cloned()
             .ok_or_else(|| Failure::new("a run without any evaluation"))?;
         Ok(Self {
             optimizer: setup.method.name(),
@@ -119,6 +123,9 @@ impl Report {
         let driver = format!("{} {}", info.driver, info.driver_info);
         Self {
             problem: problem.name().to_owned(),
+            terms: (task.data.terms.iter())
+                .map(|term| term.name.clone())
+                .collect(),
             adapter: Adapter {
                 name: info.name.clone(),
                 backend: info.backend.clone(),

@@ -18,7 +18,12 @@ pub(crate) struct Rows {
 /// The summary: for each optimizer what its runs ended with, and what it cost to reach given losses.
 pub(crate) fn summary(report: &Report) -> Rows {
     let levels = report.levels;
-    let accuracy_name = format!("test\n{}", report.kind.accuracy_name());
+    let is_field = report.kind.field().is_some();
+    let accuracy_name = if is_field {
+        "relative L2".to_owned()
+    } else {
+        format!("test\n{}", report.kind.accuracy_name())
+    };
     let mut header: Vec<String> = [
         "optimizer",
         "options",
@@ -47,7 +52,11 @@ pub(crate) fn summary(report: &Report) -> Rows {
             runs[0].setup.to_string(),
             loss(last(|point| point.train_loss)),
             loss(last(|point| point.test_loss)),
-            accuracy(last(|point| point.test_accuracy)),
+            if is_field {
+                loss(last(|point| point.relative_l2.unwrap_or(f64::NAN)))
+            } else {
+                accuracy(last(|point| point.test_accuracy))
+            },
             plain(last(|point| point.work)),
             plain(last(|point| point.work_flops)),
             plain(last(|point| point.seconds)),
@@ -121,13 +130,18 @@ pub(crate) fn ending(problem: &Problem, run: &Run) -> String {
         train_loss,
         test_loss,
         test_accuracy,
+        relative_l2,
         ..
     } = run.last;
-    let mut text = format!(
-        "train loss {train_loss:.4}  test {} {}  {work:.1} epochs  {seconds:.1} s",
-        problem.accuracy_name(),
-        percent(test_accuracy)
-    );
+    let quality = match relative_l2 {
+        Some(error) => format!("train loss {train_loss:.1e}  relative L2 {error:.1e}"),
+        None => format!(
+            "train loss {train_loss:.4}  test {} {}",
+            problem.accuracy_name(),
+            percent(test_accuracy)
+        ),
+    };
+    let mut text = format!("{quality}  {work:.1} epochs  {seconds:.1} s");
     if !test_loss.is_finite() {
         text += &format!("  the test loss is {test_loss}: some outputs are not finite");
     }

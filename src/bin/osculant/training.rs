@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use osculant::data::{Batch, Dataset};
+use osculant::data::{Batch, Dataset, Points};
 use osculant::gpu::Gpu;
 use osculant::objective::{GraphObjective, Located, Objective};
 use osculant::optim::{Optimizer, StepReport};
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::Outcome;
 use crate::feed::{Feed, FeedState};
+use crate::fields::Field;
 use crate::optimizers::Setup;
 use crate::problems::{Data, Problem};
 
@@ -24,7 +25,7 @@ const SMALLEST_DISTANCE: f64 = 0.2;
 const HOPELESS: f64 = 100.0;
 
 /// How well a network does after some steps.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Point {
     /// Steps taken.
     pub(crate) step: u64,
@@ -44,6 +45,12 @@ pub(crate) struct Point {
     /// See [`Problem::accuracy`]; not a number where the test loss is not finite.
     #[serde(deserialize_with = "or_nan")]
     pub(crate) test_accuracy: f64,
+    /// Of a differential equation: the error of the solution at the test points over the solution, in mean squares.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) relative_l2: Option<f64>,
+    /// Of a differential equation: the loss of each term, without its weight.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) term_losses: Vec<f64>,
 }
 
 /// A number, or NaN for null.
@@ -106,6 +113,8 @@ pub(crate) struct Trainer<'a> {
     last: Option<(Vec<usize>, usize)>,
     /// Work of the whole run, in epochs, for its schedule.
     total: f64,
+    /// Points that every step draws anew.
+    points: Option<(&'static Field, Points)>,
 }
 
 /// Rows of a data set on which the origin of numbers that are not finite is looked for.
@@ -147,6 +156,10 @@ impl<'a> Trainer<'a> {
             feed: Feed::new(setup, rows, seed)?,
             last: None,
             total: f64::INFINITY,
+            points: match task.problem.field() {
+                Some(field) if field.resampled => Some((field, field.points(seed)?)),
+                _ => None,
+            },
         })
     }
 
@@ -178,12 +191,20 @@ impl<'a> Trainer<'a> {
         self.feed.set_state(state)
     }
 
+    /// These rows, of what the step sees.
+    fn batch(&self, rows: &[usize]) -> osculant::Result<Batch> {
+        match &self.points {
+            None => self.task.data.train.batch(rows),
+            Some((field, points)) => field.rows(&points.draw(self.counters.step)?)?.batch(rows),
+        }
+    }
+
     /// One step on the next mini-batch. A short last one of an epoch is filled up with rows of weight zero, so that nothing is compiled
     /// again.
     pub(crate) fn step(&mut self) -> osculant::Result<StepReport> {
         let start = Instant::now();
         let (rows, size) = self.feed.next()?;
-        let batch = self.task.data.train.batch(&rows)?.pad_to(size)?;
+        let batch = self.batch(&rows)?.pad_to(size)?;
         self.last = Some((rows, size));
         let done = self.work() / self.total;
         self.optimizer.course_mut().set_done(done);
@@ -202,7 +223,7 @@ impl<'a> Trainer<'a> {
     /// Where numbers stop being finite at the parameters as they are: on the last batch, or before the first step on the first rows.
     pub(crate) fn locate(&mut self) -> Outcome<String> {
         let batch = match &self.last {
-            Some((rows, size)) => self.task.data.train.batch(rows)?.pad_to(*size)?,
+            Some((rows, size)) => self.batch(rows)?.pad_to(*size)?,
             None => first_rows(&self.task.data.train)?,
         };
         locate(&mut self.objective, &self.theta, &batch)
@@ -218,14 +239,23 @@ impl<'a> Trainer<'a> {
     pub(crate) fn evaluate(&mut self) -> osculant::Result<Point> {
         let data = self.task.data;
         let theta = self.optimizer.evaluation_parameters(&self.theta);
-        let train = self.objective.evaluate(theta, data.monitored())?;
+        let mut term_losses = Vec::new();
+        for term in &data.terms {
+            term_losses.push(self.objective.evaluate(theta, &term.rows)?.loss);
+        }
+        let train_loss = if data.terms.is_empty() {
+            self.objective.evaluate(theta, data.monitored())?.loss
+        } else {
+            let weighted = data.terms.iter().zip(&term_losses);
+            weighted.map(|(term, loss)| term.weight * loss).sum()
+        };
         let test = self.objective.evaluate(theta, &data.test)?;
         Ok(Point {
             step: self.counters.step,
             work: self.work(),
             work_flops: self.counters.gradients / self.task.data.train.len() as f64,
             seconds: self.counters.seconds,
-            train_loss: train.loss,
+            train_loss,
             test_loss: test.loss,
             test_accuracy: if test.loss.is_finite() {
                 let metric = test.metric.unwrap_or(f64::NAN);
@@ -233,6 +263,8 @@ impl<'a> Trainer<'a> {
             } else {
                 f64::NAN
             },
+            relative_l2: data.solution.map(|solution| (test.loss / solution).sqrt()),
+            term_losses,
         })
     }
 
@@ -252,12 +284,10 @@ impl<'a> Trainer<'a> {
         };
         if history.is_empty() {
             let first = self.evaluate()?;
+            let loss = first.train_loss;
             history.push(first);
-            if !first.train_loss.is_finite() {
-                let why = format!(
-                    "the training loss before the first step is {}",
-                    first.train_loss
-                );
+            if !loss.is_finite() {
+                let why = format!("the training loss before the first step is {loss}");
                 return Ok(End::Diverged(why));
             }
         }

@@ -4,7 +4,7 @@ use super::super::example_rows::ExampleRows;
 use super::super::node::{Graph, NodeId};
 use super::super::op::Binary;
 use super::super::terms::Term;
-use super::Layer;
+use super::LayerFactors;
 use crate::error::Result;
 
 /// `S_ij = sum_cn p_n (Q_A^T V_cn Q_B)_ij^2` for a layer's rows `V_cn` of the examples, each a matrix with the bias where it has one, and
@@ -18,13 +18,15 @@ use crate::error::Result;
 /// Shapes that do not fit.
 pub fn corrected_eigenvalues(
     graph: &mut Graph,
-    (layer, rows): (&Layer, &ExampleRows),
+    (factors, rows): (&LayerFactors, &ExampleRows),
     basis: [NodeId; 2],
     scale: NodeId,
 ) -> Result<NodeId> {
-    let along = |axis: usize| layer.bias.is_some_and(|bias| bias.axis == axis);
     let mut terms = Vec::with_capacity(rows.terms().len());
-    for &term in rows.terms() {
+    for (at, &term) in rows.terms().iter().enumerate() {
+        let present = factors.with_bias.get(at) == Some(&true);
+        let along =
+            |axis: usize| present && factors.layer.bias.is_some_and(|bias| bias.axis == axis);
         terms.push(match term {
             Term::Outer(left, right) => Term::Outer(
                 rotated(graph, left, basis[0], along(0))?,

@@ -75,14 +75,14 @@ pub fn factors(
         diagonals.push(diagonal);
     }
     let biases = pair(graph, &uses);
-    let is_bias = |p: usize| biases.iter().flatten().any(|bias| bias.parameter == p);
+    let is_bias = |p: usize| (biases.iter().flatten()).any(|bias| bias.appended.parameter == p);
     let mut layers = Vec::new();
     for weight in (0..uses.len()).filter(|&p| !is_bias(p)) {
         layers.push(match diagonals[weight] {
             Some(diagonal) => of_diagonal(graph, weight, diagonal)?,
             None => of_uses(
                 graph,
-                (weight, biases[weight]),
+                (weight, biases[weight].as_ref()),
                 &uses[weight],
                 (scale, sizes),
             )?
@@ -137,6 +137,7 @@ fn of_diagonal(graph: &mut Graph, weight: usize, diagonal: NodeId) -> Result<Lay
             right: Side { size, form },
             corrected: None,
         },
+        with_bias: Vec::new(),
         tensors: vec![vec![diagonal]],
     })
 }
@@ -144,13 +145,16 @@ fn of_diagonal(graph: &mut Graph, weight: usize, diagonal: NodeId) -> Result<Lay
 /// A parameter, with its bias where it has one, with factors of its uses; none without any.
 fn of_uses(
     graph: &mut Graph,
-    (weight, bias): (usize, Option<Appended>),
+    (weight, bias): (usize, Option<&Bias>),
     uses: &Uses,
     (scale, sizes): (NodeId, Sizes),
 ) -> Result<Option<LayerFactors>> {
     let (mut left, mut right): (Option<(Side, Tensors)>, _) = (None, None);
-    for &(l, r) in uses {
-        let along = |axis: usize| bias.is_some_and(|bias| bias.axis == axis);
+    for (at, &(l, r)) in uses.iter().enumerate() {
+        let along = |axis: usize| {
+            let bias = bias.filter(|bias| bias.appended.axis == axis)?;
+            Some(bias.present[at])
+        };
         if let Some(l) = l {
             left = Some(moment(graph, left, (l, scale), (0, along(0)), sizes)?);
         }
@@ -175,11 +179,12 @@ fn of_uses(
         layer: Layer {
             structure: Structure::Kronecker,
             weight,
-            bias,
+            bias: bias.map(|bias| bias.appended),
             left,
             right,
             corrected: corrected(right),
         },
+        with_bias: bias.map_or(Vec::new(), |bias| bias.present.clone()),
         tensors: tensors.into_iter().chain([last]).collect(),
     }))
 }
@@ -211,25 +216,39 @@ fn factored(graph: &mut Graph, terms: &[Term]) -> Result<Option<Uses>> {
     Ok(same.then_some(uses))
 }
 
-/// For each parameter of two factors the one of a single factor that is one of these, in every use.
-fn pair(graph: &Graph, uses: &[Uses]) -> Vec<Option<Appended>> {
+/// A bias in the uses of its weight.
+struct Bias {
+    appended: Appended,
+    /// For each use of the weight, whether the bias is in it.
+    present: Vec<bool>,
+}
+
+/// For each parameter of two factors the one of a single factor that is one of these, each of its uses in one of the weight's.
+fn pair(graph: &Graph, uses: &[Uses]) -> Vec<Option<Bias>> {
     let mut taken = vec![false; uses.len()];
     let same = |a: NodeId, b: NodeId| same_buffer(graph, a) == same_buffer(graph, b);
     let mut biases = Vec::with_capacity(uses.len());
     for weight in uses {
-        let fits = |bias: &Uses, axis: usize| {
-            !bias.is_empty()
-                && bias.len() == weight.len()
-                && bias.iter().zip(weight).all(|(b, w)| match (b.0, w.0) {
-                    (None, Some(left)) => same(b.1, if axis == 0 { w.1 } else { left }),
+        // Which uses of the weight are those of the bias, if all of the bias's are among them.
+        let present = |bias: &Uses, axis: usize| {
+            let mut present = vec![false; weight.len()];
+            for b in bias {
+                let fits = |(left, right): (Option<NodeId>, NodeId)| match (b.0, left) {
+                    (None, Some(left)) => same(b.1, if axis == 0 { right } else { left }),
                     _ => false,
-                })
+                };
+                let at = (0..weight.len()).find(|&at| !present[at] && fits(weight[at]))?;
+                present[at] = true;
+            }
+            Some(present).filter(|present| present.contains(&true))
         };
         let mut candidates = (0..uses.len()).flat_map(|p| [(p, 0), (p, 1)]);
-        let found = candidates.find(|&(p, axis)| !taken[p] && fits(&uses[p], axis));
-        biases.push(found.map(|(parameter, axis)| {
+        biases.push(candidates.find_map(|(parameter, axis)| {
+            let present = (!taken[parameter]).then(|| present(&uses[parameter], axis));
+            let present = present.flatten()?;
             taken[parameter] = true;
-            Appended { parameter, axis }
+            let appended = Appended { parameter, axis };
+            Some(Bias { appended, present })
         }));
     }
     biases

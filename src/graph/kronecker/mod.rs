@@ -147,7 +147,7 @@ pub fn test_matrix(n: usize, columns: usize) -> Vec<f32> {
 }
 
 /// A bias that belongs to a weight: its gradient is the sum of one of the two factors of the weight's, as if the other one had a further
-/// element of 1.
+/// element of 1, and of 0 in uses of the weight without the bias, as those by derivatives with respect to inputs are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Appended {
     /// Which parameter.
@@ -197,6 +197,8 @@ impl Layer {
 pub struct LayerFactors {
     /// What they are factors of.
     pub layer: Layer,
+    /// For each use of the weight, whether the bias is in it.
+    pub with_bias: Vec<bool>,
     /// For each of its [sides](Layer::sides) the nodes of its tensors.
     pub tensors: Vec<Vec<NodeId>>,
 }

@@ -85,7 +85,7 @@ impl GraphObjective {
                 (layer.corrected, &curvatures[layer.weight], &functions[..])
             {
                 let basis = [left[0], right[0]];
-                let values = corrected_eigenvalues(graph, (&layer, rows), basis, scale)?;
+                let values = corrected_eigenvalues(graph, (factors, rows), basis, scale)?;
                 factors.tensors.push(vec![values]);
             }
         }
