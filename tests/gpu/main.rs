@@ -27,6 +27,7 @@ mod kfac;
 mod kronecker_newton;
 mod krylov;
 mod lbfgs;
+mod levenberg_marquardt;
 mod limits;
 mod locate;
 mod long_loops;
@@ -48,6 +49,7 @@ mod resident;
 mod saddle_free_newton;
 mod second_objective;
 mod segments;
+mod spring;
 mod statistics;
 mod units;
 mod weights;
@@ -169,6 +171,7 @@ const ABOVE_PRODUCTS: (&str, &[&str]) = (
         "kronecker_newton",
         "krylov",
         "lbfgs",
+        "levenberg_marquardt",
         "locate",
         "losses",
         "matrix_formulas",
@@ -183,6 +186,7 @@ const ABOVE_PRODUCTS: (&str, &[&str]) = (
         "saddle_free_newton",
         "second_objective",
         "segments",
+        "spring",
         "statistics",
         "units",
         "weights",
@@ -214,6 +218,7 @@ fn main() -> ExitCode {
             ("kronecker_newton", kronecker_newton::tests()),
             ("krylov", krylov::tests()),
             ("lbfgs", lbfgs::tests()),
+            ("levenberg_marquardt", levenberg_marquardt::tests()),
             ("limits", limits::tests()),
             ("locate", locate::tests()),
             ("losses", losses::tests()),
@@ -236,6 +241,7 @@ fn main() -> ExitCode {
             ("units", units::tests()),
             ("second_objective", second_objective::tests()),
             ("segments", segments::tests()),
+            ("spring", spring::tests()),
             ("statistics", statistics::tests()),
             ("weights", weights::tests()),
         ],

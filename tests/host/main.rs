@@ -11,4 +11,5 @@ mod checks;
 mod derivatives;
 mod kronecker;
 mod per_example;
+mod sample_space;
 mod shaders;

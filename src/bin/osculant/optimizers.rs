@@ -4,13 +4,14 @@ use std::fmt;
 use std::str::FromStr;
 
 use osculant::linalg::Storage;
-use osculant::objective::{Curvature, GraphObjective, KroneckerRequest, Sizes};
+use osculant::objective::{Curvature, GraphObjective, KroneckerRequest, RowKind, Sizes};
 use osculant::optim::{
-    Adam, AdamOptions, Base, DampingRule, DebiasedSgd, DebiasedSgdOptions, DecoupledNewtonCg,
-    DecoupledOptions, Kfac, KfacOptions, KroneckerNewtonCg, Lbfgs, LbfgsOptions,
-    LevenbergMarquardt, LowRankSaddleFreeNewton, LrsfnOptions, Matrices, Muon, MuonOptions,
-    NewtonCg, NewtonCgOptions, NystromNewtonCg, Optimizer, Preconditioner, RankRule, Sgd,
-    SgdOptions, Shampoo, ShampooOptions, Soap, SoapOptions, Strategy,
+    Adam, AdamOptions, AdaptiveDamping, Base, DampingRule, DebiasedSgd, DebiasedSgdOptions,
+    DecoupledNewtonCg, DecoupledOptions, Kfac, KfacOptions, KroneckerNewtonCg, Lbfgs, LbfgsOptions,
+    LevenbergMarquardt, LevenbergMarquardtOptions, LowRankSaddleFreeNewton, LrsfnOptions, Matrices,
+    Muon, MuonOptions, NewtonCg, NewtonCgOptions, NystromNewtonCg, Optimizer, Preconditioner,
+    RankRule, Scaling, Sgd, SgdOptions, Shampoo, ShampooOptions, Soap, SoapOptions, Spring,
+    SpringOptions, Strategy,
 };
 use serde_json::{Map, Value};
 
@@ -215,6 +216,34 @@ impl Setup {
                     .with_rank(self.get("rank")?);
                 Ok(Box::new(Kfac::new(options)?))
             }
+            Method::Spring => {
+                let options = SpringOptions::default()
+                    .with_rows(self.rows()?)
+                    .with_step_length(self.get("step-length")?)
+                    .with_damping(self.get("damping")?)
+                    .with_momentum(self.get("momentum")?)
+                    .with_longest(self.get("longest-step")?);
+                Ok(Box::new(Spring::new(options)?))
+            }
+            Method::LevenbergMarquardt => {
+                let options = LevenbergMarquardtOptions::default();
+                let rule = options.damping;
+                let rule = rule
+                    .with_initial(self.get("damping")?)
+                    .with_decrease(self.get("damping-decrease")?);
+                let options = options
+                    .with_rows(self.rows()?)
+                    .with_damping(rule)
+                    .with_scaling(match self.text("scaling")? {
+                        "mean" => Scaling::Mean,
+                        "diagonal" => Scaling::Diagonal,
+                        "identity" => Scaling::Identity,
+                        _ => return Err(self.bad("scaling", "mean, diagonal or identity")),
+                    })
+                    .with_max_attempts(self.get("max-attempts")?)
+                    .with_acceleration(self.get("acceleration")?);
+                Ok(Box::new(LevenbergMarquardt::new(options)?))
+            }
             Method::NewtonCg => {
                 let mut options = self.newton_cg()?;
                 options.curvature = self.curvature()?;
@@ -303,6 +332,15 @@ impl Setup {
         }
     }
 
+    fn rows(&self) -> Outcome<RowKind> {
+        match self.text("rows")? {
+            "root-losses" => Ok(RowKind::RootLosses),
+            "probe" => Ok(RowKind::Probe),
+            "exact" => Ok(RowKind::Exact),
+            _ => Err(self.bad("rows", "root-losses, probe or exact")),
+        }
+    }
+
     fn curvature(&self) -> Outcome<Curvature> {
         match self.text("curvature")? {
             "ggn" => Ok(Curvature::GaussNewton),
@@ -320,7 +358,7 @@ impl Setup {
             .with_rank(self.get("rank")?)
             .with_oversampling(self.get("oversampling")?)
             .with_power_iterations(self.get("power-iterations")?);
-        let rule = LevenbergMarquardt::default()
+        let rule = AdaptiveDamping::default()
             .with_initial(self.get("damping")?)
             .with_decrease(self.get("damping-decrease")?);
         let base = match self.text("base")? {
@@ -416,7 +454,8 @@ impl fmt::Display for Setup {
         let default = Setup::new(self.method, &Problem::DigitsMlp);
         let main: &[&str] = match self.method {
             Method::DebiasedSgd => &["batch", "factor"],
-            Method::Kfac => &["batch"],
+            Method::Kfac | Method::Spring => &["batch"],
+            Method::LevenbergMarquardt => &["batch", "rows", "damping"],
             Method::Lbfgs => &["batch", "history"],
             Method::NewtonCg => &["batch", "max-iterations", "damping"],
             Method::NystromNewtonCg => &["batch", "max-iterations", "damping", "rank"],
