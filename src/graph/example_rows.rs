@@ -117,12 +117,13 @@ impl ExampleRows {
         &self.terms
     }
 
-    /// `s_n v_cn`, for factors `s` `[n]`.
+    /// `s_n v_cn`, for factors `s` `[n]`, or `s_cn v_cn` for factors `[columns, n]`.
     ///
     /// # Errors
     /// Shapes that do not fit.
     pub fn scaled(&self, graph: &mut Graph, factors: NodeId) -> Result<Self> {
-        let column = graph.reshape(factors, &[1, self.examples, 1])?;
+        let columns = elements(graph.shape(factors)) / self.examples.max(1);
+        let column = graph.reshape(factors, &[columns, self.examples, 1])?;
         let terms = self.terms.iter();
         let terms = terms.map(|&term| times_column(graph, term, column));
         Ok(self.with(terms.collect::<Result<_>>()?))
@@ -228,6 +229,38 @@ impl ExampleRows {
             };
             let sum = graph.broadcast(sum, &[all[0], all[1], 1])?;
             sums.push(graph.reshape(sum, &all)?);
+        }
+        added(graph, &sums, &all)
+    }
+
+    /// The inner product of each row with one `vector` like the parameter, `[columns, n]`: for a term of two factors `(x_cn^T V) . d_cn`, one
+    /// product of `n` rows with the vector.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn products_with(&self, graph: &mut Graph, vector: NodeId) -> Result<NodeId> {
+        let all = [self.columns, self.examples];
+        let mut sums = Vec::with_capacity(self.terms.len());
+        for &term in &self.terms {
+            let products = match term {
+                Term::Rows(rows) => {
+                    let vector = graph.reshape(vector, &[1, 1, elements(&self.shape)])?;
+                    product(graph, rows, vector)?
+                }
+                Term::Outer(left, right) => {
+                    let [columns, n, a] = axes(graph, left);
+                    let b = graph.shape(right)[2];
+                    let rows = graph.reshape(left, &[1, columns * n, a])?;
+                    let vector = graph.reshape(vector, &[1, a, b])?;
+                    let seen = graph.dot(rows, vector, false, false)?;
+                    let seen = graph.reshape(seen, &[columns, n, b])?;
+                    product(graph, seen, right)?
+                }
+            };
+            let sum = graph.sum(products, &[2])?;
+            let [columns, n, _] = axes(graph, products);
+            let sum = graph.reshape(sum, &[columns, n])?;
+            sums.push(graph.broadcast(sum, &all)?);
         }
         added(graph, &sums, &all)
     }
@@ -392,7 +425,7 @@ fn off_mean(graph: &mut Graph, rows: NodeId, weights: NodeId) -> Result<(NodeId,
 }
 
 /// The sum of nodes of one shape; zeros of none.
-fn added(graph: &mut Graph, nodes: &[NodeId], shape: &[usize]) -> Result<NodeId> {
+pub(super) fn added(graph: &mut Graph, nodes: &[NodeId], shape: &[usize]) -> Result<NodeId> {
     let Some((&first, others)) = nodes.split_first() else {
         return Ok(graph.constant(0.0, shape));
     };

@@ -12,7 +12,8 @@
 //!    transpose(J) H J. [`difference`]: what a loss gains along a step, without subtracting losses.
 //!    [`differential`]: derivatives with respect to inputs, in models; `collapse` moves their sums up to where they are cheap.
 //! 7. `terms`: a gradient stopped before its sum over the batch. From it [`per_example`], rows of examples in factors with all that is
-//!    made of them, and [`kronecker`], the factors of the Gauss-Newton matrix of each layer; [`preconditioned`], steps with their inverses.
+//!    made of them, and [`kronecker`], the factors of the Gauss-Newton matrix of each layer; [`preconditioned`], steps with their inverses;
+//!    [`sample_space`], the curvature as a product of rows.
 //! 8. [`twin`]: the same graph evaluated in f64 on the CPU, the reference for every test.
 //!    [`locate`]: the node at which a number stops being finite, by the same.
 //! 9. [`batch`]: a linear part for a whole block of directions at once.
@@ -48,6 +49,7 @@ pub mod per_example;
 pub(crate) mod phase;
 pub mod plan;
 pub mod preconditioned;
+pub mod sample_space;
 mod sharing;
 mod spaces;
 pub mod tensor;

@@ -86,6 +86,40 @@ impl Loss {
         }
     }
 
+    /// Numbers `rho`, like the outputs, that the root of [`curvature_root`](Self::curvature_root) turns into the slope of each example's loss:
+    /// `S rho = dl/dz`. For squared errors they are the residuals `sqrt(2 / outputs) (z - t)`; for class labels `sqrt(p) - e_y / sqrt(p_y)`,
+    /// the shortest such numbers; else `slope / S`, as `S` is a diagonal.
+    ///
+    /// Where the loss is nearly flat they would not be bounded: probabilities `p_y`, and curvatures `p (1 - p)`, below 1e-6 count as that,
+    /// so that `S rho` falls short of the slope there.
+    pub fn residuals<'b>(self, scope: &Scope<'b>, z: Tensor<'b>) -> Tensor<'b> {
+        let share = z
+            .shape()
+            .last()
+            .map_or(1.0, |&outputs| 1.0 / outputs as f32);
+        let least = scope.constant(1e-6);
+        match self {
+            Loss::SoftmaxCrossEntropy => {
+                let e = (z - z.max_over(&[1])).exp();
+                let p = e / e.sum(&[1]);
+                let label = scope.targets();
+                // p_y - 1 as the sum of the others, which keeps its digits where the label is certain.
+                let others = p * (1.0 - label);
+                p.sqrt() * (1.0 - label) - label * others.sum(&[1]) / p.max(least).sqrt()
+            }
+            Loss::BinaryCrossEntropy => {
+                let (p, q, t) = (z.logistic(), (-z).logistic(), scope.targets());
+                // p - t, as which it would lose its digits where a target of 1 is fitted.
+                (p * (1.0 - t) - q * t) * share.sqrt() / (p * q).max(least).sqrt()
+            }
+            Loss::MeanSquaredError => (z - scope.targets()) * (2.0 * share).sqrt(),
+            Loss::Poisson => {
+                let half = (z * 0.5).exp();
+                (half - scope.targets() / half) * share.sqrt()
+            }
+        }
+    }
+
     /// A figure of merit per example, `[n]`, whose mean is reported.
     ///
     /// For class labels 1 where the label is the first of the classes with the largest output, as a prediction would be, else 0; and 0

@@ -191,12 +191,15 @@ type Build = dyn for<'b> Fn(&Scope<'b>) -> Output<'b> + Send + Sync;
 
 type Root = dyn for<'b> Fn(&Scope<'b>, Tensor<'b>, Tensor<'b>) -> Tensor<'b> + Send + Sync;
 
+type Residuals = dyn for<'b> Fn(&Scope<'b>, Tensor<'b>) -> Tensor<'b> + Send + Sync;
+
 /// A function from a batch to the loss of each of its examples, written with graph primitives.
 #[derive(Clone)]
 pub struct Model {
     shape: DataShape,
     build: Arc<Build>,
     root: Option<Arc<Root>>,
+    residuals: Option<Arc<Residuals>>,
 }
 
 impl fmt::Debug for Model {
@@ -229,6 +232,8 @@ pub struct Probe {
     pub signs: NodeId,
     /// The mixture, like the outputs.
     pub root: NodeId,
+    /// The residuals, like the outputs, where the model says what they are.
+    pub residuals: Option<NodeId>,
 }
 
 impl Model {
@@ -254,6 +259,7 @@ impl Model {
             shape: shape.into(),
             build: Arc::new(build),
             root: None,
+            residuals: None,
         }
     }
 
@@ -305,6 +311,32 @@ impl Model {
         self
     }
 
+    /// Says which numbers `rho` the root of [`with_curvature_root`](Self::with_curvature_root) turns into the slope of an example's loss in
+    /// its outputs, `S rho = dl/dz`, given scope and outputs: what methods with a row for each output solve for. For a loss of this crate that
+    /// is [`Loss::residuals`](super::Loss::residuals).
+    ///
+    /// ```
+    /// # use osculant::nn::{DataShape, Init, Loss, Model, Output, TargetShape};
+    /// # let shape = DataShape { features: 3, targets: TargetShape::Values(1) };
+    /// let loss = Loss::MeanSquaredError;
+    /// let model = Model::new(shape, move |scope| {
+    ///     let z = scope.dense("line", scope.features(), 1, Init::Glorot);
+    ///     Output { losses: loss.apply(scope, z), outputs: z, metric: None }
+    /// })
+    /// .with_curvature_root(move |scope, z, signs| loss.curvature_root(scope, z, signs))
+    /// .with_residuals(move |scope, z| loss.residuals(scope, z));
+    /// assert!(model.trace_with_probe(5)?.1.is_some_and(|probe| probe.residuals.is_some()));
+    /// # Ok::<(), osculant::Error>(())
+    /// ```
+    #[must_use]
+    pub fn with_residuals<F>(mut self, residuals: F) -> Self
+    where
+        F: for<'b> Fn(&Scope<'b>, Tensor<'b>) -> Tensor<'b> + Send + Sync + 'static,
+    {
+        self.residuals = Some(Arc::new(residuals));
+        self
+    }
+
     /// Widths of features and targets.
     pub fn shape(&self) -> DataShape {
         self.shape
@@ -321,7 +353,7 @@ impl Model {
     /// The same, with the mixture of the root of the output Hessian, where the model says how to make it.
     ///
     /// # Errors
-    /// As [`trace`](Self::trace); [`Error::Shape`] where the mixture is not like the outputs.
+    /// As [`trace`](Self::trace); [`Error::Shape`] where the mixture, or the residuals, are not like the outputs.
     pub fn trace_with_probe(&self, rows: usize) -> Result<(Traced, Option<Probe>)> {
         self.written(rows, self.root.as_deref())
     }
@@ -390,14 +422,32 @@ impl Model {
                         ),
                     });
                 }
-                (signs, root)
+                let residuals = self.residuals.as_ref();
+                let residuals = residuals.map(|of| of(&scope, output.outputs));
+                if let Some(residuals) = residuals
+                    && residuals.shape() != shape
+                    && !builder.has_failed()
+                {
+                    scope.fail(Error::Shape {
+                        node: "the model's residuals".into(),
+                        message: format!(
+                            "have shape {:?}, expected {shape:?}, that of the outputs",
+                            residuals.shape()
+                        ),
+                    });
+                }
+                (signs, root, residuals)
             });
-            if probe.is_some_and(|(_, root)| !root.is_of(&builder)) {
+            let of_others = |tensor: Tensor<'_>| !tensor.is_of(&builder);
+            if probe.is_some_and(|(_, root, residuals)| {
+                of_others(root) || residuals.is_some_and(of_others)
+            }) {
                 return Err(another_builder());
             }
-            let probe = probe.map(|(signs, root)| Probe {
+            let probe = probe.map(|(signs, root, residuals)| Probe {
                 signs: signs.id(),
                 root: root.id(),
+                residuals: residuals.map(Tensor::id),
             });
             let losses = output.losses.named("losses").id();
             let outputs = output.outputs.named("outputs").id();

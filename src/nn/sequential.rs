@@ -69,6 +69,7 @@ impl Sequential {
             }
         })
         .with_curvature_root(move |scope, z, signs| loss.curvature_root(scope, z, signs))
+        .with_residuals(move |scope, z| loss.residuals(scope, z))
     }
 }
 

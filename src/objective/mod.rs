@@ -5,7 +5,8 @@
 //! ```
 //!
 //! What an objective can do is a trait each: [`Objective`] has losses and gradients, [`Curved`] products with `C`, [`Parts`] parts and
-//! groups of batches, [`Layered`] Kronecker factors of `C`, [`Statistics`] what each example adds to both.
+//! groups of batches, [`Layered`] Kronecker factors of `C`, [`SampleSpace`] rows whose squares add up to `C`,
+//! [`Statistics`] what each example adds to both.
 //! Batches are loaded into [slots](Slot), and programs compute with what is in theirs. Solvers and optimizers see nothing else of a problem.
 
 mod accumulated;
@@ -23,6 +24,7 @@ mod own_kernels;
 mod programs;
 mod quadratic;
 mod resident;
+mod sample_space;
 mod slot;
 mod statistics;
 
@@ -49,5 +51,7 @@ pub use quadratic::{
     Quadratic, QuadraticRequest,
 };
 pub use resident::{Gather, Resident};
+pub(crate) use sample_space::without_residuals;
+pub use sample_space::{RowKind, SampleRequest, SampleSpace, SampleSystem, Square};
 pub use slot::{Loaded, Slot};
 pub use statistics::{BatchStatistics, Quantity, Statistics, StatisticsRequest};

@@ -7,7 +7,7 @@ use super::graph_objective::{Inputs, check_weights};
 use super::{
     Curved, Gradient, GradientRequest, GraphObjective, GroupRequest, GroupedQuadratic, Kronecker,
     KroneckerRequest, KroneckerStructure, Layered, Loaded, Objective, Parts, Quadratic,
-    QuadraticRequest, Slot,
+    QuadraticRequest, SampleRequest, SampleSpace, SampleSystem, Slot,
 };
 use crate::data::{DeviceDataset, Rows};
 use crate::error::{Error, Result};
@@ -281,5 +281,16 @@ impl Layered for Resident {
         request: KroneckerRequest,
     ) -> Result<Arc<Kronecker>> {
         self.inner.kronecker(at_and_inverses, loaded, request)
+    }
+}
+
+impl SampleSpace for Resident {
+    fn sample_system(
+        &mut self,
+        at: &Vector,
+        loaded: &Loaded,
+        request: SampleRequest,
+    ) -> Result<Arc<SampleSystem>> {
+        self.inner.sample_system(at, loaded, request)
     }
 }

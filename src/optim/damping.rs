@@ -12,7 +12,7 @@ options! {
     /// The rule that keeps the damping where the quadratic can be trusted (Martens 2010, section 4.1): with the reduction ratio `rho`,
     /// multiply by `1/decrease` below 1/4 and by `decrease` above 3/4.
     #[derive(Copy)]
-    pub struct LevenbergMarquardt in errors "damping" {
+    pub struct AdaptiveDamping in errors "damping" {
         /// First value.
         initial(with_initial): f64 = 1.0, in 0.0..=LARGEST => "0 to 1e15";
         /// Factor after a step that the model predicted well; 1 keeps the damping fixed.
@@ -22,7 +22,7 @@ options! {
     }
 }
 
-impl LevenbergMarquardt {
+impl AdaptiveDamping {
     /// The next damping after a step whose ratio is known up to an error: where that could make a difference, the damping stays.
     pub(super) fn judge(&self, damping: f64, ratio: Ratio) -> f64 {
         ratio
@@ -59,11 +59,11 @@ impl LevenbergMarquardt {
 
 #[cfg(test)]
 mod tests {
-    use super::LevenbergMarquardt;
+    use super::AdaptiveDamping;
 
     #[test]
     fn damping_grows_after_bad_steps_and_shrinks_after_good_ones() {
-        let rule = LevenbergMarquardt::default();
+        let rule = AdaptiveDamping::default();
         let two_thirds = f64::from(2.0f32 / 3.0);
         assert_eq!(rule.next(1.0, 0.9), two_thirds);
         assert_eq!(rule.next(1.0, 0.76), two_thirds);

@@ -1,7 +1,8 @@
 //! Optimizers: each combines quadratics into steps.
 //!
 //! [`NewtonCg`], [`DecoupledNewtonCg`] and [`LowRankSaddleFreeNewton`] are the second-order ones; [`DebiasedSgd`] knows the curvature along
-//! one direction; [`Kfac`] has a Kronecker product for each layer; [`Sgd`], [`Adam`], and [`Muon`], [`Soap`] and [`Shampoo`], which see
+//! one direction; [`Kfac`] has a Kronecker product for each layer; [`Spring`] and [`LevenbergMarquardt`]
+//! solve in the space of samples; [`Sgd`], [`Adam`], and [`Muon`], [`Soap`] and [`Shampoo`], which see
 //! gradients as matrices, are baselines. All change parameters only when a step has succeeded.
 
 mod average;
@@ -26,6 +27,7 @@ mod origin;
 mod own_kernels;
 mod recorded;
 mod report;
+mod sample_space;
 mod saved;
 mod schedule;
 mod state;
@@ -35,7 +37,7 @@ mod undo;
 mod work;
 
 pub use course::Course;
-pub use damping::LevenbergMarquardt;
+pub use damping::AdaptiveDamping;
 pub use debiased_sgd::{DebiasedSgd, DebiasedSgdOptions};
 pub use decoupled::{DecoupledNewtonCg, DecoupledOptions};
 pub use first_order::{Adam, AdamOptions, FirstOrder, Sgd, SgdOptions};
@@ -50,7 +52,10 @@ pub use newton_cg::{
 };
 pub use optimizer::Optimizer;
 pub use recorded::{Recordable, Recorded, StepOutcome};
-pub use report::StepReport;
+pub use report::{Stall, StepReport};
+pub use sample_space::{
+    LevenbergMarquardt, LevenbergMarquardtOptions, Scaling, Spring, SpringOptions,
+};
 pub use saved::OptimizerState;
 pub use schedule::Schedule;
 pub use state::Stateful;

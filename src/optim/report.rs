@@ -2,6 +2,16 @@
 
 use crate::linalg::Stop;
 
+/// Why a method that solves to the end has come to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub enum Stall {
+    /// A step gains, or promises, less than f32 tells of the loss: the numbers of this device are exhausted.
+    Precision,
+    /// No damping that was tried lowers the loss.
+    Attempts,
+}
+
 /// How one step went. Losses are those of the step's mini-batch.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 #[non_exhaustive]
@@ -31,6 +41,8 @@ pub struct StepReport {
     pub cg_iterations: Option<usize>,
     /// Iteration whose iterate became the step, when not the last.
     pub backtracked_to: Option<usize>,
+    /// Why there is little to gain from further steps, where the method knows.
+    pub stall: Option<Stall>,
     /// Why conjugate gradients stopped.
     pub cg_stop: Option<Stop>,
     /// Eigenvalues of the curvature in use, where the method knows them: by falling magnitude, or in the order of its eigenvectors where

@@ -62,6 +62,12 @@ impl Work {
         self.add(2.0 / 3.0 * loaded.examples as f64, cost.product as f64);
     }
 
+    /// Products with the rows of examples, or with their transpose: one of the three matrix products per layer of a gradient.
+    pub(super) fn rows(&mut self, count: usize, flops: u64, loaded: &Loaded) {
+        let count = count as f64;
+        self.add(count / 3.0 * loaded.examples as f64, count * flops as f64);
+    }
+
     /// Products with a curvature matrix.
     pub(super) fn products(&mut self, count: usize, cost: &Cost, loaded: &Loaded) {
         let count = count as f64;

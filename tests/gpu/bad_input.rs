@@ -12,8 +12,8 @@ use osculant::objective::{
     Curvature, Curved, GradientRequest, GraphObjective, Objective, QuadraticRequest, Slot,
 };
 use osculant::optim::{
-    Adam, AdamOptions, LevenbergMarquardt, NewtonCg, NewtonCgOptions, Optimizer, Preconditioner,
-    Sgd, SgdOptions,
+    Adam, AdamOptions, AdaptiveDamping, NewtonCg, NewtonCgOptions, Optimizer, Preconditioner, Sgd,
+    SgdOptions,
 };
 use osculant::vector::{Layout, Vector};
 
@@ -489,7 +489,7 @@ fn options_out_of_range_are_refused(gpu: &Gpu) -> Outcome {
     for value in [f64::NAN, f64::INFINITY, -1.0, 1e300] {
         newton("radius", &|o| o.radius = value)?;
         newton("damping", &|o| {
-            o.damping = LevenbergMarquardt::default().with_initial(value)
+            o.damping = AdaptiveDamping::default().with_initial(value)
         })?;
         newton("minimum", &|o| o.damping.minimum = value)?;
         newton("decrease", &|o| o.damping.decrease = value)?;

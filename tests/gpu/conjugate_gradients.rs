@@ -10,7 +10,7 @@ use osculant::gpu::Gpu;
 use osculant::linalg::{CgOptions, CgReport, ConjugateGradients, Operator, Stop, Submissions};
 use osculant::nn::{DataShape, Init, Loss, Model, Output, Sequential, TargetShape};
 use osculant::objective::{Curvature, Curved, GraphObjective, Quadratic, QuadraticRequest, Slot};
-use osculant::optim::{LevenbergMarquardt, NewtonCg, NewtonCgOptions, Optimizer};
+use osculant::optim::{AdaptiveDamping, NewtonCg, NewtonCgOptions, Optimizer};
 use osculant::random::Philox;
 use rand::RngExt;
 
@@ -668,7 +668,7 @@ fn least_squares_in_any_unit_are_solved(gpu: &Gpu) -> Outcome {
             },
             weights: vec![0.125; 8],
         };
-        let mut damping = LevenbergMarquardt::default()
+        let mut damping = AdaptiveDamping::default()
             .with_initial(0.0)
             .with_decrease(1.0);
         damping.minimum = 0.0;

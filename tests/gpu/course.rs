@@ -12,8 +12,8 @@ use osculant::objective::{
 use osculant::optim::{
     Adam, AdamOptions, Base, DebiasedSgd, DebiasedSgdOptions, DecoupledNewtonCg, DecoupledOptions,
     Kfac, KfacOptions, KroneckerNewtonCg, LowRankSaddleFreeNewton, LrsfnOptions, Muon, MuonOptions,
-    NewtonCg, NewtonCgOptions, NystromNewtonCg, Optimizer, Schedule, Sgd, SgdOptions, Stateful,
-    StepReport,
+    NewtonCg, NewtonCgOptions, NystromNewtonCg, Optimizer, Schedule, Sgd, SgdOptions, Spring,
+    SpringOptions, Stateful, StepReport,
 };
 use osculant::vector::Vector;
 
@@ -76,6 +76,7 @@ fn all() -> Result<Vec<Boxed>, Any> {
             DebiasedSgdOptions::default().with_backwards(true),
         )?),
         Box::new(Kfac::new(KfacOptions::default())?),
+        Box::new(Spring::new(SpringOptions::default())?),
         Box::new(Muon::new(MuonOptions::default())?),
         Box::new(NewtonCg::new(NewtonCgOptions::default())?),
         Box::new(NewtonCg::new(hessian)?),

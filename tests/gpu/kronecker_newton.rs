@@ -14,9 +14,7 @@ use osculant::objective::{
     Accumulated, Curvature, Form, GraphObjective, KroneckerRequest, KroneckerStructure, Layered,
     Objective, Sizes,
 };
-use osculant::optim::{
-    KroneckerNewtonCg, LevenbergMarquardt, NewtonCg, NewtonCgOptions, Optimizer,
-};
+use osculant::optim::{AdaptiveDamping, KroneckerNewtonCg, NewtonCg, NewtonCgOptions, Optimizer};
 use osculant::random::Philox;
 use osculant::vector::Vector;
 use rand::RngExt;
@@ -119,8 +117,8 @@ fn products_are_those_of_matrices(gpu: &Gpu) -> Outcome {
 const FEATURES: usize = 3;
 
 /// Damping that stays as it is.
-fn fixed(damping: f64) -> LevenbergMarquardt {
-    let mut rule = LevenbergMarquardt::default().with_initial(damping);
+fn fixed(damping: f64) -> AdaptiveDamping {
+    let mut rule = AdaptiveDamping::default().with_initial(damping);
     rule.decrease = 1.0;
     rule
 }

@@ -14,9 +14,9 @@ use osculant::linalg::{
 use osculant::nn::{Activation, DataShape, Init, Loss, Model, Output, Sequential, TargetShape};
 use osculant::objective::{Curvature, Curved, GraphObjective, Objective, QuadraticRequest, Slot};
 use osculant::optim::{
-    Adam, AdamOptions, Base, DebiasedSgd, DebiasedSgdOptions, DecoupledNewtonCg, DecoupledOptions,
-    LevenbergMarquardt, LowRankSaddleFreeNewton, LrsfnOptions, NewtonCg, NewtonCgOptions,
-    Optimizer, Preconditioner, Sgd, SgdOptions, Strategy,
+    Adam, AdamOptions, AdaptiveDamping, Base, DebiasedSgd, DebiasedSgdOptions, DecoupledNewtonCg,
+    DecoupledOptions, LowRankSaddleFreeNewton, LrsfnOptions, NewtonCg, NewtonCgOptions, Optimizer,
+    Preconditioner, Sgd, SgdOptions, Strategy,
 };
 use osculant::vector::Vector;
 use osculant::{Error, Result};
@@ -368,7 +368,7 @@ fn first_order_steps_reach_every_element_of_a_long_vector(gpu: &Gpu) -> Outcome 
 /// Three curvatures are three iterations: of plain conjugate gradients, with a preconditioner of ones (any power 0 of a positive diagonal),
 /// and as the warm start of a companion on the same quadratic. All end in the minimum.
 fn conjugate_gradients_reach_every_element_of_a_long_vector(gpu: &Gpu) -> Outcome {
-    let mut undamped = LevenbergMarquardt::default().with_initial(0.0);
+    let mut undamped = AdaptiveDamping::default().with_initial(0.0);
     undamped.minimum = 0.0;
     let cg = CgOptions::default()
         .with_progress_tolerance(0.0)

@@ -29,6 +29,7 @@ mod kfac_forms;
 mod kronecker_newton;
 mod krylov;
 mod lbfgs;
+mod levenberg_marquardt;
 mod limits;
 mod locate;
 mod long_loops;
@@ -50,6 +51,7 @@ mod resident;
 mod saddle_free_newton;
 mod second_objective;
 mod segments;
+mod spring;
 mod statistics;
 mod units;
 mod weights;
@@ -173,6 +175,7 @@ const ABOVE_PRODUCTS: (&str, &[&str]) = (
         "kronecker_newton",
         "krylov",
         "lbfgs",
+        "levenberg_marquardt",
         "locate",
         "losses",
         "matrix_formulas",
@@ -187,6 +190,7 @@ const ABOVE_PRODUCTS: (&str, &[&str]) = (
         "saddle_free_newton",
         "second_objective",
         "segments",
+        "spring",
         "statistics",
         "units",
         "weights",
@@ -220,6 +224,7 @@ fn main() -> ExitCode {
             ("kronecker_newton", kronecker_newton::tests()),
             ("krylov", krylov::tests()),
             ("lbfgs", lbfgs::tests()),
+            ("levenberg_marquardt", levenberg_marquardt::tests()),
             ("limits", limits::tests()),
             ("locate", locate::tests()),
             ("losses", losses::tests()),
@@ -242,6 +247,7 @@ fn main() -> ExitCode {
             ("units", units::tests()),
             ("second_objective", second_objective::tests()),
             ("segments", segments::tests()),
+            ("spring", spring::tests()),
             ("statistics", statistics::tests()),
             ("weights", weights::tests()),
         ],

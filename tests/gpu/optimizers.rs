@@ -13,10 +13,10 @@ use osculant::linalg::{CgOptions, CgReport, ConjugateGradients, EigenOptions, Op
 use osculant::nn::{Activation, DataShape, Init, Loss, Model, Output, Sequential, TargetShape};
 use osculant::objective::{Curvature, Curved, GraphObjective, Quadratic, QuadraticRequest, Slot};
 use osculant::optim::{
-    Adam, AdamOptions, Base, DebiasedSgd, DebiasedSgdOptions, Kfac, KfacOptions, KroneckerNewtonCg,
-    Lbfgs, LbfgsOptions, LevenbergMarquardt, LowRankSaddleFreeNewton, LrsfnOptions, Muon,
+    Adam, AdamOptions, AdaptiveDamping, Base, DebiasedSgd, DebiasedSgdOptions, Kfac, KfacOptions,
+    KroneckerNewtonCg, Lbfgs, LbfgsOptions, LowRankSaddleFreeNewton, LrsfnOptions, Muon,
     MuonOptions, NewtonCg, NewtonCgOptions, NystromNewtonCg, Optimizer, Preconditioner, RankRule,
-    Sgd, SgdOptions, Shampoo, ShampooOptions, Soap, SoapOptions, Strategy,
+    Sgd, SgdOptions, Shampoo, ShampooOptions, Soap, SoapOptions, Spring, SpringOptions, Strategy,
 };
 use osculant::random::Philox;
 use osculant::vector::Vector;
@@ -517,8 +517,8 @@ fn dense(twin: &Reference, theta: &Tensors) -> Result<(Vec<f64>, Vec<f64>), Any>
     Ok((matrix, twin.gradient(theta)?))
 }
 
-fn undamped() -> LevenbergMarquardt {
-    let mut rule = LevenbergMarquardt::default().with_initial(0.0);
+fn undamped() -> AdaptiveDamping {
+    let mut rule = AdaptiveDamping::default().with_initial(0.0);
     rule.minimum = 0.0;
     rule
 }
@@ -635,7 +635,7 @@ fn newton_damping_responds_to_the_reduction_ratio(gpu: &Gpu) -> Outcome {
     };
     let mut objective = GraphObjective::new(gpu, model)?;
     let theta = objective.initial_parameters(0)?;
-    let start = LevenbergMarquardt::default().with_initial(1e-3);
+    let start = AdaptiveDamping::default().with_initial(1e-3);
     let mut newton = NewtonCg::new(NewtonCgOptions::default().with_damping(start))?;
     let report = newton.step(&mut objective, &theta, &batch)?;
     if report.rho.is_none_or(|rho| rho >= 0.25) {
@@ -690,7 +690,7 @@ fn newton_goes_back_to_an_earlier_iterate_with_lower_loss(gpu: &Gpu) -> Outcome 
     let theta = objective.initial_parameters(1)?;
     let options = NewtonCgOptions::default()
         .with_cg(exact())
-        .with_damping(LevenbergMarquardt::default().with_initial(1e-3));
+        .with_damping(AdaptiveDamping::default().with_initial(1e-3));
     let mut newton = NewtonCg::new(options)?;
     let mut seen = 0;
     for _ in 0..40 {
@@ -742,7 +742,7 @@ fn newton_shortens_steps_by_four_fifths(gpu: &Gpu) -> Outcome {
             metric: None,
         }
     });
-    let mut damping = LevenbergMarquardt::default()
+    let mut damping = AdaptiveDamping::default()
         .with_initial(0.0)
         .with_decrease(1.0);
     damping.minimum = 0.0;
@@ -853,7 +853,7 @@ fn nystrom_newton_solves_the_same_system_in_fewer_iterations(gpu: &Gpu) -> Outco
         } else {
             NewtonCgOptions::default()
         };
-        let mut rule = LevenbergMarquardt::default().with_initial(damping);
+        let mut rule = AdaptiveDamping::default().with_initial(damping);
         rule.decrease = 1.0;
         let options = options.with_cg(exact()).with_damping(rule);
         let mut objective = GraphObjective::new(gpu, bowl(&a, &b))?;
@@ -921,7 +921,7 @@ fn preconditioned_newton_without_damping_has_a_floor(gpu: &Gpu) -> Outcome {
         },
         weights: vec![0.5; 2],
     };
-    let mut damping = LevenbergMarquardt::default().with_initial(0.0);
+    let mut damping = AdaptiveDamping::default().with_initial(0.0);
     damping.minimum = 0.0;
     let cg = CgOptions::default().with_max_iterations(1);
     let options = NewtonCgOptions::default()
@@ -1086,6 +1086,7 @@ fn all_and_low_rank() -> Result<Vec<Boxed>, Any> {
     let debiased = DebiasedSgdOptions::default().with_strategy(Strategy::cross_fit(2));
     all.push(Box::new(DebiasedSgd::new(debiased)?));
     all.push(Box::new(Kfac::new(KfacOptions::default())?));
+    all.push(Box::new(Spring::new(SpringOptions::default())?));
     all.push(Box::new(Muon::new(MuonOptions::default())?));
     let (soap, shampoo) = (SoapOptions::default(), ShampooOptions::default());
     all.push(Box::new(Soap::new(soap.with_interval(3))?));

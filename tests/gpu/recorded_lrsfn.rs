@@ -9,7 +9,7 @@ use osculant::linalg::{EigenOptions, Storage};
 use osculant::nn::Activation;
 use osculant::objective::{Curvature, Objective, Slot};
 use osculant::optim::{
-    AdamOptions, Base, DampingRule, LevenbergMarquardt, LowRankSaddleFreeNewton, LrsfnOptions,
+    AdamOptions, AdaptiveDamping, Base, DampingRule, LowRankSaddleFreeNewton, LrsfnOptions,
     Optimizer, RankRule, Recordable, Schedule, SgdOptions, Stateful, StepOutcome, Strategy,
 };
 
@@ -176,7 +176,7 @@ fn every_option_is_followed(gpu: &Gpu) -> Outcome {
 
 /// Steps that are too long, some of which raise the loss: theta, moments and counts of those are as before.
 fn steps_on_the_edge_are_refused_as_by_the_host(gpu: &Gpu) -> Outcome {
-    let rule = LevenbergMarquardt::default()
+    let rule = AdaptiveDamping::default()
         .with_initial(2.0)
         .with_decrease(0.2);
     for (name, base) in bases() {

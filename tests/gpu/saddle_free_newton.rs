@@ -239,7 +239,7 @@ fn it_leaves_a_saddle(gpu: &Gpu) -> Outcome {
 }
 
 fn a_step_that_raises_the_loss_is_refused(gpu: &Gpu) -> Outcome {
-    let rule = osculant::optim::LevenbergMarquardt::default().with_initial(1e-6);
+    let rule = osculant::optim::AdaptiveDamping::default().with_initial(1e-6);
     let options = LrsfnOptions::default()
         .with_damping(1e-6)
         .with_rule(DampingRule::Adaptive(rule))

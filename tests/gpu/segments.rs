@@ -15,7 +15,7 @@ use osculant::linalg::{
 use osculant::nn::{DataShape, Init, Model, Output, TargetShape};
 use osculant::objective::{Curvature, Curved, GraphObjective, QuadraticRequest, Slot};
 use osculant::optim::{
-    Adam, AdamOptions, LevenbergMarquardt, LowRankSaddleFreeNewton, LrsfnOptions, NewtonCg,
+    Adam, AdamOptions, AdaptiveDamping, LowRankSaddleFreeNewton, LrsfnOptions, NewtonCg,
     NewtonCgOptions, Optimizer, Preconditioner, Sgd, SgdOptions,
 };
 use osculant::random::Philox;
@@ -408,7 +408,7 @@ fn newton_steps_over_segments_are_those_of_one(gpu: &Gpu) -> Outcome {
     let narrow = narrow(gpu)?;
     let options = NewtonCgOptions::default()
         .with_curvature(Curvature::Hessian)
-        .with_damping(LevenbergMarquardt::default().with_initial(0.5))
+        .with_damping(AdaptiveDamping::default().with_initial(0.5))
         .with_preconditioner(Preconditioner::EmpiricalFisher { exponent: 0.75 })
         .with_cg(only(4));
     let mut found = Vec::new();

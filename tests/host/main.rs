@@ -14,4 +14,5 @@ mod differential;
 mod eigenvalues;
 mod kronecker;
 mod per_example;
+mod sample_space;
 mod shaders;

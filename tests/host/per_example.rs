@@ -13,19 +13,19 @@ use osculant::nn::{
 use osculant::random::Philox;
 use rand::RngExt;
 
-type Outcome = std::result::Result<(), Box<dyn std::error::Error>>;
+pub(crate) type Outcome = std::result::Result<(), Box<dyn std::error::Error>>;
 
 /// Both sides compute in f64 from graphs of the same constants.
-const IDENTITIES: f64 = 1e-11;
+pub(crate) const IDENTITIES: f64 = 1e-11;
 /// Of what depends on `S S^T = H`, whose constants are f32, such as `sqrt(2 / 3)`.
-const CONSTANTS: f64 = 1e-6;
-const ROWS: usize = 5;
+pub(crate) const CONSTANTS: f64 = 1e-6;
+pub(crate) const ROWS: usize = 5;
 const FEATURES: usize = 4;
 const OUTPUTS: usize = 3;
 /// Not alike, one of them that of padding, and not of sum 1.
-const WEIGHTS: [f64; ROWS] = [0.5, 0.0, 0.25, 1.0, 0.125];
+pub(crate) const WEIGHTS: [f64; ROWS] = [0.5, 0.0, 0.25, 1.0, 0.125];
 
-fn within(tolerance: f64, what: &str, found: &[f64], expected: &[f64]) -> Outcome {
+pub(crate) fn within(tolerance: f64, what: &str, found: &[f64], expected: &[f64]) -> Outcome {
     let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|v| v * v).sum::<f64>().sqrt();
     let off = norm(&mut found.iter().zip(expected).map(|(a, b)| a - b));
     let scale = norm(&mut expected.iter().copied());
@@ -35,7 +35,7 @@ fn within(tolerance: f64, what: &str, found: &[f64], expected: &[f64]) -> Outcom
     Err(format!("{what}: off by {off:.2e} of {scale:.2e}\n{found:?}\n{expected:?}").into())
 }
 
-fn random(count: usize, seed: u64) -> Vec<f64> {
+pub(crate) fn random(count: usize, seed: u64) -> Vec<f64> {
     let mut draws = Philox::new(seed, 0);
     (0..count).map(|_| draws.random_range(-1.0..1.0)).collect()
 }
@@ -77,6 +77,7 @@ fn tied(loss: Loss) -> Model {
         }
     })
     .with_curvature_root(move |scope, z, signs| loss.curvature_root(scope, z, signs))
+    .with_residuals(move |scope, z| loss.residuals(scope, z))
 }
 
 /// A weight that is a matrix of products and, reshaped, a factor of single elements: terms of different kinds.
@@ -94,10 +95,11 @@ fn mixed(loss: Loss) -> Model {
         }
     })
     .with_curvature_root(move |scope, z, signs| loss.curvature_root(scope, z, signs))
+    .with_residuals(move |scope, z| loss.residuals(scope, z))
 }
 
 /// All models that are tried, with their names.
-fn models() -> Vec<(String, Model)> {
+pub(crate) fn models() -> Vec<(String, Model)> {
     let mut all = Vec::new();
     for activation in Activation::ALL {
         let loss = Loss::SoftmaxCrossEntropy;
@@ -112,16 +114,16 @@ fn models() -> Vec<(String, Model)> {
 }
 
 /// A model on a batch, with values of its leaves.
-struct Case {
-    traced: Traced,
-    probe: Probe,
-    parameters: Vec<NodeId>,
-    weights: NodeId,
-    leaves: Leaves,
+pub(crate) struct Case {
+    pub(crate) traced: Traced,
+    pub(crate) probe: Probe,
+    pub(crate) parameters: Vec<NodeId>,
+    pub(crate) weights: NodeId,
+    pub(crate) leaves: Leaves,
 }
 
 impl Case {
-    fn new(model: &Model, weights: &[f64]) -> osculant::Result<Self> {
+    pub(crate) fn new(model: &Model, weights: &[f64]) -> osculant::Result<Self> {
         let rows = weights.len();
         let (mut traced, probe) = model.trace_with_probe(rows)?;
         let graph = &mut traced.graph;
@@ -161,7 +163,7 @@ impl Case {
     }
 
     /// The same model on one of its examples.
-    fn alone(&self, model: &Model, row: usize) -> osculant::Result<Self> {
+    pub(crate) fn alone(&self, model: &Model, row: usize) -> osculant::Result<Self> {
         let mut one = Self::new(model, &[1.0])?;
         one.leaves.parameters.clone_from(&self.leaves.parameters);
         for (own, all) in one.leaves.inputs.iter_mut().zip(&self.leaves.inputs) {
@@ -171,15 +173,15 @@ impl Case {
         Ok(one)
     }
 
-    fn at(&self, wanted: &[NodeId]) -> osculant::Result<Vec<Vec<f64>>> {
+    pub(crate) fn at(&self, wanted: &[NodeId]) -> osculant::Result<Vec<Vec<f64>>> {
         evaluate(&self.traced.graph, &self.leaves, wanted)
     }
 
-    fn gradient_rows(&mut self) -> osculant::Result<Vec<ExampleRows>> {
+    pub(crate) fn gradient_rows(&mut self) -> osculant::Result<Vec<ExampleRows>> {
         gradient_rows(&mut self.traced.graph, self.traced.losses, &self.parameters)
     }
 
-    fn root_rows(&mut self) -> osculant::Result<Vec<ExampleRows>> {
+    pub(crate) fn root_rows(&mut self) -> osculant::Result<Vec<ExampleRows>> {
         let root = (self.traced.outputs, self.probe.root, self.probe.signs);
         root_rows(&mut self.traced.graph, root, &self.parameters)
     }

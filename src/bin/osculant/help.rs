@@ -61,6 +61,17 @@ Options of the optimizers (--set KEY=VALUE):
                                 two matrices
              estimate           what factors of outputs are made of: mixture, of the columns of a root of the output Hessian by random
                                 signs; exact, of all columns; empirical, of gradients
+  spring     rows               root-losses: one row for each example; probe: of a random mixture of its outputs' curvature;
+                                exact: for each output
+             step-length        part of the solution that a step takes
+             damping            in means of the Gram matrix's diagonal
+             momentum           part of the last solution that the next one starts from
+             longest-step       a longer step is made that short
+  levenberg-marquardt  rows     as for spring, but not probe
+             damping, damping-decrease         first damping, and its factor after a good step
+             scaling            what it is measured in: mean, diagonal (each parameter's own curvature) or identity
+             max-attempts       dampings that are tried before a step is refused
+             acceleration       geodesic acceleration where twice its length is at most this part of the step; 0: none
   newton-cg  max-iterations     cap on conjugate gradient iterations per step
              damping            first value of the Levenberg-Marquardt damping
              damping-decrease   its factor after a good step; 1 keeps it fixed

@@ -32,6 +32,7 @@ mod progress;
 mod quantities;
 mod remarks;
 mod report;
+mod sample_space;
 mod show;
 mod statistics;
 mod synthetic;

@@ -26,6 +26,10 @@ pub(crate) enum Method {
     Lbfgs,
     /// natural gradient with a Kronecker product for each layer and steps that measure themselves (after Martens and Grosse 2015)
     Kfac,
+    /// Gauss-Newton on root losses, solved in the space of samples, with projected momentum (after Goldshlager et al. 2024)
+    Spring,
+    /// damped Gauss-Newton steps that are refused where the loss rises (Levenberg 1944, Marquardt 1963), on all rows at once
+    LevenbergMarquardt,
     /// Newton's method by conjugate gradients, also called Hessian-free (Martens 2010)
     NewtonCg,
     /// Newton's method by conjugate gradients with a Nystrom preconditioner (Rathore et al. 2024)
@@ -53,6 +57,8 @@ impl Method {
             Method::Shampoo => "shampoo",
             Method::Lbfgs => "lbfgs",
             Method::Kfac => "kfac",
+            Method::Spring => "spring",
+            Method::LevenbergMarquardt => "levenberg-marquardt",
             Method::NewtonCg => "newton-cg",
             Method::NystromNewtonCg => "nystrom-newton-cg",
             Method::KroneckerNewtonCg => "kronecker-newton-cg",
@@ -176,6 +182,23 @@ impl Method {
                 ("rank", "0.0625"),
                 ("approximation", "kfac"),
                 ("estimate", "mixture"),
+            ],
+            Method::Spring => vec![
+                ("batch", if small { "32" } else { "128" }),
+                ("rows", "root-losses"),
+                ("step-length", "0.15"),
+                ("damping", "0.3"),
+                ("momentum", "0.95"),
+                ("longest-step", "1e6"),
+            ],
+            Method::LevenbergMarquardt => vec![
+                ("batch", if small { "all" } else { "512" }),
+                ("rows", "root-losses"),
+                ("damping", "0.01"),
+                ("damping-decrease", "0.3333333333333333"),
+                ("scaling", "mean"),
+                ("max-attempts", "10"),
+                ("acceleration", "0.75"),
             ],
             Method::NewtonCg => vec![
                 ("batch", if small { "384" } else { "1024" }),

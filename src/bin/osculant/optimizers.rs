@@ -6,11 +6,11 @@ use std::str::FromStr;
 use osculant::linalg::Storage;
 use osculant::objective::{Curvature, GraphObjective};
 use osculant::optim::{
-    Adam, AdamOptions, Base, DampingRule, DebiasedSgd, DebiasedSgdOptions, DecoupledNewtonCg,
-    DecoupledOptions, Kfac, KroneckerNewtonCg, Lbfgs, LbfgsOptions, LevenbergMarquardt,
-    LowRankSaddleFreeNewton, LrsfnOptions, Matrices, Muon, MuonOptions, NewtonCg, NewtonCgOptions,
-    NystromNewtonCg, Optimizer, Preconditioner, RankRule, Sgd, SgdOptions, Shampoo, ShampooOptions,
-    Soap, SoapOptions, Strategy,
+    Adam, AdamOptions, AdaptiveDamping, Base, DampingRule, DebiasedSgd, DebiasedSgdOptions,
+    DecoupledNewtonCg, DecoupledOptions, Kfac, KroneckerNewtonCg, Lbfgs, LbfgsOptions,
+    LevenbergMarquardt, LowRankSaddleFreeNewton, LrsfnOptions, Matrices, Muon, MuonOptions,
+    NewtonCg, NewtonCgOptions, NystromNewtonCg, Optimizer, Preconditioner, RankRule, Sgd,
+    SgdOptions, Shampoo, ShampooOptions, Soap, SoapOptions, Spring, Strategy,
 };
 use serde_json::{Map, Value};
 
@@ -209,6 +209,11 @@ impl Setup {
                 Ok(Box::new(Lbfgs::new(options)?))
             }
             Method::Kfac => Ok(Box::new(Kfac::new(self.kfac()?)?)),
+            Method::Spring => Ok(Box::new(Spring::new(self.spring()?)?)),
+            Method::LevenbergMarquardt => {
+                let options = self.levenberg_marquardt()?;
+                Ok(Box::new(LevenbergMarquardt::new(options)?))
+            }
             Method::NewtonCg => {
                 let mut options = self.newton_cg()?;
                 options.curvature = self.curvature()?;
@@ -305,7 +310,7 @@ impl Setup {
             .with_rank(self.get("rank")?)
             .with_oversampling(self.get("oversampling")?)
             .with_power_iterations(self.get("power-iterations")?);
-        let rule = LevenbergMarquardt::default()
+        let rule = AdaptiveDamping::default()
             .with_initial(self.get("damping")?)
             .with_decrease(self.get("damping-decrease")?);
         let base = match self.text("base")? {
@@ -401,7 +406,8 @@ impl fmt::Display for Setup {
         let default = Setup::new(self.method, &Problem::DigitsMlp);
         let main: &[&str] = match self.method {
             Method::DebiasedSgd => &["batch", "factor"],
-            Method::Kfac => &["batch"],
+            Method::Kfac | Method::Spring => &["batch"],
+            Method::LevenbergMarquardt => &["batch", "rows", "damping"],
             Method::Lbfgs => &["batch", "history"],
             Method::NewtonCg => &["batch", "max-iterations", "damping"],
             Method::NystromNewtonCg => &["batch", "max-iterations", "damping", "rank"],

@@ -110,8 +110,12 @@ fn grid(method: Method, problem: &Problem) -> Grid {
             ("history", &["5", "10", "30"]),
             ("first-step", &["0.03", "0.1", "0.3"]),
         ),
-        // Its defaults are for all tasks.
-        Method::Kfac => Grid {
+        Method::LevenbergMarquardt => pairs(
+            ("damping", &["0.001", "0.01", "0.1"]),
+            ("damping-decrease", &["0.1", "0.3333333333333333"]),
+        ),
+        // Their defaults are for all tasks.
+        Method::Kfac | Method::Spring => Grid {
             candidates: Vec::new(),
             factor: None,
         },

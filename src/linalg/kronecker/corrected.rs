@@ -6,6 +6,9 @@ use super::factor::{Known, narrow};
 use super::functions::{FactorDamping, Function};
 use crate::error::Result;
 
+/// Of a function: those of its layer's sides.
+type Tensors = Vec<Vec<f32>>;
+
 /// For each function the eigenvectors of both factors, and its values; and the eigenvalues in that basis.
 ///
 /// With eigenvalues `a`, `b` of the factors, their damping `s`, `t` and the corrected eigenvalues `S` a function's values are
@@ -15,7 +18,7 @@ pub(super) fn corrected(
     basis: Option<[&Vec<f32>; 2]>,
     damping: FactorDamping,
     functions: &[Function],
-) -> Result<(Vec<Vec<Vec<f32>>>, Vec<f32>)> {
+) -> Result<(Vec<Tensors>, Vec<f32>)> {
     let shifts = damping.of(&[a.mean(), b.mean()]);
     let [a_eigen, b_eigen] = [a.eigen()?, b.eigen()?];
     let [a_values, b_values] =

@@ -11,7 +11,8 @@ use crate::graph::locate::Located;
 use crate::objective::{
     BatchStatistics, Curved, Gradient, GradientRequest, GroupRequest, GroupedQuadratic, Kronecker,
     KroneckerRequest, KroneckerStructure, Layered, Loaded, Objective, Parts, Quadratic,
-    QuadraticRequest, Slot, Statistics, StatisticsRequest,
+    QuadraticRequest, SampleRequest, SampleSpace, SampleSystem, Slot, Statistics,
+    StatisticsRequest,
 };
 use crate::vector::{Layout, Vector};
 
@@ -154,6 +155,26 @@ impl Statistics for GraphObjective {
         let program = Arc::new(self.bind_measured(&plan, (at, &inputs, loaded))?);
         let kept = (inputs, Arc::clone(&program));
         self.statistics
+            .keep(at, loaded, request, program.cost.bytes, kept);
+        Ok(program)
+    }
+}
+
+impl SampleSpace for GraphObjective {
+    fn sample_system(
+        &mut self,
+        at: &Vector,
+        loaded: &Loaded,
+        request: SampleRequest,
+    ) -> Result<Arc<SampleSystem>> {
+        if let Some((_, kept)) = self.samples.get(at, loaded, &request) {
+            return Ok(kept);
+        }
+        let inputs = self.places.loaded(loaded)?;
+        let plan = self.sampled(loaded.rows, request)?;
+        let program = Arc::new(self.bind_sampled(&plan, (at, &inputs, loaded))?);
+        let kept = (inputs, Arc::clone(&program));
+        self.samples
             .keep(at, loaded, request, program.cost.bytes, kept);
         Ok(program)
     }

@@ -199,7 +199,7 @@ impl GraphObjective {
 fn curvatures(
     graph: &mut Graph,
     (losses, outputs): (NodeId, NodeId),
-    Probe { signs, root }: Probe,
+    Probe { signs, root, .. }: Probe,
     estimate: Estimate,
     (parameters, scale): (&[NodeId], NodeId),
 ) -> Result<Vec<Curvature>> {

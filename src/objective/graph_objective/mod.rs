@@ -9,6 +9,7 @@ mod layers;
 mod locate;
 mod plans;
 mod program;
+mod sample_space;
 mod single;
 mod statistics;
 
@@ -22,6 +23,7 @@ use inputs::Places;
 pub(super) use inputs::check_weights;
 use layers::Layers;
 use plans::Plans;
+use sample_space::Sampled;
 use single::Single;
 use statistics::Measured;
 
@@ -30,6 +32,7 @@ use super::programs::Programs;
 use super::quadratic::{
     Gradient, GradientRequest, GroupRequest, GroupedQuadratic, Quadratic, QuadraticRequest,
 };
+use super::sample_space::{SampleRequest, SampleSystem};
 use super::statistics::{BatchStatistics, StatisticsRequest};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
@@ -69,12 +72,14 @@ pub struct GraphObjective {
     grouped_plans: Plans<GroupRequest, Grouped>,
     layer_plans: Plans<KroneckerRequest, Layers>,
     statistics_plans: Plans<StatisticsRequest, Measured>,
+    sample_plans: Plans<SampleRequest, Sampled>,
     arena: Arena,
     gradients: Programs<GradientRequest, On<Gradient>>,
     quadratics: Programs<QuadraticRequest, On<Quadratic>>,
     grouped: Programs<GroupRequest, On<GroupedQuadratic>>,
     layered: Programs<KroneckerRequest, Layered>,
     statistics: Programs<StatisticsRequest, On<BatchStatistics>>,
+    samples: Programs<SampleRequest, On<SampleSystem>>,
     evaluations: Programs<(), On<Evaluator>>,
 }
 
@@ -129,12 +134,14 @@ impl GraphObjective {
             grouped_plans: Plans::default(),
             layer_plans: Plans::default(),
             statistics_plans: Plans::default(),
+            sample_plans: Plans::default(),
             arena: Arena::default(),
             gradients: programs(BUDGET),
             quadratics: programs(BUDGET),
             grouped: programs(BUDGET),
             layered: layered(BUDGET),
             statistics: programs(BUDGET),
+            samples: programs(BUDGET),
             evaluations: programs(BUDGET),
         })
     }
@@ -171,13 +178,14 @@ impl GraphObjective {
             grouped_plans: Plans::default(),
             layer_plans: Plans::default(),
             statistics_plans: Plans::default(),
+            sample_plans: Plans::default(),
             ..self
         }
         .with_program_memory(bytes)
     }
 
     /// Sets how many bytes the buffers of kept programs may take, for each kind of program: gradients, quadratics, those of
-    /// groups, Kronecker factors, statistics. Beyond that, and beyond 64 programs, the one that was not asked for the longest is forgotten,
+    /// groups, Kronecker factors, rows of examples, statistics. Beyond that, and beyond 64 programs, the one that was not asked for the longest is forgotten,
     /// and bound again when it is. Default 1 GiB.
     #[must_use]
     pub fn with_program_memory(mut self, bytes: u64) -> Self {
@@ -187,6 +195,7 @@ impl GraphObjective {
         self.grouped = programs(bytes);
         self.layered = layered(bytes);
         self.statistics = programs(bytes);
+        self.samples = programs(bytes);
         self.evaluations = programs(bytes);
         self
     }

@@ -223,7 +223,7 @@ fn sources(
     if request.has(Source::Gradients) {
         rows[Source::Gradients as usize] = gradient_rows(graph, losses, parameters)?;
     }
-    if let Some(Probe { signs, root }) = probe {
+    if let Some(Probe { signs, root, .. }) = probe {
         if request.has(Source::Root) {
             let root = (outputs, root, signs);
             rows[Source::Root as usize] = root_rows(graph, root, parameters)?;

@@ -5,7 +5,7 @@ use std::ops::Bound::{Excluded, Included};
 use crate::error::Result;
 use crate::linalg::{EigenOptions, RangeOptions, Storage};
 use crate::objective::Curvature;
-use crate::optim::damping::LevenbergMarquardt;
+use crate::optim::damping::AdaptiveDamping;
 use crate::optim::first_order::{AdamOptions, SgdOptions};
 use crate::optim::strategy::Strategy;
 use crate::options::{check_range, options, require};
@@ -23,7 +23,7 @@ pub enum DampingRule {
     /// What bounds the rest is the last eigenvalue on the examples that made the eigenvectors. The Rayleigh quotients of other examples,
     /// with which [`Strategy::Decoupled`] and [`Strategy::CrossFit`] step, are in no order, and one that happens to be near zero bounds
     /// nothing; so it is not theirs. With several turns it is the largest of theirs, one damping for all.
-    Adaptive(LevenbergMarquardt),
+    Adaptive(AdaptiveDamping),
 }
 
 /// What moves the parameters in the complement of the captured space.
@@ -73,7 +73,7 @@ options! {
         /// The damping `gamma`, or the least of it.
         damping(with_damping): f64 = 1e-3, in 1e-20..=1e20 => "1e-20 to 1e20";
         /// How the damping is set.
-        rule(with_rule): DampingRule = DampingRule::Adaptive(LevenbergMarquardt::default().with_initial(1e-3));
+        rule(with_rule): DampingRule = DampingRule::Adaptive(AdaptiveDamping::default().with_initial(1e-3));
         /// Steps from one computation of eigenpairs to the next.
         refresh(with_refresh): usize = 1, in 1.. => "1 step or more";
         /// Whether a computation starts from the last eigenvectors.

@@ -7,7 +7,7 @@ use crate::gpu::{Gpu, Recording};
 use crate::kernels::spectrum::{EVIDENCE, Found, SPECTRUM_ELEMENTS, Spectrum, accept};
 use crate::kernels::step::{self, CONTROL, Control};
 use crate::optim::control::control;
-use crate::optim::damping::LevenbergMarquardt;
+use crate::optim::damping::AdaptiveDamping;
 use crate::optim::decision::{Ratio, falls_enough};
 use crate::optim::first_order::{AdamOptions, Moments, SgdOptions};
 use crate::optim::saved::missing;
@@ -111,7 +111,7 @@ fn on_the_host(options: &LrsfnOptions, case: &Case) -> (bool, f64, f64) {
 fn the_device_decides_as_the_host() -> Result<()> {
     let gpu = Gpu::new()?;
     let mut random = Philox::new(6, 1 << 40);
-    let rule = LevenbergMarquardt::default().with_minimum(1e-3);
+    let rule = AdaptiveDamping::default().with_minimum(1e-3);
     let adaptive = LrsfnOptions::default()
         .with_rule(DampingRule::Adaptive(rule))
         .with_damping(0.2);

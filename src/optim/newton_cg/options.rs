@@ -5,7 +5,7 @@ use std::ops::Bound::Excluded;
 use crate::error::Result;
 use crate::linalg::CgOptions;
 use crate::objective::{Curvature, KroneckerRequest};
-use crate::optim::damping::LevenbergMarquardt;
+use crate::optim::damping::AdaptiveDamping;
 use crate::optim::judge::Armijo;
 use crate::options::{check_range, options, require};
 
@@ -64,7 +64,7 @@ options! {
         /// Settings of conjugate gradients.
         cg(with_cg): CgOptions = CgOptions::default();
         /// Damping, with the Gauss-Newton matrix.
-        damping(with_damping): LevenbergMarquardt = LevenbergMarquardt::default();
+        damping(with_damping): AdaptiveDamping = AdaptiveDamping::default();
         /// None unless asked for: where it was tried it did not save work (see docs/rejected-ideas.md).
         preconditioner(with_preconditioner): Preconditioner = Preconditioner::None;
         /// The next solve starts at this fraction of the last solution (before backtracking); 0 starts at zero.

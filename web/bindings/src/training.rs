@@ -7,9 +7,7 @@ use osculant::graph::twin::{self, Leaves};
 use osculant::linalg::CgOptions;
 use osculant::nn::{Activation, Loss, Sequential};
 use osculant::objective::{GraphObjective, Objective};
-use osculant::optim::{
-    Adam, AdamOptions, LevenbergMarquardt, NewtonCg, NewtonCgOptions, Optimizer,
-};
+use osculant::optim::{Adam, AdamOptions, AdaptiveDamping, NewtonCg, NewtonCgOptions, Optimizer};
 use osculant::vector::Vector;
 
 /// Part of the rows that is never trained on, and the seed of that split: those of the command line.
@@ -61,7 +59,7 @@ impl Method {
             Self::NewtonCg => {
                 let options = NewtonCgOptions::default()
                     .with_cg(CgOptions::default().with_max_iterations(2))
-                    .with_damping(LevenbergMarquardt::default().with_initial(0.3));
+                    .with_damping(AdaptiveDamping::default().with_initial(0.3));
                 Box::new(NewtonCg::new(options)?)
             }
             Self::Adam => Box::new(Adam::new(AdamOptions::default().with_learning_rate(0.01))?),

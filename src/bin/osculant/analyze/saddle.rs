@@ -8,7 +8,7 @@ use osculant::nn::Model;
 use osculant::nn::functions::monkey_saddle;
 use osculant::objective::GraphObjective;
 use osculant::optim::{
-    Adam, AdamOptions, DampingRule, LevenbergMarquardt, LowRankSaddleFreeNewton, LrsfnOptions,
+    Adam, AdamOptions, AdaptiveDamping, DampingRule, LowRankSaddleFreeNewton, LrsfnOptions,
     NewtonCg, NewtonCgOptions, Optimizer, Sgd, SgdOptions,
 };
 use serde::Serialize;
@@ -125,7 +125,7 @@ fn methods(small: bool) -> Vec<(&'static str, Grid)> {
     let dampings = [1e-4, 1e-3, 1e-2, 1e-1, 1.0];
     let newton = dampings.map(|damping| {
         let make: Maker = Box::new(move || {
-            let rule = LevenbergMarquardt::default().with_initial(damping);
+            let rule = AdaptiveDamping::default().with_initial(damping);
             let options = NewtonCgOptions::default().with_damping(rule);
             Ok(Box::new(NewtonCg::new(options)?))
         });
@@ -138,7 +138,7 @@ fn methods(small: bool) -> Vec<(&'static str, Grid)> {
                 .with_rank(rank)
                 .with_oversampling(if small { 0 } else { 10 })
                 .with_power_iterations(0);
-            let rule = LevenbergMarquardt::default().with_initial(damping);
+            let rule = AdaptiveDamping::default().with_initial(damping);
             let options = LrsfnOptions::default()
                 .with_eigen(eigen)
                 .with_damping(damping)

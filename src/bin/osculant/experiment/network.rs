@@ -140,6 +140,7 @@ impl Network {
             }
         })
         .with_curvature_root(move |scope, z, signs| loss.curvature_root(scope, z, signs))
+        .with_residuals(move |scope, z| loss.residuals(scope, z))
     }
 
     /// Widths, activations and loss in words.
