@@ -31,6 +31,7 @@ mod collapse;
 pub mod derivatives;
 pub mod difference;
 pub mod differential;
+mod dot;
 mod example_rows;
 pub mod executable;
 mod fit;
