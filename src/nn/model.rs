@@ -286,6 +286,7 @@ impl Model {
             residuals_squared(scope, residuals(scope))
         })
         .with_curvature_root(|scope, _, signs| scope.constant(2.0f32.sqrt()) * signs)
+        .with_residuals(|scope, residuals| scope.constant(2.0f32.sqrt()) * residuals)
     }
 
     /// Says how to mix the columns of a root of the Hessian of an example's loss in its outputs, given scope, outputs and signs: what

@@ -200,7 +200,8 @@ fn a_comparison_writes_its_report() {
 fn differential_equations_report_the_error_of_their_solution() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("report");
-    let mut arguments = vec!["compare", "poisson-2d", "--optimizers", "adam,lbfgs"];
+    let mut arguments = vec!["compare", "poisson-2d", "--optimizers"];
+    arguments.push("adam,lbfgs,levenberg-marquardt");
     arguments.extend(["--seeds", "1", "--work", "60"]);
     arguments.extend(["--out", out.to_str().unwrap()]);
     let table = success(&arguments);
