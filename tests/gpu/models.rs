@@ -4,7 +4,7 @@
 use crate::harness::{GpuTest, Outcome};
 use crate::reference::{
     Answers, Reference, Tensors, add, batch_for, compare, cut, dot, draw, flat, narrow, on_device,
-    relative_error, vector,
+    relative_error, vector, wide,
 };
 use osculant::data::{Batch, Targets};
 use osculant::gpu::Gpu;
@@ -447,7 +447,7 @@ fn evaluation_of_a_data_set_is_the_mean_of_its_batches(gpu: &Gpu) -> Outcome {
     };
     let theta = draw(&model, 1)?;
     let expected = Reference::new(&model, &batch, 0.0)?.value(&theta)?;
-    let mut right = 0;
+    let (mut right, mut logits) = (0, Vec::new());
     for (row, &label) in labels.iter().enumerate() {
         let z: Vec<f64> = (0..3)
             .map(|c| {
@@ -456,6 +456,7 @@ fn evaluation_of_a_data_set_is_the_mean_of_its_batches(gpu: &Gpu) -> Outcome {
             })
             .collect();
         right += usize::from(z.iter().all(|&other| other <= z[label as usize]));
+        logits.extend(z);
     }
     let dataset =
         osculant::data::Dataset::new("random", batch.features.clone(), 2, batch.targets.clone())?;
@@ -468,6 +469,11 @@ fn evaluation_of_a_data_set_is_the_mean_of_its_batches(gpu: &Gpu) -> Outcome {
     }
     if (accuracy - right as f64 / 1203.0).abs() > 1e-5 {
         return Err(format!("accuracy {accuracy} instead of {right} of 1203").into());
+    }
+    let outputs = wide(&objective.outputs(&at, &dataset)?);
+    let error = relative_error(&outputs, &logits);
+    if outputs.len() != logits.len() || error > 1e-6 {
+        return Err(format!("{} outputs, off by {error:.1e}", outputs.len()).into());
     }
     Ok(())
 }

@@ -174,7 +174,7 @@ fn price(runs: &[&Run], level: f64) -> String {
         Summary::of(&reached.iter().map(|point| of(point)).collect::<Vec<_>>())
     };
     let text = format!(
-        "{} epochs\n{} by operations\n{} s",
+        "{} epochs\n{} by ops\n{} s",
         plain(mean(|point| point.work)),
         plain(mean(|point| point.work_flops)),
         plain(mean(|point| point.seconds))

@@ -16,7 +16,7 @@ mod statistics;
 use std::sync::Arc;
 
 pub use evaluation::Evaluation;
-use evaluation::Evaluator;
+use evaluation::{Evaluator, Wanted};
 use groups::Grouped;
 pub(super) use inputs::Inputs;
 use inputs::Places;
@@ -80,7 +80,7 @@ pub struct GraphObjective {
     layered: Programs<KroneckerRequest, Layered>,
     statistics: Programs<StatisticsRequest, On<BatchStatistics>>,
     samples: Programs<SampleRequest, On<SampleSystem>>,
-    evaluations: Programs<(), On<Evaluator>>,
+    evaluations: Programs<Wanted, On<Evaluator>>,
 }
 
 /// A program with the batch that it reads: where a program is kept, so is its batch's place.

@@ -57,7 +57,8 @@ impl System {
         }
     }
 
-    /// The solution with this damping; none where rounding has left a matrix that is not positive with it. `width` is that of the parameters.
+    /// The solution with this damping; none where rounding has left a matrix that is not positive with it. `smaller` is the smaller of the
+    /// numbers of rows and of parameters, over which the mean of the diagonal is taken.
     pub(super) fn at(&self, damping: f64, scaling: Scaling, smaller: usize) -> Option<Trial> {
         let trace = match self {
             Self::Samples(of) => of.gram.trace(),
