@@ -206,7 +206,7 @@ impl Points {
         let rows: usize = self.terms.iter().map(|term| term.points).sum();
         let mut features = Vec::with_capacity(rows * self.dimensions);
         let (mut labels, mut weights) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
-        let mut random = Philox::new(self.seed, STREAM + draw);
+        let mut random = Philox::new(self.seed, STREAM.wrapping_add(draw));
         for (label, term) in (0..).zip(&self.terms) {
             let mut places = Vec::with_capacity(term.regions.len());
             for at in 0..term.regions.len() {
@@ -310,6 +310,7 @@ mod tests {
             let points = points(sampling);
             assert_eq!(points.draw(3).unwrap(), points.draw(3).unwrap());
             assert_ne!(points.draw(3).unwrap(), points.draw(4).unwrap());
+            assert!(points.draw(u64::MAX).is_ok());
             let other = points.clone().with_seed(8);
             assert_ne!(points.draw(3).unwrap(), other.draw(3).unwrap());
         }
